@@ -1,0 +1,8 @@
+"""`python -m kraken_feed.simulator`."""
+
+import sys
+
+from kraken_feed.simulator.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

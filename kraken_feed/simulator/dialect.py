@@ -1,0 +1,93 @@
+"""What v1 and v2 have in common: requests once they are understood, and what a dialect must be able to say."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeGuard
+
+from msgspec import Struct
+
+from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.ledger import Item
+from kraken_feed.simulator.order import Change
+
+OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
+
+# What a key must be allowed to do before it may subscribe.
+PERMISSIONS: dict[str, tuple[str, ...]] = {
+    "openOrders": (OPEN_TRADES,),
+    "ownTrades": (CLOSED_TRADES,),
+    "executions": (OPEN_TRADES, CLOSED_TRADES),
+    "balances": (FUNDS,),
+}
+SNAPSHOT_TRADES = 50  # a snapshot tells the newest fifty trades, never more
+
+
+class Options(Struct, frozen=True):
+    """The parameters of a subscription, with Kraken's defaults."""
+
+    snapshot: bool = True
+    snap_orders: bool = True
+    snap_trades: bool = False
+    order_status: bool = True
+    ratecounter: bool = False
+    all_users: bool = False
+
+
+class Request(Struct, frozen=True):
+    """A client's message that could be understood."""
+
+    kind: Literal["ping", "subscribe", "unsubscribe", "order"]
+    event: str  # as the client called it
+    reqid: int | None = None
+    channels: tuple[str, ...] = ()
+    token: str = ""
+    options: Options = Options()
+    echo: object = None  # what an error ack repeats
+
+
+class Complaint(Struct, frozen=True):
+    """A client's message that was wrong, and the frame that says so."""
+
+    reply: bytes
+
+
+class Dialect(Protocol):
+    """The functions of the modules `v1` and `v2`."""
+
+    CHANNELS: tuple[str, ...]
+
+    def parse(self, text: bytes, now: float) -> Request | Complaint:
+        """Reads a client's frame; never raises for what stands in it."""
+        ...
+
+    def status(self, connection_id: int, state: str) -> bytes: ...
+
+    def heartbeat(self) -> bytes: ...
+
+    def pong(self, request: Request, now: float) -> bytes: ...
+
+    def subscribed(self, request: Request, channel: str, limit: int, now: float) -> bytes: ...
+
+    def unsubscribed(self, channel: str, now: float, reqid: int | None = None) -> bytes: ...
+
+    def refused(self, request: Request, text: str, now: float) -> bytes: ...
+
+    def rate_exceeded(self, request: Request | None, variant: str, now: float) -> bytes: ...
+
+    def unknown(self, variant: str) -> bytes: ...
+
+    def big(self, size: int) -> bytes: ...
+
+    def snapshot(self, channel: str, book: Book, options: Options) -> list[Item] | None:
+        """The items of the snapshot; None when the options ask for none."""
+        ...
+
+    def updates(self, channel: str, changes: Sequence[Change], options: Options) -> list[Item]: ...
+
+    def frame(
+        self, channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]
+    ) -> bytes: ...
+
+
+def integer(value: object) -> TypeGuard[int]:
+    """Whether it is a JSON integer; `true` is none."""
+    return isinstance(value, int) and not isinstance(value, bool)

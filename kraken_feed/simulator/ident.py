@@ -1,0 +1,46 @@
+"""Ids in Kraken's format: `OAAAAA-BBBBB-CCCCCC` and the like, unique within one exchange."""
+
+import base64
+from random import Random
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_CONNECTION_FLOOR = 2**63  # above every signed 64-bit integer, as on the real hosts
+
+
+class Idents:
+    """Draws ids from one generator and never the same one twice."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._seen: set[str] = set()
+
+    def _text(self, length: int) -> str:
+        return "".join(self._rng.choice(ALPHABET) for _ in range(length))
+
+    def transaction(self, prefix: str) -> str:
+        """An order (`O`), trade (`T`) or ledger (`L`) id."""
+        while True:
+            ident = f"{prefix}{self._text(5)}-{self._text(5)}-{self._text(6)}"
+            if ident not in self._seen:
+                self._seen.add(ident)
+                return ident
+
+
+def connection_id(rng: Random) -> int:
+    """A 64-bit id above 2**63, so that a parser which uses doubles or signed integers is found out."""
+    return _CONNECTION_FLOOR + rng.randrange(2**63)
+
+
+def secret(rng: Random) -> str:
+    """An API secret: base64 of 64 bytes."""
+    return base64.b64encode(rng.randbytes(64)).decode()
+
+
+def public_key(rng: Random) -> str:
+    """An API key: 56 characters of base64."""
+    return base64.b64encode(rng.randbytes(42)).decode()
+
+
+def token(rng: Random) -> str:
+    """A WebSocket token: 43 characters of base64, `+` and `/` among them."""
+    return base64.b64encode(rng.randbytes(32)).decode().rstrip("=")

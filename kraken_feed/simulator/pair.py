@@ -1,0 +1,68 @@
+"""Assets and pairs, each with its three spellings: REST, v1 and v2."""
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+from kraken_feed.simulator.number import MONEY_PLACES
+
+
+class Asset(Struct, frozen=True):
+    """`XXBT` in REST, `XBT` in v1, `BTC` in v2."""
+
+    rest: str
+    v1: str
+    v2: str
+    usd: Decimal  # what one unit is worth, for fee_usd_equiv
+
+
+class Pair(Struct, frozen=True):
+    """What is traded for what, and with how many decimals."""
+
+    rest: str
+    base: Asset
+    quote: Asset
+    price_decimals: int
+    price: Decimal  # where the market stands when the exchange starts
+    lot: Decimal  # a usual volume
+
+    @property
+    def v1(self) -> str:
+        return f"{self.base.v1}/{self.quote.v1}"
+
+    @property
+    def v2(self) -> str:
+        return f"{self.base.v2}/{self.quote.v2}"
+
+    @property
+    def altname(self) -> str:
+        return f"{self.base.v1}{self.quote.v1}"
+
+    @property
+    def wide_decimals(self) -> int:
+        """v1 and the trade history print prices with at least five decimals."""
+        return max(MONEY_PLACES, self.price_decimals)
+
+
+XBT = Asset("XXBT", "XBT", "BTC", Decimal(61000))
+ETH = Asset("XETH", "ETH", "ETH", Decimal(3300))
+SOL = Asset("SOL", "SOL", "SOL", Decimal(150))
+ADA = Asset("ADA", "ADA", "ADA", Decimal("0.5"))
+USD = Asset("ZUSD", "USD", "USD", Decimal(1))
+EUR = Asset("ZEUR", "EUR", "EUR", Decimal("1.08"))
+ASSETS = (XBT, ETH, SOL, ADA, USD, EUR)
+
+PAIRS = (
+    Pair("XXBTZUSD", XBT, USD, 1, Decimal(61000), Decimal("0.05")),
+    Pair("XETHZUSD", ETH, USD, 2, Decimal(3300), Decimal("0.8")),
+    Pair("SOLUSD", SOL, USD, 2, Decimal(150), Decimal(12)),
+    Pair("ADAEUR", ADA, EUR, 6, Decimal("0.45"), Decimal(900)),
+)
+
+
+def find(name: str) -> Pair:
+    """The pair of that name in any spelling; KeyError when there is none."""
+    for pair in PAIRS:
+        if name in (pair.v1, pair.v2, pair.rest, pair.altname):
+            return pair
+    raise KeyError(name)

@@ -1,0 +1,162 @@
+"""Orders and trades as REST shows them: objects, bounds, pages.
+
+Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-closed-orders , …/get-trade-history
+"""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import TypeVar
+
+from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.number import MONEY_PLACES, VOLUME_PLACES, ZERO, fixed
+from kraken_feed.simulator.order import Entry, Order, Trade
+from kraken_feed.simulator.stamp import unix_number
+
+PAGE = 50
+_NOTHING = "0.00000"
+Row = TypeVar("Row")
+
+
+class View:
+    """The book as REST knows it: fills and terminal states come `lag` seconds late."""
+
+    def __init__(self, book: Book, now: float, lag: float) -> None:
+        self._book = book
+        self._until = now - lag if lag else float("inf")
+
+    def order(self, order_id: str) -> Order | None:
+        """The order's state; one that is younger than the lag is shown as it came onto the book."""
+        states = self._book.states.get(order_id)
+        if states is None:
+            return None
+        known = [order for at, order in states if at <= self._until]
+        if known and known[-1].status != "pending":
+            return known[-1]
+        fresh = [order for _, order in states if order.status in ("pending", "open") and not order.vol_exec]
+        return fresh[-1]
+
+    def orders(self) -> list[Order]:
+        return [order for order_id in self._book.states if (order := self.order(order_id)) is not None]
+
+    def open(self) -> list[Order]:
+        return [order for order in self.orders() if not order.terminal]
+
+    def trades(self) -> list[Trade]:
+        return [trade for trade in self._book.trades.values() if trade.at <= self._until]
+
+    def trade(self, trade_id: str) -> Trade | None:
+        trade = self._book.trades.get(trade_id)
+        return None if trade is None or trade.at > self._until else trade
+
+    def entries(self) -> list[Entry]:
+        return [entry for entry in self._book.entries.values() if entry.at <= self._until]
+
+    def moment(self, bound: str | None) -> float | None:
+        """A bound as unix seconds: a number, or the opening time of an order, or the time of a trade.
+
+        Raises ValueError for anything else.
+        """
+        if bound is None:
+            return None
+        if bound in self._book.states:
+            return self._book.order(bound).opened
+        if bound in self._book.trades:
+            return self._book.trades[bound].at
+        if bound in self._book.entries:
+            return self._book.entries[bound].at
+        return float(bound)
+
+
+def within(moment: float, start: float | None, end: float | None) -> bool:
+    """`start` is exclusive, `end` inclusive."""
+    return (start is None or moment > start) and (end is None or moment <= end)
+
+
+def page(rows: Iterable[Row], moment: Callable[[Row], float], offset: int) -> list[Row]:
+    """Fifty rows, newest first."""
+    ordered = sorted(rows, key=moment, reverse=True)
+    return ordered[offset : offset + PAGE]
+
+
+def _average(order: Order, value: Decimal) -> str:
+    return fixed(value, order.pair.price_decimals) if value else _NOTHING
+
+
+def order_object(order: Order, *, with_trades: bool) -> dict[str, object]:
+    """An order; `price` is the average fill price, `descr.price` the limit."""
+    pair = order.pair
+    price = "0" if order.price is None else fixed(order.price, pair.price_decimals)
+    what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {pair.altname} @ {order.ordertype}"
+    closing: dict[str, object] = {}
+    if order.terminal:
+        closing = {"reason": order.reason, "closetm": unix_number(order.closed)}
+    return {
+        "refid": None,
+        "userref": order.userref if order.cl_ord_id is None else None,
+        "cl_ord_id": order.cl_ord_id,
+        "status": order.status,
+        **closing,
+        "opentm": unix_number(order.opened),
+        "starttm": 0,
+        "expiretm": unix_number(order.expires),
+        "descr": {
+            "pair": pair.altname,
+            "aclass": "forex",
+            "type": order.side,
+            "ordertype": order.ordertype,
+            "price": price,
+            "price2": "0",
+            "leverage": "none",
+            "order": what if order.price is None else f"{what} {price}",
+            "close": "",
+        },
+        "vol": fixed(order.volume, VOLUME_PLACES),
+        "vol_exec": fixed(order.vol_exec, VOLUME_PLACES),
+        "cost": fixed(order.cost, MONEY_PLACES),
+        "fee": fixed(order.fee, MONEY_PLACES),
+        "price": _average(order, order.average),
+        "stopprice": _NOTHING,
+        "limitprice": _NOTHING,
+        "misc": "amended" if order.amended else "",
+        "oflags": order.oflags,
+        **({"trades": order.trades} if with_trades and order.trades else {}),
+    }
+
+
+def trade_object(trade: Trade, ledgers: list[str] | None = None) -> dict[str, object]:
+    """A trade; the pair has its REST name."""
+    order = trade.order
+    return {
+        "ordertxid": order.id,
+        "postxid": trade.position,
+        "pair": order.pair.rest,
+        "aclass": "forex",
+        "time": unix_number(trade.at),
+        "type": order.side,
+        "ordertype": order.ordertype,
+        "price": fixed(trade.price, order.pair.wide_decimals),
+        "cost": fixed(trade.cost, MONEY_PLACES),
+        "fee": fixed(trade.fee, MONEY_PLACES),
+        "vol": fixed(trade.volume, VOLUME_PLACES),
+        "margin": fixed(ZERO, MONEY_PLACES),
+        "leverage": "0",
+        "misc": "",
+        "trade_id": trade.number,
+        "maker": trade.maker,
+        **({} if ledgers is None else {"ledgers": ledgers}),
+    }
+
+
+def entry_object(entry: Entry) -> dict[str, object]:
+    """A line of the account's ledger."""
+    return {
+        "refid": entry.ref,
+        "time": unix_number(entry.at),
+        "type": "trade",
+        "subtype": "",
+        "aclass": "currency",
+        "asset": entry.asset.rest,
+        "amount": fixed(entry.amount, 10),
+        "fee": fixed(entry.fee, 10),
+        "balance": fixed(entry.balance, 10),
+    }

@@ -1,0 +1,72 @@
+"""The few public REST methods that clients ask for at their start."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kraken_feed.simulator.number import fixed, quantum
+from kraken_feed.simulator.pair import ASSETS, PAIRS, Pair
+from kraken_feed.simulator.rest_private import RestError
+from kraken_feed.simulator.stamp import rfc1123, rfc3339_seconds
+
+if TYPE_CHECKING:
+    from kraken_feed.simulator.exchange import Exchange
+
+
+def answer(exchange: "Exchange", name: str, params: Mapping[str, str], now: float) -> object:
+    """The result of a public method. Raises RestError."""
+    if name == "Time":
+        return {"unixtime": int(now), "rfc1123": rfc1123(now)}
+    if name == "SystemStatus":
+        return {"status": exchange.status, "timestamp": rfc3339_seconds(now)}
+    if name == "Assets":
+        return {asset.rest: _asset(asset.v1) for asset in ASSETS}
+    if name == "AssetPairs":
+        return {pair.rest: _pair(pair) for pair in _wanted(params.get("pair"))}
+    raise RestError("EGeneral:Unknown method")
+
+
+def _wanted(names: str | None) -> list[Pair]:
+    if names is None:
+        return list(PAIRS)
+    wanted = set(names.split(","))
+    found = [pair for pair in PAIRS if wanted & {pair.rest, pair.altname, pair.v1}]
+    if len(found) != len(wanted):
+        raise RestError("EQuery:Unknown asset pair")
+    return found
+
+
+def _asset(altname: str) -> dict[str, object]:
+    return {
+        "aclass": "currency",
+        "altname": altname,
+        "decimals": 10,
+        "display_decimals": 5,
+        "status": "enabled",
+    }
+
+
+def _pair(pair: Pair) -> dict[str, object]:
+    return {
+        "altname": pair.altname,
+        "wsname": pair.v1,
+        "aclass_base": "currency",
+        "base": pair.base.rest,
+        "aclass_quote": "currency",
+        "quote": pair.quote.rest,
+        "lot": "unit",
+        "cost_decimals": 5,
+        "pair_decimals": pair.price_decimals,
+        "lot_decimals": 8,
+        "lot_multiplier": 1,
+        "leverage_buy": [],
+        "leverage_sell": [],
+        "fees": [[0, 0.26]],
+        "fees_maker": [[0, 0.16]],
+        "fee_volume_currency": "ZUSD",
+        "margin_call": 80,
+        "margin_stop": 40,
+        "ordermin": "0.0001",
+        "costmin": "0.5",
+        "tick_size": fixed(quantum(pair.price_decimals), pair.price_decimals),
+        "status": "online",
+    }

@@ -1,0 +1,135 @@
+"""When faults happen: due ones by the clock, ready ones for their occasion."""
+
+import math
+from random import Random
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kraken_feed.simulator.fault import OCCASION_KINDS, Fault
+from kraken_feed.simulator.scenario import RandomFaults
+
+_SHORT = {"half_open": 20.0, "silent": 20.0, "split": 5.0}  # at random, these end again
+
+
+class _Clocked(Struct):
+    """A fault that the clock triggers, and how often it still does."""
+
+    fault: Fault
+    due: float
+    left: float
+
+
+class _Ready(Struct):
+    """A fault that waits for its occasion, and how often or how long it does."""
+
+    fault: Fault
+    left: float
+    until: float
+
+
+class Schedule:
+    """The faults of a run. It decides when; what they do is decided elsewhere."""
+
+    def __init__(self, rng: Random, random: RandomFaults | None, now: float) -> None:
+        self._rng = rng
+        self._random = random
+        self._random_due = math.inf
+        if random is not None:
+            self._random_due = now + (random.every if random.first is None else random.first)
+        self._clocked: list[_Clocked] = []
+        self._counted: list[Fault] = []
+        self._ready: list[_Ready] = []
+
+    def add(self, fault: Fault, now: float) -> None:
+        """Takes in a fault with a trigger; its times count from `now`."""
+        if fault.at is not None:
+            repeats = 1 if fault.kind in OCCASION_KINDS else fault.times or 1
+            for _ in range(repeats):
+                self._clocked.append(_Clocked(fault, now + fault.at, 1))
+        elif fault.every is not None:
+            first = fault.every if fault.first is None else fault.first
+            self._clocked.append(_Clocked(fault, now + first, fault.times or math.inf))
+        else:
+            self._counted.append(fault)
+
+    def due(self) -> float:
+        """When `fire` should be called next."""
+        return min([self._random_due, *(clocked.due for clocked in self._clocked)])
+
+    def fire(self, now: float) -> list[Fault]:
+        """The faults whose time has come."""
+        fired: list[Fault] = []
+        for clocked in self._clocked:
+            if clocked.due <= now:
+                fired.append(clocked.fault)
+                clocked.left -= 1
+                clocked.due += clocked.fault.every or math.inf
+        self._clocked = [clocked for clocked in self._clocked if clocked.left > 0]
+        if self._random is not None and self._random_due <= now:
+            self._random_due += self._random.every
+            kinds = self._random.kinds
+            kind = self._rng.choices(list(kinds), list(kinds.values()))[0]
+            fired.append(Fault(kind, duration=_SHORT.get(kind)))
+        return fired
+
+    def connected(self, number: int) -> list[Fault]:
+        """The faults that strike connection `number` at once, or `after` some seconds."""
+        return [
+            fault
+            for fault in self._counted
+            if fault.kind not in OCCASION_KINDS and _hits(fault.on_connect, fault.times, number)
+        ]
+
+    def called(self, number: int) -> list[Fault]:
+        """The faults that happen, to whomever, at the token call `number`."""
+        return [
+            fault
+            for fault in self._counted
+            if fault.kind not in OCCASION_KINDS and _hits(fault.on_token, fault.times, number)
+        ]
+
+    def ready(self, fault: Fault, now: float) -> None:
+        """Lets a fault wait for its occasion: for `for` seconds, else for `times` occasions."""
+        if fault.duration is not None:
+            self._ready.append(_Ready(fault, math.inf, now + fault.duration))
+        else:
+            once = 1 if fault.every is not None else fault.times or 1
+            self._ready.append(_Ready(fault, once, math.inf))
+
+    def take(
+        self,
+        kind: str,
+        now: float,
+        *,
+        dialect: str | None = None,
+        channel: str | None = None,
+        connection: int | None = None,
+        token: int | None = None,
+        method: str | None = None,
+    ) -> Fault | None:
+        """The fault of that kind that meets this occasion, if any; a counted one is used up by it."""
+        self._ready = [ready for ready in self._ready if ready.left > 0 and now < ready.until]
+        for ready in self._ready:
+            if ready.fault.kind == kind and _fits(ready.fault, dialect, channel, method):
+                ready.left -= 1
+                return ready.fault
+        for fault in self._counted:
+            if fault.kind != kind or not _fits(fault, dialect, channel, method):
+                continue
+            if _hits(fault.on_connect, fault.times, connection) or _hits(fault.on_token, fault.times, token):
+                return fault
+        return None
+
+
+def immediate(fault: Fault) -> Fault:
+    """The same fault without a trigger."""
+    return replace(fault, at=None, every=None, on_connect=None, on_token=None)
+
+
+def _hits(first: int | None, times: int | None, number: int | None) -> bool:
+    return first is not None and number is not None and first <= number < first + (times or 1)
+
+
+def _fits(fault: Fault, dialect: str | None, channel: str | None, method: str | None) -> bool:
+    return fault.dialect in (None, dialect) and fault.channel in (None, channel) and fault.method in (None, method)

@@ -1,0 +1,43 @@
+"""Times as Kraken writes them, all from the same whole microsecond."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Raw
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(at: float) -> int:
+    """Unix seconds as whole microseconds."""
+    return round(at * 1_000_000)
+
+
+def unix_text(at: float) -> str:
+    """v1: `"1760000000.123456"`."""
+    whole, rest = divmod(micros(at), 1_000_000)
+    return f"{whole}.{rest:06d}"
+
+
+def unix_number(at: float | None) -> Raw:
+    """REST: a JSON number with four decimals, cut and not rounded; 0 when unset."""
+    if at is None:
+        return Raw(b"0")
+    whole, rest = divmod(micros(at), 1_000_000)
+    return Raw(f"{whole}.{rest // 100:04d}".encode())
+
+
+def rfc3339(at: float) -> str:
+    """v2: `"2025-10-09T08:53:20.123456Z"`."""
+    moment = _EPOCH + timedelta(microseconds=micros(at))
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def rfc3339_seconds(at: float) -> str:
+    """REST SystemStatus: `"2025-10-09T08:05:10Z"`."""
+    return rfc3339(at)[:19] + "Z"
+
+
+def rfc1123(at: float) -> str:
+    """REST Time: `"Thu,  9 Oct 25 09:05:10 +0000"`: the day padded with a space, two digits of the year."""
+    moment = _EPOCH + timedelta(seconds=int(at))
+    return f"{moment:%a}, {moment.day:2d} {moment:%b %y %H:%M:%S} +0000"

@@ -1,0 +1,176 @@
+"""The v2 dialect: control messages and requests. The feeds are in `v2_feed`.
+
+Sources: https://docs.kraken.com/api/docs/websocket-v2/executions , …/balances , …/status , …/ping
+"""
+
+from typing import Any
+
+import msgspec
+
+from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
+from kraken_feed.simulator.stamp import rfc3339
+from kraken_feed.simulator.v2_feed import frame as frame
+from kraken_feed.simulator.v2_feed import snapshot as snapshot
+from kraken_feed.simulator.v2_feed import updates as updates
+
+CHANNELS: tuple[str, ...] = ("executions", "balances")
+
+_ORDER_METHODS = (
+    "add_order", "amend_order", "edit_order", "cancel_order", "cancel_all", "cancel_all_orders_after",
+    "batch_add", "batch_cancel",
+)  # fmt: skip
+_TOP_FIELDS = {"method", "params", "req_id"}
+_FLAGS = {
+    "executions": {
+        "snap_orders", "snap_trades", "order_status", "ratecounter", "rebased", "consolidate_taker",
+        "snapshot", "snapshot_trades",
+    },
+    "balances": {"snapshot", "rebased"},
+}  # fmt: skip
+_WARNINGS = ("cancel_reason is deprecated, use reason", "stop_price is deprecated, use triggers.price")
+_HANDLING_S = 0.000123  # what an answer takes
+_encode = msgspec.json.encode
+
+
+def status(connection_id: int, state: str) -> bytes:
+    """The greeting, and what is pushed when the engine's state changes."""
+    data = {"api_version": "v2", "connection_id": connection_id, "system": state, "version": "2.0.10"}
+    return _encode({"channel": "status", "type": "update", "data": [data]})
+
+
+def heartbeat() -> bytes:
+    return b'{"channel":"heartbeat"}'
+
+
+def pong(request: Request, now: float) -> bytes:
+    return _encode({"method": "pong", **_req_id(request.reqid), **_times(now)})
+
+
+def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
+    """The positive ack; it repeats the accepted parameters."""
+    options = request.options
+    result: dict[str, object]
+    if channel == "executions":
+        result = {
+            "channel": channel,
+            "maxratecount": limit,
+            "snap_orders": options.snap_orders,
+            "snap_trades": options.snap_trades,
+            "snapshot": options.snap_orders or options.snap_trades,
+            "warnings": _WARNINGS,
+        }
+    else:
+        result = {"channel": channel, "snapshot": options.snapshot}
+    return _success("subscribe", request.reqid, result, now)
+
+
+def unsubscribed(channel: str, now: float, reqid: int | None = None) -> bytes:
+    """The ack of an unsubscribe or, without a req_id, the server's own decision."""
+    return _success("unsubscribe", reqid, {"channel": channel}, now)
+
+
+def refused(request: Request, text: str, now: float) -> bytes:
+    """A negative answer: it names no channel, and the socket stays open after it."""
+    return _failure(request.event, request.reqid, text, now)
+
+
+def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
+    """`Exceeded msg rate`: as an error without a method, as an ack (status), or bare."""
+    text = "Exceeded msg rate"
+    if variant == "bare":
+        return _encode({"Error": text})
+    if variant == "status" and request is not None:
+        return _failure(request.event, request.reqid, text, now)
+    return _failure(None, request.reqid if request else None, text, now)
+
+
+def unknown(variant: str) -> bytes:
+    """A well-formed frame of a kind that no client knows."""
+    if variant == "channel":
+        return b'{"channel":"notes","type":"update","data":[{"note":"new"}],"sequence":1}'
+    return b'{"method":"notice","result":{"text":"something new"},"success":true}'
+
+
+def big(size: int) -> bytes:
+    """A well-formed frame of about that many bytes, on a channel that no client knows."""
+    return b'{"channel":"notes","type":"update","data":[{"note":"' + b"x" * size + b'"}]}'
+
+
+def parse(text: bytes, now: float) -> Request | Complaint:
+    """Reads a client's frame."""
+    try:
+        message: Any = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Complaint(_failure(None, None, "Malformed request", now))
+    if not isinstance(message, dict):
+        return Complaint(_failure(None, None, "Malformed request", now))
+    method, reqid = message.get("method"), message.get("req_id")
+    if not isinstance(method, str) or not (reqid is None or (integer(reqid) and 0 <= reqid < 2**64)):
+        return Complaint(_failure(None, None, "Malformed request", now))
+    if method == "ping":
+        return Request("ping", method, reqid)
+    if method in _ORDER_METHODS:
+        return Request("order", method, reqid)
+    if method not in ("subscribe", "unsubscribe"):
+        return Complaint(_failure(None, reqid, "Event(s) not found", now))
+    problem = _problem(method, message)
+    if problem:
+        return Complaint(_failure(method, reqid, problem, now))
+    return _request(method, reqid, message["params"])
+
+
+def _request(method: str, reqid: int | None, params: dict[str, Any]) -> Request:
+    options = Options(
+        snapshot=params.get("snapshot", True),
+        snap_orders=params.get("snap_orders", params.get("snapshot", True)),
+        snap_trades=params.get("snap_trades", params.get("snapshot_trades", False)),
+        order_status=params.get("order_status", True),
+        ratecounter=params.get("ratecounter", False),
+        all_users=params.get("users") == "all",
+    )
+    return Request(
+        "subscribe" if method == "subscribe" else "unsubscribe",
+        method,
+        reqid,
+        channels=(params["channel"],),
+        token=params.get("token", ""),
+        options=options,
+    )
+
+
+def _problem(method: str, message: dict[str, Any]) -> str:
+    params = message.get("params")
+    for field in message:
+        if field not in _TOP_FIELDS:
+            return f"Unsupported field: '{field}' for the given msg type: {method}"
+    if not isinstance(params, dict) or not isinstance(params.get("channel"), str):
+        return "Malformed request"
+    channel = params["channel"]
+    if channel not in CHANNELS:
+        return "Subscription name invalid"
+    for field, value in params.items():
+        if field not in _FLAGS[channel] | {"channel", "token", "users"}:
+            return f"Unsupported field: '{field}' for the given msg type: {method}"
+        wrong = not isinstance(value, bool) if field in _FLAGS[channel] else not isinstance(value, str)
+        if wrong or (field == "users" and value != "all"):
+            return f"EGeneral:Invalid arguments:{field}"
+    if method == "subscribe" and not params.get("token"):
+        return "Token(s) not found"
+    return ""
+
+
+def _req_id(reqid: int | None) -> dict[str, object]:
+    return {} if reqid is None else {"req_id": reqid}
+
+
+def _times(now: float) -> dict[str, object]:
+    return {"time_in": rfc3339(now), "time_out": rfc3339(now + _HANDLING_S)}
+
+
+def _success(method: str, reqid: int | None, result: dict[str, object], now: float) -> bytes:
+    return _encode({"method": method, **_req_id(reqid), "result": result, "success": True, **_times(now)})
+
+
+def _failure(method: str | None, reqid: int | None, text: str, now: float) -> bytes:
+    named = {} if method is None else {"method": method}
+    return _encode({"error": text, **named, **_req_id(reqid), "status": "error", "success": False, **_times(now)})
