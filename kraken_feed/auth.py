@@ -1,0 +1,88 @@
+"""API credentials that cannot be printed, nonces that only rise, and Kraken's signature.
+
+Source: https://docs.kraken.com/api/docs/guides/spot-rest-auth
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from .errors import ConfigError
+
+
+class Credentials:
+    """One API key: its public part, its secret, and a one-time password if the key was made with 2FA.
+
+    ``source`` says where the pair came from, for messages. No form of printing shows more than the key's last four
+    characters.
+
+    Raises:
+        ConfigError: the key is empty or has blanks inside, or the secret is not base64.
+    """
+
+    __slots__ = ("key", "otp", "secret", "source")
+
+    def __init__(self, key: str, secret: str, otp: str | None = None, *, source: str) -> None:
+        self.key = key.strip()
+        if not self.key or not self.key.isascii() or not self.key.isprintable() or " " in self.key:
+            raise ConfigError(
+                f"The API key from {source} is not one.",
+                why="It is empty, or has blanks or other than ASCII characters in it.",
+                remedy="Copy the key once more from Kraken's settings (Security > API).",
+            )
+        try:
+            self.secret = base64.b64decode("".join(secret.split()), validate=True)
+        except (binascii.Error, ValueError):
+            self.secret = b""
+        if not self.secret:
+            raise ConfigError(
+                f"The API secret from {source} is not base64.",
+                why='Kraken\'s "private key" is 88 characters of base64; what is there is something else.',
+                remedy="Copy the private key once more; if it is lost, make a new API key.",
+            )
+        self.otp = (otp or "").strip() or None
+        self.source = source
+
+    @property
+    def tail(self) -> str:
+        """The key's last four characters, to tell keys apart."""
+        return self.key[-4:] if len(self.key) >= 12 else "????"
+
+    def secrets(self) -> list[str]:
+        """Every text that must not leave the process."""
+        texts = [self.key, base64.b64encode(self.secret).decode()]
+        return [*texts, self.otp] if self.otp else texts
+
+    def __repr__(self) -> str:
+        return f"<Credentials …{self.tail} from {self.source}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("credentials are not copied or stored")
+
+
+class Nonce:
+    """Nanoseconds since 1970, strictly increasing, also when the clock steps back.
+
+    Kraken takes a nonce only if it is above every one that it has accepted for the key, so everything that uses a
+    key shares one of these. ``last`` is the highest that an earlier run is known to have used.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def next(self, now_ns: int) -> int:
+        """The next nonce, given the wall clock in nanoseconds."""
+        self.last = max(self.last + 1, now_ns)
+        return self.last
+
+
+def sign(path: str, nonce: int, body: bytes, secret: bytes) -> str:
+    """``API-Sign`` for ``body``, the exact bytes that will be sent to ``path`` (``/0/private/<Method>``).
+
+    base64(HMAC-SHA512(secret, path + SHA256(nonce + body))): 88 characters. ``secret`` is the decoded one.
+    """
+    inner = hashlib.sha256(str(nonce).encode() + body).digest()
+    return base64.b64encode(hmac.digest(secret, path.encode() + inner, "sha512")).decode()

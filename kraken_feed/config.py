@@ -1,0 +1,239 @@
+"""The configuration: frozen structs from TOML, with every key optional and no key unknown.
+
+``config.example.toml`` shows every key with its default. What is wrong is refused with its path and, where there is
+one, the name that was probably meant.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from . import spot_v1, spot_v2
+from .errors import ConfigError, UsageError
+from .text import near_miss
+from .wire import Dialect
+
+DIALECTS: Mapping[str, Dialect] = {"v1": spot_v1, "v2": spot_v2}
+CHANNELS: Mapping[str, str] = {channel: name for name, d in DIALECTS.items() for channel in d.EVENT_NAMES}
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+Words = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+# What people call a secret when they write it where it does not belong.
+_SECRET_KEYS = re.compile(
+    r"^(api|kraken|private|public)?_?-?(api)?_?-?(key|secret|otp|password|passphrase|token)$", re.I
+)
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an account's credentials are: files, or commands that print them."""
+
+    key_file: str | None = None
+    secret_file: str | None = None
+    otp_file: str | None = None
+    key_command: Words | None = None
+    secret_command: Words | None = None
+    otp_command: Words | None = None
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """URLs. Without TLS only on loopback."""
+
+    rest: str = "https://api.kraken.com"
+    ws_v1: str = "wss://ws-auth.kraken.com"
+    ws_v2: str = "wss://ws-auth.kraken.com/v2"
+
+
+class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Deadlines in seconds, and the largest frame in bytes."""
+
+    open_timeout_s: Positive = 10.0
+    ack_timeout_s: Positive = 5.0
+    silence_s: Positive = 10.0
+    max_frame_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 33554432
+
+
+class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The waits between connects, in seconds, and how many connects a window may hold."""
+
+    initial_s: Positive = 1.0
+    max_s: Positive = 60.0
+    stable_s: Positive = 30.0
+    budget: Annotated[int, msgspec.Meta(ge=1)] = 100
+    window_s: Positive = 600.0
+    max_outage_s: NotNegative = 0.0
+
+
+class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Recovery over REST. Not in this version: read and checked, without effect."""
+
+    enabled: bool = True
+    overlap_s: NotNegative = 120.0
+    second_pass_s: NotNegative = 90.0
+    rest_counter: Annotated[int, msgspec.Meta(ge=1)] = 15
+    rest_decay: Positive = 0.33
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The checkpoint. Not in this version: read and checked, without effect."""
+
+    directory: str = ""
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Metrics and health. Not in this version: read and checked, without effect."""
+
+    listen: str = ""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of it."""
+
+    channels: tuple[str, ...] = ("openOrders",)
+    account: Name = "main"
+    accounts: dict[Name, Account] = {}
+    endpoints: Endpoints = Endpoints()
+    connection: ConnectionConfig = ConnectionConfig()
+    reconnect: ReconnectConfig = ReconnectConfig()
+    backfill: BackfillConfig = BackfillConfig()
+    state: StateConfig = StateConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+def candidates(environ: Mapping[str, str], explicit: str | None) -> list[tuple[str, bool]]:
+    """Where the configuration may be, in order: paths, and whether each has to exist."""
+    if explicit is not None:
+        return [(explicit, True)]
+    if environ.get("KRAKEN_FEED_CONFIG"):
+        return [(environ["KRAKEN_FEED_CONFIG"], True)]
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
+    paths = [f"{home}/kraken-feed/config.toml"] if home else []
+    return [(path, False) for path in (*paths, "/etc/kraken-feed/config.toml")]
+
+
+def parse(content: bytes, origin: str) -> Config:
+    """The configuration in the TOML text ``content``; ``origin`` names it in messages.
+
+    Raises:
+        ConfigError: it is no TOML, a key is unknown or of the wrong type, a value makes no sense, or a secret stands
+            in it.
+    """
+    try:
+        tree = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{origin} is not TOML.", why=str(error)) from error
+    _refuse_unknown(tree, Config, "", origin)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$.") or "the top level"
+        raise ConfigError(f"{origin}: {key}: {_sentence(what)}") from error
+    _check_values(config, origin)
+    return config
+
+
+def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path: str, origin: str) -> None:
+    """Refuse the first key that the struct does not have, naming the near miss; look into its tables."""
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise _unknown_key(key, path, list(fields), origin)
+        inner = fields[key].type
+        if key == "accounts" and isinstance(value, dict):
+            for name, account in value.items():
+                if isinstance(account, dict):
+                    _refuse_unknown(account, Account, f"accounts.{name}.", origin)
+        elif isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(value, inner, f"{path}{key}.", origin)
+
+
+def _unknown_key(key: str, path: str, known: list[str], origin: str) -> ConfigError:
+    if _SECRET_KEYS.match(key):
+        return ConfigError(
+            f"{origin}: {path}{key}: credentials do not belong into the configuration file.",
+            why="It is read, copied and backed up by people and programs that must not have them.",
+            remedy="Remove the line, make a new API key if others could read it, and name a file only you can read "
+            '(key_file = "…", secret_file = "…"), a command that prints it (secret_command = ["…"]), or set '
+            "KRAKEN_API_KEY and KRAKEN_API_SECRET.",
+        )
+    return ConfigError(f"{origin}: unknown key {path}{key}.", remedy=near_miss(key, known, path))
+
+
+def _check_values(config: Config, origin: str) -> None:
+    try:
+        check_channels(config.channels)
+    except UsageError as error:
+        raise ConfigError(f"{origin}: channels: {error.what}", remedy=error.remedy) from None
+    for key, schemes in (("rest", ("https", "http")), ("ws_v1", ("wss", "ws")), ("ws_v2", ("wss", "ws"))):
+        check_url(f"{origin}: endpoints.{key}", getattr(config.endpoints, key), schemes)
+    for table in (config.connection, config.reconnect, config.backfill):
+        for field in msgspec.structs.fields(table):
+            value = getattr(table, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{origin}: {field.name}: {value} is not a number of seconds.")
+    if config.reconnect.initial_s > config.reconnect.max_s:
+        raise ConfigError(f"{origin}: reconnect.initial_s is larger than reconnect.max_s.")
+    if config.accounts and config.account not in config.accounts:
+        raise ConfigError(
+            f'{origin}: account = "{config.account}" has no table [accounts.{config.account}].',
+            remedy=near_miss(config.account, config.accounts),
+        )
+
+
+def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> tuple[str, ...]:
+    """``channels`` without repeats, if all are channels and there is one at least.
+
+    Raises:
+        UsageError: one is not; the message suggests the nearest of ``meant``.
+    """
+    chosen = tuple(dict.fromkeys(channels))
+    if not chosen:
+        raise UsageError("No channel is named.", remedy=f"Known: {', '.join(CHANNELS)}.")
+    for channel in chosen:
+        if channel not in CHANNELS:
+            raise UsageError(f'There is no channel "{channel}".', remedy=near_miss(channel, meant))
+    return chosen
+
+
+def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
+    """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second and a loopback host."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"{key} is not a URL.", why=_sentence(str(error))) from error
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.")
+    if parts.scheme not in schemes or not host:
+        raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.")
+    if parts.scheme == schemes[1] and not is_loopback(url):
+        raise ConfigError(
+            f"{key}: {schemes[1]}:// to {host} would send the key and the feed in clear over the network.",
+            remedy=f"Use {schemes[0]}://. Without TLS only loopback addresses are allowed.",
+        )
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine, by name or by number; nothing is looked up."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

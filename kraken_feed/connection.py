@@ -1,0 +1,254 @@
+"""One WebSocket, pumping one session: opened, run and closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from . import __version__
+from .config import ConnectionConfig, is_loopback
+from .errors import ConfigError, FeedError, Transient
+from .session import Event, Session
+
+CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
+LATE_S = 1.0  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
+BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
+BLOCK_S = 300.0  # 403 is a challenge of the edge; minutes, says Kraken's documentation
+ODD_S = 60.0  # 400, 401, 404: an endpoint that is none, or a deployment gone wrong
+
+
+class Socket(Protocol):
+    """What a session needs of a WebSocket; websockets' ``ClientConnection`` is one."""
+
+    async def recv(self, decode: bool | None = None) -> str | bytes:
+        """The next message, as bytes with ``decode=False``. Raises ConnectionClosed."""
+
+    async def send(self, message: str) -> None:
+        """Send a text frame."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close, and wait a little for the peer to agree."""
+
+
+class Room(Protocol):
+    """Where records pile up when nobody takes them."""
+
+    @property
+    def full(self) -> bool: ...
+
+    async def room(self) -> None:
+        """Wait until there is room again."""
+
+
+Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
+
+
+async def dial(url: str, config: ConnectionConfig) -> Socket:
+    """Open a WebSocket.
+
+    No compression is offered: frames are small, and a peer's answer to the offer once broke clients
+    (https://github.com/knowm/XChange/issues/3804). No WebSocket pings are sent: their pongs prove the transport only,
+    and are not read while the output is full; the session watches the feed itself.
+
+    Raises:
+        Transient: not now. ``delay`` says for how long it is useless to try.
+        ConfigError: the proxy that the environment names cannot be used.
+    """
+    try:
+        return await connect(
+            url,
+            compression=None,
+            max_size=config.max_frame_bytes,
+            open_timeout=config.open_timeout_s,
+            close_timeout=CLOSE_S,
+            ping_interval=None,
+            proxy=None if is_loopback(url) else True,
+            ssl=ssl.create_default_context() if url.startswith("wss:") else None,
+            user_agent_header=f"kraken-feed/{__version__}",
+        )
+    except ImportError as error:
+        raise ConfigError(
+            "The proxy that the environment names cannot be used.",
+            why=f"{error}.",
+            remedy="Install kraken-feed[socks], or correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
+        ) from error
+    except (OSError, TimeoutError, WebSocketException, EOFError) as error:
+        raise unreachable(url, error) from error
+
+
+def unreachable(url: str, error: Exception) -> Transient:
+    """Why a WebSocket could not be opened, and how long to wait at least.
+
+    Nothing here is final: a network heals, an edge is redeployed, a ban ends. What differs is the pace.
+    """
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        delay = {429: BAN_S, 403: BLOCK_S, 400: ODD_S, 401: ODD_S, 404: ODD_S}.get(status, 0.0)
+        retry_after = error.response.headers.get("Retry-After", "")
+        if retry_after.isascii() and retry_after.isdigit():
+            delay = min(float(retry_after), BAN_S)
+        cause = "throttled" if status == 429 else "upgrade"
+        return Transient(f"{url} answered HTTP {status}.", cause=cause, delay=delay)
+    return Transient(f"{url} cannot be reached.", cause="connect", why=f"{type(error).__name__}: {error}")
+
+
+class _Over(Exception):
+    """Ends the tasks of a connection together."""
+
+
+class Connection:
+    """Brings one session bytes and time, and takes away what it wants sent. Used once: run, then close.
+
+    Args:
+        url: the endpoint.
+        session: what to pump.
+        config: deadlines and bounds.
+        dial: opens the socket.
+    """
+
+    def __init__(self, url: str, session: Session, config: ConnectionConfig, *, dial: Dial = dial) -> None:
+        self.url = url
+        self.session = session
+        self._config = config
+        self._dial = dial
+        self._socket: Socket | None = None
+        self._paused = False
+        self._woken = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
+
+    async def run(
+        self,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+        stop: asyncio.Event,
+    ) -> None:
+        """Connect, fetch a token, subscribe, and deliver what comes of each frame, until the session fails or ``stop``
+        is set.
+
+        ``deliver`` is called once a frame, with an empty sequence for one that says nothing. After ``stop`` what had
+        been received by then is still delivered.
+
+        Raises:
+            Transient, ConfigError: the socket cannot be opened.
+            FeedError: whatever ``token`` raises.
+        """
+        errors: list[FeedError] = []
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._stop(stop))
+                tasks.create_task(self._work(tasks, token, deliver, output))
+        except* _Over:
+            pass
+        except* FeedError as raised:
+            errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
+        if errors:
+            raise errors[0]
+        if stop.is_set() and self._socket is not None:
+            await self._drain(self._socket, deliver)
+
+    async def close(self) -> None:
+        """Close with code 1000, waiting at most :data:`CLOSE_S` for the peer."""
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def _work(
+        self,
+        tasks: asyncio.TaskGroup,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+    ) -> None:
+        """First the socket, then the token: an outage of the network so costs no call of the key's counter."""
+        self._socket = await self._dial(self.url, self._config)
+        self.session.connected(self._now())
+        tasks.create_task(self._keep_time(self._socket))
+        tasks.create_task(self._subscribe(self._socket, token))
+        await self._pump(self._socket, deliver, output)
+
+    async def _pump(self, socket: Socket, deliver: Callable[[Sequence[Event]], None], output: Room) -> None:
+        session, now = self.session, self._now
+        while session.failure is None:
+            if output.full:
+                await self._wait_for_room(output)
+            try:
+                frame = await socket.recv(decode=False)
+            except ConnectionClosed as closed:
+                session.disconnected(*_closing(closed))
+                break
+            assert isinstance(frame, bytes)  # decode=False
+            deliver(session.receive(frame, now()))
+        raise _Over
+
+    async def _wait_for_room(self, output: Room) -> None:
+        """Read nothing while nobody takes what we write. The peer's frames wait in the kernel; it was not silent."""
+        self._paused, since = True, self._now()
+        await output.room()
+        self.session.excuse(self._now() - since)
+        self._paused = False
+        self._woken.set()
+
+    async def _keep_time(self, socket: Socket) -> None:
+        """One timer for all of the session's deadlines, set anew only when it runs out."""
+        while True:
+            deadline = None if self._paused else self.session.deadline()
+            self._woken.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._woken.wait()
+                continue
+            except TimeoutError:
+                now = self._now()
+            if self._paused or deadline is None:
+                continue
+            if now - deadline > LATE_S:
+                self.session.excuse(now - deadline)
+                continue
+            self.session.tick(now)
+            await self._send(socket)
+            if self.session.failure is not None:
+                raise _Over
+
+    async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
+        self.session.authorize(await token(), self._now())
+        await self._send(socket)
+        self._woken.set()
+
+    async def _send(self, socket: Socket) -> None:
+        for text in self.session.data_to_send():
+            try:
+                async with asyncio.timeout(self._config.ack_timeout_s):
+                    await socket.send(text)
+            except TimeoutError:
+                self.session.disconnected("the peer takes nothing", cause="silence")
+            except ConnectionClosed:
+                return  # the pump is told the same, with the reason
+
+    async def _stop(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        raise _Over
+
+    async def _drain(self, socket: Socket, deliver: Callable[[Sequence[Event]], None]) -> None:
+        """Deliver what is here already, without waiting for more."""
+        try:
+            async with asyncio.timeout(0):
+                while self.session.failure is None:
+                    frame = await socket.recv(decode=False)
+                    assert isinstance(frame, bytes)  # decode=False
+                    deliver(self.session.receive(frame, self._now()))
+        except (TimeoutError, ConnectionClosed):
+            return
+
+
+def _closing(closed: ConnectionClosed) -> tuple[str, str]:
+    """The detail and the cause of a connection's end."""
+    if closed.sent is not None and not closed.rcvd_then_sent and closed.sent.code == 1009:
+        return "a frame is larger than connection.max_frame_bytes", "frame_too_big"
+    if closed.rcvd is None:
+        return "the connection broke, without a closing frame", "closed"
+    return f"{closed.rcvd.code} {closed.rcvd.reason}".strip(), "closed"

@@ -1,0 +1,117 @@
+"""Rows for a person at a terminal: one a record, aligned, coloured, escaped."""
+
+from __future__ import annotations
+
+from structlog.typing import EventDict, WrappedLogger
+
+from .orders import Orders, parse, value
+from .text import printable
+
+HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
+WIDTHS = (12, 10, 6, 11, 14, 16, 16, 10)
+RIGHT = ("price", "volume", "filled")
+
+_DIM, _GREEN, _RED, _YELLOW, _CYAN, _BOLD = "2", "32", "31", "33", "36", "1"
+_COLORS = {
+    "buy": _GREEN,
+    "sell": _RED,
+    "closed": _GREEN,
+    "filled": _GREEN,
+    "trade": _BOLD,
+    "canceled": _YELLOW,
+    "expired": _YELLOW,
+}
+
+
+class Rows:
+    """The processor that makes a row of a record. It remembers the open orders, since most changes name neither pair
+    nor side; what is not known shows as a dash."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._colors = colors
+        self._orders = Orders()
+        self._begun = False
+
+    def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
+        """The row, its line feed included; the first comes under a heading."""
+        row = self._row(record)
+        if not self._begun:
+            self._begun = True
+            row = self._paint(self._align(HEADER), _DIM) + "\n" + row
+        return (row + "\n").encode("utf-8", "backslashreplace")
+
+    def _row(self, record: EventDict) -> str:
+        time = record["ts"][11:23]
+        event = record["event"]
+        if event.startswith("feed."):
+            return self._marker(time, event, record)
+        if event == "unknown":
+            shown = record.get("data", b"").decode("utf-8", "replace") or record.get("data_base64", "")
+            return self._paint(printable(f"{time:12}  unknown frame: {shown[:200]}"), _YELLOW)
+        cells = getattr(self, f"_{event}")(record)
+        return self._cells((time, *cells)) + self._paint(
+            "  " + printable(record.get("exec_id") or record.get("order_id") or ""), _DIM
+        )
+
+    def _marker(self, time: str, event: str, record: EventDict) -> str:
+        if event == "feed.lost":
+            self._orders.clear(record["channel"])
+        said = {
+            "feed.live": ("engine", "attempt"),
+            "feed.lost": ("cause", "detail"),
+            "feed.status": ("engine",),
+            "feed.stopped": ("reason",),
+        }.get(event, ())
+        details = "  ".join(f"{key}={record[key]}" for key in said if record.get(key) is not None)
+        color = {"feed.live": _CYAN, "feed.lost": _RED}.get(event, _DIM)
+        return self._paint(
+            printable(f"{time:12}  {event.removeprefix('feed.'):7}  {record['channel']}  {details}"), color
+        )
+
+    # -- one method an event_name
+
+    def _order(self, record: EventDict) -> tuple[str, ...]:
+        order = self._orders.apply(record["channel"], record["order_id"], record["data"])
+        return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
+
+    def _trade(self, record: EventDict) -> tuple[str, ...]:
+        fields = parse(record["data"])
+        pair, side, kind, price, volume = (value(fields, n) for n in ("pair", "type", "ordertype", "price", "vol"))
+        return pair, side, kind, price, volume, volume, "trade"
+
+    def _execution(self, record: EventDict) -> tuple[str, ...]:
+        fields = parse(record["data"])
+        order = self._orders.apply(record["channel"], record.get("order_id", ""), record["data"])
+        if value(fields, "exec_type") != "trade":
+            return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
+        pair, side, kind = (value(fields, n) for n in ("symbol", "side", "order_type"))
+        price, volume = value(fields, "last_price"), value(fields, "last_qty")
+        return pair, side, kind, price, volume, value(fields, "cum_qty") or volume, "trade"
+
+    def _balance(self, record: EventDict) -> tuple[str, ...]:
+        fields = parse(record["data"])
+        return (
+            value(fields, "asset"),
+            "",
+            value(fields, "type"),
+            "",
+            value(fields, "amount"),
+            value(fields, "balance"),
+            "balance",
+        )
+
+    # -- shapes
+
+    def _cells(self, cells: tuple[str, ...]) -> str:
+        cells = tuple(printable(cell) or "-" for cell in cells)
+        return self._align(cells, paint=True)
+
+    def _align(self, cells: tuple[str, ...], *, paint: bool = False) -> str:
+        aligned = []
+        for name, width, cell in zip(HEADER, WIDTHS, cells, strict=True):
+            padded = cell.rjust(width) if name in RIGHT else cell.ljust(width)
+            aligned.append(self._paint(padded, _COLORS.get(cell, "")) if paint else padded)
+        return "  ".join(aligned)
+
+    def _paint(self, text: str, color: str) -> str:
+        return f"\x1b[{color}m{text}\x1b[0m" if self._colors and color and text else text

@@ -1,0 +1,154 @@
+"""Where the API key comes from: the first complete pair wins, half a pair is an error, nothing is looser than 0600."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from .auth import Credentials
+from .config import Account, Config
+from .errors import ConfigError
+from .text import near_miss
+
+COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
+MAX_BYTES = 4096  # a key, a secret or a password is a line
+
+_REMEDY = (
+    "Give the API key in one of these ways: KRAKEN_API_KEY and KRAKEN_API_SECRET; KRAKEN_API_KEY_FILE and "
+    "KRAKEN_API_SECRET_FILE; key_file and secret_file (or key_command and secret_command) under [accounts.{account}] "
+    "in the configuration; systemd credentials named api-key and api-secret. To look around without a key: "
+    "kraken-feed demo"
+)
+
+
+class _Source(NamedTuple):
+    """One place to look: how each part is called there, and how to read it."""
+
+    name: str
+    parts: tuple[str, str, str]
+    read: Callable[[str], str | None]
+
+
+def find(config: Config, account: str, environ: Mapping[str, str]) -> Credentials:
+    """The credentials of ``account``.
+
+    Looked for in ``$CREDENTIALS_DIRECTORY``, the account's table in the configuration, the files that
+    ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``.
+
+    Raises:
+        ConfigError: there are none, there is half a pair, or a source cannot be used.
+    """
+    if config.accounts and account not in config.accounts:
+        raise ConfigError(f"The configuration has no account {account!r}.", remedy=near_miss(account, config.accounts))
+    for source in _sources(config.accounts.get(account, Account()), account, environ):
+        key, secret, otp = (source.read(part) for part in source.parts)
+        if key is not None and secret is not None:
+            return Credentials(key, secret, otp, source=source.name)
+        if key is not None or secret is not None or otp is not None:
+            missing = source.parts[0] if key is None else source.parts[1]
+            raise ConfigError(
+                f"Half a pair of credentials: {source.name} has no {missing}.",
+                remedy="Give the key and the secret in the same way, or neither.",
+            )
+    raise ConfigError(f"No API key for the account {account!r}.", remedy=_REMEDY.format(account=account))
+
+
+def _sources(account: Account, name: str, environ: Mapping[str, str]) -> list[_Source]:
+    table = f"[accounts.{name}]"
+    files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
+    commands = {
+        "key_command": account.key_command,
+        "secret_command": account.secret_command,
+        "otp_command": account.otp_command,
+    }
+    sources = [
+        _Source(f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part])),
+        _Source(
+            f"{table} (commands)",
+            ("key_command", "secret_command", "otp_command"),
+            lambda part: _command(part, commands[part]),
+        ),
+        _Source(
+            "the files named by KRAKEN_API_*_FILE",
+            ("KRAKEN_API_KEY_FILE", "KRAKEN_API_SECRET_FILE", "KRAKEN_API_OTP_FILE"),
+            lambda part: _file(environ.get(part) or None),
+        ),
+        _Source(
+            "the environment (KRAKEN_API_*)",
+            ("KRAKEN_API_KEY", "KRAKEN_API_SECRET", "KRAKEN_API_OTP"),
+            lambda part: environ.get(part) or None,
+        ),
+    ]
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory:
+        by_systemd = _Source(
+            f"$CREDENTIALS_DIRECTORY ({directory})",
+            ("api-key", "api-secret", "api-otp"),
+            lambda part: _credential(os.path.join(directory, part)),
+        )
+        return [by_systemd, *sources]
+    return sources
+
+
+def _credential(path: str) -> str | None:
+    """A file of systemd's credentials directory: its modes are systemd's business, and it may be missing."""
+    try:
+        with open(path, "rb") as file:
+            return _text(file.read(MAX_BYTES + 1), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"Cannot read the credential {path}.", why=f"{error.strerror}.") from error
+
+
+def _file(path: str | None) -> str | None:
+    """What a file of the user's own says, if nobody else can read it."""
+    if path is None:
+        return None
+    path = os.path.expanduser(path)
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid not in (os.geteuid(), 0):
+                raise ConfigError(
+                    f"The credentials file {path} belongs to somebody else (uid {status.st_uid}).",
+                    remedy=f"Take it over: chown {os.geteuid()} {path}",
+                )
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+                raise ConfigError(
+                    f"The credentials file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}).",
+                    remedy=f"Close it: chmod 600 {path}",
+                )
+            return _text(file.read(MAX_BYTES + 1), path)
+    except OSError as error:
+        raise ConfigError(f"Cannot read the credentials file {path}.", why=f"{error.strerror}.") from error
+
+
+def _command(key: str, argv: Sequence[str] | None) -> str | None:
+    """The first thing that a command prints. It is run as it stands, without a shell; what it says on stderr is for
+    the person at the terminal, and not ours."""
+    if argv is None:
+        return None
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s.") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{key}: cannot run {argv[0]}.", why=f"{error}.") from error
+    if done.returncode != 0:
+        raise ConfigError(f"{key}: {argv[0]} failed (exit status {done.returncode}).")
+    return _text(done.stdout[: MAX_BYTES + 1], key)
+
+
+def _text(content: bytes, place: str) -> str:
+    """One line of text. An empty one is an error: whoever made the file meant something."""
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(content) > MAX_BYTES:
+        raise ConfigError(f"{place} does not hold a key, a secret or a password: it is empty, too long or no text.")
+    return text

@@ -1,0 +1,89 @@
+"""The errors that end something: what happened, why, what to do; whether to try again; the exit code.
+
+``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FeedError(Exception):
+    """Base of every error that a user can meet.
+
+    Args:
+        what: what happened, in words for the person who runs the command.
+        why: the reason as far as it is known; text from the exchange stands here verbatim.
+        remedy: what to do about it.
+    """
+
+    retry: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.why, self.remedy) if line)
+
+
+class UsageError(FeedError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(FeedError):
+    """The configuration, or a source of credentials, is invalid; nothing was sent to anybody."""
+
+    exit_code = 78
+
+
+class CredentialsRefused(FeedError):
+    """Kraken does not accept the key, the signature or the one-time password, or a permission is missing."""
+
+    exit_code = 77
+
+
+class RequestRefused(FeedError):
+    """Kraken calls a request of ours wrong: a defect of this program, or a protocol that has moved on."""
+
+    exit_code = 1
+
+
+class OutputFailed(FeedError):
+    """Records cannot be written: a full disk, an I/O error, a reader that does not read."""
+
+    exit_code = 74
+
+
+class ReaderGone(FeedError):
+    """Whoever read the output has closed it; it has enough, and so have we."""
+
+    exit_code = 0
+
+
+class OutageTooLong(FeedError):
+    """Not live for longer than ``reconnect.max_outage_s``."""
+
+    exit_code = 69
+
+
+class Transient(FeedError):
+    """Passes by itself: the network, the service's state, a throttle. Only a command that runs once ends with it.
+
+    Args:
+        cause: one word of a closed vocabulary, for logs, records and metrics.
+        delay: seconds for which trying again is useless or harmful.
+    """
+
+    retry = True
+    exit_code = 69
+
+    def __init__(self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "") -> None:
+        super().__init__(what, why=why, remedy=remedy)
+        self.cause = cause
+        self.delay = delay

@@ -1,0 +1,216 @@
+"""The two loggers, both structlog: the feed's (records, stdout) and the diagnostics' (stderr).
+
+The feed's logger binds what is constant and renders a record to the line that goes to the sink. The diagnostics'
+logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
+above whatever our level: websockets at DEBUG shows the subscribe request, token included.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import select
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from . import record
+from .text import printable
+
+Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console"]
+
+LIBRARIES = ("websockets", "httpx", "httpcore", "asyncio")
+MASK = "[masked]"
+MAX_TEXT = 1000  # characters of one value: the peer decides how long its texts are, we how long our lines
+
+
+# ------------------------------------------------------------------------------------------------ records: stdout
+
+
+class LineWriter(Protocol):
+    """Where rendered records go."""
+
+    def write(self, line: bytes) -> None:
+        """Take one line."""
+
+
+class FeedLogger(structlog.BoundLoggerBase):
+    """A logger with one verb."""
+
+    def record(self, event_name: str, **fields: object) -> None:
+        """Emit one record."""
+        self._proxy_to_logger("write", event_name, **fields)
+
+
+def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes:
+    """The processor that makes the JSON line."""
+    event_dict["event_name"] = event_dict.pop("event")
+    return record.render(event_dict)
+
+
+def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) -> FeedLogger:
+    """The feed's logger, writing to ``sink``. The last of ``processors`` gives the line as bytes."""
+    logger: FeedLogger = structlog.wrap_logger(
+        sink, processors=processors or (render_record,), wrapper_class=FeedLogger, context_class=dict
+    ).bind(**constant)
+    return logger
+
+
+# ------------------------------------------------------------------------------------------------ diagnostics: stderr
+
+
+class Secrets:
+    """The texts that must not leave the process, wherever they turn up."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def add(self, *texts: str) -> None:
+        """Mask these from now on, also where a JSON text escapes their slashes."""
+        for text in texts:
+            self._texts += [form for form in (text, text.replace("/", "\\/")) if form and form not in self._texts]
+        self._texts.sort(key=len, reverse=True)
+
+    def discard(self, text: str) -> None:
+        """A token that is no longer good for anything needs no watching over."""
+        forms = (text, text.replace("/", "\\/"))
+        self._texts = [known for known in self._texts if known not in forms]
+
+    def mask(self, text: str) -> str:
+        """``text`` without any of them."""
+        for secret in self._texts:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """``data`` without any of them."""
+        for secret in self._texts:
+            data = data.replace(secret.encode(), MASK.encode())
+        return data
+
+
+def _masked(secrets: Secrets) -> Processor:
+    def clean(value: object) -> object:
+        if isinstance(value, str):
+            value = secrets.mask(value)
+            return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+        if isinstance(value, bool | int | float) or value is None:
+            return value
+        if isinstance(value, dict):
+            return {key: clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        return clean(str(value))
+
+    def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+        trace = event_dict.pop("exception", None)  # long, and ours: masked, not cut
+        event_dict = {key: clean(value) for key, value in event_dict.items()}
+        if trace is not None:
+            event_dict["exception"] = secrets.mask(str(trace))
+        return event_dict
+
+    return processor
+
+
+def _escaped(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+    return {
+        key: printable(value) if isinstance(value, str) and key != "exception" else value
+        for key, value in event_dict.items()
+    }
+
+
+def _render_json(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+    first = {key: event_dict.pop(key) for key in ("ts", "level", "event") if key in event_dict}
+    return record.encode({**first, **event_dict})
+
+
+class Stderr:
+    """Diagnostics leave here. A reader of stderr that stalls must not stop the feed: then lines are dropped, and
+    the next one that goes says how many."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._dropped = 0
+        self._poll: select.poll | None = None
+        try:
+            fd = stream.fileno()
+        except (OSError, io.UnsupportedOperation):
+            return
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def msg(self, line: str) -> None:
+        """Write one line, or drop it."""
+        if self._poll is not None and not self._poll.poll(0):
+            self._dropped += 1
+            return
+        if self._dropped:
+            line = f"({self._dropped} lines dropped: stderr was not read)\n{line}"
+            self._dropped = 0
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except OSError:
+            self._dropped += 1
+
+    debug = info = warning = error = critical = msg
+
+
+class _ToStructlog(logging.Handler):
+    """The libraries' records, made into diagnostics."""
+
+    def __init__(self, diagnostics: Any) -> None:
+        super().__init__()
+        self._diagnostics = diagnostics
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        level = "error" if entry.levelno >= logging.ERROR else "warning"
+        exc_info = entry.exc_info if entry.exc_info and entry.exc_info[0] else None
+        getattr(self._diagnostics, level)(
+            "library", library=entry.name.partition(".")[0], text=entry.getMessage(), exc_info=exc_info
+        )
+
+
+def diagnostics_logger(
+    secrets: Secrets, *, level: Level, fmt: LogFormat, colors: bool, stream: TextIO | None = None
+) -> structlog.typing.FilteringBoundLogger:
+    """The diagnostics' logger, and the libraries' logs led into it."""
+    rendering: Sequence[Processor]
+    if fmt == "json":
+        rendering = [structlog.processors.format_exc_info, _masked(secrets), _render_json]
+    else:
+        console = structlog.dev.ConsoleRenderer(
+            colors=colors, sort_keys=False, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
+        )
+        rendering = [structlog.processors.format_exc_info, _masked(secrets), _escaped, console]
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        Stderr(stream or sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json", key="ts"),
+            *rendering,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    _pin_libraries(_ToStructlog(logger))
+    return logger
+
+
+def _pin_libraries(handler: logging.Handler) -> None:
+    for name in LIBRARIES:
+        library = logging.getLogger(name)
+        library.setLevel(logging.WARNING)
+        library.propagate = False
+        library.handlers = [handler]
+
+
+def wants_color(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether to colour: a terminal that can, and nobody who said no (https://no-color.org)."""
+    return os.isatty(fd) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -1,0 +1,72 @@
+"""One output line from one record: the key order of the contract, the item's bytes as they came, ids and times."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+# The order of the keys on a line; whatever else a marker has comes after these. `data` is rendered apart, last.
+KEYS = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
+
+_encoder = msgspec.json.Encoder()
+_second = -1
+_second_text = ""
+
+
+def timestamp(unix_ns: int) -> str:
+    """``2026-11-20T22:41:05.123456Z`` from nanoseconds since 1970: UTC, RFC 3339, always six digits, cut."""
+    global _second, _second_text
+    second, rest = divmod(unix_ns, 1_000_000_000)
+    if second != _second:  # a burst lies within one second: format that once
+        _second, _second_text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{_second_text}.{rest // 1000:06d}Z"
+
+
+def item_id(account: str, channel: str, identity: str | None, connection: str, sequence: int | None, index: int) -> str:
+    """The record's ``id``: the item's own identity where it has one, else the frame's place and the item's in it.
+
+    A fill, a ledger entry and an order's end so have the same id whichever way they come; a mere change of an order
+    is told apart by the frame that brought it, since the same bytes may rightly come twice.
+    """
+    return f"{account}:{channel}:{identity}" if identity else f"{account}:{channel}:{connection}:{sequence}:{index}"
+
+
+def text(value: str) -> bytes:
+    """``value`` as a JSON string in UTF-8. A lone surrogate, which UTF-8 cannot carry, becomes an escape."""
+    return _encoder.encode(value.encode("utf-8", "backslashreplace").decode())
+
+
+def opaque(frame: bytes, is_json: bool) -> dict[str, object]:
+    """The fields that carry a frame this version does not know: ``data`` if it is JSON, else ``data_base64``."""
+    if is_json:
+        return {"data": frame.replace(b"\n", b" ").replace(b"\r", b" ").strip()}
+    return {"data_base64": base64.b64encode(frame).decode()}
+
+
+def render(fields: Mapping[str, Any]) -> bytes:
+    """The line for a record, its line feed included.
+
+    ``data`` is Kraken's bytes and stands as it is; every other value is a string, a number or None.
+    """
+    parts = [b'"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields]
+    parts += [
+        b"%b:%b" % (text(key), _value(value)) for key, value in fields.items() if key not in KEYS and key != "data"
+    ]
+    if "data" in fields:
+        parts.append(b'"data":%b' % fields["data"])
+    return b"{%b}\n" % b",".join(parts)
+
+
+def encode(fields: object) -> str:
+    """Any value as JSON text, for lines that are no records."""
+    return _encoder.encode(fields).decode()
+
+
+def _value(value: object) -> bytes:
+    return text(value) if isinstance(value, str) else _encoder.encode(value)

@@ -1,0 +1,149 @@
+"""What Kraken's error strings mean: permanent, transient, throttled or locked out, and how long to wait.
+
+Source of the strings: https://docs.kraken.com/api/docs/guides/spot-errors and
+https://support.kraken.com/hc/en-us/articles/360001491786 ; strings that only clients have recorded are here too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from .errors import CredentialsRefused, FeedError, RequestRefused
+
+Kind = Literal["permanent", "transient", "throttled", "locked_out"]
+
+SERVICE_S = 5.0  # Kraken asks for at most one attempt in five seconds during maintenance
+TOKEN_S = 1.0  # the token service can lag a deployment; 1–5 s is what clients wait
+SLOW_RETRY_S = 5.0  # an Invalid key was seen spuriously during outages: one slow retry, never a loop
+CALL_COUNTER_S = 15.0  # a Starter key's counter needs 45 s to drain; a call's worth of it is back after 15
+EDGE_S = 60.0  # throttled at the edge: by address, not by key
+AUTH_THROTTLE_S = 300.0  # "auth attempts throttled: back off minutes"
+LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
+
+# What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
+PERMISSIONS = {
+    "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
+    "openOrders": '"Query open orders & trades" (query-open-trades)',
+    "ownTrades": '"Query closed orders & trades" (query-closed-trades)',
+    "executions": '"Query open orders & trades" and "Query closed orders & trades" '
+    "(query-open-trades, query-closed-trades)",
+    "balances": '"Query funds" (query-funds)',
+}
+
+
+class Verdict(NamedTuple):
+    """What one error string means for a client that only reads.
+
+    ``delay`` is in seconds; ``attempts`` is how many times in a row the string may be met before it is final
+    (``None``: for ever, ``1``: at once); ``error`` is the class that a final one ends the process with.
+    """
+
+    kind: Kind
+    delay: float = 0.0
+    attempts: int | None = None
+    error: type[FeedError] = RequestRefused
+    meaning: str = ""
+
+    def final(self, seen: int) -> bool:
+        """Whether having met it ``seen`` times in a row is enough."""
+        return self.attempts is not None and seen >= self.attempts
+
+
+def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Verdict:
+    return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)
+
+
+_DEFECT = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
+_ORDER = Verdict("permanent", SERVICE_S, 1, RequestRefused, "an answer to order entry, which is not used here")
+_SERVICE = Verdict("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
+_PERMISSION = _refused("the API key lacks a permission")
+_SESSION = Verdict("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
+_OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "the channel does not take this option any more")
+
+# Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
+_TABLE: dict[str, Verdict] = {
+    "EAPI:Invalid key": _refused(
+        "the API key is unknown, disabled, expired, or not allowed from this address", attempts=2
+    ),
+    "EAPI:Invalid signature": _refused("the API secret does not belong to the key"),
+    "EAPI:Invalid nonce": _refused(
+        "another process uses the same key, or the key has seen nonces of a larger unit: one key a process",
+        attempts=2,
+        delay=TOKEN_S,
+    ),
+    "EAPI:Invalid token": _SESSION,
+    "EAPI:Bad request": _DEFECT,
+    "EAPI:Permission denied": _PERMISSION,
+    "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
+    "EAPI:Rate limit exceeded": Verdict(
+        "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; does another program use the key?"
+    ),
+    "EAPI:": _refused("an answer about the key that this version does not know", attempts=2),
+    "EGeneral:Permission denied": _PERMISSION,
+    "EGeneral:Temporary lockout": Verdict(
+        "locked_out", LOCKOUT_S, meaning="too many refused calls: Kraken has locked the key or address for a while"
+    ),
+    "EGeneral:Too many requests": Verdict("throttled", EDGE_S, meaning="this address is throttled"),
+    "EGeneral:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EGeneral:Invalid arguments": _DEFECT,
+    "EGeneral:Unknown method": _DEFECT,
+    "EDatabase:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EAuth:Account temporary disabled": _refused("the account is locked"),
+    "EAuth:Account unconfirmed": _refused("the account is not verified"),
+    "EAuth:Failed": _refused("authentication failed"),
+    "EAuth:Rate limit exceeded": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:Too many requests": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:": _refused("an answer about the account that this version does not know", attempts=2),
+    "EAccount:Invalid permissions": _refused("the product is not available to this account or key"),
+    "EAccount:": _refused("an answer about the account that this version does not know", attempts=2),
+    "ESession:Invalid session": _SESSION,
+    "ESession:": _SESSION,
+    "EService:Throttled": Verdict("throttled", SERVICE_S, meaning="too many requests at a time"),
+    "EService:Deadline elapsed": _ORDER,
+    "EService:": _SERVICE,
+    "EOrder:Rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:Domain rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:": _ORDER,
+    "EBM:": _ORDER,
+    "EQuery:": _DEFECT,
+    "ETrade:": _DEFECT,
+    "EFunding:": _DEFECT,
+    "E": Verdict("transient", TOKEN_S, meaning="an error that this version does not know"),
+    # Plain texts of the WebSocket.
+    "Already subscribed": Verdict("transient", meaning="the connection has a subscription that it should not have"),
+    "Subscription Not Found": Verdict("transient", meaning="the connection lacks a subscription that it should have"),
+    "Exceeded msg rate": Verdict("throttled", TOKEN_S, meaning="too many messages sent at a time"),
+    "Subscription name invalid": _DEFECT,
+    "Subscription field must be an object": _DEFECT,
+    "Subscription object unsupported field": _OPTION,
+    "Subscription": _DEFECT,
+    "Unsupported field": _OPTION,
+    "Pair": _DEFECT,
+    "Currency pair": _DEFECT,
+    "Symbol": _DEFECT,
+    "Token(s) not found": _DEFECT,
+    "Public channels not available": Verdict(
+        "permanent", SERVICE_S, 1, RequestRefused, "this is not the endpoint of the private feeds"
+    ),
+    "Event(s) not found": _DEFECT,
+    "Malformed request": _DEFECT,
+    "Reqid field must be": _DEFECT,
+}
+_UNKNOWN_TEXT = Verdict("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
+_BY_LENGTH = sorted(((prefix.casefold(), verdict) for prefix, verdict in _TABLE.items()), key=lambda row: -len(row[0]))
+_BLANKS = re.compile(r"\s*:\s*")
+
+
+def classify(text: str, unix_now: float) -> Verdict:
+    """The verdict on one error string, as REST's ``error`` array or an acknowledgement carries it.
+
+    ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
+    """
+    normal = _BLANKS.sub(":", text.strip()).casefold()
+    prefix, verdict = next((row for row in _BY_LENGTH if normal.startswith(row[0])), ("", _UNKNOWN_TEXT))
+    if prefix == "eservice:throttled":
+        until = normal.rpartition(":")[2]
+        if until.isascii() and until.isdigit() and len(until) < 16:
+            return verdict._replace(delay=min(max(int(until) - unix_now, SERVICE_S), LOCKOUT_S))
+    return verdict

@@ -1,0 +1,218 @@
+"""Kraken's private REST API, as far as a feed needs it: today, the WebSocket token.
+
+One :class:`Rest` an API key: calls are signed and sent one after the other, so that nonces arrive in their order, and
+what Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
+
+Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-rest-auth
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+
+from . import __version__
+from .auth import Credentials, Nonce, sign
+from .config import is_loopback
+from .errors import ConfigError, CredentialsRefused, Transient
+from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify
+
+CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A WebSocket token and the seconds within which it has to be used. Printing it does not show it."""
+
+    value: str
+    expires: int
+
+    def __repr__(self) -> str:
+        return f"<Token, expires in {self.expires} s>"
+
+
+class _Envelope(msgspec.Struct):
+    error: Any = None
+    result: msgspec.Raw = msgspec.Raw()
+
+
+class _TokenResult(msgspec.Struct):
+    token: str
+    expires: int = 900
+
+
+class Rest:
+    """Signed calls for one API key.
+
+    Args:
+        url: where Kraken is, without a path: ``https://api.kraken.com``.
+        credentials: the key.
+        nonce: shared by everything that uses the key.
+        transport: what carries the requests instead of the network.
+        unix_ns: the wall clock, for nonces; tests have their own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials,
+        nonce: Nonce,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._credentials = credentials
+        self._nonce = nonce
+        self._unix_ns = unix_ns
+        self._turn = asyncio.Lock()
+        self._quiet_until = 0.0  # no private call before this time of the event loop's clock
+        self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
+        loopback = is_loopback(url)
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=url,
+                transport=transport,
+                timeout=CALL_S,
+                trust_env=not loopback,  # proxies from the environment; none on the way to this machine
+                verify=ssl.create_default_context(),  # the same trust as the WebSocket: the system's, or SSL_CERT_FILE
+                headers={"User-Agent": f"kraken-feed/{__version__}"},
+            )
+        except (ImportError, ValueError) as error:  # a SOCKS proxy without its package; a proxy that is no URL
+            raise ConfigError(
+                "The proxy that the environment names cannot be used.",
+                why=f"{error}",
+                remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
+            ) from error
+
+    async def close(self) -> None:
+        """Close the connections that are kept open."""
+        await self._client.aclose()
+
+    def quiet_for(self) -> float:
+        """Seconds for which Kraken wants no private call of this key."""
+        return max(0.0, self._quiet_until - asyncio.get_running_loop().time())
+
+    async def token(self) -> Token:
+        """A fresh WebSocket token (GetWebSocketsToken).
+
+        Raises:
+            Transient: it may work later; ``delay`` says when at the earliest.
+            CredentialsRefused: it will not.
+        """
+        result = await self.call("GetWebSocketsToken")
+        try:
+            answer = msgspec.json.decode(result, type=_TokenResult)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=str(error)) from error
+        if not answer.token:
+            raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
+        return Token(answer.token, answer.expires)
+
+    async def call(self, method: str, **parameters: str) -> msgspec.Raw:
+        """The ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
+
+        Raises:
+            Transient: the network, the edge or the service failed, or Kraken wants us to wait.
+            CredentialsRefused, RequestRefused: Kraken means it.
+        """
+        async with self._turn:
+            wait = self.quiet_for()
+            if wait > 0:
+                raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
+            answer = await self._send(method, parameters)
+            return self._result(method, answer)
+
+    async def _send(self, method: str, parameters: dict[str, str]) -> httpx.Response:
+        """Sign and send. Every attempt is made from scratch: a nonce is good for one."""
+        path = f"/0/private/{method}"
+        nonce = self._nonce.next(self._unix_ns())
+        otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
+        body = urlencode({"nonce": str(nonce), **parameters, **otp}).encode()
+        headers = {
+            "API-Key": self._credentials.key,
+            "API-Sign": sign(path, nonce, body, self._credentials.secret),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        try:
+            async with asyncio.timeout(CALL_S):
+                return await self._client.post(path, content=body, headers=headers)
+        except (httpx.TimeoutException, TimeoutError) as error:
+            raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
+        except httpx.HTTPError as error:
+            raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
+
+    def _result(self, method: str, answer: httpx.Response) -> msgspec.Raw:
+        """What is behind the envelope, or the error that it holds."""
+        if answer.status_code != 200:
+            raise self._by_status(method, answer)
+        try:
+            envelope = msgspec.json.decode(answer.content, type=_Envelope)
+        except (msgspec.DecodeError, RecursionError) as error:
+            kind = answer.headers.get("content-type", "no content type")
+            raise Transient(
+                f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
+            ) from error
+        errors = [text for text in _texts(envelope.error) if not text.startswith("W")]
+        if errors:
+            raise self._by_text(method, errors[0])
+        self._refused.clear()
+        return envelope.result
+
+    def _by_status(self, method: str, answer: httpx.Response) -> Transient:
+        """Anything but 200 did not get past Cloudflare or the network's edge."""
+        delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
+        retry_after = answer.headers.get("retry-after", "")
+        if retry_after.isascii() and retry_after.isdigit():
+            delay = max(delay, min(float(retry_after), LOCKOUT_S))
+        if answer.status_code in (429, 403):
+            self._keep_quiet(delay)
+        cause = "throttled" if answer.status_code == 429 else "token"
+        return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
+
+    def _by_text(self, method: str, text: str) -> Exception:
+        verdict = classify(text, self._unix_ns() / 1e9)
+        self._refused[verdict] += 1
+        self._keep_quiet(verdict.delay)
+        why = f"{text}: {verdict.meaning}." if verdict.meaning else text
+        if not verdict.final(self._refused[verdict]):
+            cause = verdict.kind if verdict.kind in ("throttled", "locked_out") else "token"
+            return Transient(f"{method} was refused.", cause=cause, delay=verdict.delay, why=why)
+        if verdict.error is CredentialsRefused:
+            return refused_credentials(method, text, verdict, self._credentials)
+        return verdict.error(f"{method} was refused for good.", why=why)
+
+    def _keep_quiet(self, seconds: float) -> None:
+        self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
+
+
+def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
+    """The error for a key that Kraken does not take, naming the key and what to look at in its settings.
+
+    ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string.
+    """
+    needs = f" {what} needs the permission {PERMISSIONS[what]}." if what in PERMISSIONS else ""
+    otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
+    return CredentialsRefused(
+        f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
+        why=f"That means: {verdict.meaning}.{needs}",
+        remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
+        f"it needs, and is this machine's address in its allow-list?{otp}",
+    )
+
+
+def _texts(error: object) -> list[str]:
+    """``error`` is an array of strings; some endpoints send a bare string."""
+    if isinstance(error, str):
+        return [error] if error else []
+    return [str(text) for text in error] if isinstance(error, list) else []
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
