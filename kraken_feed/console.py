@@ -8,7 +8,7 @@ from .orders import Orders, parse, value
 from .text import printable
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
-WIDTHS = (12, 10, 6, 11, 14, 16, 16, 10)
+WIDTHS = (12, 9, 4, 10, 13, 14, 14, 16)
 RIGHT = ("price", "volume", "filled")
 
 _DIM, _GREEN, _RED, _YELLOW, _CYAN, _BOLD = "2", "32", "31", "33", "36", "1"

@@ -82,8 +82,8 @@ class Connection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         transport.abort()
 
-    def flush(self) -> None:
-        """Reads and sends what the connection's state allows."""
+    def read(self) -> None:
+        """Takes the frames that were received; a stalled connection leaves them where they are."""
         if self._peer is None or self._socket is None:
             return
         if self._peer.stalled:
@@ -91,6 +91,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
             return
         self._read_frames()
+
+    def send(self) -> None:
+        """Writes what the exchange has to say; a stalled connection says nothing."""
+        if self._peer is None or self._peer.stalled:
+            return
         for message in self._peer.outgoing():
             if isinstance(message, Abort):
                 self.abort()

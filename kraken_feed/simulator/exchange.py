@@ -137,7 +137,10 @@ class Exchange:
         else:
             self.ledger.struck("no_greeting", now, peer.connection_id)
         for fault in self.schedule.connected(number):
-            self._waiting.append(_Waiting(fault, now + fault.after, peer))
+            if fault.kind in EXCHANGE_KINDS:
+                self._happen(fault, now)
+            else:
+                self._waiting.append(_Waiting(fault, now + fault.after, peer))
         self.retry(now)
         return peer
 

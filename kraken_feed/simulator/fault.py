@@ -53,6 +53,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is the default
 PEER_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "after" in names)
 EXCHANGE_KINDS = frozenset({"multi", "many_orders", "maintenance"})
 REST_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "method" in names)
+TOKEN_KINDS = REST_KINDS | {"expired_token"}
 OCCASION_KINDS = frozenset(PARAMETERS) - PEER_KINDS - EXCHANGE_KINDS
 
 
@@ -99,6 +100,10 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True):
         triggers = (self.at, self.every, self.on_connect, self.on_token)
         if sum(trigger is not None for trigger in triggers) > 1:
             raise ValueError("at, every, on_connect and on_token exclude each other")
+        if self.on_connect is not None and self.kind in TOKEN_KINDS:
+            raise ValueError(f"on_connect does not fit {self.kind}: it happens on REST")
+        if self.on_token is not None and self.kind in OCCASION_KINDS - TOKEN_KINDS:
+            raise ValueError(f"on_token does not fit {self.kind}: it happens on a connection")
         if self.every is not None and self.every <= 0:
             raise ValueError("every must be above 0")
 

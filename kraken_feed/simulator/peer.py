@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 1.0
 IDLE_S = 60.0  # a connection without a private subscription is closed after about a minute
+MAX_QUEUE = 50_000  # frames that may wait while a connection is stalled; then it is reset
 BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in the field
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
@@ -287,6 +288,9 @@ class Peer:
     def _queue(self, text: bytes, frame: Frame | None, now: float) -> None:
         """A silent connection loses its data frames: they are counted, never sent, never published."""
         if self.closed or (self.silent and frame is not None):
+            return
+        if len(self._outbox) >= MAX_QUEUE:
+            self.close(Abort(), at_once=True)
             return
         self._last_sent = now
         size = (self.split.bytes or 7) if self.split else 0

@@ -1,7 +1,6 @@
 """Gives an exchange sockets: REST and both WebSocket dialects on one loopback port."""
 
 import asyncio
-import math
 import ssl
 import time
 from collections.abc import Callable
@@ -84,9 +83,11 @@ class Server:
         now = self.now()
         self.exchange.advance(now)
         for connection in list(self.connections):
-            connection.flush()
+            connection.read()
+        for connection in list(self.connections):
+            connection.send()
         pause = min(max(self.exchange.next_wakeup(now) - now, 0.001), _LONGEST_S)
-        if math.isnan(pause) or (self._server is not None and not self._server.is_serving()):
+        if self._server is None or not self._server.is_serving():
             return
         if self._timer is not None:
             self._timer.cancel()

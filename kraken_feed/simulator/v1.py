@@ -140,9 +140,8 @@ def _problem(event: str, message: dict[str, Any], subscription: dict[str, Any]) 
         return "Subscription name invalid"
     if "pair" in message:
         return "Pair field unsupported for this subscription type"
-    unsupported = set(subscription) - _FIELDS or (name == "openOrders" and "snapshot" in subscription)
     flags = [subscription[field] for field in _FIELDS - {"name", "token"} if field in subscription]
-    if unsupported or (name == "ownTrades" and "ratecounter" in subscription):
+    if set(subscription) - _FIELDS:
         return "Subscription object unsupported field"
     if any(value not in (True, False, "true", "false") for value in flags):
         return "EGeneral:Invalid arguments"
