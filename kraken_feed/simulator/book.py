@@ -25,7 +25,7 @@ class Book:
     what cannot be: a terminal order never changes again, no fill exceeds what is left.
     """
 
-    def __init__(self, rng: Random, tier: Tier, now: float) -> None:
+    def __init__(self, rng: Random, tier: Tier) -> None:
         self._idents = Idents(rng)
         self.tier = tier
         self.open: dict[str, Order] = {}
@@ -36,7 +36,7 @@ class Book:
             asset.v2: (Decimal(1_000_000) / asset.usd).quantize(quantum(4)) for asset in ASSETS
         }
         self._numbers = {pair.rest: 1_000_000 + rng.randrange(60_000_000) for pair in PAIRS}
-        self._counters = {pair.rest: Counter(tier.engine_decay, now) for pair in PAIRS}
+        self._counters = {pair.rest: Counter(tier.engine_decay, 0.0) for pair in PAIRS}
 
     def order(self, order_id: str) -> Order:
         """The order's latest state."""

@@ -74,7 +74,7 @@ class Exchange:
         self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
         self.tier = TIERS[scenario.tier]
         self.ledger = ledger or Ledger()
-        self.book = Book(_rng(seed, "ids"), self.tier, now)
+        self.book = Book(_rng(seed, "ids"), self.tier)
         self.engine = Engine(self.book, _rng(seed, "flow"), rate, now)
         self.schedule = Schedule(_rng(seed, "faults"), scenario.random, now)
         self.tokens = Tokens(_rng(seed, "tokens"))

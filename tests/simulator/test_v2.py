@@ -1,0 +1,255 @@
+"""WebSocket v2: greeting, subscriptions, feeds, errors."""
+
+from decimal import Decimal
+
+import pytest
+
+from tests.simulator.account import T0, Account, Tap, opened, quiet
+
+STAMP = "2025-10-09T08:53:20.000000Z"
+
+
+def test_the_greeting_has_a_connection_id_above_every_signed_integer() -> None:
+    tap = Tap(quiet(), "v2", T0)
+    (greeting,) = tap.frames()
+    assert greeting["data"][0] == {
+        "api_version": "v2",
+        "connection_id": tap.peer.connection_id,
+        "system": "online",
+        "version": "2.0.10",
+    }
+    assert tap.peer.connection_id > 2**63
+
+
+def test_the_ack_comes_before_the_snapshot_and_tells_the_accepted_parameters() -> None:
+    exchange = quiet(open_orders=1, past_trades=2)
+    tap = Tap(exchange, "v2", T0)
+    tap.subscribe("executions", Account(exchange).token(T0), T0)
+    _, ack, snapshot = tap.frames()
+    assert list(ack) == ["method", "req_id", "result", "success", "time_in", "time_out"]
+    assert ack["result"] == {
+        "channel": "executions",
+        "maxratecount": 60,
+        "snap_orders": True,
+        "snap_trades": False,
+        "snapshot": True,
+        "warnings": ["cancel_reason is deprecated, use reason", "stop_price is deprecated, use triggers.price"],
+    }
+    assert (ack["success"], ack["time_in"]) == (True, STAMP)
+    assert (snapshot["type"], snapshot["sequence"]) == ("snapshot", 1)
+    assert [event["exec_type"] for event in snapshot["data"]] == ["new"]  # trades only on request
+
+
+def test_a_snapshot_tells_trades_when_asked_and_orders_unless_declined() -> None:
+    exchange = quiet(open_orders=2, past_trades=2)
+    tap = Tap(exchange, "v2", T0)
+    tap.subscribe("executions", Account(exchange).token(T0), T0, snap_trades=True, snap_orders=False)
+    snapshot = tap.frames()[-1]
+    assert [event["exec_type"] for event in snapshot["data"]] == ["trade", "trade"]
+    assert snapshot["data"][0]["order_status"] == "filled"  # the state in which the order is now
+    assert "cum_qty" not in snapshot["data"][0]
+
+
+def test_without_any_snapshot_the_first_update_has_the_first_number() -> None:
+    exchange = quiet()
+    tap = opened(exchange, "v2", "executions", snap_orders=False)
+    exchange.new_order(T0)
+    assert [(frame["type"], frame["sequence"]) for frame in tap.frames()] == [("update", 1), ("update", 2)]
+
+
+def test_an_order_is_told_as_the_documents_tell_it() -> None:
+    exchange = quiet(open_orders=0, past_trades=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, pair="ETH/USD", side="sell", volume="1", price="3500.00")
+    exchange.fill(mine, "0.4", T0 + 1)
+    exchange.fill(mine, "0.6", T0 + 2)
+    pending, new, trade, _, filled = (text.decode() for text in tap.bytes())
+    number = exchange.book.trades[exchange.order(mine).trades[0]].number
+    assert pending == (
+        '{"channel":"executions","type":"update","sequence":2,"data":['
+        f'{{"order_id":"{mine}","symbol":"ETH/USD","order_qty":1.00000000,"cum_cost":0.0,"time_in_force":"GTC",'
+        '"exec_type":"pending_new","side":"sell","order_type":"limit","order_userref":0,'
+        '"limit_price_type":"static","limit_price":3500.00,"stop_price":0.0,"order_status":"pending_new",'
+        f'"fee_usd_equiv":0.0,"fee_ccy_pref":"fciq","timestamp":"{STAMP}"}}]}}'
+    )
+    assert new.endswith(
+        f'"data":[{{"timestamp":"{STAMP}","order_status":"new","exec_type":"new","order_userref":0,'
+        f'"order_id":"{mine}"}}]}}'
+    )
+    assert trade.endswith(
+        f'"data":[{{"order_id":"{mine}","order_userref":0,"exec_id":"{exchange.order(mine).trades[0]}",'
+        f'"exec_type":"trade","trade_id":{number},"symbol":"ETH/USD","side":"sell","last_qty":0.40000000,'
+        '"last_price":3500.00,"liquidity_ind":"m","cost":1400.0000000000,"order_type":"limit",'
+        '"timestamp":"2025-10-09T08:53:21.000000Z","order_status":"partially_filled","cum_qty":0.40000000,'
+        '"cum_cost":1400.0000000000,"avg_price":3500.00,"fee_usd_equiv":2.2400000000,'
+        '"fees":[{"asset":"USD","qty":2.2400000000}]}]}'
+    )
+    assert filled.endswith(
+        '"data":[{"timestamp":"2025-10-09T08:53:22.000009Z","order_status":"filled","exec_type":"filled",'
+        '"cum_qty":1.00000000,"cum_cost":3500.0000000000,"fee_usd_equiv":5.6000000000,"avg_price":3500.00,'
+        f'"order_userref":0,"order_id":"{mine}"}}]}}'
+    )
+
+
+def test_the_trade_that_completes_an_order_still_says_partially_filled() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, volume="1")
+    exchange.fill(mine, "1", T0 + 1)
+    events = [event for frame in tap.frames() for event in frame["data"]]
+    kinds = [(event["exec_type"], event["order_status"]) for event in events]
+    assert kinds == [
+        ("pending_new", "pending_new"),
+        ("new", "new"),
+        ("trade", "partially_filled"),
+        ("filled", "filled"),
+    ]
+
+
+def test_a_canceled_order_gives_its_reason_twice_and_keeps_what_was_filled() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, volume="0.25", cl_ord_id="grid-17-b")
+    exchange.fill(mine, "0.1", T0 + 1)
+    exchange.cancel(mine, T0 + 2)
+    (event,) = tap.frames()[-1]["data"]
+    assert list(event) == [
+        "timestamp", "order_status", "exec_type", "cum_qty", "cum_cost", "fee_usd_equiv", "avg_price",
+        "cl_ord_id", "cancel_reason", "reason", "order_id",
+    ]  # fmt: skip
+    assert event["cancel_reason"] == event["reason"] == "User requested"
+    assert event["cum_qty"] == Decimal("0.10000000")
+
+
+def test_an_amend_tells_the_new_volume_and_limit() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions", ratecounter=True)
+    mine = exchange.new_order(T0, pair="ETH/USD", price="3100.00")
+    exchange.amend(mine, T0 + 1, volume="0.4", price="3090.00")
+    text = tap.bytes()[-1]
+    assert b'"cum_qty":0.0,"reason":"User requested","amended":true,"order_qty":0.40000000,' in text
+    assert b'"limit_price":3090.00,"limit_price_type":"static","order_userref":0' in text
+    assert b'"ratecount":4' in text
+
+
+def test_order_status_false_leaves_only_openings_and_ends() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions", order_status=False)
+    mine = exchange.new_order(T0, volume="1")
+    exchange.fill(mine, "0.5", T0 + 1)
+    exchange.amend(mine, T0 + 2, volume="2")
+    exchange.cancel(mine, T0 + 3)
+    frames = tap.frames()
+    assert [event["exec_type"] for frame in frames for event in frame["data"]] == ["new", "canceled"]
+    assert [frame["sequence"] for frame in frames] == [2, 3]
+
+
+def test_balances_tell_both_legs_of_a_trade_and_add_up() -> None:
+    exchange = quiet(open_orders=0, past_trades=0)
+    tap = Tap(exchange, "v2", T0)
+    tap.subscribe("balances", Account(exchange).token(T0), T0)
+    _, ack, snapshot = tap.frames()
+    assert ack["result"] == {"channel": "balances", "snapshot": True}
+    before = {entry["asset"]: entry["balance"] for entry in snapshot["data"]}
+    assert snapshot["data"][0]["wallets"] == [{"type": "spot", "id": "main", "balance": before["BTC"]}]
+    mine = exchange.new_order(T0, volume="0.5", price="61000.0")
+    exchange.fill(mine, "0.5", T0 + 1)
+    (update,) = tap.frames()
+    paid, got = update["data"]
+    assert (update["sequence"], paid["asset"], got["asset"]) == (2, "USD", "BTC")
+    assert paid["ref_id"] == got["ref_id"] == exchange.order(mine).trades[0]
+    assert (paid["amount"], paid["fee"]) == (Decimal("-30500"), Decimal("48.8"))
+    assert paid["balance"] == before["USD"] + paid["amount"] - paid["fee"]
+    assert got["balance"] == before["BTC"] + Decimal("0.5")
+
+
+def test_numbers_keep_their_zeros() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    exchange.new_order(T0, pair="ADA/EUR", volume="100.00010000", price="0.450000")
+    text = tap.bytes()[0]
+    assert b'"order_qty":100.00010000,' in text
+    assert b'"limit_price":0.450000,' in text
+
+
+def test_a_fee_in_euro_is_told_in_dollars_too() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, pair="ADA/EUR", volume="1000", price="0.5")
+    exchange.fill(mine, "500", T0)
+    (event,) = tap.frames()[-1]["data"]
+    assert event["fees"] == [{"asset": "EUR", "qty": Decimal("0.4")}]
+    assert event["fee_usd_equiv"] == Decimal("0.432")
+
+
+def test_a_ping_is_answered_with_both_times() -> None:
+    tap = Tap(quiet(), "v2", T0)
+    answer = tap.ask({"method": "ping", "req_id": 101}, T0)
+    assert answer == {
+        "method": "pong",
+        "req_id": 101,
+        "time_in": STAMP,
+        "time_out": "2025-10-09T08:53:20.000123Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ([], "Malformed request"),
+        ({"method": "subscribe"}, "Malformed request"),
+        ({"method": "subscribe", "params": {"token": "x"}}, "Malformed request"),
+        ({"method": "ping", "req_id": "7"}, "Malformed request"),
+        ({"method": "shout"}, "Event(s) not found"),
+        ({"method": "subscribe", "params": {"channel": "ticker", "token": "x"}}, "Subscription name invalid"),
+        ({"method": "subscribe", "params": {"channel": "executions"}}, "Token(s) not found"),
+        (
+            {"method": "subscribe", "params": {"channel": "executions", "token": "x", "maxratecount": 1}},
+            "Unsupported field: 'maxratecount' for the given msg type: subscribe",
+        ),
+        (
+            {"method": "subscribe", "params": {"channel": "executions", "token": "x", "snap_trades": "yes"}},
+            "EGeneral:Invalid arguments:snap_trades",
+        ),
+        ({"method": "subscribe", "params": {"channel": "balances", "token": "x"}}, "EAPI:Invalid token"),
+        ({"method": "unsubscribe", "params": {"channel": "balances"}}, "Subscription Not Found"),
+        ({"method": "add_order", "params": {"token": "x"}}, "EGeneral:Permission denied"),
+    ],
+)
+def test_mistakes_are_answered_and_leave_the_socket_open(message: object, text: str) -> None:
+    tap = Tap(quiet(), "v2", T0)
+    answer = tap.ask(message, T0)
+    assert (answer["error"], answer["success"]) == (text, False)
+    assert not tap.peer.closed
+
+
+def test_an_error_ack_names_no_channel() -> None:
+    tap = Tap(quiet(), "v2", T0)
+    request = {"method": "subscribe", "params": {"channel": "executions", "token": "x"}, "req_id": 21}
+    answer = tap.ask(request, T0)
+    assert list(answer) == ["error", "method", "req_id", "status", "success", "time_in", "time_out"]
+    assert (answer["method"], answer["req_id"], answer["status"]) == ("subscribe", 21, "error")
+
+
+def test_users_all_brings_no_snapshot_and_names_the_user() -> None:
+    exchange = quiet()
+    tap = Tap(exchange, "v2", T0)
+    tap.subscribe("executions", Account(exchange).token(T0), T0, users="all")
+    assert len(tap.frames()) == 2  # greeting and ack
+    exchange.new_order(T0)
+    assert all("user" in event for frame in tap.frames() for event in frame["data"])
+
+
+def test_each_channel_counts_for_itself() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions", "balances")
+    mine = exchange.new_order(T0, volume="1")
+    exchange.fill(mine, "0.5", T0)
+    counts = [(frame["channel"], frame["sequence"]) for frame in tap.frames()]
+    assert counts == [("executions", 2), ("executions", 3), ("executions", 4), ("balances", 2)]
+
+
+def test_an_unsubscribe_is_acknowledged() -> None:
+    tap = opened(quiet(), "v2", "executions")
+    answer = tap.ask({"method": "unsubscribe", "params": {"channel": "executions"}, "req_id": 22}, T0)
+    assert (answer["success"], answer["req_id"], answer["result"]) == (True, 22, {"channel": "executions"})
