@@ -47,6 +47,7 @@ async def feed(ready: Ready, report: Report) -> None:
                 acks.add(message["result"]["channel"])
             elif method != "pong":
                 report.errors.append(f"refused: {message}")
+                enough.set()
         channel = message.get("channel")
         if channel is not None:
             report.received[channel] += 1
