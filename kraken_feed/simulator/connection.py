@@ -90,6 +90,8 @@ class Connection(asyncio.Protocol):
             if len(self._received) > _MAX_UNREAD:
                 self.abort()
             return
+        if self._peer.closed and self._socket.state is State.OPEN:
+            return  # the close comes first: what was received in a stall is not answered any more
         self._read_frames()
 
     def send(self) -> None:

@@ -73,12 +73,12 @@ class Engine:
             frames += self._events[kind](at) if (kind := self._choose()) else []
         return frames
 
-    def populate(self, count: int, now: float) -> list[Change]:
-        """Brings `count` new open orders onto the book."""
+    def populate(self, count: int, now: float, *, age: float = 0.0) -> list[Change]:
+        """Brings `count` open orders onto the book; with an `age`, they have been there that long."""
         changes: list[Change] = []
         for _ in range(count):
-            changes += self._submit(now)
-            changes += self.book.accept(changes[-1].order.id, now + _ACCEPTED_S)
+            changes += self._submit(now - age, age)
+            changes += self.book.accept(changes[-1].order.id, now - age + _ACCEPTED_S)
         return changes
 
     def past(self, count: int, now: float) -> list[Change]:
@@ -181,7 +181,7 @@ class Engine:
         self._client_id += 1
         return pair, side, 0, f"grid-{self._client_id}-{self._rng.choice('ab')}"
 
-    def _submit(self, now: float) -> list[Change]:
+    def _submit(self, now: float, age: float = 0.0) -> list[Change]:
         pair, side, userref, cl_ord_id = self._draw()
         return self.book.submit(
             now,
@@ -191,9 +191,13 @@ class Engine:
             price=self._price(pair, side),
             userref=userref,
             cl_ord_id=cl_ord_id,
-            expires=now + self._rng.randrange(20, 240) if self._rng.random() < 0.15 else None,
+            expires=self._end(now + age) if self._rng.random() < 0.15 else None,
             post_only=self._rng.random() < 0.2,
         )
+
+    def _end(self, now: float) -> float:
+        """When a good-till-date order expires: soon enough, at this rate, to live until then now and then."""
+        return now + self._rng.uniform(1, 20) * (5 / self.rate if self.rate else 12)
 
     def _volume(self, pair: Pair) -> Decimal:
         scale = Decimal(self._rng.randrange(100, 3000)) / 1000

@@ -69,7 +69,7 @@ class Exchange:
         strict_queries: bool = False,
     ) -> None:
         scenario = scenario or Scenario()
-        self.started = now
+        self.started = self._moment = now
         self.rest_lag = scenario.rest_lag
         self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
         self.tier = TIERS[scenario.tier]
@@ -90,7 +90,7 @@ class Exchange:
         first = self.add_key(now=now)
         self.key, self.secret = first.key, first.secret
         self.ledger.happened(self.engine.past(past_trades, now))
-        self.ledger.happened(self.engine.populate(open_orders, now - 600))
+        self.ledger.happened(self.engine.populate(open_orders, now, age=600.0))
         for fault in scenario.faults:
             self.schedule.add(fault, now)
 
@@ -176,7 +176,9 @@ class Exchange:
     def advance(self, now: float) -> None:
         """Lets everything happen that is due, in the order of its time."""
         while (due := self._due()) <= now:
-            self._step(due)
+            self._moment = max(self._moment, due)  # what was put off by a maintenance happens after it
+            self._step(self._moment)
+        self._moment = max(self._moment, now)
 
     def next_wakeup(self, now: float) -> float:
         """When `advance` should be called next, if nothing else happens before."""

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.peer import Peer, Text
+from kraken_feed.simulator.exchange import Exchange, Refused
+from kraken_feed.simulator.peer import Text
 from kraken_feed.simulator.rest_api import Reply
 
 T0 = 1_760_000_000.0
@@ -28,7 +28,8 @@ class Account:
         self.exchange = exchange
         self.key = key or exchange.key
         self.secret = secret or exchange.secret
-        self.nonce = 0
+        known = exchange.keys.get(self.key)
+        self.nonce = 0 if known is None else max(known.nonce, 0)
 
     def raw(self, name: str, now: float, **params: str) -> Reply:
         self.nonce += 1
@@ -58,7 +59,8 @@ class Tap:
 
     def __init__(self, exchange: Exchange, dialect: Literal["v1", "v2"], now: float) -> None:
         peer = exchange.connect(dialect, now)
-        assert isinstance(peer, Peer)
+        if isinstance(peer, Refused):
+            raise ConnectionRefusedError(peer.status)
         self.exchange = exchange
         self.peer = peer
         self.dialect = dialect
