@@ -116,7 +116,7 @@ def _decode_answer(envelope: _Envelope) -> Frame | None:
         return _ack(envelope)
     if envelope.method == "pong":
         return PONG
-    if envelope.method is None and envelope.error is not None:
+    if envelope.method in (None, "error", "ping") and envelope.error is not None:
         return ServerError(str(envelope.error), envelope.req_id)
     return None
 
