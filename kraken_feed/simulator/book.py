@@ -29,6 +29,7 @@ class Book:
         self._idents = Idents(rng)
         self.tier = tier
         self.open: dict[str, Order] = {}
+        self.ends: dict[str, float] = {}  # of the open orders that have an end, when it comes
         self.states: dict[str, list[tuple[float, Order]]] = {}
         self.trades: dict[str, Trade] = {}
         self.entries: dict[str, Entry] = {}
@@ -146,7 +147,10 @@ class Book:
         self.states.setdefault(order.id, []).append((at, order))
         if order.terminal:
             self.open.pop(order.id, None)
+            self.ends.pop(order.id, None)
         else:
+            if order.expires is not None:
+                self.ends[order.id] = order.expires
             self.open[order.id] = order
         counter = self._counters[order.pair.rest]
         if action is not None:

@@ -64,9 +64,8 @@ class Engine:
         if not self.rate:
             return frames
         if self._expiry() <= now:
-            over = [order for order in self._open() if order.expires is not None and order.expires <= now]
-            for order in over:
-                frames += apart(self.book.expire(order.id, now))
+            for order_id in [order_id for order_id, end in self.book.ends.items() if end <= now]:
+                frames += apart(self.book.expire(order_id, now))
         if self._next <= now:
             at = self._next
             self._next = at + self._pause()
@@ -106,7 +105,7 @@ class Engine:
     def _expiry(self) -> float:
         if self.status == "maintenance":
             return math.inf
-        return min((order.expires for order in self._open() if order.expires is not None), default=math.inf)
+        return min(self.book.ends.values(), default=math.inf)
 
     def _open(self) -> list[Order]:
         return list(self.book.open.values())

@@ -200,6 +200,9 @@ class Exchange:
             self.publish(frame, now)
         for fault in self.schedule.fire(now):
             self._happen(fault, now)
+        chance = self.schedule.roll(now)
+        if chance is not None:
+            self._happen(chance, now, patient=False)
         while self._recovery and self._recovery[0][0] <= now:
             self._set_status(self._recovery.pop(0)[1], now)
         self.retry(now)
@@ -227,14 +230,18 @@ class Exchange:
             elif not self._strike(one.fault, now, one.peer):
                 self._waiting.append(_Waiting(one.fault, math.inf, one.peer))
 
-    def _happen(self, fault: Fault, now: float) -> None:
+    def _happen(self, fault: Fault, now: float, *, patient: bool = True) -> None:
+        """A fault that finds nobody to hit waits if it is `patient`; one that repeats waits once."""
         if fault.kind in OCCASION_KINDS:
             self.schedule.ready(fault, now)
         elif fault.kind in EXCHANGE_KINDS:
             self.ledger.struck(fault.kind, now)
             self._afflict(fault, now)
-        elif not self._strike(fault, now, None):
+        elif not self._strike(fault, now, None) and patient and not self._waits(fault):
             self._waiting.append(_Waiting(fault, math.inf))
+
+    def _waits(self, fault: Fault) -> bool:
+        return fault.every is not None and any(waiting.fault is fault for waiting in self._waiting)
 
     def _strike(self, fault: Fault, now: float, only: Peer | None) -> bool:
         hit = [peer for peer in list(self.peers) if only in (None, peer) and strike(peer, fault, now)]

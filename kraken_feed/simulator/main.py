@@ -19,6 +19,7 @@ from kraken_feed.simulator.ledger import Ledger, Sink
 from kraken_feed.simulator.scenario import Scenario, ScenarioError, load
 from kraken_feed.simulator.server import Server
 
+MAX_RATE = 10_000.0  # more than one core can render
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
 
@@ -26,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the command."""
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="TOML script of faults")
     parser.add_argument("--seed", type=int, metavar="N", help="makes keys, ids and orders repeatable")
-    parser.add_argument("--rate", type=float, default=2.0, metavar="R", help="events a second (default 2)")
-    parser.add_argument("--port", type=int, default=0, metavar="P", help="port on 127.0.0.1 (default: free)")
+    parser.add_argument("--rate", type=_rate, default=2.0, metavar="R", help="events a second (default 2)")
+    parser.add_argument("--port", type=_port, default=0, metavar="P", help="port on 127.0.0.1 (default: free)")
     parser.add_argument("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="serve over TLS")
     parser.add_argument("--ledger", type=Path, metavar="PATH", help="write what was published, as JSON lines")
     parser.add_argument("--open-orders", type=int, default=5, metavar="N", help="at the start (default 5)")
@@ -55,6 +56,20 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kraken-feed simulate: {exc}\n")
         return 1
     return 0
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 <= rate <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"between 0 and {MAX_RATE:g} events a second")
+    return rate
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise argparse.ArgumentTypeError("between 0 and 65535")
+    return port
 
 
 async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> None:

@@ -1,4 +1,22 @@
-"""Scenarios: the script of faults for a run, from Python or from a TOML file."""
+"""Scenarios: the script of faults for a run, from Python or from a TOML file.
+
+rest_lag = 30.0               # REST learns of fills and ends half a minute late
+
+[[fault]]
+kind = "drop"                 # the kinds and their parameters: fault.PARAMETERS
+at = 6.0                      # or every = 10.0, on_connect = 2, on_token = 1
+code = 1001
+
+[[fault]]
+kind = "half_open"
+on_connect = 2
+after = 3.0
+for = 20.0
+
+[random]
+every = 3.0
+kinds = { drop = 3, duplicate_frame = 1 }
+"""
 
 import tomllib
 from collections.abc import Mapping

@@ -58,7 +58,7 @@ class Schedule:
         return min([self._random_due, *(clocked.due for clocked in self._clocked)])
 
     def fire(self, now: float) -> list[Fault]:
-        """The faults whose time has come."""
+        """The faults of the script whose time has come."""
         fired: list[Fault] = []
         for clocked in self._clocked:
             if clocked.due <= now:
@@ -66,12 +66,24 @@ class Schedule:
                 clocked.left -= 1
                 clocked.due += clocked.fault.every or math.inf
         self._clocked = [clocked for clocked in self._clocked if clocked.left > 0]
-        if self._random is not None and self._random_due <= now:
-            self._random_due += self._random.every
-            kinds = self._random.kinds
-            kind = self._rng.choices(list(kinds), list(kinds.values()))[0]
-            fired.append(Fault(kind, duration=_SHORT.get(kind)))
         return fired
+
+    def roll(self, now: float) -> Fault | None:
+        """The fault that chance picks, if it is time for one and it needs no occasion.
+
+        One that needs an occasion waits for it until the next roll and no longer: while nobody is connected,
+        chance must not pile up what would keep a client out for ever.
+        """
+        if self._random is None or self._random_due > now:
+            return None
+        self._random_due += self._random.every
+        kinds = self._random.kinds
+        kind = self._rng.choices(list(kinds), list(kinds.values()))[0]
+        fault = Fault(kind, duration=_SHORT.get(kind))
+        if kind not in OCCASION_KINDS:
+            return fault
+        self._ready.append(_Ready(fault, 1, now + self._random.every))
+        return None
 
     def connected(self, number: int) -> list[Fault]:
         """The faults that strike connection `number` at once, or `after` some seconds."""
@@ -90,7 +102,12 @@ class Schedule:
         ]
 
     def ready(self, fault: Fault, now: float) -> None:
-        """Lets a fault wait for its occasion: for `for` seconds, else for `times` occasions."""
+        """Lets a fault wait for its occasion: for `for` seconds, else for `times` occasions.
+
+        One that comes `every` so often waits once, however often its time has come.
+        """
+        if fault.every is not None and any(one.fault is fault and one.left > 0 for one in self._ready):
+            return
         if fault.duration is not None:
             self._ready.append(_Ready(fault, math.inf, now + fault.duration))
         else:

@@ -483,6 +483,23 @@ def test_random_faults_follow_the_seed() -> None:
     assert kinds(1) != kinds(2)
 
 
+def test_chance_piles_nothing_up_while_nobody_is_connected() -> None:
+    scenario = Scenario(random=RandomFaults(every=1.0, kinds={"drop": 1, "no_greeting": 1}), tier="pro")
+    exchange = Exchange(now=T0, seed=1, rate=0.0, scenario=scenario)
+    exchange.advance(T0 + 100)
+    peers = [Tap(exchange, "v1", T0 + 100.1) for _ in range(3)]
+    assert [tap.peer.closed for tap in peers] == [False] * 3
+    assert sum(not tap.frames() for tap in peers) <= 1
+
+
+def test_a_repeated_fault_waits_for_somebody_only_once() -> None:
+    exchange = script(Fault("drop", every=1.0), Fault("no_greeting", every=1.0))
+    exchange.advance(T0 + 50.5)
+    first, second = (Tap(exchange, "v1", T0 + 50.5) for _ in range(2))
+    assert (first.peer.closed, second.peer.closed) == (True, False)
+    assert len(second.frames()) == 1
+
+
 def test_an_injected_fault_with_a_trigger_counts_from_now() -> None:
     exchange = quiet()
     exchange.inject(Fault("multi", at=5.0), T0 + 10)

@@ -60,6 +60,14 @@ def test_a_bad_scenario_is_named_and_ends_with_78(tmp_path: Path, capsys: pytest
     assert 'fault 1: unknown kind "dorp", did you mean "drop"?' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--rate=-1", "--rate=nan", "--port=65536", "--port=x"])
+def test_impossible_numbers_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main([option])
+    assert refused.value.code == 2
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:
     async def taken() -> int:
         listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
