@@ -11,7 +11,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from kraken_feed.simulator.exchange import Refused
-from kraken_feed.simulator.http11 import BadRequest, Head, head, response
+from kraken_feed.simulator.http11 import MAX_BODY, MAX_HEAD, BadRequest, Head, head, response
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.simulator.rest_api import Reply
 
@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._received += data
         if self._peer is not None:
             self._server.tick()  # also reads what was just received, unless the connection is stalled
+        elif len(self._received) > MAX_HEAD + MAX_BODY:
+            self.abort()  # whoever is not being answered may not go on for ever
         else:
             self._serve_http()
 

@@ -269,7 +269,7 @@ class Exchange:
         for peer in self.peers:
             peer.say(peer.speak.status(peer.connection_id, state), now)
 
-    # The account.
+    # The account. These leave everything else that is due alone; call `advance` for that.
 
     def publish(self, changes: Sequence[Change], now: float) -> None:
         """Enters the changes in the ledger and tells them to everybody, in one frame a channel."""
@@ -319,9 +319,11 @@ class Exchange:
         self._apart(self.book.fill(order_id, Decimal(volume), now, price=at), now)
 
     def cancel(self, order_id: str, now: float, reason: str = "User requested") -> None:
+        """The order is taken off the book, told in one frame."""
         self._apart(self.book.cancel(order_id, now, reason), now)
 
     def expire(self, order_id: str, now: float) -> None:
+        """The order's time is over, told in one frame."""
         self._apart(self.book.expire(order_id, now), now)
 
     def amend(
@@ -332,6 +334,7 @@ class Exchange:
         volume: str | Decimal | None = None,
         price: str | Decimal | None = None,
     ) -> None:
+        """The order gets another volume or limit price, told in one frame."""
         new_volume = None if volume is None else Decimal(volume)
         new_price = None if price is None else Decimal(price)
         self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)

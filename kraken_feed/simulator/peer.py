@@ -95,7 +95,8 @@ class Peer:
     # What the server part calls.
 
     def receive(self, text: bytes, now: float) -> None:
-        """Takes a client's text frame."""
+        """Takes a client's text frame; what was due before it happens first."""
+        self.exchange.advance(now)
         if self.closed:
             return
         if self.stalled:

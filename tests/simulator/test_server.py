@@ -228,6 +228,17 @@ async def test_a_hanging_call_leaves_other_connections_alone(server: Server) -> 
         assert (await client.get(f"{server.rest_url}/0/public/Time")).status_code == 200
 
 
+async def test_a_client_that_talks_on_into_a_hanging_call_is_dropped(server: Server) -> None:
+    inject(server, Fault("rest_timeout"))
+    _, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"GET /0/public/Time HTTP/1.1\r\nHost: x\r\n\r\n" + b"x" * 2_000_000)
+    while not server.connections:
+        await asyncio.sleep(0)
+    (connection,) = server.connections
+    await connection.ended
+    writer.transport.abort()
+
+
 async def test_a_late_reply_comes_and_the_connection_goes_on(server: Server) -> None:
     inject(server, Fault("rest_timeout", seconds=0.1))
     async with httpx.AsyncClient() as client:

@@ -6,6 +6,7 @@ from tests.simulator.account import T0, Account, Tap, opened, quiet
 
 
 def answer(tap: Tap, channel: str, token: str, now: float) -> str:
+    tap.exchange.advance(now)
     tap.frames()
     tap.subscribe(channel, token, now)
     ack = tap.frames()[0]
