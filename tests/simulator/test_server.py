@@ -229,12 +229,13 @@ async def test_a_hanging_call_leaves_other_connections_alone(server: Server) -> 
 
 
 async def test_a_client_that_talks_on_into_a_hanging_call_is_dropped(server: Server) -> None:
-    inject(server, Fault("rest_timeout"))
-    _, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /0/public/Time HTTP/1.1\r\nHost: x\r\n\r\n" + b"x" * 2_000_000)
-    while not server.connections:
-        await asyncio.sleep(0)
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    request = b"GET /0/public/Time HTTP/1.1\r\nHost: x\r\n\r\n"
+    writer.write(request)
+    await reader.readuntil(b"unixtime")
     (connection,) = server.connections
+    inject(server, Fault("rest_timeout"))
+    writer.write(request + b"x" * 2_000_000)
     await connection.ended
     writer.transport.abort()
 
