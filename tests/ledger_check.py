@@ -1,0 +1,73 @@
+"""The promise, checked against the exchange's ledger: every published item is on the output once with its exact
+bytes, or lies between a ``feed.lost`` and the next ``feed.live``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+
+class Published(NamedTuple):
+    """One item that the exchange has sent on one connection."""
+
+    connection_id: int
+    channel: str
+    sequence: int
+    data: bytes
+
+
+class Line(msgspec.Struct):
+    """What the check looks at in a record."""
+
+    event_name: str
+    channel: str
+    connection: str | None = None
+    sequence: int | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+ITEMS = ("order", "trade", "execution", "balance")
+
+
+def check(output: bytes, published: Iterable[Published], connections: Mapping[str, int]) -> dict[str, int]:
+    """Assert the promise. ``connections`` maps names in the output to the exchange's numbers.
+
+    Returns how many items were published, are on the output, and were not delivered because a connection broke.
+    """
+    assert not output or output.endswith(b"\n"), "the last line is torn"
+    lines = [msgspec.json.decode(line, type=Line) for line in output.splitlines()]
+    written: defaultdict[tuple[int, str], list[tuple[int | None, bytes]]] = defaultdict(list)
+    ends: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+    state: dict[str, str] = {}
+    for line in lines:
+        if line.connection is None:
+            continue
+        key = (connections[line.connection], line.channel)
+        if line.event_name in ITEMS:
+            written[key].append((line.sequence, bytes(line.data)))
+            assert "feed.lost" not in ends[key], "an item after its connection was declared lost"
+        elif line.event_name in ("feed.live", "feed.lost", "feed.stopped"):
+            ends[key].append(line.event_name)
+            before = state.get(line.channel)
+            assert (line.event_name == "feed.lost") <= (before == "feed.live"), "lost without having been live"
+            assert (line.event_name == "feed.live") <= (before != "feed.live"), "live twice"
+            state[line.channel] = line.event_name
+    sent: defaultdict[tuple[int, str], list[tuple[int | None, bytes]]] = defaultdict(list)
+    for item in published:
+        sent[item.connection_id, item.channel].append((item.sequence, item.data))
+    undelivered = 0
+    for key, items in sent.items():
+        mine = written.pop(key, [])
+        assert mine == items[: len(mine)], f"not what was published on {key}"
+        if len(mine) < len(items):
+            undelivered += len(items) - len(mine)
+            # What was live was declared lost, or the whole run was ended; what was not live lies in a hole anyway.
+            assert "feed.live" not in ends[key] or ends[key][-1] in ("feed.lost", "feed.stopped"), (
+                f"a silent hole {key}"
+            )
+    assert not written, "items on the output that nobody has published"
+    total = sum(map(len, sent.values()))
+    return {"published": total, "written": total - undelivered, "undelivered": undelivered}

@@ -1,0 +1,440 @@
+"""The policy, against the simulated exchange in memory and in virtual time: hours pass in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+import pytest
+
+from kraken_feed.auth import Credentials
+from kraken_feed.config import Config, ReconnectConfig
+from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
+from kraken_feed.feed import Limits
+from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+
+from . import memory, virtual_time
+from .exchange_driver import T0
+from .ledger_check import Published, check
+
+ALL = ("openOrders", "ownTrades", "executions", "balances")
+
+
+def exchange(*faults: Fault, rate: float = 0.0, seed: int = 1, **options: Any) -> Exchange:
+    return Exchange(now=T0, seed=seed, rate=rate, scenario=Scenario(faults=faults), **options)
+
+
+def hours(count: float) -> Limits:
+    return Limits(duration=count * 3600)
+
+
+def tail(*arguments: Any, **options: Any) -> memory.Run:
+    return virtual_time.run(memory.tail(*arguments, **options))
+
+
+def ended(*arguments: Any, **options: Any) -> tuple[FeedError, memory.Run]:
+    """A run that ends with an error, and the error."""
+    keep: list[memory.Run] = []
+
+    async def main() -> None:
+        exchange, path, *channels = arguments
+        with memory.running(exchange) as world:
+            run = memory.Run(
+                world, path, tuple(channels) or ("openOrders",), options.pop("config", Config()),
+                options.pop("limits", hours(24)), **options,
+            )  # fmt: skip
+            keep.append(run)
+            await run.feed.run()
+
+    with pytest.raises(FeedError) as raised:
+        virtual_time.run(main())
+    return raised.value, keep[0]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+def ledger(run: memory.Run) -> list[Published]:
+    return [
+        Published(item.connection_id, item.channel, item.sequence, item.value)
+        for item in run.world.exchange.ledger.published
+    ]
+
+
+# -- connect, token, subscribe
+
+
+def test_every_connection_gets_a_fresh_token(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=100.0, code=1001)), path, limits=hours(1))
+    tokens = [msgspec.json.decode(text)["subscription"]["token"] for text in run.world.sent if '"subscribe"' in text]
+    assert len(tokens) > 20
+    assert len(set(tokens)) == len(tokens)
+
+
+def test_the_channels_of_an_endpoint_share_a_connection_and_its_token(path: Path) -> None:
+    run = tail(exchange(), path, *ALL, limits=Limits(once=True))
+    assert len(run.world.dials) == 2
+    assert run.world.exchange.token_calls == 2
+    tokens = [msgspec.json.decode(text) for text in run.world.sent]
+    assert [t["subscription"]["token"] for t in tokens if "event" in t] == [tokens[0]["subscription"]["token"]] * 2
+    assert {line["connection"] for line in run.named("feed.live")} == set(run.connections())
+
+
+def test_both_endpoints_use_one_sequence_of_nonces_and_one_call_at_a_time(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=50.0, code=1011)), path, *ALL, limits=hours(1))
+    nonces = [int(parse_qs(body.decode())["nonce"][0]) for _, _, body in run.world.calls]
+    assert len(nonces) > 50
+    assert nonces == sorted(set(nonces))
+
+
+def test_a_network_outage_costs_no_rest_call(path: Path) -> None:
+    async def main() -> memory.Run:
+        with memory.running(exchange()) as world:
+            world.network = False
+            run = memory.Run(world, path, ("openOrders",), Config(), hours(2))
+            await run.feed.run()
+            return run
+
+    run = virtual_time.run(main())
+    assert len(run.world.dials) > 50
+    assert run.world.calls == []
+
+
+# -- backoff and budget
+
+
+def spacing(run: memory.Run) -> list[float]:
+    times = [time for time, _, _ in run.world.dials]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+def busiest(run: memory.Run, window: float) -> int:
+    times = [time for time, _, _ in run.world.dials]
+    return max(sum(start <= time < start + window for time in times) for start in times)
+
+
+def test_a_refused_token_in_a_loop_slows_down_and_stays_under_the_budget(path: Path) -> None:
+    run = tail(exchange(Fault("refuse_token", at=0.0, duration=1e9)), path, limits=hours(3))
+    assert run.named("feed.live") == []
+    assert busiest(run, 600.0) < 100
+    waits = [entry["retry_in"] for entry in run.said("connection_failed")]
+    assert len(waits) == len(run.world.dials) - 1 or len(waits) == len(run.world.dials)
+    assert waits[:4] == [1.5, 2.0, 3.0, 5.0]  # a second that the refusal demands, and half of 1, 2, 4, 8 s
+    assert waits[10] == 31.0
+
+
+def test_accept_then_close_does_not_reset_the_backoff(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=0.01, code=1001)), path, limits=hours(1))
+    assert busiest(run, 600.0) < 40
+    assert spacing(run)[-1] == pytest.approx(30.0, abs=0.5)
+
+
+def test_a_connection_that_lasted_resets_the_backoff(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=60.0, code=1001)), path, limits=hours(1))
+    assert {entry["retry_in"] for entry in run.said("connection_lost")} == {0.5}
+
+
+def test_a_connection_that_was_live_only_shortly_does_not(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=20.0, code=1001)), path, limits=hours(0.1))
+    waits = [entry["retry_in"] for entry in run.said("connection_lost")]
+    assert waits[:5] == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.999])
+def test_the_budget_holds_for_all_connections_of_the_process_together(path: Path, draw: float) -> None:
+    config = Config(reconnect=ReconnectConfig(budget=10, window_s=100.0, max_s=1.0))
+    broken = exchange(Fault("drop", every=0.01, code=1001))
+    run = tail(broken, path, *ALL, config=config, limits=hours(0.5), draw=lambda: draw)
+    assert busiest(run, 100.0) == 10
+    assert run.said("connect_postponed") != []
+
+
+def test_the_first_failure_of_an_outage_is_a_warning_and_the_others_are_not(path: Path) -> None:
+    run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=1000.0, status=503)), path, limits=hours(1))
+    levels = [entry["log_level"] for entry in run.said("connection_failed")]
+    assert levels[0] == "warning"
+    assert set(levels[1:]) == {"info"}
+
+
+def test_a_banned_address_waits_until_the_ban_is_over(path: Path) -> None:
+    run = tail(exchange(Fault("upgrade_refused", on_connect=1, status=429)), path, limits=hours(1))
+    assert spacing(run)[0] >= 600.0
+
+
+# -- what Kraken says about the key
+
+
+@pytest.mark.parametrize("channels", [("openOrders",), ALL])
+def test_a_refused_key_is_tried_twice_slowly_and_no_more(path: Path, channels: tuple[str, ...]) -> None:
+    wrong = Credentials("K" * 56, "c2VjcmV0", source="the test")
+    error, run = ended(exchange(), path, *channels, credentials=wrong)
+    assert isinstance(error, CredentialsRefused)
+    times = [time for time, _, _ in run.world.calls]
+    assert len(times) == 2
+    assert times[1] - times[0] >= 5.0
+    assert "EAPI:Invalid key" in error.what
+    assert "…KKKK (from the test)" in error.what
+    assert "2FA" in error.remedy
+
+
+def test_a_key_refused_once_in_an_outage_is_not_given_up(path: Path) -> None:
+    run = tail(exchange(Fault("rest_error", on_token=1, text="EAPI:Invalid key")), path, limits=hours(0.1))
+    assert len(run.named("feed.live")) == 1
+
+
+def test_a_wrong_secret_is_final_at_once(path: Path) -> None:
+    world = exchange()
+    error, run = ended(world, path, credentials=Credentials(world.key, "c2VjcmV0", source="the test"))
+    assert isinstance(error, CredentialsRefused)
+    assert len(run.world.calls) == 1
+    assert "EAPI:Invalid signature" in str(error)
+
+
+def test_a_key_without_the_token_permission_is_told_which(path: Path) -> None:
+    world = exchange()
+    key = world.add_key(permissions=("query-open-trades",))
+    error, _ = ended(world, path, credentials=Credentials(key.key, key.secret, source="the test"))
+    assert isinstance(error, CredentialsRefused)
+    for spelling in ("WebSocket interface", "Access WebSockets API", "create-ws-token"):
+        assert spelling in str(error)
+
+
+@pytest.mark.parametrize(
+    ("channel", "permission"),
+    [
+        ("openOrders", "query-open-trades"),
+        ("ownTrades", "query-closed-trades"),
+        ("executions", "query-open-trades"),
+        ("balances", "query-funds"),
+    ],
+)
+def test_a_key_without_the_channels_permission_is_told_which(path: Path, channel: str, permission: str) -> None:
+    world = exchange()
+    key = world.add_key(permissions=("create-ws-token",))
+    error, run = ended(world, path, channel, credentials=Credentials(key.key, key.secret, source="the test"))
+    assert isinstance(error, CredentialsRefused)
+    assert permission in str(error)
+    assert channel in str(error)
+    assert run.named("feed.stopped")[0]["reason"].startswith("error: Kraken refused the API key")
+
+
+def test_a_subscription_that_is_called_malformed_is_our_defect(path: Path) -> None:
+    refusal = Fault("refuse_token", at=0.0, duration=1e9, text="EGeneral:Invalid arguments:token")
+    error, run = ended(exchange(refusal), path)
+    assert isinstance(error, RequestRefused)
+    assert error.exit_code == 1
+    assert len(run.world.dials) == 1
+
+
+def test_an_unknown_refusal_is_tried_once_more_on_a_fresh_connection(path: Path) -> None:
+    error, run = ended(exchange(Fault("refuse_token", at=0.0, duration=1e9, text="Not on Saturdays")), path)
+    assert "Not on Saturdays" in str(error)
+    assert len(run.world.dials) == 2
+
+
+def test_a_lockout_means_no_call_and_no_connect_for_a_quarter_of_an_hour(path: Path) -> None:
+    lockout = Fault("rest_error", on_token=1, text="EGeneral:Temporary lockout")
+    run = tail(exchange(lockout), path, *ALL, limits=hours(1))
+    calls = [time for time, _, _ in run.world.calls]
+    assert calls[1] - calls[0] >= 900.0
+    assert all(time <= calls[0] or time >= calls[0] + 900.0 for time, _, _ in run.world.dials)
+    assert len(run.named("feed.live")) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "least"),
+    [
+        (Fault("rest_error", on_token=1, text="EAPI:Rate limit exceeded"), 15.0),
+        (Fault("rest_error", on_token=1, text="EGeneral:Too many requests"), 60.0),
+        (Fault("rest_error", on_token=1, text="EService:Unavailable"), 5.0),
+        (Fault("rest_error", on_token=1, text="EAPI:Invalid nonce"), 1.0),
+        (Fault("rest_error", on_token=1, text="EBrandnew:Never seen"), 1.0),
+        (Fault("http_502", on_token=1), 1.0),
+        (Fault("http_403", on_token=1), 300.0),
+        (Fault("http_429", on_token=1, retry_after=120), 120.0),
+        (Fault("rest_timeout", on_token=1), 10.0),
+        (Fault("expired_token", on_token=1), 1.0),
+    ],
+)
+def test_what_passes_is_waited_for(path: Path, fault: Fault, least: float) -> None:
+    run = tail(exchange(fault), path, limits=hours(1))
+    calls = [time for time, _, _ in run.world.calls]
+    assert len(calls) == 2
+    assert calls[1] - calls[0] >= least
+    assert len(run.named("feed.live")) == 1
+
+
+# -- losses
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault("drop", at=30.0), "closed"),
+        (Fault("drop", at=30.0, code=1001), "closed"),
+        (Fault("drop", at=30.0, code=1006), "closed"),
+        (Fault("half_open", at=30.0), "silence"),
+        (Fault("silent", at=30.0), "silence"),
+        (Fault("unsubscribe", at=30.0), "unsubscribed"),
+        (Fault("sequence_skip", at=30.0), "sequence"),
+        (Fault("sequence_skip", at=30.0, variant="lost"), "sequence"),
+    ],
+)
+def test_a_loss_is_declared_with_its_cause_and_made_good(path: Path, fault: Fault, cause: str) -> None:
+    run = tail(exchange(fault, rate=2.0), path, limits=hours(0.1))
+    assert [line["cause"] for line in run.named("feed.lost")] == [cause]
+    assert [line["attempt"] for line in run.named("feed.live")] == [1, 1]
+    lost = run.named("feed.lost")[0]
+    orders = [line for line in run.named("order") if line["connection"] == lost["connection"]]
+    assert lost["last_sequence"] == orders[-1]["sequence"]
+    assert lost["last_ts"] >= orders[-1]["ts"]
+
+
+@pytest.mark.parametrize("kind", ["no_ack", "no_snapshot", "no_greeting", "delay_ack", "early_data", "msg_rate"])
+def test_a_bad_start_is_never_called_live_and_is_got_over(path: Path, kind: str) -> None:
+    fault = Fault(kind, at=0.0, seconds=9.0 if kind == "delay_ack" else None)
+    run = tail(exchange(fault, rate=1.0), path, limits=hours(0.1))
+    assert run.named("feed.lost") == []
+    assert len(run.named("feed.live")) == 1
+
+
+def test_attempts_are_counted_until_live(path: Path) -> None:
+    run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=10.0)), path, limits=hours(0.1))
+    (live,) = run.named("feed.live")
+    assert live["attempt"] == len(run.world.dials) > 2
+
+
+def test_the_engines_states_are_marked_on_every_channel(path: Path) -> None:
+    run = tail(exchange(Fault("maintenance", at=60.0)), path, "openOrders", "ownTrades", limits=hours(0.1))
+    for channel in ("openOrders", "ownTrades"):
+        states = [line["engine"] for line in run.named("feed.status") if line["channel"] == channel]
+        assert states == ["maintenance", "cancel_only", "post_only", "online"]
+    assert len({line["id"] for line in run.lines}) == len(run.lines)
+
+
+def test_an_outage_longer_than_allowed_ends_with_69(path: Path) -> None:
+    config = Config(reconnect=ReconnectConfig(max_outage_s=300.0))
+    error, run = ended(exchange(Fault("upgrade_refused", at=0.0, duration=1e9)), path, config=config)
+    assert isinstance(error, OutageTooLong)
+    assert error.exit_code == 69
+    assert run.world.now() - T0 == pytest.approx(300.0, abs=0.1)
+
+
+def test_without_a_limit_an_outage_of_a_week_is_got_over(path: Path) -> None:
+    week = 7 * 86400.0
+    run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=week)), path, limits=Limits(duration=week + 600))
+    assert len(run.named("feed.live")) == 1
+
+
+# -- stopping
+
+
+async def stopped(exchange: Exchange, path: Path, after: float, prepare: Any = None) -> tuple[memory.Run, float]:
+    """Stop a feed after some seconds; the run, and how long it took to stop."""
+    with memory.running(exchange) as world:
+        if prepare is not None:
+            prepare(world)
+        run = memory.Run(world, path, ("openOrders", "executions"), Config(), Limits())
+        task = asyncio.create_task(run.feed.run())
+        await asyncio.sleep(after)
+        before = asyncio.get_running_loop().time()
+        run.feed.stop("SIGTERM")
+        assert await task == "SIGTERM"
+        return run, asyncio.get_running_loop().time() - before
+
+
+def never_answer(world: memory.World) -> None:
+    world.dialing = asyncio.Event()
+
+
+@pytest.mark.parametrize(
+    ("phase", "faults", "after", "prepare"),
+    [
+        ("connecting", (), 1.0, never_answer),
+        ("waiting for the token", (Fault("rest_timeout", at=0.0, duration=1e9),), 1.0, None),
+        ("subscribing", (Fault("no_ack", at=0.0, duration=1e9),), 1.0, None),
+        ("live", (), 100.0, None),
+        ("backing off", (Fault("upgrade_refused", at=0.0, duration=1e9, status=429),), 100.0, None),
+    ],
+)
+def test_a_stop_is_obeyed_at_once_and_its_marker_is_last(
+    path: Path, phase: str, faults: tuple[Fault, ...], after: float, prepare: Any
+) -> None:
+    run, took = virtual_time.run(stopped(exchange(*faults, rate=2.0), path, after, prepare))
+    assert took < 0.01
+    last = run.lines[-2:]
+    assert [line["event_name"] for line in last] == ["feed.stopped", "feed.stopped"]
+    assert {line["channel"] for line in last} == {"openOrders", "executions"}
+    assert {line["reason"] for line in last} == {"SIGTERM"}
+    if phase == "live":
+        assert run.world.closed_by_us == [1000, 1000]
+        counts = check(path.read_bytes(), ledger(run), run.connections())
+        assert counts["undelivered"] == 0
+
+
+def test_once_writes_every_snapshot_and_ends(path: Path) -> None:
+    run = tail(exchange(), path, *ALL, limits=Limits(once=True))
+    assert {line["channel"] for line in run.named("feed.live")} == set(ALL)
+    assert {line["type"] for line in run.lines if "data" in line} == {"snapshot"}
+    assert [line["reason"] for line in run.named("feed.stopped")] == ["once"] * 4
+
+
+def test_count_counts_items_not_markers(path: Path) -> None:
+    run = tail(exchange(rate=5.0), path, "openOrders", "executions", limits=Limits(count=7))
+    assert len([line for line in run.lines if "data" in line]) == 7
+    assert {line["reason"] for line in run.named("feed.stopped")} == {"count"}
+
+
+def test_duration_is_kept_to_the_second(path: Path) -> None:
+    run = tail(exchange(), path, limits=Limits(duration=42.0))
+    assert run.world.now() - T0 == pytest.approx(42.0, abs=0.1)
+
+
+# -- secrets
+
+
+def test_an_unknown_frame_that_echoes_the_token_is_written_without_it(path: Path) -> None:
+    async def main() -> memory.Run:
+        with memory.running(exchange()) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=5.0))
+
+            def echo() -> None:
+                (socket,) = world.sockets
+                token = msgspec.json.decode(world.sent[0])["subscription"]["token"]
+                for text in (token, token.replace("/", "\\/")):
+                    socket._frames.put_nowait(b'{"event":"new","subscription":{"token":"%b"}}' % text.encode())
+                    socket._frames.put_nowait(b"no json " + text.encode())
+
+            asyncio.get_running_loop().call_later(2.0, echo)
+            await run.feed.run()
+            return run
+
+    run = virtual_time.run(main())
+    token = msgspec.json.decode(run.world.sent[0])["subscription"]["token"]
+    unknown = run.named("unknown")
+    assert [("data" in line, "data_base64" in line) for line in unknown] == [(True, False), (False, True)] * 2
+    assert unknown[0]["data"] == {"event": "new", "subscription": {"token": "[masked]"}}
+    assert token not in path.read_text()
+
+
+# -- the promise
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_published_item_is_on_the_output_or_in_a_declared_hole(path: Path, seed: int) -> None:
+    kinds = dict(LIKELY) | {"no_greeting": 1.0, "msg_rate": 1.0}
+    scenario = Scenario(random=RandomFaults(every=5.0, kinds=kinds), tier="pro")
+    world = Exchange(now=T0, seed=seed, rate=5.0, scenario=scenario)
+    run = tail(world, path, *ALL, limits=hours(1 / 6), draw=lambda: 0.1)
+    counts = check(path.read_bytes(), ledger(run), run.connections())
+    assert counts["written"] > 1000
+    assert len(run.named("feed.lost")) > 10
+    assert len({fault.kind for fault in world.ledger.faults}) > 10
