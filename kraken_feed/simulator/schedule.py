@@ -4,7 +4,6 @@ import math
 from random import Random
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from kraken_feed.simulator.fault import OCCASION_KINDS, Fault
 from kraken_feed.simulator.scenario import RandomFaults
@@ -106,7 +105,8 @@ class Schedule:
 
         One that comes `every` so often waits once, however often its time has come.
         """
-        if fault.every is not None and any(one.fault is fault and one.left > 0 for one in self._ready):
+        self._prune(now)
+        if fault.every is not None and any(one.fault is fault for one in self._ready):
             return
         if fault.duration is not None:
             self._ready.append(_Ready(fault, math.inf, now + fault.duration))
@@ -126,7 +126,7 @@ class Schedule:
         method: str | None = None,
     ) -> Fault | None:
         """The fault of that kind that meets this occasion, if any; a counted one is used up by it."""
-        self._ready = [ready for ready in self._ready if ready.left > 0 and now < ready.until]
+        self._prune(now)
         for ready in self._ready:
             if ready.fault.kind == kind and _fits(ready.fault, dialect, channel, method):
                 ready.left -= 1
@@ -138,10 +138,8 @@ class Schedule:
                 return fault
         return None
 
-
-def immediate(fault: Fault) -> Fault:
-    """The same fault without a trigger."""
-    return replace(fault, at=None, every=None, on_connect=None, on_token=None)
+    def _prune(self, now: float) -> None:
+        self._ready = [ready for ready in self._ready if ready.left > 0 and now < ready.until]
 
 
 def _hits(first: int | None, times: int | None, number: int | None) -> bool:

@@ -500,6 +500,13 @@ def test_a_repeated_fault_waits_for_somebody_only_once() -> None:
     assert len(second.frames()) == 1
 
 
+def test_a_repeated_outage_comes_again_even_when_nobody_met_the_last_one() -> None:
+    exchange = script(Fault("http_502", every=10.0, duration=2.0))
+    exchange.advance(T0 + 21)
+    assert Account(exchange).raw("GetApiKeyInfo", T0 + 21).status == 502
+    assert Account(exchange).raw("GetApiKeyInfo", T0 + 22).status == 200
+
+
 def test_an_injected_fault_with_a_trigger_counts_from_now() -> None:
     exchange = quiet()
     exchange.inject(Fault("multi", at=5.0), T0 + 10)
