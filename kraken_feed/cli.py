@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
 from .errors import ConfigError, FeedError, OutputFailed, ReaderGone, UsageError
-from .text import near_miss
+from .text import Secrets, near_miss, printable
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .auth import Credentials
     from .config import Config
     from .feed import Feed
-    from .log import FeedLogger, Secrets
+    from .log import FeedLogger
     from .sink import Sink
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -64,31 +64,31 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script: run, and leave with the contract's exit code."""
     stdout_closed = _occupy_standard_descriptors()
-    log_format = "auto"
+    log_format, secrets = "auto", Secrets()
     try:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         log_format = getattr(arguments, "log_format", "auto")
+        arguments.secrets = secrets
         if stdout_closed:
             raise OutputFailed("Stdout is closed.", remedy="Redirect it: to a file, a pipe or /dev/null.")
         code = arguments.run(arguments)
     except FeedError as error:
-        code = complain(error, log_format)
+        code = complain(error, log_format, secrets)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
-        code = complain(_defect(), log_format)
+        code = complain(_defect(), log_format, secrets)
     if code == _INTERRUPTED:
         _die_of(signal.SIGINT)
     sys.exit(code)
 
 
-def complain(error: FeedError, log_format: str, mask: Callable[[str], str] = str) -> int:
+def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
     """Say on stderr why the process ends, in a few lines or as one JSON object; the exit code.
 
     A mistake in the command line is answered to the person who typed it, wherever stderr goes.
     """
     from .record import encode
-    from .text import printable
 
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     if isinstance(error, ReaderGone):
@@ -101,7 +101,7 @@ def complain(error: FeedError, log_format: str, mask: Callable[[str], str] = str
         text = "\n  ".join(printable(line) for line in lines)
         text = f"kraken-feed: {text}"
     with contextlib.suppress(OSError):
-        sys.stderr.write(mask(text) + "\n")
+        sys.stderr.write(secrets.mask(text) + "\n")
         sys.stderr.flush()
     return error.exit_code
 
@@ -285,7 +285,7 @@ def _token(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     credentials = find(config, arguments.account or config.account, os.environ)
-    _, secrets = _diagnostics(arguments, credentials)
+    _diagnostics(arguments, credentials)
 
     async def fetch() -> Token:
         rest = Rest(config.endpoints.rest, credentials, Nonce())
@@ -294,10 +294,7 @@ def _token(arguments: argparse.Namespace) -> int:
         finally:
             await rest.close()
 
-    try:
-        token = asyncio.run(fetch())
-    except FeedError as error:
-        return complain(error, arguments.log_format, secrets.mask)
+    token = asyncio.run(fetch())
     return _print(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
 
 
@@ -367,27 +364,22 @@ async def _feed(
     """Run a feed until a signal, a limit or an error ends it; the exit code."""
     from .feed import Feed, Limits
 
-    log, secrets = _diagnostics(arguments, credentials)
-    try:
-        sink, feed_log = _output(arguments, lambda error: feed.fail(error))
-        feed = Feed(
-            config,
-            account,
-            channels,
-            credentials,
-            sink=sink,
-            feed_log=feed_log,
-            log=log,
-            secrets=secrets,
-            limits=Limits(arguments.once, arguments.count, arguments.duration),
-        )
-        _obey_signals(feed, sink, log)
-        reason = await feed.run()
-        sink.close()
-    except FeedError as error:
-        return complain(error, arguments.log_format, secrets.mask)
-    except BaseExceptionGroup as group:
-        return complain(_defect(), arguments.log_format, secrets.mask) if group.subgroup(Exception) else 1
+    log = _diagnostics(arguments, credentials)
+    sink, feed_log = _output(arguments, lambda error: feed.fail(error))
+    feed = Feed(
+        config,
+        account,
+        channels,
+        credentials,
+        sink=sink,
+        feed_log=feed_log,
+        log=log,
+        secrets=arguments.secrets,
+        limits=Limits(arguments.once, arguments.count, arguments.duration),
+    )
+    _obey_signals(feed, sink, log)
+    reason = await feed.run()
+    sink.close()
     return _INTERRUPTED if reason == "SIGINT" else 0
 
 
@@ -405,17 +397,16 @@ def _output(arguments: argparse.Namespace, failed: Callable[[FeedError], None]) 
     return sink, feed_logger(sink)
 
 
-def _diagnostics(arguments: argparse.Namespace, credentials: Credentials) -> tuple[FilteringBoundLogger, Secrets]:
-    """The logger for stderr, and the secrets that it masks."""
-    from .log import Level, Secrets, diagnostics_logger, wants_color
+def _diagnostics(arguments: argparse.Namespace, credentials: Credentials) -> FilteringBoundLogger:
+    """The logger for stderr, which masks what must not leave the process."""
+    from .log import Level, diagnostics_logger, wants_color
 
-    secrets = Secrets()
-    secrets.add(*credentials.secrets())
+    arguments.secrets.add(*credentials.secrets())
     fmt = arguments.log_format
     if fmt == "auto":
         fmt = "console" if sys.stderr.isatty() else "json"
     level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "info"
-    return diagnostics_logger(secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ)), secrets
+    return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
 
 
 def _obey_signals(feed: Feed, sink: Sink, log: FilteringBoundLogger) -> None:

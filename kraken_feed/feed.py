@@ -24,11 +24,12 @@ from .backoff import BackoffPolicy, Budget, delay
 from .config import CHANNELS, DIALECTS, Config
 from .connection import Connection, Dial, dial
 from .errors import CredentialsRefused, FeedError, OutageTooLong, OutputFailed, Transient
-from .log import FeedLogger, Secrets
+from .log import FeedLogger
 from .refusals import Verdict, classify
 from .rest import Rest, refused_credentials
 from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
 from .sink import Sink
+from .text import Secrets
 
 if TYPE_CHECKING:
     import httpx

@@ -19,13 +19,12 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from . import record
-from .text import printable
+from .text import Secrets, printable
 
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
 
 LIBRARIES = ("websockets", "httpx", "httpcore", "asyncio")
-MASK = "[masked]"
 MAX_TEXT = 1000  # characters of one value: the peer decides how long its texts are, we how long our lines
 
 
@@ -62,37 +61,6 @@ def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) ->
 
 
 # ------------------------------------------------------------------------------------------------ diagnostics: stderr
-
-
-class Secrets:
-    """The texts that must not leave the process, wherever they turn up."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-
-    def add(self, *texts: str) -> None:
-        """Mask these from now on, also where a JSON text escapes their slashes."""
-        for text in texts:
-            self._texts += [form for form in (text, text.replace("/", "\\/")) if form and form not in self._texts]
-        self._texts.sort(key=len, reverse=True)
-
-    def discard(self, text: str) -> None:
-        """A token that is no longer good for anything needs no watching over."""
-        forms = (text, text.replace("/", "\\/"))
-        self._texts = [known for known in self._texts if known not in forms]
-
-    def mask(self, text: str) -> str:
-        """``text`` without any of them."""
-        for secret in self._texts:
-            if secret in text:
-                text = text.replace(secret, MASK)
-        return text
-
-    def mask_bytes(self, data: bytes) -> bytes:
-        """``data`` without any of them."""
-        for secret in self._texts:
-            data = data.replace(secret.encode(), MASK.encode())
-        return data
 
 
 def _masked(secrets: Secrets) -> Processor:

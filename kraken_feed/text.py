@@ -1,8 +1,41 @@
-"""Text from elsewhere, made safe to show, and names that were nearly right."""
+"""Text made safe to show: secrets masked, control characters escaped; and names that were nearly right."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+MASK = "[masked]"
+
+
+class Secrets:
+    """The texts that must not leave the process, wherever they turn up."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def add(self, *texts: str) -> None:
+        """Mask these from now on, also where a JSON text escapes their slashes."""
+        for text in texts:
+            self._texts += [form for form in (text, text.replace("/", "\\/")) if form and form not in self._texts]
+        self._texts.sort(key=len, reverse=True)
+
+    def discard(self, text: str) -> None:
+        """A token that is no longer good for anything needs no watching over."""
+        forms = (text, text.replace("/", "\\/"))
+        self._texts = [known for known in self._texts if known not in forms]
+
+    def mask(self, text: str) -> str:
+        """``text`` without any of them."""
+        for secret in self._texts:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """``data`` without any of them."""
+        for secret in self._texts:
+            data = data.replace(secret.encode(), MASK.encode())
+        return data
 
 
 def printable(text: str) -> str:

@@ -21,10 +21,11 @@ from kraken_feed.auth import Credentials
 from kraken_feed.config import Config, ConnectionConfig
 from kraken_feed.connection import unreachable
 from kraken_feed.feed import Feed, Limits
-from kraken_feed.log import Secrets, feed_logger
+from kraken_feed.log import feed_logger
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.sink import Sink, open_output
+from kraken_feed.text import Secrets
 
 from .exchange_driver import T0
 

@@ -76,7 +76,7 @@ async def test_a_stalled_reader_neither_blocks_the_loop_nor_loses_or_tears_a_lin
     reader, writer = {"pipe": os.pipe, "socket": _socketpair, "terminal": _terminal}[kind]()
     flags = fcntl.fcntl(writer, fcntl.F_GETFL)
     sink = Sink(writer, "stdout", failures)
-    written = b""
+    written = bytearray()
     number = 0
     while not sink.full:  # nobody reads: all of this goes through only if no write waits
         written += record(number)
@@ -94,7 +94,7 @@ async def test_a_stalled_reader_neither_blocks_the_loop_nor_loses_or_tears_a_lin
         assert sink.pending <= LOW_BYTES
         await sink.drained()
     await until(lambda: len(read) >= len(written))
-    assert bytes(read) == written
+    assert read == written
     assert failures == []
     loop.remove_reader(reader)
     sink.close()
