@@ -149,7 +149,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         usage="kraken-feed [COMMAND] [CHANNEL…] [options]",
     )
     parser.add_argument("--version", action="version", version=f"kraken-feed {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", prog=parser.prog, required=True, parser_class=_Parser
+    )
     argv = _with_command(argv)
     chosen: argparse.ArgumentParser = parser
     for name, (about, add_options, function) in _COMMANDS.items():
