@@ -196,23 +196,24 @@ class Connection:
     async def _keep_time(self, socket: Socket) -> None:
         """One timer for all of the session's deadlines, set anew only when it runs out."""
         while True:
-            deadline = None if self._paused else self.session.deadline()
             self._woken.clear()
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(self._deadline()):
                     await self._woken.wait()
-                continue
             except TimeoutError:
-                now = self._now()
-            if self._paused or deadline is None:
-                continue
-            if now - deadline > LATE_S:
-                self.session.excuse(now - deadline)
-                continue
-            self.session.tick(now)
-            await self._send(socket)
-            if self.session.failure is not None:
-                raise _Over
+                now, deadline = self._now(), self._deadline()
+                if deadline is None or deadline > now:
+                    continue  # frames came in the meantime
+                if now - deadline > LATE_S:
+                    self.session.excuse(now - deadline)
+                    continue
+                self.session.tick(now)
+                await self._send(socket)
+                if self.session.failure is not None:
+                    raise _Over from None
+
+    def _deadline(self) -> float | None:
+        return None if self._paused else self.session.deadline()
 
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
         self.session.authorize(await token(), self._now())

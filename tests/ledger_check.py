@@ -41,9 +41,10 @@ def check(output: bytes, published: Iterable[Published], connections: Mapping[st
     lines = [msgspec.json.decode(line, type=Line) for line in output.splitlines()]
     written: defaultdict[tuple[int, str], list[tuple[int | None, bytes]]] = defaultdict(list)
     ends: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
-    state: dict[str, str] = {}
+    state: dict[str, str] = {}  # by channel: its last marker
     for line in lines:
-        if line.connection is None:
+        if line.connection not in connections:  # one that was never opened, or none at all
+            assert line.event_name == "feed.stopped", line
             continue
         key = (connections[line.connection], line.channel)
         if line.event_name in ITEMS:

@@ -306,6 +306,55 @@ def test_a_bad_start_is_never_called_live_and_is_got_over(path: Path, kind: str)
     assert len(run.named("feed.live")) == 1
 
 
+def leap(after: float, seconds: float) -> Any:
+    """Something that stops the process, or the machine, for a while: the clock moves, and nothing else does."""
+
+    async def main(path: Path) -> memory.Run:
+        with memory.running(exchange(rate=1.0)) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=after + seconds + 60.0))
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, virtual_time.VirtualLoop)
+
+            def stop_the_clock() -> None:
+                loop.elapsed += seconds
+
+            loop.call_later(after, stop_the_clock)
+            await run.feed.run()
+            return run
+
+    return main
+
+
+@pytest.mark.parametrize("after", [20.0, 20.3, 20.99])
+@pytest.mark.parametrize("seconds", [11.0, 60.0, 3600.0])
+def test_time_in_which_the_process_did_not_run_is_not_the_peers_silence(
+    path: Path, after: float, seconds: float
+) -> None:
+    run = virtual_time.run(leap(after, seconds)(path))
+    assert run.named("feed.lost") == []
+
+
+def test_silence_after_such_a_time_is_found_out_as_soon_as_ever(path: Path) -> None:
+    async def main() -> memory.Run:
+        with memory.running(exchange()) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=100.0))
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, virtual_time.VirtualLoop)
+
+            def stop_the_clock() -> None:
+                world.exchange.inject(Fault("half_open"), world.now())
+                loop.elapsed += 30.0
+
+            loop.call_later(20.0, stop_the_clock)
+            await run.feed.run()
+            return run
+
+    run = virtual_time.run(main())
+    (lost,) = run.said("connection_lost")
+    assert lost["cause"] == "silence"
+    assert run.world.dials[1][0] < 20.0 + 30.0 + 10.0 + 1.5
+
+
 def test_attempts_are_counted_until_live(path: Path) -> None:
     run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=10.0)), path, limits=hours(0.1))
     (live,) = run.named("feed.live")
