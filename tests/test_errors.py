@@ -1,0 +1,63 @@
+"""What ends the process, whether to try again, and the exit code that a supervisor sees."""
+
+from __future__ import annotations
+
+import pytest
+
+from kraken_feed.errors import (
+    ConfigError,
+    CredentialsRefused,
+    FeedError,
+    OutageTooLong,
+    OutputFailed,
+    ReaderGone,
+    RequestRefused,
+    Transient,
+    UsageError,
+)
+
+# Class, whether to try again, exit code.
+POLICY: list[tuple[type[FeedError], bool, int]] = [
+    (FeedError, False, 1),
+    (UsageError, False, 2),
+    (ConfigError, False, 78),
+    (CredentialsRefused, False, 77),
+    (RequestRefused, False, 1),
+    (OutputFailed, False, 74),
+    (ReaderGone, False, 0),
+    (OutageTooLong, False, 69),
+    (Transient, True, 69),
+]
+
+
+def _kinds(base: type[FeedError]) -> set[type[FeedError]]:
+    return {base}.union(*(_kinds(kind) for kind in base.__subclasses__()))
+
+
+@pytest.mark.parametrize(("kind", "retry", "code"), POLICY, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_class_decides_retry_and_exit_code(kind: type[FeedError], retry: bool, code: int) -> None:
+    assert (kind.retry, kind.exit_code) == (retry, code)
+
+
+def test_every_error_of_the_package_is_in_the_table() -> None:
+    ours = {kind for kind in _kinds(FeedError) if kind.__module__.startswith("kraken_feed.")}
+    assert ours == {kind for kind, _, _ in POLICY}
+
+
+def test_only_the_transient_is_tried_again() -> None:
+    assert {kind for kind, retry, _ in POLICY if retry} == {Transient}
+
+
+def test_message_says_what_why_and_remedy_a_line_each() -> None:
+    assert str(ConfigError("What.", why="Why.", remedy="Remedy.")) == "What.\nWhy.\nRemedy."
+
+
+def test_message_leaves_out_what_is_not_known() -> None:
+    assert str(FeedError("What.", remedy="Remedy.")) == "What.\nRemedy."
+    assert str(FeedError("What.")) == "What."
+
+
+def test_transient_carries_its_cause_and_the_least_wait() -> None:
+    error = Transient("What.", cause="throttled", delay=5.0, why="Why.")
+    assert (error.cause, error.delay, error.what, error.why, error.remedy) == ("throttled", 5.0, "What.", "Why.", "")
+    assert Transient("What.", cause="network").delay == 0.0

@@ -1,0 +1,211 @@
+"""The floors of the package: who may import whom, and what is loaded before the arguments are parsed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kraken_feed
+
+PACKAGE = Path(kraken_feed.__file__).parent
+FLOORS = [
+    {"__init__"},
+    {"errors", "text"},
+    {
+        "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "console", "config",
+    },
+    {"session"},
+    {"rest", "connection", "sink", "log", "credentials"},
+    {"feed"},
+    {"cli", "__main__"},
+]  # fmt: skip
+FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
+PURE = sorted(set().union(*FLOORS[:4]))
+IMPURE = {
+    "asyncio", "fcntl", "io", "multiprocessing", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil",
+    "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request",
+}  # fmt: skip
+
+
+class Import(NamedTuple):
+    """One import of a module: which, whether only for the type checker, whether when the module is loaded."""
+
+    module: str
+    typing_only: bool
+    at_load: bool
+
+
+def _imports(path: Path) -> list[Import]:
+    return list(_walk(ast.parse(path.read_text()), typing_only=False, at_load=True))
+
+
+def _walk(node: ast.AST, *, typing_only: bool, at_load: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for name in child.names:
+                yield Import(name.name, typing_only, at_load)
+        elif isinstance(child, ast.ImportFrom):
+            for module in _from(child):
+                yield Import(module, typing_only, at_load)
+        elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for inner in child.body:
+                yield from _walk(ast.Module([inner], []), typing_only=True, at_load=at_load)
+            for inner in child.orelse:
+                yield from _walk(ast.Module([inner], []), typing_only=typing_only, at_load=at_load)
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _walk(child, typing_only=typing_only, at_load=at_load and not inside)
+
+
+def _from(node: ast.ImportFrom) -> list[str]:
+    """The modules of ``from x import y``, in full."""
+    assert node.level <= 1
+    base = ".".join(filter(None, ("kraken_feed" if node.level else "", node.module)))
+    if base != "kraken_feed":
+        return [base]
+    return [f"{base}.{name.name}" if (PACKAGE / f"{name.name}.py").exists() else base for name in node.names]
+
+
+MODULES = {path.stem: _imports(path) for path in sorted(PACKAGE.glob("*.py"))}
+SIMULATOR = {path.stem: _imports(path) for path in sorted((PACKAGE / "simulator").glob("*.py"))}
+
+
+def _ours(module: str) -> str | None:
+    """The name in the package, ``simulator`` for all of it, or None for a module from elsewhere."""
+    if module == "kraken_feed":
+        return "__init__"
+    return module.split(".")[1] if module.startswith("kraken_feed.") else None
+
+
+def _importers(library: str, *, typing: bool = False) -> set[str]:
+    """The modules that import a library, really or only for the type checker."""
+    return {
+        name
+        for name, imports in MODULES.items()
+        for found in imports
+        if found.module.partition(".")[0] == library and found.typing_only is typing
+    }
+
+
+# ------------------------------------------------------------------------------------------------ floors
+
+
+def test_every_module_has_its_floor() -> None:
+    assert set(MODULES) == set(FLOOR)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_down(name: str) -> None:
+    for found in MODULES[name]:
+        ours = _ours(found.module)
+        if ours is not None and ours != "simulator":
+            assert FLOOR[ours] <= FLOOR[name], f"{name} imports {ours}"
+            assert not found.typing_only or FLOOR[ours] < FLOOR[name], f"{name} names types of {ours}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {
+        name: {ours for found in imports if (ours := _ours(found.module)) is not None and ours in MODULES}
+        for name, imports in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_have_no_sockets_disks_clocks_or_dice(name: str) -> None:
+    assert not {found.module for found in MODULES[name]} & IMPURE
+
+
+# ------------------------------------------------------------------------------------------------ libraries
+
+
+def test_websockets_has_one_place() -> None:
+    assert _importers("websockets") == {"connection"}
+    assert _importers("websockets", typing=True) == set()
+
+
+def test_httpx_has_one_place() -> None:
+    assert _importers("httpx") == {"rest"}
+    assert _importers("httpx", typing=True) <= {"feed"}
+
+
+def test_structlog_has_one_place_and_its_types_a_few() -> None:
+    assert {name for name, imports in MODULES.items() for found in imports if found.module == "structlog"} == {"log"}
+    assert {
+        name
+        for name, imports in MODULES.items()
+        for found in imports
+        if found.module.startswith("structlog.") and found.module != "structlog.typing"
+    } <= {"log"}
+    assert _importers("structlog") <= {"log", "console", "feed"}
+    assert _importers("structlog", typing=True) <= {"cli", "console", "feed", "rest"}
+
+
+def test_msgspec_stays_where_json_and_structs_are() -> None:
+    assert _importers("msgspec") == {
+        "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "config", "session", "rest", "feed",
+    }  # fmt: skip
+    assert _importers("msgspec", typing=True) == set()
+
+
+def test_nothing_else_from_outside_the_standard_library_is_imported() -> None:
+    outside = {
+        found.module.partition(".")[0]
+        for imports in (*MODULES.values(), *SIMULATOR.values())
+        for found in imports
+        if found.module.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert outside == {"kraken_feed", "websockets", "httpx", "structlog", "msgspec"}
+
+
+# ------------------------------------------------------------------------------------------------ the simulator
+
+
+def test_nothing_loads_the_simulator_with_itself() -> None:
+    importers = {
+        (name, found.at_load)
+        for name, imports in MODULES.items()
+        for found in imports
+        if _ours(found.module) == "simulator" and not found.typing_only
+    }
+    assert importers <= {("cli", False)}
+
+
+@pytest.mark.parametrize("name", sorted(SIMULATOR))
+def test_simulator_knows_nothing_of_the_client(name: str) -> None:
+    """Else both could share a mistake, and agree on it."""
+    ours = {found.module for found in SIMULATOR[name] if _ours(found.module) is not None}
+    assert {module for module in ours if not module.startswith("kraken_feed.simulator")} <= {"kraken_feed"}
+
+
+# ------------------------------------------------------------------------------------------------ what is loaded when
+
+HEAVY = ("httpx", "websockets", "structlog", "msgspec", "kraken_feed.simulator")
+
+
+def _loaded(code: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after ``code``."""
+    script = f"import sys\n{code}\nsys.stderr.write('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"]])
+def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
+    code = "from kraken_feed.cli import main\n"
+    if arguments is not None:
+        code += f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert end.code == 0\n"
+    loaded = _loaded(code)
+    assert "kraken_feed.cli" in loaded
+    assert not loaded.intersection(HEAVY)
+
+
+def test_probe_sees_what_is_loaded() -> None:
+    assert set(HEAVY) - {"kraken_feed.simulator"} <= _loaded("import kraken_feed.feed")
