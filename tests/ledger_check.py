@@ -43,7 +43,7 @@ def check(output: bytes, published: Iterable[Published], connections: Mapping[st
     ends: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
     state: dict[str, str] = {}  # by channel: its last marker
     for line in lines:
-        if line.connection not in connections:  # one that was never opened, or none at all
+        if line.connection is None or line.connection not in connections:  # one that was never opened, or none at all
             assert line.event_name == "feed.stopped", line
             continue
         key = (connections[line.connection], line.channel)
