@@ -8,13 +8,12 @@ from msgspec.structs import replace
 
 from kraken_feed.simulator.counter import Counter, Tier, engine_cost
 from kraken_feed.simulator.ident import Idents
-from kraken_feed.simulator.number import MONEY_PLACES, ZERO, quantum
+from kraken_feed.simulator.number import ZERO, quantum
 from kraken_feed.simulator.order import Change, Entry, Kind, Order, Side, Trade
 from kraken_feed.simulator.pair import ASSETS, PAIRS, Asset, Pair
 
 MAKER_FEE = Decimal("0.0016")
 TAKER_FEE = Decimal("0.0026")
-_MONEY = quantum(MONEY_PLACES)
 _MATCHED_S = 0.000009  # an order closes microseconds after its last fill
 
 
@@ -162,9 +161,10 @@ class Book:
         if at_price is None:
             raise ValueError("a fill of a market order needs a price")
         maker = order.price is not None
-        cost = (at_price * volume).quantize(_MONEY)
-        fee = (cost * (MAKER_FEE if maker else TAKER_FEE)).quantize(_MONEY)
-        fee_usd = (fee * order.pair.quote.usd).quantize(_MONEY)
+        money = quantum(order.pair.wide_decimals)
+        cost = (at_price * volume).quantize(money)
+        fee = (cost * (MAKER_FEE if maker else TAKER_FEE)).quantize(money)
+        fee_usd = (fee * order.pair.quote.usd).quantize(money)
         trade_id = self._idents.transaction("T")
         self._numbers[order.pair.rest] += 1
         after = replace(
@@ -191,13 +191,18 @@ class Book:
         )
 
     def _entries(self, trade: Trade) -> Iterator[Entry]:
-        """Both legs, the asset that is paid first; the fee is taken in the quote currency."""
+        """Both legs, the asset that is paid first; the fee is taken in the quote currency.
+
+        Balances are settled to the asset's own decimals, which may be fewer than those of a cost.
+        """
         pair, sign = trade.order.pair, 1 if trade.order.side == "buy" else -1
         legs = [(pair.quote, -sign * trade.cost, trade.fee), (pair.base, sign * trade.volume, ZERO)]
         for asset, amount, fee in legs if sign > 0 else reversed(legs):
             yield self._entry(trade, asset, amount, fee)
 
     def _entry(self, trade: Trade, asset: Asset, amount: Decimal, fee: Decimal) -> Entry:
+        step = quantum(asset.decimals)
+        amount, fee = amount.quantize(step) + ZERO, fee.quantize(step)  # nothing is 0, never -0
         balance = self.balances[asset.v2] + amount - fee
         self.balances[asset.v2] = balance
         entry = Entry(self._idents.transaction("L"), trade.id, trade.at, asset, amount, fee, balance)

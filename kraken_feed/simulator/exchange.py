@@ -267,7 +267,7 @@ class Exchange:
     def _set_status(self, state: str, now: float) -> None:
         self.engine.status = state
         for peer in self.peers:
-            peer.say(peer.speak.status(peer.connection_id, state), now)
+            peer.say(peer.speak.status_changed(peer.connection_id, state), now)
 
     # The account. These leave everything else that is due alone; call `advance` for that.
 

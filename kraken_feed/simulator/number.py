@@ -5,8 +5,8 @@ from decimal import Decimal
 from msgspec import Raw
 
 ZERO = Decimal(0)
-MONEY_PLACES = 5  # costs and fees are settled to five decimals; all sums of them are exact
-V2_PLACES = 10  # v2 prints money and balances with ten
+MONEY_PLACES = 5  # costs and fees are settled to at least five decimals (Pair.wide_decimals); their sums are exact
+SNAPSHOT_PLACES = 10  # with which v2 prints the costs and fees of a snapshot's orders
 VOLUME_PLACES = 8
 
 
@@ -18,11 +18,6 @@ def fixed(value: Decimal, places: int) -> str:
 def number(value: Decimal, places: int) -> Raw:
     """The same as a JSON number token, which keeps the zeros that a float would lose."""
     return Raw(fixed(value, places).encode())
-
-
-def number_or_zero(value: Decimal, places: int) -> Raw:
-    """As `number`, but nothing is `0.0`, as v2 prints it in order events."""
-    return number(value, places) if value else Raw(b"0.0")
 
 
 def quantum(places: int) -> Decimal:

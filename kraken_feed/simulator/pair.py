@@ -14,6 +14,7 @@ class Asset(Struct, frozen=True):
     v1: str
     v2: str
     usd: Decimal  # what one unit is worth, for fee_usd_equiv
+    decimals: int = 10  # of its balance and of the ledger's amounts
 
 
 class Pair(Struct, frozen=True):
@@ -40,7 +41,7 @@ class Pair(Struct, frozen=True):
 
     @property
     def wide_decimals(self) -> int:
-        """v1 and the trade history print prices with at least five decimals."""
+        """At least five: those of costs and fees everywhere, and of prices in v1 and the trade history."""
         return max(MONEY_PLACES, self.price_decimals)
 
 
@@ -48,8 +49,8 @@ XBT = Asset("XXBT", "XBT", "BTC", Decimal(61000))
 ETH = Asset("XETH", "ETH", "ETH", Decimal(3300))
 SOL = Asset("SOL", "SOL", "SOL", Decimal(150))
 ADA = Asset("ADA", "ADA", "ADA", Decimal("0.5"))
-USD = Asset("ZUSD", "USD", "USD", Decimal(1))
-EUR = Asset("ZEUR", "EUR", "EUR", Decimal("1.08"))
+USD = Asset("ZUSD", "USD", "USD", Decimal(1), 4)
+EUR = Asset("ZEUR", "EUR", "EUR", Decimal("1.08"), 4)
 ASSETS = (XBT, ETH, SOL, ADA, USD, EUR)
 
 PAIRS = (

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from kraken_feed.simulator.book import Book
-from kraken_feed.simulator.number import MONEY_PLACES, VOLUME_PLACES, ZERO, fixed
+from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, fixed
 from kraken_feed.simulator.order import Entry, Order, Trade
 from kraken_feed.simulator.stamp import unix_number
 
@@ -112,8 +112,8 @@ def order_object(order: Order, *, with_trades: bool) -> dict[str, object]:
         },
         "vol": fixed(order.volume, VOLUME_PLACES),
         "vol_exec": fixed(order.vol_exec, VOLUME_PLACES),
-        "cost": fixed(order.cost, MONEY_PLACES),
-        "fee": fixed(order.fee, MONEY_PLACES),
+        "cost": fixed(order.cost, pair.wide_decimals),
+        "fee": fixed(order.fee, pair.wide_decimals),
         "price": _average(order, order.average),
         "stopprice": _NOTHING,
         "limitprice": _NOTHING,
@@ -135,10 +135,10 @@ def trade_object(trade: Trade, ledgers: list[str] | None = None) -> dict[str, ob
         "type": order.side,
         "ordertype": order.ordertype,
         "price": fixed(trade.price, order.pair.wide_decimals),
-        "cost": fixed(trade.cost, MONEY_PLACES),
-        "fee": fixed(trade.fee, MONEY_PLACES),
+        "cost": fixed(trade.cost, order.pair.wide_decimals),
+        "fee": fixed(trade.fee, order.pair.wide_decimals),
         "vol": fixed(trade.volume, VOLUME_PLACES),
-        "margin": fixed(ZERO, MONEY_PLACES),
+        "margin": fixed(ZERO, order.pair.wide_decimals),
         "leverage": "0",
         "misc": "",
         "trade_id": trade.number,
@@ -156,7 +156,7 @@ def entry_object(entry: Entry) -> dict[str, object]:
         "subtype": "",
         "aclass": "currency",
         "asset": entry.asset.rest,
-        "amount": fixed(entry.amount, 10),
-        "fee": fixed(entry.fee, 10),
-        "balance": fixed(entry.balance, 10),
+        "amount": fixed(entry.amount, entry.asset.decimals),
+        "fee": fixed(entry.fee, entry.asset.decimals),
+        "balance": fixed(entry.balance, entry.asset.decimals),
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from kraken_feed.simulator.key import ApiKey
-from kraken_feed.simulator.number import V2_PLACES, fixed
+from kraken_feed.simulator.number import ZERO, fixed
 from kraken_feed.simulator.order import Order, Trade
 from kraken_feed.simulator.pair import ASSETS
 from kraken_feed.simulator.rest_history import (
@@ -113,7 +113,24 @@ def _key_info(call: Call) -> Result:
 def _balance(call: Call) -> Result:
     call.need("query-funds")
     balances = call.exchange.book.balances
-    return {asset.rest: fixed(balances[asset.v2], V2_PLACES) for asset in ASSETS}
+    return {asset.rest: fixed(balances[asset.v2], asset.decimals) for asset in ASSETS}
+
+
+def _balance_ex(call: Call) -> Result:
+    """The balances, and what open orders hold of them."""
+    call.need("query-funds")
+    book = call.exchange.book
+    held = {asset.rest: ZERO for asset in ASSETS}
+    for order in book.open.values():
+        asset = order.pair.quote if order.side == "buy" else order.pair.base
+        held[asset.rest] += order.remaining * ((order.price or ZERO) if order.side == "buy" else 1)
+    return {
+        asset.rest: {
+            "balance": fixed(book.balances[asset.v2], asset.decimals),
+            "hold_trade": fixed(held[asset.rest], asset.decimals),
+        }
+        for asset in ASSETS
+    }
 
 
 def _open_orders(call: Call) -> Result:
@@ -182,6 +199,7 @@ METHODS: dict[str, Callable[[Call], Result]] = {
     "GetWebSocketsToken": _token,
     "GetApiKeyInfo": _key_info,
     "Balance": _balance,
+    "BalanceEx": _balance_ex,
     "OpenOrders": _open_orders,
     "ClosedOrders": _closed_orders,
     "QueryOrders": _query_orders,

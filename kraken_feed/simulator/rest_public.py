@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kraken_feed.simulator.number import fixed, quantum
-from kraken_feed.simulator.pair import ASSETS, PAIRS, Pair
+from kraken_feed.simulator.pair import ASSETS, PAIRS, Asset, Pair
 from kraken_feed.simulator.rest_private import RestError
 from kraken_feed.simulator.stamp import rfc1123, rfc3339_seconds
 
@@ -19,7 +19,7 @@ def answer(exchange: "Exchange", name: str, params: Mapping[str, str], now: floa
     if name == "SystemStatus":
         return {"status": exchange.status, "timestamp": rfc3339_seconds(now)}
     if name == "Assets":
-        return {asset.rest: _asset(asset.v1) for asset in ASSETS}
+        return {asset.rest: _asset(asset) for asset in ASSETS}
     if name == "AssetPairs":
         return {pair.rest: _pair(pair) for pair in _wanted(params.get("pair"))}
     raise RestError("EGeneral:Unknown method")
@@ -35,12 +35,12 @@ def _wanted(names: str | None) -> list[Pair]:
     return found
 
 
-def _asset(altname: str) -> dict[str, object]:
+def _asset(asset: Asset) -> dict[str, object]:
     return {
         "aclass": "currency",
-        "altname": altname,
-        "decimals": 10,
-        "display_decimals": 5,
+        "altname": asset.v1,
+        "decimals": asset.decimals,
+        "display_decimals": min(5, asset.decimals),
         "status": "enabled",
     }
 
@@ -54,7 +54,7 @@ def _pair(pair: Pair) -> dict[str, object]:
         "aclass_quote": "currency",
         "quote": pair.quote.rest,
         "lot": "unit",
-        "cost_decimals": 5,
+        "cost_decimals": pair.wide_decimals,
         "pair_decimals": pair.price_decimals,
         "lot_decimals": 8,
         "lot_multiplier": 1,

@@ -26,8 +26,13 @@ _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """The greeting, and what is pushed when the engine's state changes."""
+    """The greeting."""
     return _encode({"connectionID": connection_id, "event": "systemStatus", "status": state, "version": "1.9.6"})
+
+
+def status_changed(connection_id: int, state: str) -> bytes:
+    """What is pushed when the engine's state changes: the same as the greeting."""
+    return status(connection_id, state)
 
 
 def heartbeat() -> bytes:
@@ -89,7 +94,7 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     if not isinstance(message, dict) or not isinstance(message.get("event"), str):
         return _complain("Malformed request")
     reqid = message.get("reqid")
-    if "reqid" in message and not (integer(reqid) and 0 < reqid < _MAX_REQID):
+    if "reqid" in message and not (integer(reqid) and 0 <= reqid < _MAX_REQID):  # 0 is acknowledged, whatever the text
         return _complain("Reqid field must be a positive integer less than 18446744073709551616")
     event = message["event"]
     if event == "ping":
@@ -132,10 +137,10 @@ def _parse_subscription(event: str, reqid: int | None, message: dict[str, Any]) 
 
 def _problem(event: str, message: dict[str, Any], subscription: dict[str, Any]) -> str:
     name = subscription.get("name")
+    if name in _PUBLIC:  # with their pairs and, as usual, without a token
+        return "Public channels not available in this endpoint"
     if name is None or (event == "subscribe" and "token" not in subscription):
         return "Malformed request"
-    if name in _PUBLIC:
-        return "Public channels not available in this endpoint"
     if name not in CHANNELS and not (name == "*" and event == "unsubscribe"):
         return "Subscription name invalid"
     if "pair" in message:

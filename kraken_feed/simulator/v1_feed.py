@@ -10,11 +10,9 @@ import msgspec
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
 from kraken_feed.simulator.ledger import Item
-from kraken_feed.simulator.number import MONEY_PLACES, VOLUME_PLACES, ZERO, fixed
+from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, fixed
 from kraken_feed.simulator.order import Change, Order, Trade
 from kraken_feed.simulator.stamp import unix_text
-
-_NOTHING = "0.00000"
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]) -> bytes:
@@ -58,18 +56,16 @@ def _delta(change: Change, options: Options) -> dict[str, object]:
     elif change.kind == "amended":
         body = _amended(order)
     else:
-        body = {"lastupdated": unix_text(change.at), "status": order.status}
-        if order.status == "canceled":
-            body["cancel_reason"] = order.reason
-        body.update(_totals(order))
-    return {**body, **_reference(order), **count}
+        body = {"lastupdated": unix_text(change.at), "status": order.status, **_totals(order)}
+    reason = {"cancel_reason": order.reason} if change.kind == "canceled" else {}
+    return {**body, **_reference(order), **count, **reason}
 
 
 def _amended(order: Order) -> dict[str, object]:
     body: dict[str, object] = {"amended": True, "amend_reason": "User requested"}
     body["vol"] = fixed(order.volume, VOLUME_PLACES)
     if order.price is not None:
-        body["limitprice"] = _price(order, order.price)
+        body["limitprice"] = _money(order, order.price)
         body["descr"] = _description(order)
     return body
 
@@ -82,18 +78,19 @@ def _totals(order: Order) -> dict[str, object]:
     """Totals so far, not increments."""
     return {
         "vol_exec": fixed(order.vol_exec, VOLUME_PLACES),
-        "cost": fixed(order.cost, MONEY_PLACES),
-        "fee": fixed(order.fee, MONEY_PLACES),
-        "avg_price": _price(order, order.average),
+        "cost": _money(order, order.cost),
+        "fee": _money(order, order.fee),
+        "avg_price": _money(order, order.average),
     }
 
 
-def _price(order: Order, value: Decimal) -> str:
-    return fixed(value, order.pair.wide_decimals) if value else _NOTHING
+def _money(order: Order, value: Decimal) -> str:
+    """Prices, costs and fees have the pair's decimals, zeros too."""
+    return fixed(value, order.pair.wide_decimals)
 
 
 def _description(order: Order) -> dict[str, object]:
-    price = _price(order, order.price or ZERO)
+    price = _money(order, order.price or ZERO)
     what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {order.pair.v1} @ {order.ordertype}"
     return {
         "close": None,
@@ -102,7 +99,7 @@ def _description(order: Order) -> dict[str, object]:
         "ordertype": order.ordertype,
         "pair": order.pair.v1,
         "price": price,
-        "price2": _NOTHING,
+        "price2": _money(order, ZERO),
         "type": order.side,
     }
 
@@ -110,20 +107,20 @@ def _description(order: Order) -> dict[str, object]:
 def full(order: Order) -> dict[str, object]:
     """The whole order, as in a snapshot and when it is new."""
     return {
-        "avg_price": _price(order, order.average),
-        "cost": fixed(order.cost, MONEY_PLACES),
+        "avg_price": _money(order, order.average),
+        "cost": _money(order, order.cost),
         "descr": _description(order),
         **({} if order.cl_ord_id is None else {"cl_ord_id": order.cl_ord_id}),
         "expiretm": None if order.expires is None else unix_text(order.expires),
-        "fee": fixed(order.fee, MONEY_PLACES),
-        "limitprice": _NOTHING,
+        "fee": _money(order, order.fee),
+        "limitprice": _money(order, ZERO),
         "misc": "amended" if order.amended else "",
         "oflags": order.oflags,
         "opentm": unix_text(order.opened),
         "refid": None,
         "starttm": None,
         "status": order.status,
-        "stopprice": _NOTHING,
+        "stopprice": _money(order, ZERO),
         "timeinforce": order.time_in_force,
         "userref": order.userref,
         "vol": fixed(order.volume, VOLUME_PLACES),
@@ -138,14 +135,14 @@ def _trade(trade: Trade, *, update: bool = False) -> dict[str, object]:
     with_userref = update and order.cl_ord_id is None
     return {
         **({"cl_ord_id": order.cl_ord_id} if with_client_id else {}),
-        "cost": fixed(trade.cost, MONEY_PLACES),
-        "fee": fixed(trade.fee, MONEY_PLACES),
-        "margin": _NOTHING,
+        "cost": _money(order, trade.cost),
+        "fee": _money(order, trade.fee),
+        "margin": _money(order, ZERO),
         "ordertxid": order.id,
         "ordertype": order.ordertype,
         "pair": order.pair.v1,
         "postxid": trade.position,
-        "price": _price(order, trade.price),
+        "price": _money(order, trade.price),
         "time": unix_text(trade.at),
         "type": order.side,
         **({"userref": order.userref} if with_userref else {}),

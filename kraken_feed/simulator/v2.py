@@ -3,6 +3,7 @@
 Sources: https://docs.kraken.com/api/docs/websocket-v2/executions , …/balances , …/status , …/ping
 """
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 import msgspec
@@ -27,15 +28,27 @@ _FLAGS = {
     },
     "balances": {"snapshot", "rebased"},
 }  # fmt: skip
-_WARNINGS = ("cancel_reason is deprecated, use reason", "stop_price is deprecated, use triggers.price")
+_WARNINGS = (
+    "cancel_reason is deprecated, use reason",
+    "stop_price is deprecated, use triggers.price",
+    "trigger is deprecated use triggers.reference",
+    "triggered_price is deprecated use triggers.last_price",
+)
+_UNREADABLE = "error"  # the method in the answer to a request whose own could not be read
 _HANDLING_S = 0.000123  # what an answer takes
 _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """The greeting, and what is pushed when the engine's state changes."""
+    """The greeting."""
     data = {"api_version": "v2", "connection_id": connection_id, "system": state, "version": "2.0.10"}
     return _encode({"channel": "status", "type": "update", "data": [data]})
+
+
+def status_changed(connection_id: int, state: str) -> bytes:
+    """What is pushed when the engine's state changes: without the id, and its type after its data."""
+    data = {"api_version": "v2", "system": state, "version": "2.0.10"}
+    return _encode({"channel": "status", "data": [data], "type": "update"})
 
 
 def heartbeat() -> bytes:
@@ -75,13 +88,13 @@ def refused(request: Request, text: str, now: float) -> bytes:
 
 
 def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
-    """`Exceeded msg rate`: as an error without a method, as an ack (status), or bare."""
+    """`Exceeded msg rate`: as an error of no method, as an ack (status), or bare; only the ack was recorded."""
     text = "Exceeded msg rate"
     if variant == "bare":
-        return _encode({"Error": text})
+        return _encode({"error": text})
     if variant == "status" and request is not None:
         return _failure(request.event, request.reqid, text, now)
-    return _failure(None, request.reqid if request else None, text, now)
+    return _failure(_UNREADABLE, request.reqid if request else None, text, now)
 
 
 def unknown(variant: str) -> bytes:
@@ -101,18 +114,19 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     try:
         message: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Complaint(_failure(None, None, "Malformed request", now))
+        return Complaint(_failure(_UNREADABLE, None, "Malformed request", now))
     if not isinstance(message, dict):
-        return Complaint(_failure(None, None, "Malformed request", now))
+        return Complaint(_failure(_UNREADABLE, None, "Malformed request", now))
     method, reqid = message.get("method"), message.get("req_id")
     if not isinstance(method, str) or not (reqid is None or (integer(reqid) and 0 <= reqid < 2**64)):
-        return Complaint(_failure(None, None, "Malformed request", now))
+        return Complaint(_failure(_UNREADABLE, None, "Malformed request", now))
     if method == "ping":
-        return Request("ping", method, reqid)
+        unsupported = _unsupported(method, message, _TOP_FIELDS - {"params"})
+        return Complaint(_failure(method, reqid, unsupported, now)) if unsupported else Request("ping", method, reqid)
     if method in _ORDER_METHODS:
         return Request("order", method, reqid)
     if method not in ("subscribe", "unsubscribe"):
-        return Complaint(_failure(None, reqid, "Event(s) not found", now))
+        return Complaint(_failure(method, reqid, "Unsupported event", now))
     problem = _problem(method, message)
     if problem:
         return Complaint(_failure(method, reqid, problem, now))
@@ -140,22 +154,29 @@ def _request(method: str, reqid: int | None, params: dict[str, Any]) -> Request:
 
 def _problem(method: str, message: dict[str, Any]) -> str:
     params = message.get("params")
-    for field in message:
-        if field not in _TOP_FIELDS:
-            return f"Unsupported field: '{field}' for the given msg type: {method}"
+    if unsupported := _unsupported(method, message, _TOP_FIELDS):
+        return unsupported
     if not isinstance(params, dict) or not isinstance(params.get("channel"), str):
         return "Malformed request"
     channel = params["channel"]
     if channel not in CHANNELS:
         return "Subscription name invalid"
+    if unsupported := _unsupported(method, params, _FLAGS[channel] | {"channel", "token", "users"}):
+        return unsupported
     for field, value in params.items():
-        if field not in _FLAGS[channel] | {"channel", "token", "users"}:
-            return f"Unsupported field: '{field}' for the given msg type: {method}"
         wrong = not isinstance(value, bool) if field in _FLAGS[channel] else not isinstance(value, str)
         if wrong or (field == "users" and value != "all"):
             return f"EGeneral:Invalid arguments:{field}"
     if method == "subscribe" and not params.get("token"):
         return "Token(s) not found"
+    return ""
+
+
+def _unsupported(method: str, given: Mapping[str, object], known: Set[str]) -> str:
+    """The complaint about the first field that is not known, or nothing."""
+    for field in given:
+        if field not in known:
+            return f"Unsupported field: '{field}' for the given msg type: {method}"
     return ""
 
 
@@ -171,6 +192,8 @@ def _success(method: str, reqid: int | None, result: dict[str, object], now: flo
     return _encode({"method": method, **_req_id(reqid), "result": result, "success": True, **_times(now)})
 
 
-def _failure(method: str | None, reqid: int | None, text: str, now: float) -> bytes:
-    named = {} if method is None else {"method": method}
-    return _encode({"error": text, **named, **_req_id(reqid), "status": "error", "success": False, **_times(now)})
+def _failure(method: str, reqid: int | None, text: str, now: float) -> bytes:
+    """Only the refusal of a session was seen with a status beside its success."""
+    status = {"status": "error"} if text == "ESession:Invalid session" else {}
+    named = {"error": text, "method": method, **_req_id(reqid)}
+    return _encode({**named, **status, "success": False, **_times(now)})

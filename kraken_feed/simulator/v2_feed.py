@@ -11,24 +11,24 @@ from msgspec import Raw
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
 from kraken_feed.simulator.ledger import Item
-from kraken_feed.simulator.number import V2_PLACES, VOLUME_PLACES, number, number_or_zero
+from kraken_feed.simulator.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
 from kraken_feed.simulator.order import Change, Entry, Order, Trade
+from kraken_feed.simulator.pair import ASSETS, Asset
 from kraken_feed.simulator.stamp import rfc3339
 
-_NOTHING = Raw(b"0.0")
 _USER = "AA00 N84G AAAA AAAA"
 _TRANSITIONS = {"open": "new", "closed": "filled", "canceled": "canceled", "expired": "expired"}
 Event = dict[str, object]
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]) -> bytes:
-    """`{"channel": …, "type": …, "sequence": n, "data": [item, …]}`."""
+    """`{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
     body = b",".join(item.data for item in items)
-    return b'{"channel":"%b","type":"%b","sequence":%d,"data":[%b]}' % (
+    return b'{"channel":"%b","type":"%b","data":[%b],"sequence":%d}' % (
         channel.encode(),
         kind.encode(),
-        sequence,
         body,
+        sequence,
     )
 
 
@@ -37,8 +37,7 @@ def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
     if options.all_users:
         return None
     if channel == "balances":
-        wanted = options.snapshot
-        return [_balance(asset, amount) for asset, amount in book.balances.items()] if wanted else None
+        return [_balance(asset, book.balances[asset.v2]) for asset in ASSETS] if options.snapshot else None
     if not (options.snap_orders or options.snap_trades):
         return None
     items: list[Item] = []
@@ -81,15 +80,15 @@ def _event(change: Change) -> Event:
     state = _TRANSITIONS[change.kind]
     event: Event = {"timestamp": rfc3339(change.at), "order_status": state, "exec_type": state}
     if change.kind != "open":
-        event.update(_totals(order), **_fee(order))
+        event.update(_totals(order), fee_usd_equiv=_money(order, order.fee_usd))
         event["avg_price"] = _price(order, order.average)
     event.update(_reference(order))
-    if change.kind == "canceled":
-        event.update(cancel_reason=order.reason, reason=order.reason)
     if order.amended and order.terminal:
         event["amended"] = True
     if order.post_only and change.kind != "closed":
         event["post_only"] = True
+    if change.kind == "canceled":
+        event.update(cancel_reason=order.reason, reason=order.reason)
     event["order_id"] = order.id
     return event
 
@@ -100,7 +99,7 @@ def _amended(change: Change) -> Event:
         "timestamp": rfc3339(change.at),
         "exec_type": "amended",
         "order_status": _state(order),
-        "cum_qty": number_or_zero(order.vol_exec, VOLUME_PLACES),
+        "cum_qty": number(order.vol_exec, VOLUME_PLACES),
         "reason": "User requested",
         "amended": True,
         "order_qty": number(order.volume, VOLUME_PLACES),
@@ -125,7 +124,16 @@ def _reference(order: Order) -> Event:
 
 
 def _price(order: Order, value: Decimal) -> Raw:
-    return number_or_zero(value, order.pair.price_decimals)
+    return number(value, order.pair.price_decimals)
+
+
+def _money(order: Order, value: Decimal) -> Raw:
+    return number(value, order.pair.wide_decimals)
+
+
+def _summed(order: Order, value: Decimal) -> Raw:
+    """As snapshots print what has come together: longer than the updates, unless it is nothing."""
+    return number(value, SNAPSHOT_PLACES) if value else _money(order, value)
 
 
 def _limit(order: Order, *, price_first: bool = False) -> Event:
@@ -137,13 +145,9 @@ def _limit(order: Order, *, price_first: bool = False) -> Event:
 
 def _totals(order: Order) -> Event:
     return {
-        "cum_qty": number_or_zero(order.vol_exec, VOLUME_PLACES),
-        "cum_cost": number_or_zero(order.cost, V2_PLACES),
+        "cum_qty": number(order.vol_exec, VOLUME_PLACES),
+        "cum_cost": _money(order, order.cost),
     }
-
-
-def _fee(order: Order) -> Event:
-    return {"fee_usd_equiv": number_or_zero(order.fee_usd, V2_PLACES)}
 
 
 def _head(order: Order) -> Event:
@@ -151,7 +155,7 @@ def _head(order: Order) -> Event:
         "order_id": order.id,
         "symbol": order.pair.v2,
         "order_qty": number(order.volume, VOLUME_PLACES),
-        "cum_cost": number_or_zero(order.cost, V2_PLACES),
+        "cum_cost": _summed(order, order.cost),
     }
 
 
@@ -164,10 +168,10 @@ def _tail(order: Order, exec_type: str) -> Event:
         "order_type": order.ordertype,
         **_reference(order),
         **_limit(order),
-        "stop_price": _NOTHING,
-        "order_status": _state(order),
+        "stop_price": _price(order, ZERO),
         **({"post_only": True} if order.post_only else {}),
-        **_fee(order),
+        "order_status": _state(order),
+        "fee_usd_equiv": _summed(order, order.fee_usd),
         "fee_ccy_pref": "fciq",
         **({"amended": True} if order.amended else {}),
         "timestamp": rfc3339(order.opened),
@@ -183,7 +187,7 @@ def _full(order: Order) -> Event:
     """An open order in a snapshot."""
     return {
         **_head(order),
-        "cum_qty": number_or_zero(order.vol_exec, VOLUME_PLACES),
+        "cum_qty": number(order.vol_exec, VOLUME_PLACES),
         "avg_price": _price(order, order.average),
         **_tail(order, "pending_new" if order.status == "pending" else "new"),
     }
@@ -209,7 +213,7 @@ def _trade(trade: Trade, state: str, *, totals: bool) -> Event:
         "last_qty": number(trade.volume, VOLUME_PLACES),
         "last_price": number(trade.price, order.pair.price_decimals),
         "liquidity_ind": "m" if trade.maker else "t",
-        "cost": number(trade.cost, V2_PLACES),
+        "cost": _money(order, trade.cost),
     }
     kind: Event = {"order_type": order.ordertype, "timestamp": rfc3339(trade.at)}
     if totals:
@@ -217,16 +221,16 @@ def _trade(trade: Trade, state: str, *, totals: bool) -> Event:
         event["avg_price"] = _price(order, order.average)
     else:
         event.update(order_status=state, **kind)
-    event["fee_usd_equiv"] = number(trade.fee_usd, V2_PLACES)
-    event["fees"] = [{"asset": order.pair.quote.v2, "qty": number(trade.fee, V2_PLACES)}]
+    event["fee_usd_equiv"] = _money(order, trade.fee_usd)
+    event["fees"] = [{"asset": order.pair.quote.v2, "qty": _money(order, trade.fee)}]
     return event
 
 
-def _balance(asset: str, amount: Decimal) -> Item:
-    balance = number(amount, V2_PLACES)
+def _balance(asset: Asset, amount: Decimal) -> Item:
+    balance = number(amount, asset.decimals)
     wallet = {"type": "spot", "id": "main", "balance": balance}
-    event: Event = {"asset": asset, "asset_class": "currency", "balance": balance, "wallets": [wallet]}
-    return _item(event, asset)
+    event: Event = {"asset": asset.v2, "asset_class": "currency", "balance": balance, "wallets": [wallet]}
+    return _item(event, asset.v2)
 
 
 def _entry(entry: Entry) -> Event:
@@ -240,7 +244,7 @@ def _entry(entry: Entry) -> Event:
         "category": "trade",
         "wallet_type": "spot",
         "wallet_id": "main",
-        "amount": number(entry.amount, V2_PLACES),
-        "fee": number(entry.fee, V2_PLACES),
-        "balance": number(entry.balance, V2_PLACES),
+        "amount": number(entry.amount, entry.asset.decimals),
+        "fee": number(entry.fee, entry.asset.decimals),
+        "balance": number(entry.balance, entry.asset.decimals),
     }

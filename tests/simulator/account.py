@@ -5,14 +5,23 @@ import hashlib
 import hmac
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
+
+import msgspec
 
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.peer import Text
 from kraken_feed.simulator.rest_api import Reply
 
 T0 = 1_760_000_000.0
+FRAMES = Path(__file__).parents[1] / "frames"
+
+
+def frame(name: str) -> bytes:
+    """The bytes of a frame that was recorded; see tests/frames/README.md."""
+    return bytes(msgspec.json.decode((FRAMES / f"{name}.json").read_bytes(), type=dict[str, msgspec.Raw])["frame"])
 
 
 def sign(secret: str, path: str, nonce: str, body: bytes) -> str:

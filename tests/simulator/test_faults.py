@@ -10,9 +10,10 @@ from kraken_feed.simulator.fault import OCCASION_KINDS, PARAMETERS, Fault
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.simulator.strike import STRIKES
-from tests.simulator.account import T0, Account, Tap, opened, quiet
+from tests.simulator.account import T0, Account, Tap, frame, opened, quiet
 
 Name = Literal["v1", "v2"]
+PING = {"v1": {"event": "ping"}, "v2": {"method": "ping"}}
 BOTH = pytest.mark.parametrize(("dialect", "channel"), [("v1", "openOrders"), ("v2", "executions")])
 
 
@@ -85,7 +86,7 @@ def test_a_half_open_connection_says_nothing_until_it_ends(dialect: Name, channe
     exchange.advance(T0 + 1)
     tap.frames()
     exchange.new_order(T0 + 2)
-    tap.send({"event": "ping", "method": "ping"}, T0 + 3)
+    tap.send(PING[dialect], T0 + 3)
     exchange.advance(T0 + 10)
     assert tap.peer.stalled
     assert tap.peer.outgoing() == []
@@ -115,7 +116,7 @@ def test_a_silent_connection_answers_pings_and_loses_its_data(dialect: Name, cha
     exchange.new_order(T0 + 2)
     exchange.advance(T0 + 5)
     assert tap.frames() == []
-    tap.send({"event": "ping", "method": "ping"}, T0 + 5)
+    tap.send(PING[dialect], T0 + 5)
     assert len(tap.frames()) == 1
     exchange.advance(T0 + 11)
     exchange.new_order(T0 + 11)
@@ -314,9 +315,9 @@ def test_early_data_comes_before_the_ack(dialect: Name, channel: str) -> None:
         ("v1", "error", {"errorMessage", "event", "reqid"}),
         ("v1", "status", {"event", "reqid", "status", "errorMessage"}),
         ("v1", "bare", {"Error"}),
-        ("v2", "error", {"error", "req_id", "status", "success", "time_in", "time_out"}),
-        ("v2", "status", {"error", "method", "req_id", "status", "success", "time_in", "time_out"}),
-        ("v2", "bare", {"Error"}),
+        ("v2", "error", {"error", "method", "req_id", "success", "time_in", "time_out"}),
+        ("v2", "status", {"error", "method", "req_id", "success", "time_in", "time_out"}),
+        ("v2", "bare", {"error"}),
     ],
 )
 def test_the_message_rate_is_told_in_its_shapes(dialect: Name, variant: str, keys: set[str]) -> None:
@@ -421,6 +422,18 @@ def test_maintenance_recovers_step_by_step_and_tells_everybody() -> None:
     told = [frame["status"] for frame in tap.frames() if isinstance(frame, dict) and "status" in frame]
     assert told == ["maintenance", "cancel_only", "post_only", "online"]
     account.result("Balance", T0 + 22)
+
+
+def test_a_change_of_state_is_told_in_v2_as_it_was_recorded_and_in_v1_like_the_greeting() -> None:
+    exchange = script(Fault("maintenance", at=1.0))
+    first, second = Tap(exchange, "v1", T0), Tap(exchange, "v2", T0)
+    (greeting,), _ = first.frames(), second.frames()
+    exchange.advance(T0 + 1)
+    assert first.frames() == [{**greeting, "status": "maintenance"}]
+    (told,), recorded = second.frames(), json.loads(frame("v2-status-maintenance"))
+    assert list(told) == list(recorded)
+    assert list(told["data"][0]) == list(recorded["data"][0])
+    assert told["data"][0]["system"] == "maintenance"
 
 
 def test_nothing_is_filled_before_the_engine_is_online_again() -> None:

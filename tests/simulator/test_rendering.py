@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from kraken_feed.simulator.ident import Idents, connection_id, token
-from kraken_feed.simulator.number import fixed, number, number_or_zero
+from kraken_feed.simulator.number import fixed, number
 from kraken_feed.simulator.pair import PAIRS, find
 from kraken_feed.simulator.stamp import rfc3339, unix_number, unix_text
 
@@ -16,7 +16,6 @@ def test_numbers_have_their_decimals_and_never_an_exponent() -> None:
     assert fixed(Decimal("1E-8"), 8) == "0.00000001"
     assert fixed(Decimal("1E+5"), 2) == "100000.00"
     assert bytes(number(Decimal(0), 8)) == b"0.00000000"
-    assert bytes(number_or_zero(Decimal("0E-10"), 8)) == b"0.0"
 
 
 def test_all_times_show_the_same_microsecond() -> None:

@@ -74,6 +74,7 @@ def test_unknown_methods_are_named_so() -> None:
         ("query-closed-trades", "ClosedOrders", {}),
         ("query-closed-trades", "TradesHistory", {}),
         ("query-funds", "Balance", {}),
+        ("query-funds", "BalanceEx", {}),
         ("query-ledger", "Ledgers", {}),
     ],
 )
@@ -211,3 +212,17 @@ def test_public_methods_tell_time_state_and_pairs() -> None:
     pairs = get("/0/public/AssetPairs?pair=XBTUSD")
     assert isinstance(pairs, dict)
     assert pairs["XXBTZUSD"]["wsname"] == "XBT/USD"
+
+
+def test_extended_balances_tell_what_open_orders_hold() -> None:
+    exchange = quiet(open_orders=0)
+    account = Account(exchange)
+    plain = account.result("Balance", T0)
+    exchange.new_order(T0, volume="0.25", price="61000.0")
+    sold = exchange.new_order(T0, pair="ETH/USD", side="sell", volume="2", price="3500.00")
+    exchange.fill(sold, "0.5", T0)
+    extended = account.result("BalanceEx", T0)
+    assert list(extended) == list(plain)
+    assert extended["ZUSD"]["hold_trade"] == "15250.0000"
+    assert extended["XETH"]["hold_trade"] == "1.5000000000"
+    assert extended["XXBT"] == {"balance": plain["XXBT"], "hold_trade": "0.0000000000"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kraken_feed.simulator.peer import Close
-from tests.simulator.account import T0, Account, Tap, opened, quiet
+from tests.simulator.account import T0, Account, Tap, frame, opened, quiet
 
 
 def test_the_greeting_has_a_connection_id_above_every_signed_integer() -> None:
@@ -122,10 +122,32 @@ def test_a_canceled_order_says_why_and_an_expired_one_does_not() -> None:
     exchange.expire(second, T0 + 60)
     canceled, expired = (frame[0][0] for frame in tap.frames()[-2:])
     assert canceled[first]["cancel_reason"] == "Post only order"
+    assert list(canceled[first])[-2:] == ["cl_ord_id", "cancel_reason"]
     assert canceled[first]["cl_ord_id"] == "grid-17-b"
     assert "userref" not in canceled[first]
     assert expired[second]["status"] == "expired"
     assert "cancel_reason" not in expired[second]
+
+
+def test_a_canceled_order_has_its_members_as_recorded() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v1", "openOrders")
+    mine = exchange.new_order(T0)
+    exchange.cancel(mine, T0 + 1)
+    (((recorded,), _, _), ((told,), _, _)) = (json.loads(frame("v1-openOrders-delta-canceled")), tap.frames()[-1])
+    assert list(told[mine]) == [name for body in recorded.values() for name in body]
+
+
+def test_the_zeros_of_a_pair_with_six_decimals_have_six() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v1", "openOrders")
+    mine = exchange.new_order(T0, pair="ADA/EUR", price="0.45")
+    body = tap.frames()[0][0][0][mine]
+    money = ("avg_price", "cost", "fee", "limitprice", "stopprice")
+    assert {body[name] for name in money} | {body["descr"]["price2"]} == {"0.000000"}
+    exchange.cancel(mine, T0 + 1)
+    ended = tap.frames()[-1][0][0][mine]
+    assert [ended[name] for name in ("vol_exec", "cost", "fee")] == ["0.00000000", "0.000000", "0.000000"]
 
 
 def test_an_amend_tells_the_new_volume_and_limit() -> None:
@@ -173,6 +195,15 @@ def test_a_ping_is_answered_with_its_reqid() -> None:
     assert tap.ask({"event": "ping"}, T0) == {"event": "pong"}
 
 
+def test_a_reqid_of_zero_is_repeated_like_any_other() -> None:
+    exchange = quiet()
+    tap = Tap(exchange, "v1", T0)
+    assert tap.ask({"event": "ping", "reqid": 0}, T0) == {"event": "pong", "reqid": 0}
+    subscription = {"name": "ownTrades", "token": Account(exchange).token(T0)}
+    tap.send({"event": "subscribe", "reqid": 0, "subscription": subscription}, T0)
+    assert tap.bytes()[0] == frame("v1-ownTrades-ack-reqid-zero")
+
+
 def subscribe(name: object = "openOrders", **more: object) -> dict[str, Any]:
     subscription: dict[str, object] = {"name": name, "token": "x"}
     return {"event": "subscribe", "subscription": subscription, **more}
@@ -190,6 +221,11 @@ def subscribe(name: object = "openOrders", **more: object) -> dict[str, Any]:
             {"event": "ping", "reqid": "1"},
             "Reqid field must be a positive integer less than 18446744073709551616",
             "error",
+        ),
+        (
+            {"event": "subscribe", "pair": ["XBT/USD"], "subscription": {"name": "ticker"}},
+            "Public channels not available in this endpoint",
+            "subscriptionStatus",
         ),
         (subscribe(depth=10), "Unsupported field: 'depth' for the given msg type: subscribe", "error"),
         (subscribe("shouts"), "Subscription name invalid", "subscriptionStatus"),

@@ -1,12 +1,25 @@
 """WebSocket v2: greeting, subscriptions, feeds, errors."""
 
+import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from tests.simulator.account import T0, Account, Tap, opened, quiet
+from kraken_feed.simulator.fault import Fault
+from tests.simulator.account import T0, Account, Tap, frame, opened, quiet
 
 STAMP = "2025-10-09T08:53:20.000000Z"
+
+
+def shape(message: dict[str, Any]) -> list[tuple[str, type]]:
+    return [(name, type(value)) for name, value in message.items()]
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """The only event in a frame of that name."""
+    (event,) = json.loads(frame(name))["data"]
+    return dict(event)
 
 
 def test_the_greeting_has_a_connection_id_above_every_signed_integer() -> None:
@@ -33,7 +46,7 @@ def test_the_ack_comes_before_the_snapshot_and_tells_the_accepted_parameters() -
         "snap_orders": True,
         "snap_trades": False,
         "snapshot": True,
-        "warnings": ["cancel_reason is deprecated, use reason", "stop_price is deprecated, use triggers.price"],
+        "warnings": json.loads(frame("v2-executions-ack-warnings"))["result"]["warnings"],
     }
     assert (ack["success"], ack["time_in"]) == (True, STAMP)
     assert (snapshot["type"], snapshot["sequence"]) == ("snapshot", 1)
@@ -66,28 +79,28 @@ def test_an_order_is_told_as_the_documents_tell_it() -> None:
     pending, new, trade, _, filled = (text.decode() for text in tap.bytes())
     number = exchange.book.trades[exchange.order(mine).trades[0]].number
     assert pending == (
-        '{"channel":"executions","type":"update","sequence":2,"data":['
-        f'{{"order_id":"{mine}","symbol":"ETH/USD","order_qty":1.00000000,"cum_cost":0.0,"time_in_force":"GTC",'
+        '{"channel":"executions","type":"update","data":['
+        f'{{"order_id":"{mine}","symbol":"ETH/USD","order_qty":1.00000000,"cum_cost":0.00000,"time_in_force":"GTC",'
         '"exec_type":"pending_new","side":"sell","order_type":"limit","order_userref":0,'
-        '"limit_price_type":"static","limit_price":3500.00,"stop_price":0.0,"order_status":"pending_new",'
-        f'"fee_usd_equiv":0.0,"fee_ccy_pref":"fciq","timestamp":"{STAMP}"}}]}}'
+        '"limit_price_type":"static","limit_price":3500.00,"stop_price":0.00,"order_status":"pending_new",'
+        f'"fee_usd_equiv":0.00000,"fee_ccy_pref":"fciq","timestamp":"{STAMP}"}}],"sequence":2}}'
     )
     assert new.endswith(
         f'"data":[{{"timestamp":"{STAMP}","order_status":"new","exec_type":"new","order_userref":0,'
-        f'"order_id":"{mine}"}}]}}'
+        f'"order_id":"{mine}"}}],"sequence":3}}'
     )
     assert trade.endswith(
         f'"data":[{{"order_id":"{mine}","order_userref":0,"exec_id":"{exchange.order(mine).trades[0]}",'
         f'"exec_type":"trade","trade_id":{number},"symbol":"ETH/USD","side":"sell","last_qty":0.40000000,'
-        '"last_price":3500.00,"liquidity_ind":"m","cost":1400.0000000000,"order_type":"limit",'
+        '"last_price":3500.00,"liquidity_ind":"m","cost":1400.00000,"order_type":"limit",'
         '"timestamp":"2025-10-09T08:53:21.000000Z","order_status":"partially_filled","cum_qty":0.40000000,'
-        '"cum_cost":1400.0000000000,"avg_price":3500.00,"fee_usd_equiv":2.2400000000,'
-        '"fees":[{"asset":"USD","qty":2.2400000000}]}]}'
+        '"cum_cost":1400.00000,"avg_price":3500.00,"fee_usd_equiv":2.24000,'
+        '"fees":[{"asset":"USD","qty":2.24000}]}],"sequence":4}'
     )
     assert filled.endswith(
         '"data":[{"timestamp":"2025-10-09T08:53:22.000009Z","order_status":"filled","exec_type":"filled",'
-        '"cum_qty":1.00000000,"cum_cost":3500.0000000000,"fee_usd_equiv":5.6000000000,"avg_price":3500.00,'
-        f'"order_userref":0,"order_id":"{mine}"}}]}}'
+        '"cum_qty":1.00000000,"cum_cost":3500.00000,"fee_usd_equiv":5.60000,"avg_price":3500.00,'
+        f'"order_userref":0,"order_id":"{mine}"}}],"sequence":6}}'
     )
 
 
@@ -117,8 +130,52 @@ def test_a_canceled_order_gives_its_reason_twice_and_keeps_what_was_filled() -> 
         "timestamp", "order_status", "exec_type", "cum_qty", "cum_cost", "fee_usd_equiv", "avg_price",
         "cl_ord_id", "cancel_reason", "reason", "order_id",
     ]  # fmt: skip
+    assert list(event) == list(recorded("v2-executions-canceled"))
     assert event["cancel_reason"] == event["reason"] == "User requested"
     assert event["cum_qty"] == Decimal("0.10000000")
+
+
+def test_the_members_of_a_post_only_order_stand_where_they_were_recorded() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, pair="ETH/USD", price="3100.00", cl_ord_id="grid-17-b", post_only=True)
+    exchange.cancel(mine, T0 + 1, "Post only order")
+    pending, new, canceled = (list(frame["data"][0]) for frame in tap.frames())
+    assert pending == list(recorded("v2-executions-pending_new-cl_ord_id"))
+    assert new == list(recorded("v2-executions-new-post_only"))
+    with_userref = list(recorded("v2-executions-canceled-filled"))
+    assert canceled == ["cl_ord_id" if name == "order_userref" else name for name in with_userref]
+
+
+def test_zeros_keep_the_decimals_of_their_column() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    for pair, price in (("ETH/USD", "3100"), ("ADA/EUR", "0.5")):
+        exchange.cancel(exchange.new_order(T0, pair=pair, price=price), T0 + 1)
+    ether, ada = (text for text in tap.bytes() if b"canceled" in text)
+    assert b'"cum_qty":0.00000000,"cum_cost":0.00000,"fee_usd_equiv":0.00000,"avg_price":0.00,' in ether
+    assert b'"cum_qty":0.00000000,"cum_cost":0.000000,"fee_usd_equiv":0.000000,"avg_price":0.000000,' in ada
+
+
+def test_costs_have_the_decimals_of_their_pair_and_in_a_snapshots_orders_ten() -> None:
+    exchange = quiet(open_orders=0, past_trades=0)
+    tap = opened(exchange, "v2", "executions")
+    mine = exchange.new_order(T0, pair="ADA/EUR", side="sell", volume="100", price="0.612345")
+    exchange.fill(mine, "75", T0 + 1)
+    assert b'"cost":45.925875,' in tap.bytes()[-1]
+    late = Tap(exchange, "v2", T0 + 2)
+    late.subscribe("executions", Account(exchange).token(T0 + 2), T0 + 2)
+    assert b'"cum_cost":45.9258750000,' in late.bytes()[-1]
+
+
+def test_balances_have_the_decimals_of_their_asset() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "balances")
+    mine = exchange.new_order(T0, volume="0.00032", price="61234.5")
+    exchange.fill(mine, "0.00032", T0 + 1)
+    (text,) = tap.bytes()
+    assert b'"amount":-19.5950,"fee":0.0314,' in text
+    assert b'"amount":0.0003200000,"fee":0.0000000000,' in text
 
 
 def test_an_amend_tells_the_new_volume_and_limit() -> None:
@@ -127,7 +184,7 @@ def test_an_amend_tells_the_new_volume_and_limit() -> None:
     mine = exchange.new_order(T0, pair="ETH/USD", price="3100.00")
     exchange.amend(mine, T0 + 1, volume="0.4", price="3090.00")
     text = tap.bytes()[-1]
-    assert b'"cum_qty":0.0,"reason":"User requested","amended":true,"order_qty":0.40000000,' in text
+    assert b'"cum_qty":0.00000000,"reason":"User requested","amended":true,"order_qty":0.40000000,' in text
     assert b'"limit_price":3090.00,"limit_price_type":"static","order_userref":0' in text
     assert b'"ratecount":4' in text
 
@@ -200,7 +257,8 @@ def test_a_ping_is_answered_with_both_times() -> None:
         ({"method": "subscribe"}, "Malformed request"),
         ({"method": "subscribe", "params": {"token": "x"}}, "Malformed request"),
         ({"method": "ping", "req_id": "7"}, "Malformed request"),
-        ({"method": "shout"}, "Event(s) not found"),
+        ({"method": "shout"}, "Unsupported event"),
+        ({"method": "ping", "params": {}}, "Unsupported field: 'params' for the given msg type: ping"),
         ({"method": "subscribe", "params": {"channel": "ticker", "token": "x"}}, "Subscription name invalid"),
         ({"method": "subscribe", "params": {"channel": "executions"}}, "Token(s) not found"),
         (
@@ -223,12 +281,32 @@ def test_mistakes_are_answered_and_leave_the_socket_open(message: object, text: 
     assert not tap.peer.closed
 
 
-def test_an_error_ack_names_no_channel() -> None:
-    tap = Tap(quiet(), "v2", T0)
+def test_an_error_ack_names_no_channel_and_only_a_bad_session_brings_a_status() -> None:
+    exchange = quiet()
+    exchange.inject(Fault("refuse_token"), T0)
+    tap = Tap(exchange, "v2", T0)
     request = {"method": "subscribe", "params": {"channel": "executions", "token": "x"}, "req_id": 21}
-    answer = tap.ask(request, T0)
-    assert list(answer) == ["error", "method", "req_id", "status", "success", "time_in", "time_out"]
-    assert (answer["method"], answer["req_id"], answer["status"]) == ("subscribe", 21, "error")
+    assert shape(tap.ask(request, T0)) == shape(json.loads(frame("v2-ack-error-session")))
+    assert shape(tap.ask(request, T0)) == shape(json.loads(frame("v2-ack-error-already")))
+
+
+def test_requests_that_cannot_be_read_or_are_not_known_are_told_by_their_method() -> None:
+    tap = Tap(quiet(), "v2", T0)
+    tap.frames()
+    for garbage in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"{}"):
+        tap.peer.receive(garbage, T0)
+        (answer,) = tap.frames()
+        recorded = json.loads(frame("v2-error-malformed"))
+        assert shape(answer) == shape(recorded)
+        assert (answer["error"], answer["method"]) == (recorded["error"], recorded["method"])
+    assert tap.ask({"method": "shout", "req_id": 3}, T0)["method"] == "shout"
+
+
+def test_a_ping_with_params_is_refused_as_a_ping() -> None:
+    answer = Tap(quiet(), "v2", T0).ask({"method": "ping", "req_id": 0, "params": {}}, T0)
+    recorded = json.loads(frame("v2-error-ping"))
+    assert list(answer) == list(recorded)
+    assert {**recorded, "time_in": 0, "time_out": 0} == {**answer, "time_in": 0, "time_out": 0}
 
 
 def test_users_all_brings_no_snapshot_and_names_the_user() -> None:
