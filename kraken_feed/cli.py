@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -94,14 +95,15 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
     if isinstance(error, ReaderGone):
         return error.exit_code
     if as_json and not isinstance(error, UsageError):
-        fields = {"level": "error", "event": "exit", "exit_code": error.exit_code}
-        text = encode({**fields, "what": error.what, "why": error.why, "remedy": error.remedy})
+        fields: dict[str, object] = {"level": "error", "event": "exit", "exit_code": error.exit_code}
+        said = {"what": error.what, "why": error.why, "remedy": error.remedy}
+        text = encode(fields | {name: secrets.mask(value) for name, value in said.items()})
     else:
         lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
-        text = "\n  ".join(printable(line) for line in lines)
+        text = "\n  ".join(printable(secrets.mask(line)) for line in lines)
         text = f"kraken-feed: {text}"
     with contextlib.suppress(OSError):
-        sys.stderr.write(secrets.mask(text) + "\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
     return error.exit_code
 
@@ -395,7 +397,9 @@ def _output(arguments: argparse.Namespace, failed: Callable[[FeedError], None]) 
     fd = 1 if path is None else open_output(path)
     sink = Sink(fd, "stdout" if path is None else path, failed, path)
     if arguments.format == "console" or (arguments.format == "auto" and os.isatty(fd)):
-        return sink, feed_logger(sink, Rows(colors=wants_color(fd, os.environ)))
+        return sink, feed_logger(
+            sink, Rows(colors=wants_color(fd, os.environ), columns=shutil.get_terminal_size((160, 24)).columns)
+        )
     return sink, feed_logger(sink)
 
 

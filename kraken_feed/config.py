@@ -177,11 +177,10 @@ def _check_values(config: Config, origin: str) -> None:
         raise ConfigError(f"{origin}: channels: {error.what}", remedy=error.remedy) from None
     for key, schemes in (("rest", ("https", "http")), ("ws_v1", ("wss", "ws")), ("ws_v2", ("wss", "ws"))):
         check_url(f"{origin}: endpoints.{key}", getattr(config.endpoints, key), schemes)
-    for table in (config.connection, config.reconnect, config.backfill):
-        for field in msgspec.structs.fields(table):
-            value = getattr(table, field.name)
+    for name in ("connection", "reconnect", "backfill"):
+        for key, value in msgspec.structs.asdict(getattr(config, name)).items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{origin}: {field.name}: {value} is not a number of seconds.")
+                raise ConfigError(f"{origin}: {name}.{key}: {value} is not a number of seconds.")
     if config.reconnect.initial_s > config.reconnect.max_s:
         raise ConfigError(f"{origin}: reconnect.initial_s is larger than reconnect.max_s.")
     if config.accounts and config.account not in config.accounts:
@@ -211,9 +210,9 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{key} is not a URL.", why=_sentence(str(error))) from error
-    if parts.username is not None or parts.query or parts.fragment:
+    except ValueError:
+        raise ConfigError(f"{key} is not a URL.") from None  # the reason quotes what may be a password
+    if "@" in url or parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.")
     if parts.scheme not in schemes or not host:
         raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.")

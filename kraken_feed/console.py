@@ -8,7 +8,8 @@ from .orders import Orders, parse, value
 from .text import printable
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
-WIDTHS = (12, 9, 4, 10, 13, 14, 14, 16)
+WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)
+ID_WIDTH = 19  # of Kraken's ids; they are left out where the terminal is too narrow for them
 RIGHT = ("price", "volume", "filled")
 
 _DIM, _GREEN, _RED, _YELLOW, _CYAN, _BOLD = "2", "32", "31", "33", "36", "1"
@@ -25,10 +26,11 @@ _COLORS = {
 
 class Rows:
     """The processor that makes a row of a record. It remembers the open orders, since most changes name neither pair
-    nor side; what is not known shows as a dash."""
+    nor side; what is not known shows as a dash. ``columns`` is the terminal's width."""
 
-    def __init__(self, *, colors: bool) -> None:
+    def __init__(self, *, colors: bool, columns: int = 160) -> None:
         self._colors = colors
+        self._ids = columns >= sum(WIDTHS) + 2 * len(WIDTHS) + ID_WIDTH
         self._orders = Orders()
         self._begun = False
 
@@ -49,9 +51,8 @@ class Rows:
             shown = record.get("data", b"").decode("utf-8", "replace") or record.get("data_base64", "")
             return self._paint(printable(f"{time:12}  unknown frame: {shown[:200]}"), _YELLOW)
         cells = getattr(self, f"_{event}")(record)
-        return self._cells((time, *cells)) + self._paint(
-            "  " + printable(record.get("exec_id") or record.get("order_id") or ""), _DIM
-        )
+        name = record.get("exec_id") or record.get("order_id")
+        return self._cells((time, *cells)) + (self._paint(f"  {printable(name)}", _DIM) if name and self._ids else "")
 
     def _marker(self, time: str, event: str, record: EventDict) -> str:
         if event == "feed.lost":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from .text import near_miss
 
 COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
 MAX_BYTES = 4096  # a key, a secret or a password is a line
+
+_SECRET = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64, as every one of Kraken's
 
 _REMEDY = (
     "Give the API key in one of these ways: KRAKEN_API_KEY and KRAKEN_API_SECRET; KRAKEN_API_KEY_FILE and "
@@ -124,7 +127,7 @@ def _file(path: str | None) -> str | None:
                 )
             return _text(file.read(MAX_BYTES + 1), path)
     except OSError as error:
-        raise ConfigError(f"Cannot read the credentials file {path}.", why=f"{error.strerror}.") from error
+        raise ConfigError(f"Cannot read the credentials file {_shown(path)}.", why=f"{error.strerror}.") from error
 
 
 def _command(key: str, argv: Sequence[str] | None) -> str | None:
@@ -137,10 +140,16 @@ def _command(key: str, argv: Sequence[str] | None) -> str | None:
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s.") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{key}: cannot run {argv[0]}.", why=f"{error}.") from error
+        why = getattr(error, "strerror", None) or "The name holds a NUL."
+        raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.") from error
     if done.returncode != 0:
         raise ConfigError(f"{key}: {argv[0]} failed (exit status {done.returncode}).")
     return _text(done.stdout[: MAX_BYTES + 1], key)
+
+
+def _shown(place: str) -> str:
+    """A path or a command's name for a message, unless it is the secret itself, put where its place belongs."""
+    return "(the secret itself, it seems)" if _SECRET.fullmatch(place) else place
 
 
 def _text(content: bytes, place: str) -> str:

@@ -29,7 +29,7 @@ from .refusals import Verdict, classify
 from .rest import Rest, refused_credentials
 from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
 from .sink import Sink
-from .text import Secrets
+from .text import Secrets, without
 
 if TYPE_CHECKING:
     import httpx
@@ -103,6 +103,7 @@ class Tail:
         self._live_since: float | None = None
         self._heard_ns = 0
         self._last_token = ""
+        self._frames = 0
         self._statuses = 0
         self._opaque = 0
         self._session: Session | None = None
@@ -253,6 +254,7 @@ class Tail:
 
     def _deliver(self, events: Sequence[Event]) -> None:
         self._heard_ns = self._shared.unix_ns()
+        self._frames += 1
         for event in events:
             if self._feed.enough:
                 return
@@ -276,6 +278,7 @@ class Tail:
         shared, channel, sequence = self._shared, records.channel, records.sequence
         log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
         frame: dict[str, object] = {"ts": record.timestamp(self._heard_ns), "type": records.type}
+        place: int | str = f"frame{self._frames}" if sequence is None else sequence
         if sequence is not None:
             frame["sequence"] = sequence
         for index, item in enumerate(records.items):
@@ -284,7 +287,7 @@ class Tail:
                 fields["order_id"] = item.order_id
             if item.exec_id is not None:
                 fields["exec_id"] = item.exec_id
-            fields["id"] = record.item_id(shared.account, channel, item.identity, connection, sequence, index)
+            fields["id"] = record.item_id(shared.account, channel, item.identity, connection, place, index)
             log.record(name, data=item.data, **fields)
             if not self._feed.wrote_item():
                 return
@@ -292,7 +295,7 @@ class Tail:
     def _write_opaque(self, opaque: Opaque) -> None:
         """A frame that nobody here knows is written whole, but for a token that it may echo."""
         self._opaque += 1
-        frame = self._shared.secrets.mask_bytes(opaque.frame)
+        frame = without(opaque.frame, self._last_token)
         self._mark(UNKNOWN_CHANNEL, "unknown", str(self._opaque), **record.opaque(frame, opaque.json))
 
     def _went_live(self, channel: str) -> None:

@@ -71,7 +71,7 @@ def _masked(secrets: Secrets) -> Processor:
         if isinstance(value, bool | int | float) or value is None:
             return value
         if isinstance(value, dict):
-            return {key: clean(inner) for key, inner in value.items()}
+            return {clean(key): clean(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [clean(inner) for inner in value]
         return clean(str(value))
@@ -87,10 +87,12 @@ def _masked(secrets: Secrets) -> Processor:
 
 
 def _escaped(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
-    return {
-        key: printable(value) if isinstance(value, str) and key != "exception" else value
-        for key, value in event_dict.items()
-    }
+    return {key: _printable(key, value) if isinstance(value, str) else value for key, value in event_dict.items()}
+
+
+def _printable(key: str, value: str) -> str:
+    """A traceback keeps its lines."""
+    return "\n".join(map(printable, value.split("\n"))) if key == "exception" else printable(value)
 
 
 def _render_json(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
@@ -122,10 +124,23 @@ class Stderr:
             line = f"({self._dropped} lines dropped: stderr was not read)\n{line}"
             self._dropped = 0
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            if self._poll is None:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            elif not self._write_now((line + "\n").encode("utf-8", "backslashreplace")):
+                self._dropped += 1
         except OSError:
             self._dropped += 1
+
+    def _write_now(self, data: bytes) -> bool:
+        """Write what goes without waiting; whether it was all. A pipe that can be written to takes so much for
+        certain, and a longer line would wait for the rest."""
+        assert self._poll is not None
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not self._poll.poll(0):
+                return False
+            os.write(self._stream.fileno(), data[start : start + select.PIPE_BUF])
+        return True
 
     debug = info = warning = error = critical = msg
 
@@ -134,7 +149,7 @@ class _ToStructlog(logging.Handler):
     """The libraries' records, made into diagnostics."""
 
     def __init__(self, diagnostics: Any) -> None:
-        super().__init__()
+        super().__init__(logging.WARNING)  # also where somebody lowers a child's level
         self._diagnostics = diagnostics
 
     def emit(self, entry: logging.LogRecord) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ SCHEMA_VERSION = 1
 KEYS = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
 
 _encoder = msgspec.json.Encoder()
-_second = -1
+_second: int | None = None
 _second_text = ""
 
 
@@ -28,13 +29,14 @@ def timestamp(unix_ns: int) -> str:
     return f"{_second_text}.{rest // 1000:06d}Z"
 
 
-def item_id(account: str, channel: str, identity: str | None, connection: str, sequence: int | None, index: int) -> str:
+def item_id(account: str, channel: str, identity: str | None, connection: str, frame: int | str, index: int) -> str:
     """The record's ``id``: the item's own identity where it has one, else the frame's place and the item's in it.
 
     A fill, a ledger entry and an order's end so have the same id whichever way they come; a mere change of an order
-    is told apart by the frame that brought it, since the same bytes may rightly come twice.
+    is told apart by the frame that brought it (its sequence, or another name where it has none), since the same bytes
+    may rightly come twice.
     """
-    return f"{account}:{channel}:{identity}" if identity else f"{account}:{channel}:{connection}:{sequence}:{index}"
+    return f"{account}:{channel}:{identity}" if identity else f"{account}:{channel}:{connection}:{frame}:{index}"
 
 
 def text(value: str) -> bytes:
@@ -65,7 +67,10 @@ def render(fields: Mapping[str, Any]) -> bytes:
 
 def encode(fields: object) -> str:
     """Any value as JSON text, for lines that are no records."""
-    return _encoder.encode(fields).decode()
+    try:
+        return _encoder.encode(fields).decode()
+    except UnicodeEncodeError:  # a lone surrogate: a path that is no UTF-8
+        return json.dumps(fields, separators=(",", ":"))
 
 
 def _value(value: object) -> bytes:

@@ -21,6 +21,8 @@ EDGE_S = 60.0  # throttled at the edge: by address, not by key
 AUTH_THROTTLE_S = 300.0  # "auth attempts throttled: back off minutes"
 LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
 
+MAX_TEXT = 200  # characters that are looked at; the peer decides how long its texts are
+
 # What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
 PERMISSIONS = {
     "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
@@ -109,7 +111,6 @@ _TABLE: dict[str, Verdict] = {
     "EQuery:": _DEFECT,
     "ETrade:": _DEFECT,
     "EFunding:": _DEFECT,
-    "E": Verdict("transient", TOKEN_S, meaning="an error that this version does not know"),
     # Plain texts of the WebSocket.
     "Already subscribed": Verdict("transient", meaning="the connection has a subscription that it should not have"),
     "Subscription Not Found": Verdict("transient", meaning="the connection lacks a subscription that it should have"),
@@ -131,6 +132,8 @@ _TABLE: dict[str, Verdict] = {
     "Reqid field must be": _DEFECT,
 }
 _UNKNOWN_TEXT = Verdict("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
+_UNKNOWN_CODE = Verdict("transient", TOKEN_S, meaning="an error that this version does not know")
+_CODE = re.compile(r"e[a-z]+:")
 _BY_LENGTH = sorted(((prefix.casefold(), verdict) for prefix, verdict in _TABLE.items()), key=lambda row: -len(row[0]))
 _BLANKS = re.compile(r"\s*:\s*")
 
@@ -140,8 +143,9 @@ def classify(text: str, unix_now: float) -> Verdict:
 
     ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
     """
-    normal = _BLANKS.sub(":", text.strip()).casefold()
-    prefix, verdict = next((row for row in _BY_LENGTH if normal.startswith(row[0])), ("", _UNKNOWN_TEXT))
+    normal = _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
+    unknown = _UNKNOWN_CODE if _CODE.match(normal) else _UNKNOWN_TEXT
+    prefix, verdict = next((row for row in _BY_LENGTH if normal.startswith(row[0])), ("", unknown))
     if prefix == "eservice:throttled":
         until = normal.rpartition(":")[2]
         if until.isascii() and until.isdigit() and len(until) < 16:

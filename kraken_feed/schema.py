@@ -61,6 +61,10 @@ def record_schema() -> dict[str, object]:
         },
         "allOf": [
             *(_item(event_name, channel) for event_name, channel in _ITEMS.items()),
+            {
+                "if": {"properties": {"event_name": {"const": "unknown"}}},
+                "then": {"oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}]},
+            },
             _marker(
                 "feed.live",
                 connection=text,

@@ -15,7 +15,7 @@ import structlog
 
 from kraken_feed import log as logs
 from kraken_feed.log import LIBRARIES, LogFormat, Stderr, diagnostics_logger, feed_logger, wants_color
-from kraken_feed.text import MASK, Secrets
+from kraken_feed.text import MASK, Secrets, without
 
 TOKEN = "EXAMPLE+token/EXAMPLE+token/EXAMPLE+token/1"
 KEY = "EXAMPLEKEYEXAMPLEKEYEXAMPLEKEY"
@@ -126,7 +126,7 @@ def test_slashes_that_json_escapes_are_masked_too() -> None:
     secrets = Secrets()
     secrets.add(TOKEN)
     frame = ('{"token":"' + TOKEN.replace("/", "\\/") + '"}').encode()
-    assert secrets.mask_bytes(frame) == b'{"token":"%b"}' % MASK.encode()
+    assert without(frame, TOKEN) == b'{"token":"%b"}' % MASK.encode()
     assert secrets.mask(frame.decode()) == f'{{"token":"{MASK}"}}'
 
 
