@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_BUFFER = 64 * 1024 * 1024  # a client that reads nothing loses its connection here
 MAX_MESSAGE = 8 * 1024 * 1024  # what a client may send
 _MAX_UNREAD = 1024 * 1024  # what is kept of a client's bytes while the connection is stalled
-_CLOSE_S = 5.0  # how long a client may take to answer a close frame
+CLOSE_S = 5.0  # how long a client may take to answer a close frame
 _LINGER_NOT = struct.pack("ii", 1, 0)  # closing with this sends a reset
 _DIALECTS: dict[str, Literal["v1", "v2"]] = {"": "v1", "/": "v1", "/v2": "v2", "/v2/": "v2"}
 
@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._peer: Peer | None = None
         self._message = bytearray()
         self._busy = False
+        self._finished = False  # nothing may be written any more
         self._timer: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
@@ -184,6 +185,8 @@ class Connection(asyncio.Protocol):
         for event in self._socket.events_received():
             if isinstance(event, Frame):
                 self._take(event)
+        if self._socket.state is not State.OPEN and self._peer is not None:
+            self._peer.disconnect()  # the client broke the protocol: nothing more goes out, so nothing more counts
 
     def _take(self, frame: Frame) -> None:
         if self._peer is None:
@@ -211,8 +214,20 @@ class Connection(asyncio.Protocol):
             transport.close()
         else:
             protocol.send_close(message.code, message.reason)
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_CLOSE_S, self.abort)
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Ends what is sent, behind everything that was written: a client that is late may still be reading it.
+
+        A reset, or closing both ways while the client talks on, would lose what it has not read.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._finished = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS
+            self._transport.close()
 
     def _write(self) -> None:
         if self._socket is None or self._transport is None:
@@ -220,7 +235,7 @@ class Connection(asyncio.Protocol):
         for data in self._socket.data_to_send():
             if data == SEND_EOF:
                 self._transport.close()
-            elif not self._transport.is_closing():
+            elif not (self._finished or self._transport.is_closing()):
                 self._transport.write(data)
         if self._transport.get_write_buffer_size() > MAX_BUFFER:
             self.abort()

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from kraken_feed.simulator import connection
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario
@@ -22,6 +23,10 @@ from kraken_feed.simulator.server import Server
 from tests.simulator.account import sign
 
 PATIENCE = 10.0
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -51,6 +56,22 @@ async def subscribe(server: Server, socket: ClientConnection) -> None:
     while True:
         if isinstance(json.loads(await socket.recv()), list):
             return
+
+
+async def read_to_the_end(socket: ClientConnection) -> tuple[list[bytes], ConnectionClosed]:
+    """Every text frame that still came, and how the connection ended."""
+    texts: list[bytes] = []
+    while True:
+        try:
+            texts.append(await socket.recv(decode=False))
+        except ConnectionClosed as closed:
+            return texts, closed
+
+
+async def other_round_trip(server: Server) -> None:
+    """Lets the server do what is due, as long as a message on another connection takes there and back."""
+    async with connect(server.ws_v1_url) as other:
+        await (await other.ping())
 
 
 def inject(server: Server, fault: Fault) -> None:
@@ -145,6 +166,38 @@ async def test_a_close_code_reaches_the_client(server: Server, code: int, seen: 
         assert (closed.value.rcvd.code if closed.value.rcvd else None) == seen
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 1013])
+async def test_everything_published_before_a_close_code_arrives_before_it_however_late_it_is_read(
+    server: Server, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client reads nothing until the time for its answer is over."""
+    monkeypatch.setattr(connection, "CLOSE_S", 0.0)
+    async with connect(server.ws_v1_url, max_size=None, max_queue=1, ping_interval=None) as socket:
+        await subscribe(server, socket)
+        inject(server, Fault("many_orders"))
+        new_order(server)
+        inject(server, Fault("drop", code=code))
+        await other_round_trip(server)
+        received, closed = await read_to_the_end(socket)
+        assert closed.rcvd is not None
+        assert closed.rcvd.code == code
+    published = [frame.text for frame in server.exchange.ledger.frames if frame.kind == "update"]
+    assert sum(map(len, published)) > 5_000_000  # more than sockets hold for a client that does not read
+    assert [text for text in received if text.startswith(b"[")] == published
+
+
+async def test_after_a_client_broke_the_protocol_nothing_counts_as_published(server: Server) -> None:
+    reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
+    writer.write(UPGRADE)
+    await reader.readuntil(b"systemStatus")
+    inject(server, Fault("big_frame"))  # the connection cannot end before the client reads it
+    writer.write(b"\x81\x01x")  # without the mask that a client must use
+    await other_round_trip(server)
+    assert len(server.connections) > 0
+    assert server.exchange.peers == []
+    writer.transport.abort()
+
+
 async def test_a_websocket_ping_is_answered_in_silence_but_not_in_a_stall(server: Server) -> None:
     async with connect(server.ws_v1_url, ping_interval=None, close_timeout=0.1) as socket:
         await subscribe(server, socket)
@@ -152,9 +205,7 @@ async def test_a_websocket_ping_is_answered_in_silence_but_not_in_a_stall(server
         await (await socket.ping())
         inject(server, Fault("half_open"))
         pong = await socket.ping()
-        other = await connect(server.ws_v1_url)
-        await (await other.ping())  # a whole round trip later …
-        await other.close()
+        await other_round_trip(server)
         assert isinstance(pong, asyncio.Future)
         assert not pong.done()
         inject(server, Fault("drop", code=1011))
@@ -207,10 +258,7 @@ async def test_a_frame_of_many_mebibytes_gets_through(server: Server) -> None:
 
 async def test_a_client_that_reads_nothing_is_dropped_in_the_end(server: Server) -> None:
     reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
-    writer.write(
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
+    writer.write(UPGRADE)
     await reader.readuntil(b"systemStatus")
     (connection,) = server.connections
     for _ in range(3):
