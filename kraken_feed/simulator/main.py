@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -20,18 +21,32 @@ from kraken_feed.simulator.scenario import Scenario, ScenarioError, load
 from kraken_feed.simulator.server import Server
 
 MAX_RATE = 10_000.0  # more than one core can render
+MAX_ORDERS = 100_000  # a snapshot of them is 70 MB
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+
+
+_DESCRIPTION = """\
+A stand-in for Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
+is ready (rest, ws_v1, ws_v2, key, secret, pid) and serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the command."""
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="TOML script of faults")
-    parser.add_argument("--seed", type=int, metavar="N", help="makes keys, ids and orders repeatable")
-    parser.add_argument("--rate", type=_rate, default=2.0, metavar="R", help="events a second (default 2)")
-    parser.add_argument("--port", type=_port, default=0, metavar="P", help="port on 127.0.0.1 (default: free)")
-    parser.add_argument("--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="serve over TLS")
-    parser.add_argument("--ledger", type=Path, metavar="PATH", help="write what was published, as JSON lines")
-    parser.add_argument("--open-orders", type=int, default=5, metavar="N", help="at the start (default 5)")
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: by chance)")
+    parser.add_argument(
+        "--rate", type=_rate, default=2.0, metavar="R", help="events a second; 0: none by itself (default: 2)"
+    )
+    parser.add_argument("--port", type=_port, default=0, metavar="P", help="on 127.0.0.1 (default: any free one)")
+    parser.add_argument(
+        "--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="serve https and wss with these PEM files"
+    )
+    parser.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="write what happens and what is published, as JSON lines"
+    )
+    parser.add_argument(
+        "--open-orders", type=_orders, default=5, metavar="N", help="how many there are at the start (default: 5)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,17 +74,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
     if not 0 <= rate <= MAX_RATE:
-        raise argparse.ArgumentTypeError(f"between 0 and {MAX_RATE:g} events a second")
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and {MAX_RATE:g} events a second")
     return rate
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 2**16:
-        raise argparse.ArgumentTypeError("between 0 and 65535")
-    return port
+    return _whole(text, 2**16 - 1)
+
+
+def _orders(text: str) -> int:
+    return _whole(text, MAX_ORDERS)
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {most}")
+    return int(text)
 
 
 async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> None:
@@ -96,7 +128,10 @@ def _ready(server: Server) -> dict[str, object]:
 
 def _tls(cert: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as exc:  # it names neither file; ssl.SSLError is one
+        raise OSError(f"--tls {cert} {key}: {exc.strerror or exc}") from exc
     return context
 
 
@@ -117,6 +152,6 @@ def _write(descriptor: int, lines: bytes) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m kraken_feed.simulator`."""
-    parser = argparse.ArgumentParser(prog="kraken-feed simulate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="kraken-feed simulate", description=_DESCRIPTION)
     add_arguments(parser)
     return run(parser.parse_args(argv))

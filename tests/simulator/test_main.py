@@ -60,12 +60,33 @@ def test_a_bad_scenario_is_named_and_ends_with_78(tmp_path: Path, capsys: pytest
     assert 'fault 1: unknown kind "dorp", did you mean "drop"?' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--rate=-1", "--rate=nan", "--port=65536", "--port=x"])
-def test_impossible_numbers_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "option",
+    ["--rate=-1", "--rate=nan", "--rate=x", "--port=65536", "--port=x", "--seed=x", "--open-orders=-1"],
+)
+def test_impossible_numbers_are_refused_with_what_would_do(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         main([option])
     assert refused.value.code == 2
-    assert option.split("=")[0] in capsys.readouterr().err
+    name, _, value = option.partition("=")
+    assert f"argument {name}: '{value}' is not " in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_opened_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
+    empty.touch()
+    for options in (["--tls", missing, missing], ["--tls", empty, empty], ["--ledger", missing / "ledger"]):
+        assert main([str(option) for option in options]) == 1
+        assert str(options[1]) in capsys.readouterr().err
+
+
+def test_the_help_says_what_it_is_and_names_the_installed_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: kraken-feed simulate ")
+    assert "stand-in for Kraken" in text
 
 
 def test_a_port_that_is_taken_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:
