@@ -1,7 +1,7 @@
 """Orders that live by themselves: when the next thing happens, and what it is, both from a seed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
 
@@ -24,7 +24,7 @@ _ALLOWED = {  # by the engine's state: nothing is matched before it is online ag
 }
 
 
-def apart(changes: list[Change]) -> Frames:
+def apart(changes: Sequence[Change]) -> Frames:
     """Each change in a frame of its own, the usual case."""
     return [[change] for change in changes]
 

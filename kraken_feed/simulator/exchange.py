@@ -71,6 +71,7 @@ class Exchange:
         scenario = scenario or Scenario()
         self.started = self._moment = now
         self.rest_lag = scenario.rest_lag
+        self.mixed_frames = scenario.mixed_frames
         self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
         self.tier = TIERS[scenario.tier]
         self.ledger = ledger or Ledger()
@@ -272,12 +273,16 @@ class Exchange:
     # The account. These leave everything else that is due alone; call `advance` for that.
 
     def publish(self, changes: Sequence[Change], now: float) -> None:
-        """Enters the changes in the ledger and tells them to everybody, in one frame a channel."""
-        self.ledger.happened(changes)
-        for peer in list(self.peers):
-            peer.tell(changes, now)
+        """Enters the changes in the ledger and tells them to everybody, in one frame a channel.
 
-    def _apart(self, changes: list[Change], now: float) -> None:
+        Without `mixed_frames`, it is a frame a channel for each change; both legs of a trade are one event.
+        """
+        self.ledger.happened(changes)
+        for frame in [changes] if self.mixed_frames else apart(changes):
+            for peer in list(self.peers):
+                peer.tell(frame, now)
+
+    def _apart(self, changes: Sequence[Change], now: float) -> None:
         for frame in apart(changes):
             self.publish(frame, now)
 

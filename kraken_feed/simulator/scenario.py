@@ -1,6 +1,8 @@
 """Scenarios: the script of faults for a run, from Python or from a TOML file.
 
 rest_lag = 30.0               # REST learns of fills and ends half a minute late
+tier = "pro"                  # or starter (the default), intermediate: the limits of the counters
+mixed_frames = false          # one event a frame, for clients that cannot bear different ones in one
 
 [[fault]]
 kind = "drop"                 # the kinds and their parameters: fault.PARAMETERS
@@ -79,6 +81,7 @@ class Scenario(Struct, frozen=True):
     random: RandomFaults | None = None
     rest_lag: float = 0.0  # seconds by which REST learns later of fills and terminal states
     tier: str = "starter"
+    mixed_frames: bool = True  # False: what happens at one moment is told in a frame for each event
 
 
 def load(path: Path) -> Scenario:
@@ -94,7 +97,7 @@ def load(path: Path) -> Scenario:
 
 def parse(table: Mapping[str, object]) -> Scenario:
     """A scenario from the file's top table. Raises ScenarioError."""
-    names = ("fault", "random", "rest_lag", "tier")
+    names = ("fault", "random", "rest_lag", "tier", "mixed_frames")
     for name in table:
         if name not in names:
             raise ScenarioError(f'unknown key "{name}"{nearest(name, names)}')
@@ -106,6 +109,7 @@ def parse(table: Mapping[str, object]) -> Scenario:
         random=None if "random" not in table else _random(table["random"]),
         rest_lag=_seconds("rest_lag", table.get("rest_lag", 0.0)),
         tier=str(tier),
+        mixed_frames=_flag("mixed_frames", table.get("mixed_frames", True)),
     )
 
 
@@ -136,3 +140,9 @@ def _seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ScenarioError(f"{name}: expected a number of seconds, got {value!r}")
     return float(value)
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ScenarioError(f"{name}: expected true or false, got {value!r}")
+    return value

@@ -10,6 +10,7 @@ from kraken_feed.simulator.scenario import LIKELY, RandomFaults, ScenarioError, 
 GOOD = """
 rest_lag = 2
 tier = "pro"
+mixed_frames = false
 
 [[fault]]
 kind = "drop"
@@ -39,7 +40,7 @@ def test_a_file_becomes_a_scenario(tmp_path: Path) -> None:
     path = tmp_path / "scenario.toml"
     path.write_text(GOOD)
     scenario = load(path)
-    assert (scenario.rest_lag, scenario.tier) == (2.0, "pro")
+    assert (scenario.rest_lag, scenario.tier, scenario.mixed_frames) == (2.0, "pro", False)
     assert scenario.faults == (
         Fault("drop", at=6.0, code=1001),
         Fault("half_open", on_connect=2, after=1.5, duration=20.0, dialect="v1"),
@@ -76,6 +77,7 @@ def test_random_mode_has_weights_of_its_own() -> None:
         ("fault = 3", "fault: write [[fault]]"),
         ("rest_log = 1", 'unknown key "rest_log", did you mean "rest_lag"?'),
         ('rest_lag = "1"', "rest_lag: expected a number of seconds, got '1'"),
+        ("mixed_frames = 0", "mixed_frames: expected true or false, got 0"),
         ('tier = "gold"', 'unknown tier "gold"'),
         ("[random]\nkinds = {}", "random: Object missing required field `every`"),
         ("[random]\nevery = 1\nkind = {}", 'random: unknown key "kind", did you mean "kinds"?'),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.scenario import Scenario
 from tests.simulator.account import T0, Account, Tap, frame, opened, quiet
 
 STAMP = "2025-10-09T08:53:20.000000Z"
@@ -307,6 +308,20 @@ def test_a_ping_with_params_is_refused_as_a_ping() -> None:
     recorded = json.loads(frame("v2-error-ping"))
     assert list(answer) == list(recorded)
     assert {**recorded, "time_in": 0, "time_out": 0} == {**answer, "time_in": 0, "time_out": 0}
+
+
+def test_a_frame_mixes_events_unless_the_scenario_forbids_it() -> None:
+    told: dict[bool, list[list[str]]] = {}
+    for mixed in (True, False):
+        exchange = quiet(scenario=Scenario(mixed_frames=mixed))
+        tap = opened(exchange, "v2", "executions")
+        exchange.inject(Fault("multi"), T0)
+        frames = tap.frames()
+        assert [frame["sequence"] for frame in frames] == list(range(2, 2 + len(frames)))
+        told[mixed] = [[event["exec_type"] for event in frame["data"]] for frame in frames]
+    (together,) = told[True]
+    assert together == ["pending_new", "new", "trade", "trade", "filled"]
+    assert told[False] == [[kind] for kind in together]
 
 
 def test_users_all_brings_no_snapshot_and_names_the_user() -> None:
