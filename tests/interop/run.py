@@ -2,7 +2,8 @@
 
 Each client lives in an environment of its own, `.interop/NAME`, made on first use from
 `requirements/NAME.txt`, and gets a simulator of its own: clients count nonces in different units, and a key
-does not go back from nanoseconds to milliseconds.
+does not go back from nanoseconds to milliseconds. What a client needs of its simulator stands in
+`scenarios/NAME.toml`, with the reason.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ def environment(name: str) -> Path:
 
 
 @contextmanager
-def simulator(*, seed: int = SEED, rate: float = RATE) -> Iterator[str]:
+def simulator(scenario: Path | None = None, *, seed: int = SEED, rate: float = RATE) -> Iterator[str]:
     """A simulator on a free port of loopback, and the line it printed when it was ready."""
     command = [sys.executable, "-m", "kraken_feed.simulator"]
     command += ["--seed", str(seed), "--rate", str(rate), "--port", "0"]
+    command += [] if scenario is None else ["--scenario", str(scenario)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -81,7 +83,8 @@ def run(name: str, python: Path) -> dict[str, Any]:
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     report: dict[str, Any] = {"client": name, "ok": False, "errors": []}
     try:
-        with simulator() as ready:
+        scenario = HERE / "scenarios" / f"{name}.toml"
+        with simulator(scenario if scenario.exists() else None) as ready:
             done = subprocess.run(
                 [python, "-m", module, ready],
                 cwd=ROOT,

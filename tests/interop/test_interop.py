@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kraken_feed.simulator import scenario
 from tests.interop import run
 
 BESIDE_US = ("krakenex", "python-kraken-sdk")
@@ -35,3 +36,10 @@ def test_every_client_has_a_program_and_requirements() -> None:
     programs = {path.stem for path in (run.HERE / "clients").glob("*.py")} - {"__init__", "report"}
     assert programs == {name.replace("-", "_") for name in run.CLIENTS}
     assert {path.stem for path in (run.HERE / "requirements").glob("*.txt")} == set(run.CLIENTS)
+    assert {path.stem for path in (run.HERE / "scenarios").glob("*.toml")} <= set(run.CLIENTS)
+
+
+@pytest.mark.parametrize("path", sorted((run.HERE / "scenarios").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_scenario_is_one_that_the_simulator_takes(path: Path) -> None:
+    """A mistake in it would else come to light only where all clients are run."""
+    assert scenario.load(path) != scenario.Scenario()
