@@ -1,6 +1,25 @@
 """A stand-in for Kraken's private side on loopback: REST, WebSocket v1 and v2 on one port.
 
-It shares no code with the client: both sides agreeing on the same mistake would hide it. The exchange
-(`exchange.Exchange`) is pure: time is an argument, randomness comes from a seed; `server.Server` gives it
-sockets. Importing this package loads nothing else.
+It is one account at one exchange: tokens, subscriptions, snapshots, sequences, a flow of orders that a seed repeats,
+and faults by script or at random. Its frames look as recorded and documented ones do (tests/frames names the sources),
+and its ledger holds what it published, byte for byte. It is not Kraken: nothing of theirs is in it or is asked by it,
+order entry is refused, there are no public feeds and no margin, and its limits are as documented, not as measured.
+It shares no code with the client: both sides agreeing on the same mistake would hide it.
+
+    kraken-feed simulate --scenario faults.toml --ledger ledger.jsonl
+
+prints the URLs and a key as one line of JSON and serves until a signal. In a test, `server.Server` gives sockets to an
+`exchange.Exchange`, which is pure: time is an argument, chance comes from the seed. A scenario (see `scenario`):
+
+    [[fault]]                     # the first connection is cut after six seconds …
+    kind = "drop"
+    on_connect = 1
+    after = 6.0
+    code = 1001
+
+    [[fault]]                     # … and the next token is no good
+    kind = "expired_token"
+    on_token = 2
+
+Importing this package loads nothing else.
 """

@@ -1,11 +1,15 @@
 """Scenario files: what is read, and how mistakes are named."""
 
+import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from kraken_feed import simulator
+from kraken_feed.simulator import scenario
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, ScenarioError, load
+from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario, ScenarioError, load
 
 GOOD = """
 rest_lag = 2
@@ -30,22 +34,27 @@ kinds = { drop = 3, multi = 1 }
 """
 
 
-def read(tmp_path: Path, text: str) -> object:
+def read(tmp_path: Path, text: str) -> Scenario:
     path = tmp_path / "scenario.toml"
     path.write_text(text)
     return load(path)
 
 
 def test_a_file_becomes_a_scenario(tmp_path: Path) -> None:
-    path = tmp_path / "scenario.toml"
-    path.write_text(GOOD)
-    scenario = load(path)
-    assert (scenario.rest_lag, scenario.tier, scenario.mixed_frames) == (2.0, "pro", False)
-    assert scenario.faults == (
+    good = read(tmp_path, GOOD)
+    assert (good.rest_lag, good.tier, good.mixed_frames) == (2.0, "pro", False)
+    assert good.faults == (
         Fault("drop", at=6.0, code=1001),
         Fault("half_open", on_connect=2, after=1.5, duration=20.0, dialect="v1"),
     )
-    assert scenario.random == RandomFaults(every=3.0, kinds={"drop": 3, "multi": 1})
+    assert good.random == RandomFaults(every=3.0, kinds={"drop": 3, "multi": 1})
+
+
+@pytest.mark.parametrize("module", [simulator, scenario], ids=lambda module: str(module.__name__))
+def test_the_scenarios_in_the_docstrings_can_be_used(module: ModuleType, tmp_path: Path) -> None:
+    lines = (module.__doc__ or "").splitlines()
+    example = [line.strip() for line in lines if re.match(r"\s*(\[|\w+ = )", line)]
+    assert len(read(tmp_path, "\n".join(example)).faults) == 2
 
 
 def test_random_mode_has_weights_of_its_own() -> None:
