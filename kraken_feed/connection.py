@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 
 from . import __version__
 from .config import ConnectionConfig, is_loopback
@@ -67,18 +69,32 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
             open_timeout=config.open_timeout_s,
             close_timeout=CLOSE_S,
             ping_interval=None,
-            proxy=None if is_loopback(url) else True,
+            proxy=proxy_for(url),
             ssl=ssl.create_default_context() if url.startswith("wss:") else None,
             user_agent_header=f"kraken-feed/{__version__}",
         )
-    except ImportError as error:
+    except (ImportError, InvalidProxy) as error:  # SOCKS without its package; a proxy that is no URL
         raise ConfigError(
             "The proxy that the environment names cannot be used.",
-            why=f"{error}.",
+            why=error.msg,  # without the URL, which may hold a password
             remedy="Install kraken-feed[socks], or correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
         ) from error
     except (OSError, TimeoutError, WebSocketException, EOFError) as error:
         raise unreachable(url, error) from error
+
+
+def proxy_for(url: str) -> str | Literal[True] | None:
+    """The proxy on the way to ``url``: none to this machine, else what the environment says.
+
+    websockets (True) looks at wss_proxy, socks_proxy and https_proxy, but not at all_proxy, which httpx and every
+    other program take for the rest.
+    """
+    if is_loopback(url):
+        return None
+    proxies = urllib.request.getproxies()
+    if "all" not in proxies or proxies.keys() & {"wss", "socks", "https"}:
+        return True
+    return None if urllib.request.proxy_bypass(urlsplit(url).netloc) else proxies["all"]
 
 
 def unreachable(url: str, error: Exception) -> Transient:
