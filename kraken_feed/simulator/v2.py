@@ -41,7 +41,7 @@ _encode = msgspec.json.encode
 
 def status(connection_id: int, state: str) -> bytes:
     """The greeting."""
-    data = {"api_version": "v2", "connection_id": connection_id, "system": state, "version": "2.0.10"}
+    data = {"version": "2.0.10", "system": state, "api_version": "v2", "connection_id": connection_id}
     return _encode({"channel": "status", "type": "update", "data": [data]})
 
 

@@ -32,6 +32,7 @@ def test_the_greeting_has_a_connection_id_above_every_signed_integer() -> None:
         "system": "online",
         "version": "2.0.10",
     }
+    assert list(greeting["data"][0]) == list(recorded("v2-status-online"))
     assert tap.peer.connection_id > 2**63
 
 
@@ -177,6 +178,19 @@ def test_balances_have_the_decimals_of_their_asset() -> None:
     (text,) = tap.bytes()
     assert b'"amount":-19.5950,"fee":0.0314,' in text
     assert b'"amount":0.0003200000,"fee":0.0000000000,' in text
+
+
+def test_every_kind_of_event_has_its_members_as_recorded() -> None:
+    exchange = quiet(open_orders=0)
+    tap = opened(exchange, "v2", "executions")
+    exchange.fill(exchange.new_order(T0, volume="1"), "1", T0)
+    exchange.amend(exchange.new_order(T0), T0 + 1, price="60000.0")
+    told = [event for frame in tap.frames() for event in frame["data"]]
+    exchange.expire(exchange.new_order(T0, expires=T0 + 60), T0 + 60)
+    told += tap.frames()[-1]["data"]
+    kinds = {str(event["exec_type"]): list(event) for event in told}
+    assert set(kinds) == {"pending_new", "new", "trade", "filled", "amended", "expired"}
+    assert kinds == {kind: list(recorded(f"v2-executions-{kind}")) for kind in kinds}
 
 
 def test_an_amend_tells_the_new_volume_and_limit() -> None:
