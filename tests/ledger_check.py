@@ -3,8 +3,10 @@ bytes, or lies between a ``feed.lost`` and the next ``feed.live``."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -72,3 +74,28 @@ def check(output: bytes, published: Iterable[Published], connections: Mapping[st
     assert not written, "items on the output that nobody has published"
     total = sum(map(len, sent.values()))
     return {"published": total, "written": total - undelivered, "undelivered": undelivered}
+
+
+def main(output: str, diagnostics: str, ledger: str) -> None:
+    """Check files: what the command wrote to stdout and, with ``-v --log-format json``, to stderr, and the ledger of
+    ``kraken-feed simulate --ledger``."""
+    records = [msgspec.json.decode(line) for line in Path(ledger).read_bytes().splitlines()]
+    published = [
+        Published(r["connection_id"], r["channel"], r["sequence"], _value(r["data"], r["dialect"], r["ids"]))
+        for r in records
+        if r["record"] == "item"
+    ]
+    entries = [msgspec.json.decode(line) for line in Path(diagnostics).read_bytes().splitlines() if line[:1] == b"{"]
+    connections = {e["connection"]: int(e["kraken_connection"]) for e in entries if e["event"] == "greeted"}
+    counts = check(Path(output).read_bytes(), published, connections)
+    faults = Counter(r["kind"] for r in records if r["record"] == "fault")
+    print(*(f"{name}: {count}" for name, count in counts.items()), f"faults: {dict(faults)}", sep="\n")
+
+
+def _value(data: str, dialect: str, ids: list[str]) -> bytes:
+    """The object behind the id: v1 has ``{"<id>":{…}}`` in the array, v2 the object itself."""
+    return data.encode() if dialect == "v2" else data[len(ids[0]) + 4 : -1].encode()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

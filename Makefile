@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python 3.11 or newer, pip and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check format interop clean
+
+demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
+	$(BIN)/kraken-feed demo --duration 15
+
+test: $(READY)  ## All tests
+	$(BIN)/pytest
+
+check: $(READY)  ## All tests, and before them format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: $(READY)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
+	$(BIN)/python tests/interop/run.py
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .interop build dist *.egg-info

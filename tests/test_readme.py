@@ -1,0 +1,71 @@
+"""The README is true: its commands run, its records are such as are written, its options exist."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kraken_feed.record import KEYS
+
+from .installed import COMMAND, bare, finish, site
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
+SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line and line[0] != "#"]
+
+# Not run as they stand: they set up what these tests run in, or start what does not end by itself.
+SET_UP = (
+    "git clone",
+    "cd kraken-feed",
+    "make demo",
+    "make test",
+    "pip install",
+    "python3 -m venv",
+    "export KRAKEN_API",
+)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(SHELL) >= 10
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if not line.startswith(SET_UP)])
+async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
+    """With the simulated exchange in Kraken's place, and an end where the README leaves it open."""
+    command = line.partition("  #")[0].strip()
+    if re.match(r"kraken-feed (openOrders|executions|demo)", command) and "--once" not in command:
+        command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
+    if "simulate" in command:
+        command = f'exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!'
+    async with site(tmp_path, rate=20.0) as place:
+        env = place.environment(PATH=f"{Path(COMMAND).parent}:{bare(tmp_path)['PATH']}")
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", f"cd {tmp_path}; set -o pipefail; {command}", env=env,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        done = await finish(shell)
+    assert done.code == 0, done.err
+
+
+def test_the_records_shown_have_the_keys_of_records_in_their_order() -> None:
+    records = [line for kind, text in BLOCKS if kind == "json" for line in text.splitlines()]
+    assert len(records) >= 3
+    for record in records:
+        fields: dict[str, msgspec.Raw] = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+        known = [key for key in fields if key in KEYS]
+        assert known == [key for key in KEYS if key in fields]
+        assert known[0] == "id"
+
+
+def test_every_option_and_every_make_target_that_is_named_exists() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    source = (Path(__file__).parents[1] / "kraken_feed" / "cli.py").read_text()
+    simulator = (Path(__file__).parents[1] / "kraken_feed" / "simulator" / "main.py").read_text()
+    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README):
+        assert f'"{option}"' in source + simulator, option
