@@ -87,9 +87,22 @@ def main(output: str, diagnostics: str, ledger: str) -> None:
     ]
     entries = [msgspec.json.decode(line) for line in Path(diagnostics).read_bytes().splitlines() if line[:1] == b"{"]
     connections = {e["connection"]: int(e["kraken_connection"]) for e in entries if e["event"] == "greeted"}
-    counts = check(Path(output).read_bytes(), published, connections)
+    written = Path(output).read_bytes()
+    connections |= _ungreeted(written, published, connections)
+    counts = check(written, published, connections)
     faults = Counter(r["kind"] for r in records if r["record"] == "fault")
     print(*(f"{name}: {count}" for name, count in counts.items()), f"faults: {dict(faults)}", sep="\n")
+
+
+def _ungreeted(output: bytes, published: list[Published], connections: Mapping[str, int]) -> dict[str, int]:
+    """Connections that Kraken did not greet, known by the first item that they brought."""
+    known = set(connections.values())
+    first = {(p.channel, p.data): p.connection_id for p in reversed(published) if p.connection_id not in known}
+    found: dict[str, int] = {}
+    for line in (msgspec.json.decode(line, type=Line) for line in output.splitlines()):
+        if line.event_name in ITEMS and line.connection and line.connection not in connections:
+            found.setdefault(line.connection, first[line.channel, bytes(line.data)])
+    return found
 
 
 def _value(data: str, dialect: str, ids: list[str]) -> bytes:
