@@ -411,7 +411,8 @@ def _diagnostics(arguments: argparse.Namespace, credentials: Credentials) -> Fil
     fmt = arguments.log_format
     if fmt == "auto":
         fmt = "console" if sys.stderr.isatty() else "json"
-    level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "info"
+    watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal say already what is live and what is lost
+    level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "warning" if watched else "info"
     return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
 
 

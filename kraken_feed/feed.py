@@ -246,8 +246,11 @@ class Tail:
         self._down_since = now if first else self._down_since
         self._live_since = None
         say = self._log.warning if first or self._failures == 1 or floor else self._log.info
-        fields = {"cause": loss.cause, "detail": loss.detail, "attempt": self._attempts, "retry_in": round(wait, 3)}
-        say("connection_lost" if first else "connection_failed", connection=self._name, **fields)
+        fields = {"connection": self._name, "cause": loss.cause, "detail": loss.detail, "retry_in": round(wait, 3)}
+        if first:
+            say("connection_lost", **fields)
+        else:
+            say("connection_failed", **fields, attempt=self._attempts)
         return wait
 
     # -- what comes of frames
