@@ -40,7 +40,7 @@ async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
     if re.match(r"kraken-feed (openOrders|executions|demo)", command) and "--once" not in command:
         command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
     if "simulate" in command:
-        command = f'exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!'
+        command = f"exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!"
     async with site(tmp_path, rate=20.0) as place:
         env = place.environment(PATH=f"{Path(COMMAND).parent}:{bare(tmp_path)['PATH']}")
         shell = await asyncio.create_subprocess_exec(

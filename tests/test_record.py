@@ -220,7 +220,7 @@ def test_fill_has_one_id_whichever_way_it_came() -> None:
     fill = "TAAAAA-BBBBB-CCCCC9"
     snapshot = record.item_id("main", "ownTrades", fill, "run-1", 1, 3)
     update = record.item_id("main", "ownTrades", fill, "run-1", 7, 0)
-    backfill = record.item_id("main", "ownTrades", fill, "other-9", None, 12)
+    backfill = record.item_id("main", "ownTrades", fill, "other-9", "frame1", 12)
     assert snapshot == update == backfill
 
 
@@ -235,7 +235,7 @@ def test_items_of_one_frame_have_ids_of_their_own() -> None:
         said = DIALECTS[file.dialect].decode(file.frame)
         assert isinstance(said, Data)
         ids = [
-            record.item_id("main", said.channel, item.identity, "run-1", said.sequence, index)
+            record.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index)
             for index, item in enumerate(said.items)
         ]
         repeated = len(said.items) - len({item.identity or index for index, item in enumerate(said.items)})

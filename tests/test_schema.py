@@ -64,7 +64,7 @@ def _lines(file: FrameFile) -> Iterator[bytes]:
     for index, item in enumerate(said.items):
         fields: dict[str, Any] = {
             **COMMON,
-            "id": record.item_id("main", said.channel, item.identity, "run-1", said.sequence, index),
+            "id": record.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index),
             "event_name": DIALECTS[file.dialect].EVENT_NAMES[said.channel],
             "channel": said.channel,
             "type": file.kind,

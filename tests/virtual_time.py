@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # an alias, chosen by platform
+class _Selector(selectors.DefaultSelector):
     """Waits for nothing: instead of sleeping, it moves the loop's clock."""
 
     loop: VirtualLoop
