@@ -13,6 +13,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -199,13 +200,14 @@ class Opened(NamedTuple):
 class Store:
     """One account's state, held against other processes until it is closed, or the process ends in whatever way.
 
-    Calls may come from any thread, one at a time.
+    Calls may come from any thread, and wait for each other: a save whose awaiter was cancelled still runs in its own.
     """
 
     def __init__(self, database: sqlite3.Connection, path: str, lock: int) -> None:
         self.path = path
         self._database = database
         self._lock = lock
+        self._turn = threading.Lock()
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
@@ -241,18 +243,19 @@ class Store:
         Raises:
             StateFailed: nothing was written. Merge what comes after into these changes and try again later.
         """
-        with _told(self.path), _transaction(self._database):
+        with self._turn, _told(self.path), _transaction(self._database):
             _write(self._database, changes)
 
     def close(self) -> None:
         """Leave one whole file behind and let go of the lock."""
-        if self._lock < 0:
-            return
-        self._database.close()
-        with contextlib.suppress(OSError):  # the pid in it is only for messages
-            os.ftruncate(self._lock, 0)
-        os.close(self._lock)
-        self._lock = -1
+        with self._turn:
+            if self._lock < 0:
+                return
+            self._database.close()
+            with contextlib.suppress(OSError):  # the pid in it is only for messages
+                os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = -1
 
 
 # ------------------------------------------------------------------------------------------------ opening

@@ -110,12 +110,23 @@ def test_accounts_are_apart(tmp_path: Path) -> None:
     assert reopened(tmp_path, "a") == Checkpoint(nonce=1)
 
 
-def test_saving_from_another_thread_is_allowed(tmp_path: Path) -> None:
+def test_saves_from_several_threads_wait_for_each_other(tmp_path: Path) -> None:
     opened = Store.open(str(tmp_path), "main", NOW_NS)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(opened.store.save, Changes(nonce=3)).result()
+
+    def save(number: int) -> None:
+        changes = Changes()
+        for n in range(100):
+            changes.add_seen("ownTrades", f"T{number}-{n}")
+        opened.store.save(changes)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(save, range(200))) == [None] * 200
     opened.store.close()
-    assert reopened(tmp_path) == Checkpoint(nonce=3)
+    checkpoint = reopened(tmp_path)
+    assert checkpoint is not None
+    seen = checkpoint.channels["ownTrades"].seen
+    assert sorted(seen) == sorted(f"T{number}-{n}" for number in range(200) for n in range(100))
+    assert [seen[at] for at in range(100)] == [f"{seen[0].partition('-')[0]}-{n}" for n in range(100)]
 
 
 def test_closing_twice_is_harmless_and_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
