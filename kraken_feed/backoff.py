@@ -25,6 +25,37 @@ def delay(failures: int, policy: BackoffPolicy, draw: float, floor: float = 0.0)
     return floor + draw * min(policy.longest, policy.initial * 2.0**doublings)
 
 
+class CallCounter:
+    """A model of the call counter that Kraken keeps for each API key: calls add to it, time takes away.
+
+    Source: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits . Beyond ``limit`` calls are refused, and a
+    refused call counts too.
+    """
+
+    def __init__(self, limit: float, decay: float) -> None:
+        self.limit = limit
+        self._decay = decay
+        self._level = 0.0
+        self._at = 0.0
+
+    def level(self, now: float) -> float:
+        """Where the counter stands."""
+        return max(0.0, self._level - self._decay * (now - self._at))
+
+    def wait(self, cost: float, reserve: float, now: float) -> float:
+        """Seconds until a call of ``cost`` leaves ``reserve`` points to others; 0 if it does now."""
+        over = self.level(now) + cost - (self.limit - reserve)
+        return over / self._decay if over > 1e-6 else 0.0  # less than that is a rounding of the clock
+
+    def add(self, cost: float, now: float) -> None:
+        """A call was made."""
+        self._level, self._at = self.level(now) + cost, now
+
+    def fill(self, now: float) -> None:
+        """Kraken says that it is full: others use the key too."""
+        self._level, self._at = max(self.level(now), self.limit), now
+
+
 class Budget:
     """At most ``limit`` connects in any ``window`` seconds, shared by every connection of the process.
 

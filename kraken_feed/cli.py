@@ -15,7 +15,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .feed import Feed
     from .log import FeedLogger
     from .sink import Sink
+    from .store import Opened
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -194,6 +196,18 @@ def _positive_seconds(text: str) -> float:
     return value
 
 
+def _moment(text: str) -> int:
+    """Unix nanoseconds of a time that many ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    return int(moment.timestamp() * 1_000_000_000)
+
+
+_moment.__name__ = "time (2h, 30m, 7d, 2026-01-31T08:00:00Z)"
 _positive_int.__name__ = "positive integer"
 _positive_seconds.__name__ = "number of seconds"
 
@@ -221,6 +235,10 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("auto", "json", "console"), default="auto",
         help="how records look (auto: rows on a terminal, else json)",
     )  # fmt: skip
+    parser.add_argument(
+        "--snapshots", choices=("changes", "all", "none"), default="changes",
+        help="which items of a snapshot are written (default: those that differ from what was last written)",
+    )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="write the snapshot and exit")
     parser.add_argument("--count", type=_positive_int, metavar="N", help="exit after N items; markers do not count")
     parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after so long")
@@ -228,6 +246,13 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
 
 def _tail_options(parser: argparse.ArgumentParser) -> None:
     _output_options(parser)
+    parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
+    parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
+    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing; holes are declared as gaps")
+    parser.add_argument(
+        "--since", type=_moment, metavar="WHEN",
+        help="recover what happened from then on, if the state does not know better: 2h, 30m, 7d, or RFC 3339",
+    )  # fmt: skip
     _common_options(parser)
 
 
@@ -366,9 +391,14 @@ async def _feed(
     arguments: argparse.Namespace, config: Config, account: str, channels: Sequence[str], credentials: Credentials
 ) -> int:
     """Run a feed until a signal, a limit or an error ends it; the exit code."""
+    from msgspec.structs import replace
+
     from .feed import Feed, Limits
 
     log = _diagnostics(arguments, credentials)
+    opened = _state(arguments, config, account, log)
+    if getattr(arguments, "no_backfill", False):
+        config = replace(config, backfill=replace(config.backfill, enabled=False))
     sink, feed_log = _output(arguments, lambda error: feed.fail(error))
     feed = Feed(
         config,
@@ -380,11 +410,37 @@ async def _feed(
         log=log,
         secrets=arguments.secrets,
         limits=Limits(arguments.once, arguments.count, arguments.duration),
+        snapshots=arguments.snapshots,
+        since_ns=getattr(arguments, "since", None),
+        store=opened.store if opened else None,
+        checkpoint=opened.checkpoint if opened else None,
+        damaged=opened is not None and opened.set_aside is not None,
     )
     _obey_signals(feed, sink, log)
     reason = await feed.run()
     sink.close()
     return _INTERRUPTED if reason == "SIGINT" else 0
+
+
+def _state(arguments: argparse.Namespace, config: Config, account: str, log: FilteringBoundLogger) -> Opened | None:
+    """The account's state, unless none is wanted; the demo's exchange lives no longer than the demo."""
+    from .store import Store
+
+    if getattr(arguments, "no_state", True):
+        return None
+    directory = arguments.state or config.state.directory or state_directory(os.environ)
+    opened = Store.open(os.path.expanduser(directory), account, time.time_ns())
+    if opened.set_aside is not None:
+        log.error("state_damaged", kept_as=opened.set_aside, what="what was missed since the last run is not known")
+    return opened
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Where the state is if nobody says: systemd's directory, or the user's."""
+    if environ.get("STATE_DIRECTORY"):
+        return environ["STATE_DIRECTORY"].partition(":")[0]
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
+    return os.path.join(home, "kraken-feed")
 
 
 def _output(arguments: argparse.Namespace, failed: Callable[[FeedError], None]) -> tuple[Sink, FeedLogger]:

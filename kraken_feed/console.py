@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from structlog.typing import EventDict, WrappedLogger
 
-from .orders import Orders, parse, value
 from .text import printable
+from .view import Orders, parse, read_order, value
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
 WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)
@@ -50,7 +50,8 @@ class Rows:
         if event == "unknown":
             shown = record.get("data", b"").decode("utf-8", "replace") or record.get("data_base64", "")
             return self._paint(printable(f"{time:12}  unknown frame: {shown[:200]}"), _YELLOW)
-        cells = getattr(self, f"_{event}")(record)
+        shape = "recovered" if record["type"] == "backfill" else event
+        cells = getattr(self, f"_{shape}")(record)
         name = record.get("exec_id") or record.get("order_id")
         return self._cells((time, *cells)) + (self._paint(f"  {printable(name)}", _DIM) if name and self._ids else "")
 
@@ -100,6 +101,15 @@ class Rows:
             value(fields, "balance"),
             "balance",
         )
+
+    def _recovered(self, record: EventDict) -> tuple[str, ...]:
+        """REST's object: like v1's in its fields, whatever the channel."""
+        if record.get("exec_id") is not None:
+            return self._trade(record)
+        if record.get("order_id") is None:
+            return self._balance(record)
+        order = read_order(record["data"])
+        return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
 
     # -- shapes
 

@@ -1,8 +1,8 @@
 """The policy: token → connection → backoff → …, for as long as it takes.
 
 A :class:`Feed` tails the channels of one account. It has one :class:`Tail` for each endpoint; they share the API
-key's REST client, the budget of connects and the output. What passes by itself is waited for; what does not ends the
-feed with the error that says why.
+key's REST client, the budget of connects, the output, what is known of it, and the recovery of what was missed. What
+passes by itself is waited for; what does not ends the feed with the error that says why.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import random
 import secrets as entropy
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,21 +19,26 @@ from structlog.typing import FilteringBoundLogger
 
 from . import record
 from .auth import Credentials, Nonce
-from .backoff import BackoffPolicy, Budget, delay
-from .config import CHANNELS, DIALECTS, Config
-from .connection import Connection, Dial, dial
-from .errors import CredentialsRefused, FeedError, OutageTooLong, OutputFailed, Transient
+from .backoff import Budget, CallCounter
+from .config import CHANNELS, Config
+from .connection import Dial, dial
+from .errors import FeedError, OutputFailed
 from .log import FeedLogger
-from .refusals import Verdict, classify
-from .rest import Rest, refused_credentials
-from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
+from .orders import Knowledge, Snapshots
+from .recovery import Hole, Recovery
+from .rest import Rest
 from .sink import Sink
-from .text import Secrets, without
+from .store import Changes, ChannelState, Checkpoint, Ids, StateFailed, Store
+from .store import Hole as StoredHole
+from .tail import Shared, Tail
+from .text import Secrets
+from .wire import Item
 
 if TYPE_CHECKING:
     import httpx
 
-UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
+CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
+
 STOP_S = 5.0  # for the reader to take what is left; a stalled one must not keep a service from stopping
 
 
@@ -49,289 +53,9 @@ class Limits(msgspec.Struct, frozen=True):
 UNLIMITED = Limits()
 
 
-class Shared(msgspec.Struct):
-    """What the tails of one account have in common."""
-
-    config: Config
-    account: str
-    credentials: Credentials
-    rest: Rest
-    budget: Budget
-    sink: Sink
-    feed_log: FeedLogger
-    log: FilteringBoundLogger
-    secrets: Secrets
-    dial: Dial
-    run: str  # names this run of the program in the names of its connections
-    unix_ns: Callable[[], int]
-    draw: Callable[[], float]
-    connections: int = 0
-
-
 def run_name(unix_ns: int) -> str:
     """A name for one run, unique over restarts: milliseconds and chance, in hex."""
     return f"{unix_ns // 1_000_000:x}{entropy.token_hex(2)}"
-
-
-# ------------------------------------------------------------------------------------------------ one endpoint
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """Why a connection, or the attempt at one, came to its end; ``delay`` is the least wait it demands."""
-
-    cause: str
-    detail: str
-    delay: float = 0.0
-
-
-class Tail:
-    """Keeps the channels of one endpoint live: a new connection, session and token after every loss."""
-
-    def __init__(self, feed: Feed, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
-        self.channels = tuple(channels)
-        self._feed = feed
-        self._shared = shared
-        self._dialect = DIALECTS[dialect]
-        self._url: str = getattr(shared.config.endpoints, f"ws_{dialect}")
-        self._log = shared.log.bind(endpoint=dialect)
-        self._now = asyncio.get_running_loop().time
-        self._attempts = 0  # connects since the channels were last live
-        self._losses = 0
-        self._failures = 0  # in a row: the backoff's exponent
-        self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
-        self._down_since: float | None = self._now()
-        self._live_since: float | None = None
-        self._heard_ns = 0
-        self._last_token = ""
-        self._frames = 0
-        self._statuses = 0
-        self._opaque = 0
-        self._session: Session | None = None
-        self._connection: Connection | None = None
-        self._name: str | None = None
-        self._loggers: dict[str, FeedLogger] = {}
-        self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
-
-    async def run(self) -> None:
-        """Until the feed stops. The last connection is left open: :meth:`close` it when everything is written.
-
-        Raises:
-            FeedError: it makes no sense to go on.
-        """
-        wait = 0.0
-        while await self._turn(wait):
-            loss = await self._connect_once()
-            if loss is None:
-                return
-            wait = self._lost(loss)
-            await self.close()
-            self._name = None
-
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-
-    def stopped(self, reason: str) -> None:
-        """Write the last marker of every channel."""
-        for channel in self.channels:
-            self._mark(channel, "feed.stopped", connection=self._name, reason=reason)
-
-    @property
-    def live(self) -> bool:
-        """Whether every channel is."""
-        return self._session is not None and self._session.live
-
-    def state(self) -> dict[str, object]:
-        """What an operator wants to know."""
-        session, now = self._session, self._now()
-        heard = session.last_text if session is not None else None
-        return {
-            "live": self.live,
-            "connection": self._name,
-            "engine": session.engine if session else None,
-            "sequences": {c: s.sequence for c, s in session.subscriptions.items()} if session else {},
-            "live_s": None if self._live_since is None else round(now - self._live_since, 1),
-            "last_frame_s": None if heard is None else round(now - heard, 1),
-            "attempts": self._attempts,
-            "losses": self._losses,
-        }
-
-    # -- one attempt
-
-    async def _turn(self, wait: float) -> bool:
-        """Wait for the backoff, for what Kraken demands and for the budget; False if the feed stops instead."""
-        budget = self._shared.budget
-        while True:
-            if not await self._sleep(wait):
-                return False
-            wait = max(self._shared.rest.quiet_for(), budget.wait(self._now()))
-            if wait <= 0:
-                budget.spend(self._now())
-                return True
-            self._log.warning("connect_postponed", seconds=round(wait, 1))
-
-    async def _sleep(self, seconds: float) -> bool:
-        """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""
-        patience = self._shared.config.reconnect.max_outage_s
-        ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
-        until = self._now() + seconds
-        try:
-            async with asyncio.timeout_at(min(until, ends)):
-                await self._feed.stopping.wait()
-            return False
-        except TimeoutError:
-            if ends > until:
-                return True
-        raise OutageTooLong(
-            f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
-            remedy="The last failures are in the log above.",
-        )
-
-    async def _connect_once(self) -> Loss | None:
-        """One connection from its opening to its end: why it ended, or None because the feed stops."""
-        shared, config = self._shared, self._shared.config.connection
-        shared.connections += 1
-        self._attempts += 1
-        self._name = f"{shared.run}-{shared.connections}"
-        bound = shared.feed_log.bind(connection=self._name)
-        self._loggers = {channel: bound.bind(channel=channel) for channel in self.channels}
-        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
-        connection = Connection(self._url, session, config, dial=shared.dial)
-        self._session, self._connection = session, connection
-        self._log.debug("connecting", connection=self._name, attempt=self._attempts, url=self._url)
-        try:
-            await connection.run(self._token, self._deliver, shared.sink, self._feed.stopping)
-        except Transient as error:
-            return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay)
-        return self._judge(session.failure) if session.failure is not None else None
-
-    async def _token(self) -> str:
-        """A fresh token, masked in whatever is logged from now on."""
-        token = await self._shared.rest.token()
-        self._shared.secrets.discard(self._last_token)
-        self._shared.secrets.add(token.value)
-        self._last_token = token.value
-        return token.value
-
-    def _judge(self, failure: Failure) -> Loss:
-        """What follows from a session's failure. Raises what makes it senseless to go on."""
-        if failure.refusal is None:
-            return Loss(failure.cause, failure.detail)
-        verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
-        self._refused[verdict] += 1
-        if not verdict.final(self._refused[verdict]):
-            return Loss(failure.cause, failure.detail, verdict.delay)
-        if verdict.error is CredentialsRefused:
-            channel = failure.detail.partition(":")[0]
-            raise refused_credentials(channel, failure.refusal, verdict, self._shared.credentials)
-        raise verdict.error(
-            f"Kraken refused the subscription to {failure.detail}", why=f"That means: {verdict.meaning}."
-        )
-
-    def _lost(self, loss: Loss) -> float:
-        """Say what was lost and why; the seconds to wait before the next attempt."""
-        shared, now, first = self._shared, self._now(), self._down_since is None
-        policy = shared.config.reconnect
-        if self._live_since is not None and now - self._live_since >= policy.stable_s:
-            self._failures = 0
-        self._failures += 1
-        self._losses += 1
-        floor = max(loss.delay, shared.rest.quiet_for())
-        wait = delay(
-            self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor
-        )
-        self._mark_lost(loss)
-        self._down_since = now if first else self._down_since
-        self._live_since = None
-        say = self._log.warning if first or self._failures == 1 or floor else self._log.info
-        fields = {"connection": self._name, "cause": loss.cause, "detail": loss.detail, "retry_in": round(wait, 3)}
-        if first:
-            say("connection_lost", **fields)
-        else:
-            say("connection_failed", **fields, attempt=self._attempts)
-        return wait
-
-    # -- what comes of frames
-
-    def _deliver(self, events: Sequence[Event]) -> None:
-        self._heard_ns = self._shared.unix_ns()
-        self._frames += 1
-        for event in events:
-            if self._feed.enough:
-                return
-            match event:
-                case Records():
-                    self._write_items(event)
-                case Live():
-                    self._went_live(event.channel)
-                case Opaque():
-                    self._write_opaque(event)
-                case EngineChanged():
-                    self._statuses += 1
-                    for channel in self.channels:
-                        self._mark(channel, "feed.status", str(self._statuses), engine=event.engine)
-                case Notice():
-                    say = self._log.warning if event.warning else self._log.debug
-                    say(event.event, connection=self._name, **event.fields)
-
-    def _write_items(self, records: Records) -> None:
-        """One record an item. The fields of the frame are the same for all of them."""
-        shared, channel, sequence = self._shared, records.channel, records.sequence
-        log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
-        frame: dict[str, object] = {"ts": record.timestamp(self._heard_ns), "type": records.type}
-        place: int | str = f"frame{self._frames}" if sequence is None else sequence
-        if sequence is not None:
-            frame["sequence"] = sequence
-        for index, item in enumerate(records.items):
-            fields = dict(frame)
-            if item.order_id is not None:
-                fields["order_id"] = item.order_id
-            if item.exec_id is not None:
-                fields["exec_id"] = item.exec_id
-            fields["id"] = record.item_id(shared.account, channel, item.identity, connection, place, index)
-            log.record(name, data=item.data, **fields)
-            if not self._feed.wrote_item():
-                return
-
-    def _write_opaque(self, opaque: Opaque) -> None:
-        """A frame that nobody here knows is written whole, but for a token that it may echo."""
-        self._opaque += 1
-        frame = without(opaque.frame, self._last_token)
-        self._mark(UNKNOWN_CHANNEL, "unknown", str(self._opaque), **record.opaque(frame, opaque.json))
-
-    def _went_live(self, channel: str) -> None:
-        session = self._session
-        assert session is not None  # it said so
-        self._live.add(channel)
-        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
-        self._log.info("live", connection=self._name, channel=channel, attempt=self._attempts)
-        if session.live:
-            self._live_since, self._down_since = self._now(), None
-            self._attempts = 0
-            self._refused.clear()
-            self._feed.went_live()
-
-    def _mark_lost(self, loss: Loss) -> None:
-        session, heard = self._session, record.timestamp(self._heard_ns)
-        for channel in [c for c in self.channels if c in self._live]:
-            assert session is not None  # its channel was live
-            sequence = session.subscriptions[channel].sequence
-            self._mark(
-                channel, "feed.lost", cause=loss.cause, detail=loss.detail, last_sequence=sequence, last_ts=heard
-            )
-        self._live.clear()
-
-    def _mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
-        """Write a marker. ``which`` tells apart several of a kind on one connection."""
-        parts = (self._shared.account, channel, self._name or self._shared.run, event_name, which)
-        now = record.timestamp(self._shared.unix_ns())
-        log = self._shared.feed_log.bind(channel=channel)
-        log.record(event_name, id=":".join(filter(None, parts)), ts=now, **{"connection": self._name, **fields})
-
-
-# ------------------------------------------------------------------------------------------------ one account
 
 
 class Feed:
@@ -347,6 +71,10 @@ class Feed:
         log: diagnostics.
         secrets: tokens are added to it.
         limits: when to stop without being asked.
+        snapshots: which items of a snapshot are written.
+        since_ns: recover what happened from here on, if the state does not know better.
+        store: keeps what is known over restarts; None forgets it.
+        checkpoint: what the store knew at the start; ``damaged`` if that could not be read.
         transport, dial, unix_ns, draw: network, clock and chance, for tests.
     """
 
@@ -362,6 +90,11 @@ class Feed:
         log: FilteringBoundLogger,
         secrets: Secrets,
         limits: Limits = UNLIMITED,
+        snapshots: Snapshots = "changes",
+        since_ns: int | None = None,
+        store: Store | None = None,
+        checkpoint: Checkpoint | None = None,
+        damaged: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
         dial: Dial = dial,
         unix_ns: Callable[[], int] = time.time_ns,
@@ -373,11 +106,19 @@ class Feed:
         self._limits = limits
         self._error: FeedError | None = None
         self._items = 0
+        self._store = store
+        self._unsaved: Changes | None = None
+        self._nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
+        self._unix_ns = unix_ns
+        knowledge = {channel: _known(channel, checkpoint) for channel in channels}
+        counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
+        rest = Rest(config.endpoints.rest, credentials, self._nonce, counter, transport=transport, unix_ns=unix_ns)
+        self._recovery = Recovery(config.backfill, rest, knowledge, self, log, unix_ns)
         self._shared = Shared(
             config=config,
             account=account,
             credentials=credentials,
-            rest=Rest(config.endpoints.rest, credentials, Nonce(), transport=transport, unix_ns=unix_ns),
+            rest=rest,
             budget=Budget(config.reconnect.budget, config.reconnect.window_s),
             sink=sink,
             feed_log=feed_log.bind(v=record.SCHEMA_VERSION, account=account),
@@ -387,11 +128,29 @@ class Feed:
             run=run_name(unix_ns()),
             unix_ns=unix_ns,
             draw=draw,
+            snapshots=snapshots,
+            knowledge=knowledge,
+            recovery=self._recovery,
         )
         self._tails = [
             Tail(self, self._shared, dialect, [c for c in channels if CHANNELS[c] == dialect])
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in channels)
         ]
+        self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
+        for channel in channels:
+            self._reopen(channel, checkpoint, since_ns, damaged)
+
+    def _reopen(self, channel: str, checkpoint: Checkpoint | None, since_ns: int | None, damaged: bool) -> None:
+        """The holes that an earlier run has left, and the one since it ended. A first start ever has none."""
+        state = checkpoint.channels.get(channel, ChannelState()) if checkpoint is not None else ChannelState()
+        for hole in state.holes:
+            self._recovery.holes.append(Hole(channel, hole.start_ns, hole.cause, hole.end_ns))
+        if state.whole_ns:
+            self._recovery.open(channel, state.whole_ns, "restart")
+        elif since_ns is not None:
+            self._recovery.open(channel, since_ns, "since")
+        elif damaged:
+            self._recovery.open(channel, None, "state_damaged")
 
     async def run(self) -> str:
         """Tail until :meth:`stop`, or until a limit is met: why it ended.
@@ -403,14 +162,80 @@ class Feed:
             asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
-                for tail in self._tails:
-                    tasks.create_task(self._guard(tail))
+                beside = [tasks.create_task(self._recovery.run()), tasks.create_task(self._checkpoints())]
+                await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
+                for task in beside:
+                    task.cancel()
             await self._finish()
         finally:
             await self._shared.rest.close()
+            if self._store is not None:
+                self._store.close()
         if self._error is not None:
             raise self._error
         return self.reason
+
+    # -- what the recovery writes
+
+    def write_backfill(self, channel: str, item: Item) -> None:
+        """Write one record of type ``backfill``."""
+        self._tail_of[channel].write_backfill(channel, item)
+
+    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        """Write ``feed.backfilled`` or ``feed.gap``."""
+        shared = self._shared
+        since = None if start is None else record.timestamp(start)
+        log = shared.feed_log.bind(channel=channel)
+        span = {"from": since, "to": record.timestamp(end)}
+        name = f"{shared.account}:{channel}:{event_name}:{since}:{span['to']}"
+        log.record(event_name, id=name, ts=record.timestamp(self._unix_ns()), **span, **fields)
+
+    # -- the checkpoint
+
+    async def _checkpoints(self) -> None:
+        """About once a second, if there is anything new."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_S)
+            await self._save()
+
+    async def _save(self) -> None:
+        """Write the output first and then what is known of it: a crash in between repeats records, and loses none."""
+        if self._store is None:
+            return
+        changes = self._changes()
+        if self._unsaved is not None:
+            self._unsaved.merge(changes)
+            changes = self._unsaved
+        self._unsaved = changes
+        await self._shared.sink.drained()
+        if self._shared.sink.error is not None:
+            return
+        try:
+            await asyncio.to_thread(self._store.save, changes)
+        except StateFailed as error:
+            self._shared.log.error("checkpoint_failed", reason=str(error))
+            return
+        self._unsaved = None
+
+    def _changes(self) -> Changes:
+        """What is known now and was not at the last call."""
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns())
+        for tail in self._tails:
+            changes.whole.update(tail.whole())
+        for channel, knowledge in self._shared.knowledge.items():
+            for name in knowledge.changed:
+                changes.set_order(channel, name, *knowledge.orders.get(name, ()))
+            knowledge.changed.clear()
+            changes.ended[channel] = Ids(*knowledge.ended.take())
+            changes.seen[channel] = Ids(*knowledge.seen.take())
+            if self._recovery.changed:
+                changes.holes[channel] = [
+                    StoredHole(channel, hole.start, hole.end, hole.cause, "")
+                    for hole in self._recovery.holes
+                    if hole.channel == channel
+                ]
+        self._recovery.changed = False
+        return changes
 
     def stop(self, reason: str) -> None:
         """Stop reading, write out what was received, close. The first reason stands."""
@@ -456,11 +281,14 @@ class Feed:
     async def _finish(self) -> None:
         """Everything out, the last markers last; then close."""
         sink = self._shared.sink
+        if self._store is None:
+            self._recovery.give_up("the process was stopped before it was closed, and keeps no state")
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
             async with asyncio.timeout(STOP_S):
                 await sink.drained()
+                await self._save()
         except TimeoutError:
             self.fail(
                 OutputFailed(
@@ -471,3 +299,8 @@ class Feed:
         async with asyncio.TaskGroup() as tasks:
             for tail in self._tails:
                 tasks.create_task(tail.close())
+
+
+def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:
+    state = checkpoint.channels.get(channel) if checkpoint is not None else None
+    return Knowledge(channel) if state is None else Knowledge(channel, state.orders, state.ended, state.seen)

@@ -1,107 +1,200 @@
-"""What is known of the open orders, from snapshots and the changes since: enough to read a change that stands alone.
+"""What the output already holds of one channel: open orders, ended orders, fills; and so which items are news.
 
-Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. Values stay the text that Kraken
-sent, digits and trailing zeros included.
+Everything is kept as the bytes that were written. Changes are merged only when a snapshot has to be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Literal
 
 import msgspec
 
-Fields = dict[str, msgspec.Raw]
+from .view import Fields, parse, value
+from .wire import Item
 
-_fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
+Snapshots = Literal["changes", "all", "none"]
 
+ENDED_KEPT = 50_000  # ended orders that are remembered, so that late news of them is known to be late
+SEEN_KEPT = 200_000  # fills and ledger entries that are remembered; a snapshot repeats fifty
+CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
-class Order(msgspec.Struct):
-    """One order as far as it is known; an empty text is not known. ``filled`` is cumulative."""
-
-    pair: str = ""
-    side: str = ""
-    kind: str = ""
-    price: str = ""
-    volume: str = ""
-    filled: str = ""
-    status: str = ""
-
-
-# Where each dialect keeps what an Order holds. v1's `descr.price` is the limit; `price` would be the average.
-_V1 = {"vol": "volume", "vol_exec": "filled", "status": "status"}
-_V1_DESCR = {"pair": "pair", "type": "side", "ordertype": "kind", "price": "price"}
-_V2 = {
-    "symbol": "pair",
-    "side": "side",
-    "order_type": "kind",
-    "limit_price": "price",
-    "order_qty": "volume",
-    "cum_qty": "filled",
-    "order_status": "status",
-}
-_ENDED = ("closed", "canceled", "expired", "filled")
+# What differs between a change and a snapshot without the order's state being another: v2's kind of event and its
+# time, and a fee that is the trade's in one and the order's in the other.
+_PASSING = frozenset({"exec_type", "timestamp", "fee_usd_equiv", "lastupdated", "ratecount"})
+_VOLUMES = ("vol_exec", "cum_qty")
+END = ":end"  # what the identity of an order's end ends with
+ORDER_CHANNELS = ("openOrders", "executions")
 
 
-class Orders:
-    """The open orders of one account, by channel and id."""
+class Remembered:
+    """A bounded set of ids, the oldest forgotten first."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Order] = {}
+    def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
+        self._limit = limit
+        self._ids: dict[str, None] = dict.fromkeys(ids)
+        self.added: dict[str, None] = {}  # since the last take()
+        self.forgotten: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ids
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._ids)
 
-    def apply(self, channel: str, order_id: str, data: bytes) -> Order:
-        """Take in an item of ``openOrders`` or ``executions``, and return the order as it is now.
+    def add(self, name: str) -> bool:
+        """Remember an id as the newest; False if it was known. Knowing it again makes it new again, so that what
+        every snapshot repeats is never the oldest."""
+        known = self._ids.pop(name, self) is None
+        self._ids[name] = None
+        if known:
+            return False
+        self.added[name] = None
+        if len(self._ids) > self._limit:
+            oldest = next(iter(self._ids))
+            del self._ids[oldest]
+            self.forgotten.add(oldest)
+        return True
 
-        An order that has ended is forgotten. Values of an unexpected type are passed over.
-        """
-        key, fields = (channel, order_id), parse(data)
-        if _is_past_trade(fields):
-            return self._known.get(key, Order())
-        order = self._known.setdefault(key, Order())
-        if channel == "openOrders":
-            _take(order, fields, _V1)
-            if "descr" in fields:
-                _take(order, parse(fields["descr"]), _V1_DESCR)
-        else:
-            _take(order, fields, _V2)
-        if order.status in _ENDED:
-            del self._known[key]
-        return order
-
-    def clear(self, channel: str) -> None:
-        """Forget a channel's orders: its next snapshot says anew which are open."""
-        for key in [key for key in self._known if key[0] == channel]:
-            del self._known[key]
+    def take(self) -> tuple[set[str], dict[str, None]]:
+        """What was forgotten and added since the last call."""
+        taken = self.forgotten, self.added
+        self.added, self.forgotten = {}, set()
+        return taken
 
 
-def _is_past_trade(fields: Fields) -> bool:
-    """Whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
-    return value(fields, "exec_type") == "trade" and "cum_qty" not in fields
+class Knowledge:
+    """What the output holds of one channel.
+
+    Every item that arrives is told to it, and it says which are to be written: an update is, unless it is a fill or an
+    end that was written before; an item of a snapshot is, if it is not as it was last written.
+
+    ``orders`` has the open orders by id, each as its last whole object and the changes since; for balances, the
+    assets. ``missing`` are orders that are known open and were not in the last snapshot.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        orders: Mapping[str, Sequence[bytes]] | None = None,
+        ended: Iterable[str] = (),
+        seen: Iterable[str] = (),
+    ) -> None:
+        self.channel = channel
+        self.orders: dict[str, list[bytes]] = {name: list(parts) for name, parts in (orders or {}).items()}
+        self.ended = Remembered(ENDED_KEPT, ended)
+        self.seen = Remembered(SEEN_KEPT, seen)
+        self.missing: set[str] = set()
+        self.changed: set[str] = set()  # names in `orders` that changed since somebody last cleared this
+        self.first = not (self.orders or len(self.ended) or len(self.seen))  # no snapshot was ever taken in
+
+    def update(self, item: Item) -> bool:
+        """Take in an item of an update, and say whether it is to be written."""
+        if not self._unseen(item):
+            return False
+        if self.channel in ORDER_CHANNELS and item.order_id is not None and item.order_id not in self.ended:
+            self.missing.discard(item.order_id)
+            parts = self.orders.setdefault(item.order_id, [])
+            parts.append(item.data)
+            if len(parts) > CHANGES_KEPT:
+                parts[:] = [fold(parts)]
+            self.changed.add(item.order_id)
+        elif self.channel == "balances":
+            self._forget(_asset(item))  # the next snapshot shows what has become of it
+        return True
+
+    def snapshot(self, items: Sequence[Item], policy: Snapshots) -> list[bool]:
+        """Take in a whole snapshot, and say of each of its items whether it is to be written."""
+        first, self.first = self.first, False
+        news = [self._is_news(item) for item in items]
+        if self.channel in ORDER_CHANNELS:
+            self.missing = self.orders.keys() - {item.order_id for item in items if item.identity is None}
+        if policy == "all":
+            return [True] * len(items)
+        return [False] * len(items) if policy == "none" and first else news
+
+    def backfilled(self, item: Item) -> bool:
+        """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that
+        REST calls open is no news: what it is now is in the snapshot."""
+        return item.identity is not None and self._unseen(item)
+
+    def _unseen(self, item: Item) -> bool:
+        """Whether nothing with the item's identity was written. An end also closes the order."""
+        if item.identity is None:
+            return True
+        if not item.identity.endswith(END):
+            return self.seen.add(item.identity)
+        order_id = item.identity.removesuffix(END)
+        self.missing.discard(order_id)
+        self._forget(order_id)
+        return self.ended.add(order_id)
+
+    def _is_news(self, item: Item) -> bool:
+        if item.identity is not None:
+            return self._unseen(item)
+        name = item.order_id if item.order_id is not None else _asset(item)
+        if name in self.ended:
+            return False  # an old snapshot: what has ended does not reopen
+        known = self.orders.get(name)
+        standing = compare(known, item.data) if known else "newer"
+        if standing != "older":
+            self.orders[name] = [item.data]
+            self.changed.add(name)
+        return standing == "newer"
+
+    def _forget(self, name: str) -> None:
+        if self.orders.pop(name, None) is not None:
+            self.changed.add(name)
 
 
-def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:
-    for theirs, ours in names.items():
-        text = value(fields, theirs)
-        if text:
-            setattr(order, ours, text)
+def _asset(item: Item) -> str:
+    return value(parse(item.data), "asset")
 
 
-def parse(data: bytes | msgspec.Raw) -> Fields:
-    """The members of a JSON object, each still the bytes that were sent; none if it is no object."""
+def merged(parts: Sequence[bytes]) -> Fields:
+    """A whole object and its changes as one set of fields, each still the bytes that were sent."""
+    fields: Fields = {}
+    for part in parts:
+        fields.update(parse(part))
+    return fields
+
+
+def fold(parts: Sequence[bytes]) -> bytes:
+    """The same as one object."""
+    return msgspec.json.encode(merged(parts))
+
+
+def compare(known: Sequence[bytes], whole: bytes) -> Literal["same", "newer", "older"]:
+    """How a snapshot's object stands to what is known of the order.
+
+    Cumulative volumes never fall: an object with less executed is older. Numbers are compared by value, since a
+    snapshot may print them with another scale; what passes (the kind of event, its time) is left out.
+    """
+    before, now = merged(known), parse(whole)
+    for name in _VOLUMES:
+        if name in now and name in before and (_number(now[name]) or 0) < (_number(before[name]) or 0):
+            return "older"
+    return "same" if all(n in _PASSING or _equal(before.get(n), raw) for n, raw in now.items()) else "newer"
+
+
+def _equal(before: msgspec.Raw | None, now: msgspec.Raw) -> bool:
+    if before is None:  # not said so far: as good as nothing
+        return bytes(now) in (b"null", b'""', b"false") or _number(now) == 0
+    if bytes(before) == bytes(now):
+        return True
+    numbers = _number(before), _number(now)
+    if None not in numbers:
+        return numbers[0] == numbers[1]
     try:
-        return _fields.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return {}
+        decoded: list[object] = [msgspec.json.decode(raw) for raw in (before, now)]
+    except msgspec.DecodeError:
+        return False
+    return decoded[0] == decoded[1]
 
 
-def value(fields: Fields, name: str) -> str:
-    """A member as text: a string's content, a number's digits as they stand, else the empty text."""
-    raw = bytes(fields[name]) if name in fields else b""
-    if raw.startswith(b'"'):
-        try:
-            return msgspec.json.decode(raw, type=str)
-        except msgspec.DecodeError:
-            return ""
-    return raw.decode() if raw[:1] in (b"-", *(b"%d" % digit for digit in range(10))) else ""
+def _number(raw: msgspec.Raw) -> Decimal | None:
+    try:
+        return Decimal(bytes(raw).strip(b'"').decode())
+    except (InvalidOperation, UnicodeDecodeError):
+        return None

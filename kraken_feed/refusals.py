@@ -26,6 +26,11 @@ MAX_TEXT = 200  # characters that are looked at; the peer decides how long its t
 # What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
 PERMISSIONS = {
     "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
+    "QueryOrders": '"Query open orders & trades" and "Query closed orders & trades" '
+    "(query-open-trades, query-closed-trades)",
+    "ClosedOrders": '"Query closed orders & trades" (query-closed-trades)',
+    "TradesHistory": '"Query closed orders & trades" (query-closed-trades)',
+    "Ledgers": '"Query ledger entries" (query-ledger)',
     "openOrders": '"Query open orders & trades" (query-open-trades)',
     "ownTrades": '"Query closed orders & trades" (query-closed-trades)',
     "executions": '"Query open orders & trades" and "Query closed orders & trades" '

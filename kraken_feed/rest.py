@@ -21,6 +21,7 @@ import msgspec
 
 from . import __version__
 from .auth import Credentials, Nonce, sign
+from .backoff import CallCounter
 from .config import is_loopback
 from .errors import ConfigError, CredentialsRefused, Transient
 from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify
@@ -55,6 +56,7 @@ class Rest:
         url: where Kraken is, without a path: ``https://api.kraken.com``.
         credentials: the key.
         nonce: shared by everything that uses the key.
+        counter: the model of the key's call counter.
         transport: what carries the requests instead of the network.
         unix_ns: the wall clock, for nonces; tests have their own.
     """
@@ -64,12 +66,14 @@ class Rest:
         url: str,
         credentials: Credentials,
         nonce: Nonce,
+        counter: CallCounter | None = None,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._credentials = credentials
         self._nonce = nonce
+        self._counter = counter or CallCounter(14, 0.33)
         self._unix_ns = unix_ns
         self._turn = asyncio.Lock()
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
@@ -115,17 +119,23 @@ class Rest:
             raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
         return Token(answer.token, answer.expires)
 
-    async def call(self, method: str, **parameters: str) -> msgspec.Raw:
+    async def call(self, method: str, /, *, cost: float = 1.0, reserve: float = 0.0, **parameters: str) -> msgspec.Raw:
         """The ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
+
+        The call waits until the key's counter has room for its ``cost`` and still ``reserve`` points for others.
 
         Raises:
             Transient: the network, the edge or the service failed, or Kraken wants us to wait.
             CredentialsRefused, RequestRefused: Kraken means it.
         """
+        now = asyncio.get_running_loop().time
+        while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
+            await asyncio.sleep(wait)
         async with self._turn:
             wait = self.quiet_for()
             if wait > 0:
                 raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
+            self._counter.add(cost, now())
             answer = await self._send(method, parameters)
             return self._result(method, answer)
 
@@ -178,6 +188,8 @@ class Rest:
 
     def _by_text(self, method: str, text: str) -> Exception:
         verdict = classify(text, self._unix_ns() / 1e9)
+        if verdict.kind == "throttled":
+            self._counter.fill(asyncio.get_running_loop().time())
         self._refused[verdict] += 1
         self._keep_quiet(verdict.delay)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text

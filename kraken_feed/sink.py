@@ -186,7 +186,8 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._lines: list[bytes] = []
         self._chunk = memoryview(b"")
-        self._bytes = 0
+        self._bytes = 0  # handed in and not taken yet
+        self._handed = 0
         self._scheduled = False
         self._waiting = False
         self._changed = asyncio.Event()
@@ -196,6 +197,7 @@ class Sink:
         """Append one line, its line feed included. Never waits; out at the latest when the event loop turns."""
         self._lines.append(line)
         self._bytes += len(line)
+        self._handed += len(line)
         self.lines += 1
         if not self._scheduled:
             self._scheduled = True
@@ -218,9 +220,10 @@ class Sink:
             await self._changed.wait()
 
     async def drained(self) -> None:
-        """Wait until every line is written, or the output has failed."""
+        """Wait until every line that was handed in so far is written, or the output has failed."""
         self.flush()
-        while self._bytes and self.error is None:
+        mark = self._handed
+        while self._handed - self._bytes < mark and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 

@@ -28,6 +28,7 @@ class Line(msgspec.Struct):
     channel: str
     connection: str | None = None
     sequence: int | None = None
+    type: str | None = None
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -46,9 +47,11 @@ def check(output: bytes, published: Iterable[Published], connections: Mapping[st
     state: dict[str, str] = {}  # by channel: its last marker
     for line in lines:
         if line.connection is None or line.connection not in connections:  # one that was never opened, or none at all
-            assert line.event_name == "feed.stopped", line
+            assert line.event_name in ("feed.stopped", "feed.gap", "feed.backfilled"), line
             continue
         key = (connections[line.connection], line.channel)
+        if line.event_name in ITEMS and line.type == "backfill":
+            continue
         if line.event_name in ITEMS:
             written[key].append((line.sequence, bytes(line.data)))
             assert "feed.lost" not in ends[key], "an item after its connection was declared lost"

@@ -181,8 +181,8 @@ class Run:
             dial=world.dial,
             unix_ns=world.unix_ns,
             draw=options.pop("draw", lambda: 0.5),
+            **options,
         )
-        assert not options
 
     @property
     def lines(self) -> list[dict[str, Any]]:

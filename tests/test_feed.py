@@ -482,7 +482,7 @@ def test_every_published_item_is_on_the_output_or_in_a_declared_hole(path: Path,
     kinds = dict(LIKELY) | {"no_greeting": 1.0, "msg_rate": 1.0}
     scenario = Scenario(random=RandomFaults(every=5.0, kinds=kinds), tier="pro")
     world = Exchange(now=T0, seed=seed, rate=5.0, scenario=scenario)
-    run = tail(world, path, *ALL, limits=hours(1 / 6), draw=lambda: 0.1)
+    run = tail(world, path, *ALL, limits=hours(1 / 6), draw=lambda: 0.1, snapshots="all")
     counts = check(path.read_bytes(), ledger(run), run.connections())
     assert counts["written"] > 1000
     assert len(run.named("feed.lost")) > 10
