@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format interop clean
+.PHONY: demo test check format interop chaos clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -25,6 +25,9 @@ format: $(READY)  ## Format the code
 
 interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
 	$(BIN)/python tests/interop/run.py
+
+chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
+	$(BIN)/python -m tests.chaos
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,419 @@
+"""The installed command under every fault there is, killed and restarted, and its output held against the ledger.
+
+    python -m tests.chaos [--seeds N] [--events N] [--faults N]
+
+Time is scaled: seconds are real, but an account that is as busy as this one, REST's lag of a minute and the key's
+call counter are a hundred times faster than Kraken's. Exit code 1 unless nothing is lost, torn or written twice by one
+run, every hole is closed or declared, and the call counter was never exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.fault import OCCASION_KINDS, PARAMETERS, TOKEN_KINDS, Fault
+from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.schedule import Schedule
+from kraken_feed.simulator.server import Server
+
+from .installed import COMMAND, Site
+from .tally import KINDS, Count, Ended, Output, compare
+
+ALL = ("openOrders", "ownTrades", "executions", "balances")
+RATE = 250.0  # things that happen a second; each is one change of an order or more
+LAG_S = 1.0  # REST's, for Kraken's minute
+DECAY = 0.33 * 600  # the Starter key's counter; the account is busier than a real one by about as much
+CHECKPOINT_S = 1.5  # the checkpoint's second, and the time that saving takes
+CALM_S = 90.0  # for the last holes to be closed; it takes a tenth of that
+STOP_S = 15.0  # for what SIGTERM takes: the contract says seconds
+PAUSE_S = 0.3  # between two faults, on average
+STRUCK_S = 2.0  # for a fault that waits for a call to find one
+
+SCALED = f"""
+[connection]
+open_timeout_s = 3.0
+ack_timeout_s = 1.0
+silence_s = 2.5
+[reconnect]
+initial_s = 0.02
+max_s = 0.2
+stable_s = 1.0
+budget = 1000000
+[backfill]
+overlap_s = 5.0
+second_pass_s = {3 * LAG_S}
+rest_counter = 15
+rest_decay = {DECAY}
+"""
+
+KILL, TERM = "SIGKILL", "SIGTERM"
+MIB = 1 << 20
+
+# One round. After what makes a client keep quiet for minutes comes a restart, which forgets that.
+ROUND: tuple[Sequence[Fault | str], ...] = (
+    (Fault("drop"),),
+    (Fault("drop", code=1001),),
+    (Fault("half_open", duration=3.5),),
+    (Fault("half_open", duration=0.7),),
+    (Fault("silent", duration=3.5),),
+    (Fault("unsubscribe"),),
+    (Fault("sequence_skip"),),
+    (Fault("sequence_skip", variant="lost"),),
+    (Fault("duplicate_frame"),),
+    (Fault("garbage_frame"),),
+    (Fault("garbage_frame", variant="not_utf8"),),
+    (Fault("garbage_frame", variant="other_shape"),),
+    (Fault("garbage_frame", variant="nested"),),
+    (Fault("big_frame", bytes=MIB),),
+    (Fault("unknown_frame"), Fault("unknown_frame", variant="channel")),
+    (Fault("split", duration=1.0), Fault("multi")),
+    (Fault("split", duration=1.0, variant="writes"), Fault("many_orders", count=20)),
+    (Fault("multi"),),
+    (Fault("maintenance", maintenance=0.3, cancel_only=0.2, post_only=0.2),),
+    (Fault("no_greeting"),),
+    (Fault("no_ack"),),
+    (Fault("no_ack", variant="lost"),),
+    (Fault("no_snapshot"),),
+    (Fault("refuse_token"),),
+    (Fault("delay_ack", seconds=0.3), Fault("early_data")),
+    (Fault("msg_rate"),),
+    (Fault("upgrade_refused", times=2),),
+    (Fault("expired_token"),),
+    (Fault("http_502", method="GetWebSocketsToken"),),
+    (Fault("http_502", method="TradesHistory"),),
+    (Fault("rest_error", text="EGeneral:Internal error"),),
+    (Fault("rest_timeout", seconds=0.3),),
+    (Fault("http_403"), KILL),
+    (Fault("http_429"), KILL),
+    (Fault("rest_timeout", method="GetWebSocketsToken"), TERM),
+    (Fault("rest_error", text="EService:Unavailable", method="ClosedOrders"), KILL),
+    (KILL,),
+    (TERM,),
+)
+assert {fault.kind for step in ROUND for fault in step if isinstance(fault, Fault)} == set(PARAMETERS)
+
+
+class CountingExchange(Exchange):
+    """Counts the calls of REST."""
+
+    calls: Counter[str]
+    limited = 0
+
+    def rest(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
+        """One request, counted."""
+        self.calls[path.rpartition("/")[2]] += 1
+        reply = super().rest(method, path, headers, body, now)
+        self.limited += b"EAPI:Rate limit exceeded" in reply.body
+        return reply
+
+
+class Command:
+    """The command, started again and again on one state and one output."""
+
+    def __init__(self, place: Site) -> None:
+        self.path = place.home / "out.jsonl"
+        self.ends: list[Ended] = []
+        self.crashes: list[str] = []
+        self.peak_kib = 0
+        self._errors = place.home / "stderr.log"
+        self._env = place.environment()
+        if "PYTHONPATH" in os.environ:
+            self._env["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        state = place.home / "state"
+        self._arguments = (*ALL, "--state", str(state), "--output", str(self.path), "--format", "json")
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        with self._errors.open("ab") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                COMMAND, *self._arguments, env=self._env, stdin=asyncio.subprocess.DEVNULL, stderr=errors
+            )
+
+    async def end(self, signal: str) -> None:
+        """End it, and note what it leaves behind. What ends otherwise than it should is noted, too."""
+        process = self._process
+        assert process is not None
+        self._measure(process.pid)
+        gone = process.returncode is not None
+        if not gone:
+            process.kill() if signal == KILL else process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            code = await process.wait()
+            self.crashes.append(f"run {len(self.ends)} did not stop within {STOP_S:g} s of {signal}")
+        if gone or code not in (0, -9):
+            self.crashes.append(f"run {len(self.ends)} ended with {code}, {'before' if gone else 'at'} {signal}")
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        self.ends.append(Ended(signal, time.time(), whole, content[whole:]))
+
+    def _measure(self, pid: int) -> None:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return
+        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
+        self.peak_kib = max(self.peak_kib, int(peak))
+
+
+class Result(msgspec.Struct):
+    """One seed's numbers."""
+
+    seed: int
+    seconds: float
+    events: int
+    faults: Counter[str]
+    runs: Counter[str]
+    counts: dict[str, Count]
+    within: list[str]
+    after_checkpoint: int
+    stale: list[str]  # written again although a checkpoint had it
+    oldest_s: float  # the longest time before a kill that something was written which was written again
+    torn: list[bytes]
+    cut: int
+    holes: Counter[str]
+    unclosed: list[tuple[str, str]]
+    calls: Counter[str]
+    limited: int
+    crashes: list[str]
+    peak_kib: int
+    lines: int
+
+    @property
+    def good(self) -> bool:
+        """Whether the promise was kept."""
+        lost = any(count.lost for count in self.counts.values())
+        bad = self.within or self.stale or self.torn or self.unclosed or self.limited or self.crashes
+        return not lost and not bad
+
+
+async def chaos(seed: int, events: int, faults: int, home: Path, *, kills: int = 10) -> Result:
+    """One seed, from the first start to the comparison: until so many changes, faults and SIGKILLs have happened."""
+    began = time.monotonic()
+    scenario = Scenario(tier="starter", rest_lag=LAG_S)
+    exchange = CountingExchange(now=time.time(), seed=seed, rate=RATE, scenario=scenario)
+    exchange.calls = Counter()
+    exchange.keys[exchange.key].counter.decay = DECAY
+    async with Server(exchange) as server:
+        place = Site(server, home)
+        place.configure(SCALED)
+        command = Command(place)
+        await command.start()
+        output = Output(command.path, command.ends)
+        await _until(lambda: command.path.exists() and _lives(output) == len(ALL), 10.0)
+        started, rng = len(exchange.ledger.changes), Random(seed)
+        for step in _steps(rng):
+            await _play(step, place, command, rng)
+            await asyncio.sleep(rng.uniform(0.5, 1.5) * PAUSE_S)
+            happened = len(exchange.ledger.changes) - started
+            killed = sum(end.signal == KILL for end in command.ends)
+            if happened >= events and len(exchange.ledger.faults) >= faults and killed >= kills:
+                break
+        await _calm(place, command, output)
+        return _result(seed, time.monotonic() - began, exchange, command, output, happened)
+
+
+def _steps(rng: Random) -> Iterator[Sequence[Fault | str]]:
+    while True:
+        yield from rng.sample(ROUND, len(ROUND))
+
+
+async def _play(step: Sequence[Fault | str], place: Site, command: Command, rng: Random) -> None:
+    """Let it happen; what waits for a connect or a call for a token gets one."""
+    faults = [fault for fault in step if isinstance(fault, Fault)]
+    before = len(place.exchange.ledger.faults)
+    place.inject(*faults)
+    if any(fault.kind in OCCASION_KINDS for fault in faults):
+        place.inject(Fault("drop", code=1001))
+    for signal in step:
+        if isinstance(signal, str):
+            kinds = {fault.kind for fault in faults if fault.kind in TOKEN_KINDS}
+            await _until(lambda: kinds <= {s.kind for s in place.exchange.ledger.faults[before:]}, STRUCK_S)  # noqa: B023
+            await command.end(signal)
+            await asyncio.sleep(rng.uniform(0.0, 0.8))
+            await command.start()
+
+
+async def _calm(place: Site, command: Command, output: Output) -> None:
+    """Nothing happens any more: after a last restart every hole has to be closed."""
+    exchange = place.exchange
+    exchange.engine.rate = 0.0
+    exchange.schedule = Schedule(Random(0), None, place.server.now())
+    await command.end(TERM)
+    await command.start()
+    output.read()
+    lives = _lives(output)
+    await _until(lambda: _lives(output) >= lives + len(ALL) and not output.unclosed(), CALM_S)
+    await command.end(TERM)
+    output.read()
+
+
+def _lives(output: Output) -> int:
+    output.read()
+    return sum(map(len, output.live.values()))
+
+
+async def _until(true: object, seconds: float) -> bool:
+    """Wait for a condition, at most so long."""
+    assert callable(true)
+    ends = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
+def _result(
+    seed: int, seconds: float, exchange: CountingExchange, command: Command, output: Output, happened: int
+) -> Result:
+    oldest, stale, fresh = 0.0, [], 0
+    for again in output.again:
+        end = command.ends[again.run]
+        age = end.at - datetime.fromisoformat(again.ts).timestamp()
+        oldest = max(oldest, age)
+        if end.signal == KILL and age <= CHECKPOINT_S:
+            fresh += 1
+        else:
+            stale.append(f"{again.id} of run {again.run}, {age:.2f} s before its {end.signal}")
+    last = command.ends.pop()  # nobody comes back to what follows it
+    unclosed = output.unclosed()
+    runs = Counter(end.signal for end in [*command.ends, last])
+    holes = Counter(
+        lost=sum(map(len, output.lost.values())),
+        restart=len(command.ends) * len(ALL),
+        backfilled=sum(map(len, output.closed.values())),
+        gap=sum(map(len, output.gaps.values())),
+    )
+    return Result(
+        seed=seed,
+        seconds=seconds,
+        events=happened,
+        faults=Counter(struck.kind for struck in exchange.ledger.faults),
+        runs=runs,
+        counts=compare(output, exchange.ledger.changes),
+        within=output.within,
+        after_checkpoint=fresh,
+        stale=stale,
+        oldest_s=oldest,
+        torn=output.torn,
+        cut=output.cut,
+        holes=holes,
+        unclosed=unclosed,
+        calls=exchange.calls,
+        limited=exchange.limited,
+        crashes=command.crashes,
+        peak_kib=command.peak_kib,
+        lines=output.lines,
+    )
+
+
+_NAMES = {"end": "order ends", "fill": "fills", "entry": "ledger entries"}
+
+
+def table(results: Sequence[Result]) -> str:
+    """A column a seed, and the total."""
+    rows: list[tuple[str, list[int]]] = [("order events", [r.events for r in results])]
+    rows.append(("faults that struck", [r.faults.total() for r in results]))
+    rows += [(f"runs ended by {signal}", [r.runs[signal] for r in results]) for signal in (KILL, TERM)]
+    for kind in KINDS:
+        counts = [r.counts[kind] for r in results]
+        rows.append((f"{_NAMES[kind]} in the ledger", [c.ledger for c in counts]))
+        rows.append((f"{_NAMES[kind]} on the output", [c.output for c in counts]))
+        rows.append((f"{_NAMES[kind]} in a declared gap", [c.declared for c in counts]))
+        rows.append((f"{_NAMES[kind]} LOST", [len(c.lost) for c in counts]))
+    rows.append(("lines on the output", [r.lines for r in results]))
+    rows.append(("TWICE in one run, by id", [len(r.within) for r in results]))
+    rows.append(("again after a SIGKILL, not in the checkpoint", [r.after_checkpoint for r in results]))
+    rows.append(("AGAIN although in the checkpoint", [len(r.stale) for r in results]))
+    rows.append(("last line cut by a SIGKILL", [r.cut for r in results]))
+    rows.append(("TORN lines", [len(r.torn) for r in results]))
+    rows += [
+        (text, [r.holes[name] for r in results])
+        for name, text in (
+            ("lost", "holes by feed.lost"),
+            ("restart", "holes by restart"),
+            ("backfilled", "feed.backfilled"),
+            ("gap", "feed.gap"),
+        )
+    ]
+    rows.append(("holes UNCLOSED", [len(r.unclosed) for r in results]))
+    rows += [
+        (f"REST {method}", [r.calls[method] for r in results])
+        for method in sorted(set(itertools.chain(*(r.calls for r in results))))
+    ]
+    rows.append(("EAPI:Rate limit exceeded", [r.limited for r in results]))
+    rows.append(("ended otherwise than asked", [len(r.crashes) for r in results]))
+    head = f"{'':<46}" + "".join(f"{f'seed {r.seed}':>9}" for r in results) + f"{'total':>9}"
+    body = [f"{name:<46}" + "".join(f"{n:>9}" for n in [*numbers, sum(numbers)]) for name, numbers in rows]
+    peak, age = max(r.peak_kib for r in results), max(r.oldest_s for r in results)
+    struck = sum((r.faults for r in results), Counter[str]())
+    foot = [
+        f"seconds: {', '.join(f'{r.seconds:.0f}' for r in results)}; largest process: {peak / 1024:.0f} MiB; "
+        f"written again: at most {age:.2f} s before the kill",
+        "faults: " + ", ".join(f"{kind} {struck[kind]}" for kind in PARAMETERS),
+    ]
+    return "\n".join([head, *body, *foot])
+
+
+def complaints(result: Result, most: int = 8) -> list[str]:
+    """Examples of what went wrong."""
+    found: list[str] = [f"lost: {name}" for count in result.counts.values() for name in count.lost[:most]]
+    found += [f"twice in one run: {name}" for name in result.within[:most]]
+    found += [f"again: {text}" for text in result.stale[:most]]
+    found += [f"torn: {text[:160]!r}" for text in result.torn[:most]]
+    found += [f"unclosed: {channel} since {start}" for channel, start in result.unclosed[:most]]
+    return [f"seed {result.seed}: {text}" for text in [*found, *result.crashes[:most]]]
+
+
+async def _all(seeds: range, events: int, faults: int, keep: Path | None) -> list[Result]:
+    results = []
+    for seed in seeds:
+        if keep is not None:
+            (keep / str(seed)).mkdir(parents=True)
+            results.append(await chaos(seed, events, faults, keep / str(seed)))
+        else:
+            with tempfile.TemporaryDirectory() as home:
+                results.append(await chaos(seed, events, faults, Path(home)))
+        print(f"seed {seed}: {'good' if results[-1].good else 'BAD'}", file=sys.stderr)
+    return results
+
+
+def main() -> int:
+    """0 if the promise was kept, else 1."""
+    parser = argparse.ArgumentParser(description="The installed command under every fault there is.")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--events", type=int, default=25_000, help="changes of orders, for each seed")
+    parser.add_argument("--faults", type=int, default=220, help="for each seed, at least")
+    parser.add_argument("--keep", type=Path, help="a directory for outputs and logs")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    results = asyncio.run(_all(seeds, arguments.events, arguments.faults, arguments.keep))
+    print(table(results))
+    for result in results:
+        print(*complaints(result), sep="\n", end="\n" if complaints(result) else "")
+    return 0 if all(result.good for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
