@@ -280,11 +280,13 @@ def _no_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tail(arguments: argparse.Namespace) -> int:
+    from .config import check_account
     from .credentials import find
 
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     account = arguments.account or config.account
+    check_account(account)
     credentials = find(config, account, os.environ)
     return asyncio.run(_feed(arguments, config, account, channels, credentials))
 

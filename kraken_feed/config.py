@@ -75,7 +75,8 @@ class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Recovery over REST. Not in this version: read and checked, without effect."""
+    """Recovery over REST: how far before a hole to ask, when REST has caught up for certain (seconds), and the key's
+    call counter (its size, and what it loses a second)."""
 
     enabled: bool = True
     overlap_s: NotNegative = 120.0
@@ -85,7 +86,7 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The checkpoint. Not in this version: read and checked, without effect."""
+    """Where the checkpoint is kept; empty: systemd's state directory, else the user's."""
 
     directory: str = ""
 
@@ -203,6 +204,16 @@ def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> 
         if channel not in CHANNELS:
             raise UsageError(f'There is no channel "{channel}".', remedy=near_miss(channel, meant))
     return chosen
+
+
+def check_account(name: str) -> None:
+    """Raise UsageError unless ``name`` may name an account: it is on every record and in a file's name."""
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError:
+        raise UsageError(
+            f'"{name}" cannot name an account.', remedy="Letters, digits, dots, dashes and underscores; 64 at most."
+        ) from None
 
 
 def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:

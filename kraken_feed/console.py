@@ -50,7 +50,7 @@ class Rows:
         if event == "unknown":
             shown = record.get("data", b"").decode("utf-8", "replace") or record.get("data_base64", "")
             return self._paint(printable(f"{time:12}  unknown frame: {shown[:200]}"), _YELLOW)
-        shape = "recovered" if record["type"] == "backfill" else event
+        shape = "recovered" if record.get("type") == "backfill" else event
         cells = getattr(self, f"_{shape}")(record)
         name = record.get("exec_id") or record.get("order_id")
         return self._cells((time, *cells)) + (self._paint(f"  {printable(name)}", _DIM) if name and self._ids else "")
@@ -62,12 +62,14 @@ class Rows:
             "feed.live": ("engine", "attempt"),
             "feed.lost": ("cause", "detail"),
             "feed.status": ("engine",),
+            "feed.backfilled": ("orders", "trades", "from", "to"),
+            "feed.gap": ("reason", "from", "to"),
             "feed.stopped": ("reason",),
         }.get(event, ())
         details = "  ".join(f"{key}={record[key]}" for key in said if record.get(key) is not None)
-        color = {"feed.live": _CYAN, "feed.lost": _RED}.get(event, _DIM)
+        color = {"feed.live": _CYAN, "feed.lost": _RED, "feed.gap": _RED, "feed.backfilled": _GREEN}.get(event, _DIM)
         return self._paint(
-            printable(f"{time:12}  {event.removeprefix('feed.'):7}  {record['channel']}  {details}"), color
+            printable(f"{time:12}  {event.removeprefix('feed.'):10}  {record['channel']}  {details}"), color
         )
 
     # -- one method an event_name

@@ -66,6 +66,18 @@ class ReaderGone(FeedError):
     exit_code = 0
 
 
+class StateHeld(FeedError):
+    """Another process has the account's state."""
+
+    exit_code = 75
+
+
+class StateFailed(FeedError):
+    """The checkpoint cannot be written or read now: a full disk, an I/O error. What was saved before is intact."""
+
+    exit_code = 74
+
+
 class OutageTooLong(FeedError):
     """Not live for longer than ``reconnect.max_outage_s``."""
 

@@ -20,16 +20,17 @@ from structlog.typing import FilteringBoundLogger
 from . import record
 from .auth import Credentials, Nonce
 from .backoff import Budget, CallCounter
+from .checkpoint import Changes, ChannelState, Checkpoint, Ids
+from .checkpoint import Hole as KeptHole
 from .config import CHANNELS, Config
 from .connection import Dial, dial
-from .errors import FeedError, OutputFailed
+from .errors import FeedError, OutputFailed, StateFailed
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
 from .recovery import Hole, Recovery
 from .rest import Rest
 from .sink import Sink
-from .store import Changes, ChannelState, Checkpoint, Ids, StateFailed, Store
-from .store import Hole as StoredHole
+from .store import Store
 from .tail import Shared, Tail
 from .text import Secrets
 from .wire import Item
@@ -146,7 +147,8 @@ class Feed:
         for hole in state.holes:
             self._recovery.holes.append(Hole(channel, hole.start_ns, hole.cause, hole.end_ns))
         if state.whole_ns:
-            self._recovery.open(channel, state.whole_ns, "restart")
+            # A clock that was ahead then must not hide the hole now.
+            self._recovery.open(channel, min(state.whole_ns, self._unix_ns()), "restart")
         elif since_ns is not None:
             self._recovery.open(channel, since_ns, "since")
         elif damaged:
@@ -230,7 +232,7 @@ class Feed:
             changes.seen[channel] = Ids(*knowledge.seen.take())
             if self._recovery.changed:
                 changes.holes[channel] = [
-                    StoredHole(channel, hole.start, hole.end, hole.cause, "")
+                    KeptHole(channel, hole.start, hole.end, hole.cause, "")
                     for hole in self._recovery.holes
                     if hole.channel == channel
                 ]

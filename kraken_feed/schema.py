@@ -46,7 +46,16 @@ def record_schema() -> dict[str, object]:
             "ts": {**_TIME, "description": "When the frame was received."},
             "event_name": {
                 **text,
-                "examples": [*_ITEMS, "unknown", "feed.live", "feed.lost", "feed.status", "feed.stopped"],
+                "examples": [
+                    *_ITEMS,
+                    "unknown",
+                    "feed.live",
+                    "feed.lost",
+                    "feed.status",
+                    "feed.backfilled",
+                    "feed.gap",
+                    "feed.stopped",
+                ],
             },
             "v": {"type": "integer", "const": SCHEMA_VERSION},
             "account": {**text, "description": "The account's name in the configuration."},
@@ -80,6 +89,13 @@ def record_schema() -> dict[str, object]:
                 last_ts=_TIME,
             ),
             _marker("feed.status", engine=text),
+            _marker(
+                "feed.backfilled",
+                **{"from": _TIME, "to": _TIME},
+                orders={"type": "integer", "minimum": 0},
+                trades={"type": "integer", "minimum": 0},
+            ),
+            _marker("feed.gap", **{"from": {**_TIME, "type": ["string", "null"]}, "to": _TIME}, reason=text),
             _marker("feed.stopped", connection=text_or_null, reason=text),
         ],
     }

@@ -12,6 +12,8 @@ from kraken_feed.errors import (
     OutputFailed,
     ReaderGone,
     RequestRefused,
+    StateFailed,
+    StateHeld,
     Transient,
     UsageError,
 )
@@ -26,6 +28,8 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (OutputFailed, False, 74),
     (ReaderGone, False, 0),
     (OutageTooLong, False, 69),
+    (StateFailed, False, 74),
+    (StateHeld, False, 75),
     (Transient, True, 69),
 ]
 

@@ -19,11 +19,12 @@ FLOORS = [
     {"__init__"},
     {"errors", "text"},
     {
-        "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "console", "config",
+        "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
+        "checkpoint", "config",
     },
     {"session"},
-    {"rest", "connection", "sink", "log", "credentials"},
-    {"feed"},
+    {"rest", "connection", "sink", "log", "credentials", "store"},
+    {"backfill", "recovery", "tail", "feed"},
     {"cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
@@ -144,13 +145,14 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         for found in imports
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
-    assert _importers("structlog") <= {"log", "console", "feed"}
+    assert _importers("structlog") <= {"log", "console", "feed", "tail", "recovery"}
     assert _importers("structlog", typing=True) <= {"cli", "console", "feed", "rest"}
 
 
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
-        "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "config", "session", "rest", "feed",
+        "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "session", "rest",
+        "store", "backfill", "recovery", "tail", "feed",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 

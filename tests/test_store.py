@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import store as module
-from kraken_feed.errors import ConfigError
-from kraken_feed.store import Changes, ChannelState, Checkpoint, Hole, StateFailed, StateHeld, Store
+from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Hole
+from kraken_feed.errors import ConfigError, StateFailed, StateHeld
+from kraken_feed.store import Store
 
 NOW_NS = 1_795_214_465_123_456_789  # 2026-11-20T22:41:05Z
 STAMP = "20261120T224105Z"
@@ -323,7 +324,8 @@ def nth(number: int) -> Changes:
 
 SAVER = f"""
 import sys
-from kraken_feed.store import Changes, Hole, Store
+from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.store import Store
 {inspect.getsource(nth)}
 print("opening", flush=True)
 opened = Store.open(sys.argv[1], "main", 0)
@@ -691,7 +693,9 @@ def test_what_was_set_aside_earlier_is_not_overwritten(tmp_path: Path, earlier: 
 
 FULL = f"""
 import os, resource, signal, sys
-from kraken_feed.store import Changes, Hole, StateFailed, Store
+from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.errors import StateFailed
+from kraken_feed.store import Store
 {inspect.getsource(nth)}
 directory, limit, end = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def room(size):
@@ -739,7 +743,9 @@ def test_a_full_disk_fails_the_save_keeps_the_last_one_and_passes(tmp_path: Path
 
 OPENED_FULL = f"""
 import resource, sys
-from kraken_feed.store import Changes, Hole, StateFailed, Store
+from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.errors import StateFailed
+from kraken_feed.store import Store
 {inspect.getsource(nth)}
 for limit in (0, 1, 2, 4096, 5000, 8192, 20_000, 32_767):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
