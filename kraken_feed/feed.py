@@ -22,7 +22,7 @@ from . import record
 from .auth import Credentials, Nonce
 from .backoff import BackoffPolicy, Budget, delay
 from .config import CHANNELS, DIALECTS, Config
-from .connection import Connection, Dial, dial
+from .connection import ODD_S, Connection, Dial, dial
 from .errors import CredentialsRefused, FeedError, OutageTooLong, OutputFailed, Transient
 from .log import FeedLogger
 from .refusals import Verdict, classify
@@ -218,9 +218,12 @@ class Tail:
     def _judge(self, failure: Failure) -> Loss:
         """What follows from a session's failure. Raises what makes it senseless to go on."""
         if failure.refusal is None:
-            return Loss(failure.cause, failure.detail)
+            policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
+            return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
         verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
         self._refused[verdict] += 1
+        if verdict.kind in ("throttled", "locked_out"):
+            self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
         if not verdict.final(self._refused[verdict]):
             return Loss(failure.cause, failure.detail, verdict.delay)
         if verdict.error is CredentialsRefused:
@@ -281,7 +284,7 @@ class Tail:
         shared, channel, sequence = self._shared, records.channel, records.sequence
         log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
         frame: dict[str, object] = {"ts": record.timestamp(self._heard_ns), "type": records.type}
-        place: int | str = f"frame{self._frames}" if sequence is None else sequence
+        place = f"frame{self._frames}" if sequence is None else f"{records.type[0]}{sequence}"
         if sequence is not None:
             frame["sequence"] = sequence
         for index, item in enumerate(records.items):
@@ -405,9 +408,14 @@ class Feed:
             async with asyncio.TaskGroup() as tasks:
                 for tail in self._tails:
                     tasks.create_task(self._guard(tail))
-            await self._finish()
-        finally:
-            await self._shared.rest.close()
+        except BaseException:
+            self.stop("defect")
+            raise
+        finally:  # a defect, too, leaves behind what was received before it
+            try:
+                await self._finish()
+            finally:
+                await self._shared.rest.close()
         if self._error is not None:
             raise self._error
         return self.reason

@@ -22,7 +22,7 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "console", "config",
     },
     {"session"},
-    {"rest", "connection", "sink", "log", "credentials"},
+    {"rest", "connection", "sink", "stderr", "log", "credentials"},
     {"feed"},
     {"cli", "__main__"},
 ]  # fmt: skip
