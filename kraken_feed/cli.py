@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -15,12 +16,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from .errors import ConfigError, FeedError, OutputFailed, ReaderGone, UsageError
+from .errors import ConfigError, FeedError, OutputFailed, ReaderGone, Transient, UsageError
 from .text import Secrets, near_miss, printable
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script: run, and leave with the contract's exit code."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody can answer it
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to write out
     stdout_closed = _occupy_standard_descriptors()
     log_format, secrets = "auto", Secrets()
     try:
@@ -83,7 +86,22 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = complain(_defect(), log_format, secrets)
     if code == _INTERRUPTED:
         _die_of(signal.SIGINT)
-    sys.exit(code)
+    _leave(code)
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """Run to the end on a loop that is then left as it is: closing it would wait for threads that look up names."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop.run_until_complete(main)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now, without waiting for such threads either. Records were written to descriptors already."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
@@ -92,6 +110,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
     A mistake in the command line is answered to the person who typed it, wherever stderr goes.
     """
     from .record import encode
+    from .stderr import Stderr
 
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     if isinstance(error, ReaderGone):
@@ -104,9 +123,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
         lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
         text = "\n  ".join(printable(secrets.mask(line)) for line in lines)
         text = f"kraken-feed: {text}"
-    with contextlib.suppress(OSError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+    Stderr(sys.stderr).msg(text)
     return error.exit_code
 
 
@@ -166,7 +183,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             chosen = command
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        options = re.findall(r"--[a-z-]+", chosen.format_help())
+        if not unknown[0].startswith("-"):
+            raise UsageError(f"Not expected here: {unknown[0]}.", remedy=f"Try: {chosen.prog} --help")
+        options = dict.fromkeys(re.findall(r"--[a-z-]+", chosen.format_help()))
         raise UsageError(f"Unknown: {unknown[0]}.", remedy=near_miss(unknown[0].partition("=")[0], options))
     return arguments
 
@@ -175,6 +194,10 @@ def _with_command(argv: list[str]) -> list[str]:
     """``kraken-feed openOrders -v`` is short for ``kraken-feed tail openOrders -v``."""
     if argv and argv[0] in (*_COMMANDS, "-h", "--help", "--version"):
         return argv
+    flags = list(itertools.takewhile(lambda word: word in ("-q", "--quiet", "-v", "--verbose"), argv))
+    command = argv[len(flags) : len(flags) + 1]
+    if flags and command and command[0] in _COMMANDS:
+        return [*command, *flags, *argv[len(flags) + 1 :]]
     return ["tail", *argv]
 
 
@@ -263,7 +286,7 @@ def _token_options(parser: argparse.ArgumentParser) -> None:
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
     _output_options(parser)
-    _log_options(parser)
+    _common_options(parser)
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
@@ -288,45 +311,53 @@ def _tail(arguments: argparse.Namespace) -> int:
     account = arguments.account or config.account
     check_account(account)
     credentials = find(config, account, os.environ)
-    return asyncio.run(_feed(arguments, config, account, channels, credentials))
+    return _run(_feed(arguments, config, account, channels, credentials))
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from .auth import Credentials
-    from .config import Config, Endpoints
+    from .config import Endpoints, check_account, with_endpoints
     from .simulator.demo import demo_exchange
     from .simulator.server import Server
 
+    config = _config(arguments)
     channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
+    account = arguments.account or "demo"
+    check_account(account)
 
     async def demo() -> int:
         async with Server(demo_exchange(time.time())) as server:
             endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
             credentials = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
-            return await _feed(arguments, Config(endpoints=endpoints), "demo", channels, credentials)
+            return await _feed(arguments, with_endpoints(config, endpoints), account, channels, credentials)
 
-    return asyncio.run(demo())
+    return _run(demo())
 
 
 def _token(arguments: argparse.Namespace) -> int:
     from .auth import Nonce
     from .credentials import find
     from .record import encode
-    from .rest import Rest, Token
+    from .rest import Rest
 
     config = _config(arguments)
     credentials = find(config, arguments.account or config.account, os.environ)
     _diagnostics(arguments, credentials)
 
-    async def fetch() -> Token:
+    async def fetch() -> int:
         rest = Rest(config.endpoints.rest, credentials, Nonce())
         try:
-            return await rest.token()
+            token = await rest.token()
+        except Transient as error:
+            if error.cause != "refused":
+                raise
+            await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
+            token = await rest.token()
         finally:
             await rest.close()
+        return _print(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
 
-    token = asyncio.run(fetch())
-    return _print(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
+    return _run(fetch())
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -477,8 +508,11 @@ def _diagnostics(arguments: argparse.Namespace, credentials: Credentials) -> Fil
 def _obey_signals(feed: Feed, sink: Sink, log: FilteringBoundLogger) -> None:
     """SIGTERM and SIGINT stop, a second one at once; SIGHUP reopens the output; SIGUSR1 tells the state."""
     from .record import encode
+    from .stderr import Stderr
 
     loop = asyncio.get_running_loop()
+    stderr = Stderr(sys.stderr)
+    terminal = os.isatty(1)  # asked now: once it is gone nobody can tell any more
     asked: list[int] = []
 
     def stop(number: int) -> None:
@@ -490,16 +524,19 @@ def _obey_signals(feed: Feed, sink: Sink, log: FilteringBoundLogger) -> None:
 
     def reopen() -> None:
         if sink.path is not None:
-            sink.reopen()
-            log.info("output_reopened", path=sink.path)
-        elif os.isatty(1):
+            try:
+                sink.reopen()
+            except OutputFailed as error:
+                log.error("output_not_reopened", path=sink.path, reason=error.why)
+            else:
+                log.info("output_reopened", path=sink.path)
+        elif terminal:
             stop(signal.SIGHUP)  # the terminal has gone
         else:
             log.info("nothing_to_reopen", output=sink.name)
 
     def tell() -> None:
-        sys.stderr.write(encode({"event": "state", **feed.state()}) + "\n")
-        sys.stderr.flush()
+        stderr.msg(encode({"event": "state", **feed.state()}))
 
     loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
     loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT)

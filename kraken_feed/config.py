@@ -139,7 +139,9 @@ def parse(content: bytes, origin: str) -> Config:
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
         key = place.strip("`").removeprefix("$.") or "the top level"
-        raise ConfigError(f"{origin}: {key}: {_sentence(what)}") from error
+        key = key.replace("[...]", ".…").replace("`key` in ", "a name in ")
+        remedy = 'Write it as a list: ["pass", "show", "kraken/key"].' if "Expected `array" in what else ""
+        raise ConfigError(f"{origin}: {key}: {_sentence(what)}", remedy=remedy) from error
     _check_values(config, origin)
     return config
 
@@ -206,6 +208,11 @@ def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> 
     return chosen
 
 
+def with_endpoints(config: Config, endpoints: Endpoints) -> Config:
+    """The same configuration for another exchange."""
+    return msgspec.structs.replace(config, endpoints=endpoints)
+
+
 def check_account(name: str) -> None:
     """Raise UsageError unless ``name`` may name an account: it is on every record and in a file's name."""
     try:
@@ -221,7 +228,8 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError:
+        (host or "").encode("idna")
+    except ValueError:  # UnicodeError is one
         raise ConfigError(f"{key} is not a URL.") from None  # the reason quotes what may be a password
     if "@" in url or parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.")

@@ -18,14 +18,18 @@ from .errors import ConfigError, FeedError, Transient
 from .session import Event, Session
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
-LATE_S = 1.0  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
+LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
+GRACE_S = 2.0  # after such a time, for what the peer has sent meanwhile to get here
 BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
 BLOCK_S = 300.0  # 403 is a challenge of the edge; minutes, says Kraken's documentation
-ODD_S = 60.0  # 400, 401, 404: an endpoint that is none, or a deployment gone wrong
+ODD_S = 60.0  # 3xx, 400, 401, 404: an endpoint that is none, or a deployment gone wrong
 
 
 class Socket(Protocol):
     """What a session needs of a WebSocket; websockets' ``ClientConnection`` is one."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
 
     async def recv(self, decode: bool | None = None) -> str | bytes:
         """The next message, as bytes with ``decode=False``. Raises ConnectionClosed."""
@@ -50,6 +54,14 @@ class Room(Protocol):
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
 
 
+class _Connect(connect):
+    """websockets' connect, without following redirects: the token would go wherever a redirect points, and each one
+    would be a connect that no budget knows of."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def dial(url: str, config: ConnectionConfig) -> Socket:
     """Open a WebSocket.
 
@@ -62,7 +74,7 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
         ConfigError: the proxy that the environment names cannot be used.
     """
     try:
-        return await connect(
+        return await _Connect(
             url,
             compression=None,
             max_size=config.max_frame_bytes,
@@ -79,7 +91,7 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
             why=error.msg,  # without the URL, which may hold a password
             remedy="Install kraken-feed[socks], or correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
         ) from error
-    except (OSError, TimeoutError, WebSocketException, EOFError) as error:
+    except (OSError, WebSocketException, EOFError, LookupError, ValueError) as error:
         raise unreachable(url, error) from error
 
 
@@ -104,8 +116,9 @@ def unreachable(url: str, error: Exception) -> Transient:
     """
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
-        delay = {429: BAN_S, 403: BLOCK_S, 400: ODD_S, 401: ODD_S, 404: ODD_S}.get(status, 0.0)
-        retry_after = error.response.headers.get("Retry-After", "")
+        odd = ODD_S if status < 500 else 0.0
+        delay = {429: BAN_S, 403: BLOCK_S}.get(status, odd)
+        retry_after = next(iter(error.response.headers.get_all("Retry-After")), "")
         if retry_after.isascii() and retry_after.isdigit():
             delay = min(float(retry_after), BAN_S)
         cause = "throttled" if status == 429 else "upgrade"
@@ -169,9 +182,14 @@ class Connection:
             await self._drain(self._socket, deliver)
 
     async def close(self) -> None:
-        """Close with code 1000, waiting at most :data:`CLOSE_S` for the peer."""
-        if self._socket is not None:
-            await self._socket.close()
+        """Close with code 1000, waiting a little for the peer; one that takes nothing is cut off."""
+        if self._socket is None:
+            return
+        try:
+            async with asyncio.timeout(2 * CLOSE_S):
+                await self._socket.close()
+        except TimeoutError:
+            self._socket.transport.abort()
 
     async def _work(
         self,
@@ -221,7 +239,7 @@ class Connection:
                 if deadline is None or deadline > now:
                     continue  # frames came in the meantime
                 if now - deadline > LATE_S:
-                    self.session.excuse(now - deadline)
+                    self.session.excuse(now - deadline + GRACE_S)
                     continue
                 self.session.tick(now)
                 await self._send(socket)
@@ -234,6 +252,8 @@ class Connection:
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
         self.session.authorize(await token(), self._now())
         await self._send(socket)
+        if self.session.failure is not None:
+            raise _Over
         self._woken.set()
 
     async def _send(self, socket: Socket) -> None:

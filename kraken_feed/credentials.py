@@ -19,12 +19,12 @@ MAX_BYTES = 4096  # a key, a secret or a password is a line
 
 _SECRET = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64, as every one of Kraken's
 
-_REMEDY = (
-    "Give the API key in one of these ways: KRAKEN_API_KEY and KRAKEN_API_SECRET; KRAKEN_API_KEY_FILE and "
-    "KRAKEN_API_SECRET_FILE; key_file and secret_file (or key_command and secret_command) under [accounts.{account}] "
-    "in the configuration; systemd credentials named api-key and api-secret. To look around without a key: "
-    "kraken-feed demo"
-)
+_REMEDY = """Give the API key in one of these ways:
+- KRAKEN_API_KEY and KRAKEN_API_SECRET
+- KRAKEN_API_KEY_FILE and KRAKEN_API_SECRET_FILE
+- key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
+- systemd credentials named api-key and api-secret
+To look around without a key: kraken-feed demo"""
 
 
 class _Source(NamedTuple):

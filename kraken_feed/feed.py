@@ -168,11 +168,16 @@ class Feed:
                 await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
                 for task in beside:
                     task.cancel()
-            await self._finish()
-        finally:
-            await self._shared.rest.close()
-            if self._store is not None:
-                self._store.close()
+        except BaseException:
+            self.stop("defect")
+            raise
+        finally:  # a defect, too, leaves behind what was received before it
+            try:
+                await self._finish()
+            finally:
+                await self._shared.rest.close()
+                if self._store is not None:
+                    self._store.close()
         if self._error is not None:
             raise self._error
         return self.reason

@@ -7,10 +7,8 @@ above whatever our level: websockets at DEBUG shows the subscribe request, token
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import select
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
@@ -19,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from . import record
+from .stderr import Stderr
 from .text import Secrets, printable
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -98,51 +97,6 @@ def _printable(key: str, value: str) -> str:
 def _render_json(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
     first = {key: event_dict.pop(key) for key in ("ts", "level", "event") if key in event_dict}
     return record.encode({**first, **event_dict})
-
-
-class Stderr:
-    """Diagnostics leave here. A reader of stderr that stalls must not stop the feed: then lines are dropped, and
-    the next one that goes says how many."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._dropped = 0
-        self._poll: select.poll | None = None
-        try:
-            fd = stream.fileno()
-        except (OSError, io.UnsupportedOperation):
-            return
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-
-    def msg(self, line: str) -> None:
-        """Write one line, or drop it."""
-        if self._poll is not None and not self._poll.poll(0):
-            self._dropped += 1
-            return
-        if self._dropped:
-            line = f"({self._dropped} lines dropped: stderr was not read)\n{line}"
-            self._dropped = 0
-        try:
-            if self._poll is None:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            elif not self._write_now((line + "\n").encode("utf-8", "backslashreplace")):
-                self._dropped += 1
-        except OSError:
-            self._dropped += 1
-
-    def _write_now(self, data: bytes) -> bool:
-        """Write what goes without waiting; whether it was all. A pipe that can be written to takes so much for
-        certain, and a longer line would wait for the rest."""
-        assert self._poll is not None
-        for start in range(0, len(data), select.PIPE_BUF):
-            if not self._poll.poll(0):
-                return False
-            os.write(self._stream.fileno(), data[start : start + select.PIPE_BUF])
-        return True
-
-    debug = info = warning = error = critical = msg
 
 
 class _ToStructlog(logging.Handler):

@@ -9,6 +9,7 @@ Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-res
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ssl
 import time
 from collections import Counter
@@ -26,6 +27,15 @@ from .config import is_loopback
 from .errors import ConfigError, CredentialsRefused, Transient
 from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify
 
+try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
+    _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)
+except ImportError:
+    _SOCKS = ()
+
+# OSError: a TLS error after the handshake comes as it is.
+_UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
 
 
@@ -46,7 +56,7 @@ class _Envelope(msgspec.Struct):
 
 class _TokenResult(msgspec.Struct):
     token: str
-    expires: int = 900
+    expires: Any = 900
 
 
 class Rest:
@@ -86,13 +96,14 @@ class Rest:
                 timeout=CALL_S,
                 trust_env=not loopback,  # proxies from the environment; none on the way to this machine
                 verify=ssl.create_default_context(),  # the same trust as the WebSocket: the system's, or SSL_CERT_FILE
-                headers={"User-Agent": f"kraken-feed/{__version__}"},
+                headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
             )
-        except (ImportError, ValueError) as error:  # a SOCKS proxy without its package; a proxy that is no URL
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # proxies; SOCKS without its package
             raise ConfigError(
-                "The proxy that the environment names cannot be used.",
-                why=f"{error}",
-                remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
+                "The proxy or TLS settings of the environment cannot be used.",
+                why=f"{type(error).__name__} while reading them.",  # its text may quote a proxy's password
+                remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY, NO_PROXY, "
+                "SSL_CERT_FILE or SSLKEYLOGFILE.",
             ) from error
 
     async def close(self) -> None:
@@ -113,11 +124,11 @@ class Rest:
         result = await self.call("GetWebSocketsToken")
         try:
             answer = msgspec.json.decode(result, type=_TokenResult)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=str(error)) from error
         if not answer.token:
             raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
-        return Token(answer.token, answer.expires)
+        return Token(answer.token, answer.expires if isinstance(answer.expires, int) else 900)
 
     async def call(self, method: str, /, *, cost: float = 1.0, reserve: float = 0.0, **parameters: str) -> msgspec.Raw:
         """The ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
@@ -137,10 +148,10 @@ class Rest:
                 raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
             self._counter.add(cost, now())
             answer = await self._send(method, parameters)
-            return self._result(method, answer)
+            return self._result(method, *answer)
 
-    async def _send(self, method: str, parameters: dict[str, str]) -> httpx.Response:
-        """Sign and send. Every attempt is made from scratch: a nonce is good for one."""
+    async def _send(self, method: str, parameters: dict[str, str]) -> tuple[httpx.Response, bytes]:
+        """Sign and send: the answer and its body. Every attempt is made from scratch: a nonce is good for one."""
         path = f"/0/private/{method}"
         nonce = self._nonce.next(self._unix_ns())
         otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
@@ -151,20 +162,28 @@ class Rest:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         try:
-            async with asyncio.timeout(CALL_S):
-                return await self._client.post(path, content=body, headers=headers)
+            async with (
+                asyncio.timeout(CALL_S),
+                self._client.stream("POST", path, content=body, headers=headers) as response,
+            ):
+                answer = b""
+                async for chunk in response.aiter_raw():
+                    answer += chunk
+                    if len(answer) > MAX_ANSWER_BYTES:
+                        raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
+                return response, answer
         except (httpx.TimeoutException, TimeoutError) as error:
             raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
-        except httpx.HTTPError as error:
+        except _UNREACHABLE as error:
             raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
 
-    def _result(self, method: str, answer: httpx.Response) -> msgspec.Raw:
+    def _result(self, method: str, answer: httpx.Response, body: bytes) -> msgspec.Raw:
         """What is behind the envelope, or the error that it holds."""
         if answer.status_code != 200:
             raise self._by_status(method, answer)
         try:
-            envelope = msgspec.json.decode(answer.content, type=_Envelope)
-        except (msgspec.DecodeError, RecursionError) as error:
+            envelope = msgspec.json.decode(body, type=_Envelope)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             kind = answer.headers.get("content-type", "no content type")
             raise Transient(
                 f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
@@ -182,7 +201,7 @@ class Rest:
         if retry_after.isascii() and retry_after.isdigit():
             delay = max(delay, min(float(retry_after), LOCKOUT_S))
         if answer.status_code in (429, 403):
-            self._keep_quiet(delay)
+            self.keep_quiet(delay)
         cause = "throttled" if answer.status_code == 429 else "token"
         return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
 
@@ -191,16 +210,17 @@ class Rest:
         if verdict.kind == "throttled":
             self._counter.fill(asyncio.get_running_loop().time())
         self._refused[verdict] += 1
-        self._keep_quiet(verdict.delay)
+        self.keep_quiet(verdict.delay)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
         if not verdict.final(self._refused[verdict]):
-            cause = verdict.kind if verdict.kind in ("throttled", "locked_out") else "token"
+            cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
             return Transient(f"{method} was refused.", cause=cause, delay=verdict.delay, why=why)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
         return verdict.error(f"{method} was refused for good.", why=why)
 
-    def _keep_quiet(self, seconds: float) -> None:
+    def keep_quiet(self, seconds: float) -> None:
+        """Make no call for so long: Kraken said so."""
         self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
 
 

@@ -64,8 +64,8 @@ class Failure(msgspec.Struct, frozen=True):
     """Why a session is over.
 
     ``cause`` is a word of a closed vocabulary: ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
-    ``sequence``, ``silence``, ``closed``. ``detail`` is for people. ``refusal`` is Kraken's error string, if it gave
-    one.
+    ``sequence``, ``silence``, ``closed``, ``frame_too_big``. ``detail`` is for people. ``refusal`` is Kraken's error
+    string, if it gave one.
     """
 
     cause: str
@@ -229,8 +229,9 @@ class Session:
             if number == before and frame == subscription.last:
                 return (Notice("frame_repeated", {"channel": data.channel, "sequence": number}),)
             if before is not None and number != before + 1 and kind == "update":
+                # What came is written all the same: it is what did not come that is lost.
                 self._fail("sequence", f"{data.channel}: {number} after {before}")
-                return ()
+                return (Records(data.channel, kind, number, data.items),)
             # An update may have come before the snapshot; the count goes on from the higher of the two.
             subscription.sequence = max(number, before or 0) if first else number
         subscription.last = frame

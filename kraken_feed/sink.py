@@ -152,11 +152,13 @@ def outlet(fd: int) -> Outlet:
 def open_output(path: str) -> int:
     """A descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
 
+    A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
+
     Raises:
         OutputFailed: it cannot be opened.
     """
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
     except OSError as error:
         raise OutputFailed(
             f"Cannot open the output file {path}.",
@@ -246,17 +248,22 @@ class Sink:
         self._changed.set()
 
     def reopen(self) -> None:
-        """Write on to a new file at the same path: what was handed in before goes to the old one."""
+        """Write on to a new file at the same path: what the old one has taken stays there.
+
+        Raises:
+            OutputFailed: it cannot be opened; the old one is written on.
+        """
         if self.path is None or self.error is not None:
             return
-        try:
-            self.flush()
-            fresh = open_output(self.path)
-        except OutputFailed as error:
-            self._fail(error)
-            return
+        self.flush()
+        fresh = open_output(self.path)
+        self._wait_for_writable(False)
+        if isinstance(self._outlet, PipeOutlet):
+            self._loop.remove_reader(self._outlet.fd)
         old, self._outlet = self._outlet, outlet(fresh)
         os.close(old.fd)
+        self._watch_reader()
+        self.flush()
 
     def close(self) -> None:
         """Forget the descriptor. Lines that were not drained are lost."""
@@ -288,12 +295,10 @@ class Sink:
         self._loop.remove_reader(self._outlet.fd)
         self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
-    def _fail(self, error: OSError | OutputFailed) -> None:
+    def _fail(self, error: OSError) -> None:
         if self.error is not None:
             return
-        if isinstance(error, OutputFailed):
-            self.error = error
-        elif error.errno in (errno.EPIPE, errno.ECONNRESET):
+        if error.errno in (errno.EPIPE, errno.ECONNRESET):
             self.error = ReaderGone("The reader of the output has closed it.")
         else:
             self.error = OutputFailed(

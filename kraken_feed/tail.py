@@ -14,7 +14,7 @@ from . import record
 from .auth import Credentials
 from .backoff import BackoffPolicy, Budget, delay
 from .config import DIALECTS, Config
-from .connection import Connection, Dial
+from .connection import ODD_S, Connection, Dial
 from .errors import CredentialsRefused, OutageTooLong, Transient
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
@@ -79,6 +79,7 @@ class Tail:
         self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
         self._down_since: float | None = self._now()
         self._live_since: float | None = None
+        self._frame_ns = 0
         self._heard_ns = 0  # when the last frame came that fits the ones before it
         self._engine_down_ns: int | None = None
         self._last_name = shared.run  # of the connection that was live last
@@ -218,9 +219,12 @@ class Tail:
     def _judge(self, failure: Failure) -> Loss:
         """What follows from a session's failure. Raises what makes it senseless to go on."""
         if failure.refusal is None:
-            return Loss(failure.cause, failure.detail)
+            policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
+            return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
         verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
         self._refused[verdict] += 1
+        if verdict.kind in ("throttled", "locked_out"):
+            self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
         if not verdict.final(self._refused[verdict]):
             return Loss(failure.cause, failure.detail, verdict.delay)
         if verdict.error is CredentialsRefused:
@@ -258,8 +262,9 @@ class Tail:
     def _deliver(self, events: Sequence[Event]) -> None:
         session, before = self._session, self._heard_ns
         assert session is not None  # it made the events
+        self._frame_ns = self._shared.unix_ns()
         if session.failure is None:
-            self._heard_ns = self._shared.unix_ns()
+            self._heard_ns = self._frame_ns
         self._frames += 1
         for event in events:
             if self._feed.enough:
@@ -283,8 +288,8 @@ class Tail:
         """One record an item. The fields of the frame are the same for all of them."""
         shared, channel, sequence = self._shared, records.channel, records.sequence
         log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
-        frame: dict[str, object] = {"ts": record.timestamp(self._heard_ns), "type": records.type}
-        place: int | str = f"frame{self._frames}" if sequence is None else sequence
+        frame: dict[str, object] = {"ts": record.timestamp(self._frame_ns), "type": records.type}
+        place = f"frame{self._frames}" if sequence is None else f"{records.type[0]}{sequence}"
         if sequence is not None:
             frame["sequence"] = sequence
         knowledge = shared.knowledge[channel]

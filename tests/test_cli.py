@@ -308,7 +308,9 @@ async def test_a_full_disk_exits_74(arguments: list[str], tmp_path: Path) -> Non
 
 async def test_a_stalled_reader_neither_stops_the_feed_nor_loses_a_line(tmp_path: Path) -> None:
     async with site(tmp_path, rate=0.0, open_orders=8000) as place:  # one snapshot fills every buffer on the way
-        process = await start("openOrders", env=place.environment())
+        reader, writer = os.pipe()
+        process = await start("openOrders", env=place.environment(), stdout=writer)
+        os.close(writer)
         entry = await logged(process, "live")  # said while nobody reads stdout
         assert entry["level"] == "info"
         place.exchange.new_order(place.server.now())
@@ -317,11 +319,76 @@ async def test_a_stalled_reader_neither_stops_the_feed_nor_loses_a_line(tmp_path
         state = await logged(process, "state")
         assert state["output"]["blocked"] is True
         assert state["output"]["pending_bytes"] < 16_000_000
-        seen = await lines(process, lambda record: record["type"] == "update" if "type" in record else False)
-        assert len([record for record in seen if record.get("type") == "snapshot"]) == 8000
-        assert not any(record["event_name"] == "feed.lost" for record in seen)
+        output = bytearray()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(reader, lambda: output.extend(os.read(reader, 1 << 16)))
+        async with asyncio.timeout(PATIENCE_S):
+            while b'"type":"update"' not in output:  # noqa: ASYNC110  # the bytes have no event
+                await asyncio.sleep(0)
         process.terminate()
         assert (await finish(process)).code == 0
+        loop.remove_reader(reader)
+        while rest := os.read(reader, 1 << 16):
+            output += rest
+        os.close(reader)
+    seen = [json.loads(line) for line in output.splitlines()]
+    assert len([record for record in seen if record.get("type") == "snapshot"]) == 8000
+    assert not any(record["event_name"] == "feed.lost" for record in seen)
+
+
+async def test_the_state_is_told_without_waiting_for_a_stderr_that_nobody_reads(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        process = await start("openOrders", env=place.environment(), stderr=writer)
+        os.close(writer)
+        await lines(process, named("feed.live"))
+        for _ in range(3):
+            process.send_signal(signal.SIGUSR1)
+        process.terminate()
+        assert (await finish(process)).code == 0
+        os.close(reader)
+
+
+async def test_a_file_that_cannot_be_reopened_is_written_on(tmp_path: Path) -> None:
+    async with site(tmp_path, rate=20.0) as place:
+        home = tmp_path / "logs"
+        home.mkdir()
+        process = await start("openOrders", "--output", str(home / "out.jsonl"), env=place.environment())
+        await logged(process, "live")
+        home.rename(tmp_path / "moved")
+        process.send_signal(signal.SIGHUP)
+        await logged(process, "output_not_reopened")
+        process.terminate()
+        assert (await finish(process)).code == 0
+    assert (tmp_path / "moved" / "out.jsonl").read_text().splitlines()[-1].count('"event_name":"feed.stopped"') == 1
+
+
+async def test_a_fifo_without_a_reader_is_an_output_failure(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    async with site(tmp_path) as place:
+        done = await run("openOrders", "--output", str(tmp_path / "fifo"), env=place.environment())
+    assert done.code == 74
+    assert "Cannot open the output file" in done.log[-1]["what"]
+
+
+async def test_token_with_a_refused_key_exits_77_after_one_slow_retry(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        done = await run("token", env=place.environment(KRAKEN_API_KEY="K" * 56))
+        assert place.exchange.token_calls == 2
+    assert done.code == 77
+    assert "EAPI:Invalid key" in done.log[-1]["what"]
+
+
+async def test_flags_may_stand_before_the_command(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        done = await run("-q", "token", env=place.environment())
+    assert done.code == 0
 
 
 async def test_a_stderr_that_nobody_reads_does_not_stop_the_feed(tmp_path: Path) -> None:

@@ -249,6 +249,28 @@ def test_a_lockout_means_no_call_and_no_connect_for_a_quarter_of_an_hour(path: P
     assert len(run.named("feed.live")) == 4
 
 
+def test_a_lockout_that_the_websocket_tells_of_holds_for_the_other_connection_too(path: Path) -> None:
+    """The key is locked, whichever way it was said: nobody fetches a token, and nobody connects to fetch one."""
+    lockout = Fault("refuse_token", at=0.0, text="EGeneral:Temporary lockout", dialect="v1")
+    drop = Fault("drop", at=30.0, dialect="v2")
+    run = tail(exchange(lockout, drop), path, *ALL, limits=hours(1))
+    again = [time for time, _, _ in run.world.dials if time > 1.0]
+    assert min(again) >= 900.0
+
+
+@pytest.mark.parametrize(("retry_after", "least", "most"), [(120, 120.0, 121.0), (None, 600.0, 601.0)])
+def test_a_ban_says_itself_how_long_it_lasts(path: Path, retry_after: int | None, least: float, most: float) -> None:
+    ban = Fault("upgrade_refused", on_connect=1, status=429, retry_after=retry_after)
+    run = tail(exchange(ban), path, limits=hours(1))
+    assert least <= spacing(run)[0] <= most
+
+
+def test_old_tokens_are_not_remembered_for_ever(path: Path) -> None:
+    run = tail(exchange(Fault("drop", every=40.0, code=1001)), path, limits=hours(2))
+    assert run.world.exchange.token_calls > 100
+    assert len(run.secrets._texts) < 10
+
+
 @pytest.mark.parametrize(
     ("fault", "least"),
     [
@@ -294,8 +316,10 @@ def test_a_loss_is_declared_with_its_cause_and_made_good(path: Path, fault: Faul
     assert [line["attempt"] for line in run.named("feed.live")] == [1, 1]
     lost = run.named("feed.lost")[0]
     orders = [line for line in run.named("order") if line["connection"] == lost["connection"]]
-    assert lost["last_sequence"] == orders[-1]["sequence"]
-    assert lost["last_ts"] >= orders[-1]["ts"]
+    last = orders[-2 if cause == "sequence" else -1]  # the frame that shows a jump is written, and counts no more
+    assert lost["last_sequence"] == last["sequence"]
+    assert lost["last_ts"] >= last["ts"]
+    assert (lost["ts"] > lost["last_ts"]) == (cause == "silence") or cause != "silence"
 
 
 @pytest.mark.parametrize("kind", ["no_ack", "no_snapshot", "no_greeting", "delay_ack", "early_data", "msg_rate"])
@@ -317,6 +341,9 @@ def leap(after: float, seconds: float) -> Any:
 
             def stop_the_clock() -> None:
                 loop.elapsed += seconds
+                assert world._timer is not None
+                world._timer.cancel()  # the peer's frames are not here at once when we run again
+                loop.call_later(0.5, world.turn)
 
             loop.call_later(after, stop_the_clock)
             await run.feed.run()
@@ -384,6 +411,42 @@ def test_without_a_limit_an_outage_of_a_week_is_got_over(path: Path) -> None:
 
 
 # -- stopping
+
+
+def test_what_had_arrived_when_the_stop_came_is_written(path: Path) -> None:
+    """A stop drains: frames that were received and not read yet are not thrown away."""
+
+    async def main() -> memory.Run:
+        with memory.running(exchange()) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits())
+            task = asyncio.create_task(run.feed.run())
+            await asyncio.sleep(5.0)
+            for _ in range(20):
+                world.exchange.new_order(world.now())
+            world.deliver()
+            run.feed.stop("SIGTERM")
+            await task
+            return run
+
+    run = virtual_time.run(main())
+    assert check(path.read_bytes(), ledger(run), run.connections())["undelivered"] == 0
+    assert len([line for line in run.named("order") if line["type"] == "update"]) >= 20
+
+
+def test_a_defect_leaves_behind_what_was_received_before_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> memory.Run:
+        with memory.running(exchange(rate=5.0)) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits())
+            loop = asyncio.get_running_loop()
+            loop.call_later(30.0, monkeypatch.setattr, "kraken_feed.tail.Tail._write_items", None)
+            with pytest.raises(ExceptionGroup):
+                await run.feed.run()
+            return run
+
+    run = virtual_time.run(main())
+    assert len(run.named("order")) > 50
+    assert run.lines[-1]["event_name"] == "feed.stopped"
+    assert run.lines[-1]["reason"] == "defect"
 
 
 async def stopped(exchange: Exchange, path: Path, after: float, prepare: Any = None) -> tuple[memory.Run, float]:

@@ -23,7 +23,7 @@ FLOORS = [
         "checkpoint", "config",
     },
     {"session"},
-    {"rest", "connection", "sink", "log", "credentials", "store"},
+    {"rest", "connection", "sink", "stderr", "log", "credentials", "store"},
     {"backfill", "recovery", "tail", "feed"},
     {"cli", "__main__"},
 ]  # fmt: skip

@@ -14,7 +14,8 @@ import pytest
 import structlog
 
 from kraken_feed import log as logs
-from kraken_feed.log import LIBRARIES, LogFormat, Stderr, diagnostics_logger, feed_logger, wants_color
+from kraken_feed.log import LIBRARIES, LogFormat, diagnostics_logger, feed_logger, wants_color
+from kraken_feed.stderr import Stderr
 from kraken_feed.text import MASK, Secrets, without
 
 TOKEN = "EXAMPLE+token/EXAMPLE+token/EXAMPLE+token/1"

@@ -107,7 +107,7 @@ async def test_no_secret_is_in_the_message_of_a_configuration_that_holds_one(tmp
 
 DEFECT = """
 import sys
-import kraken_feed.feed
+import kraken_feed.tail
 from kraken_feed.cli import main
 
 async def broken(self):
@@ -115,7 +115,7 @@ async def broken(self):
     self._shared.secrets.add(token)
     raise RuntimeError(f"token {token} key {self._shared.credentials.key} secrets {self._shared.credentials.secrets()}")
 
-kraken_feed.feed.Tail._token = broken
+kraken_feed.tail.Tail._token = broken
 main(sys.argv[1:])
 """
 
