@@ -109,6 +109,7 @@ class Feed:
         self._items = 0
         self._store = store
         self._unsaved: Changes | None = None
+        self._saved_ns: int | None = None
         self._nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
         self._unix_ns = unix_ns
         knowledge = {channel: _known(channel, checkpoint) for channel in channels}
@@ -222,7 +223,7 @@ class Feed:
         except StateFailed as error:
             self._shared.log.error("checkpoint_failed", reason=str(error))
             return
-        self._unsaved = None
+        self._unsaved, self._saved_ns = None, changes.saved_ns
 
     def _changes(self) -> Changes:
         """What is known now and was not at the last call."""
@@ -262,6 +263,8 @@ class Feed:
             "account": self._shared.account,
             "stopping": self.reason or None,
             "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
+            "holes": len(self._recovery.holes),
+            "checkpoint": None if self._saved_ns is None else record.timestamp(self._saved_ns),
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kraken_feed.record import timestamp
 from kraken_feed.simulator.fault import Fault
 
 from .installed import QUICK, Site, finish, lines, logged, named, run, site, start
@@ -43,8 +45,11 @@ async def test_what_happened_after_a_sigkill_is_on_the_output_of_the_next_run(tm
         async with asyncio.timeout(30):
             while b'"vol_exec":"0.25000000"' not in path.read_bytes():  # noqa: ASYNC110  # the file has no event
                 await asyncio.sleep(0)
-            while not (tmp_path / "state" / "main.sqlite3-wal").exists():  # noqa: ASYNC110
-                await asyncio.sleep(0)
+        filled = timestamp(round(tick(place) * 1e9))
+        saved = ""
+        while saved < filled:
+            process.send_signal(signal.SIGUSR1)
+            saved = (await logged(process, "state"))["checkpoint"] or ""
         process.kill()
         await finish(process)
         exchange.fill(ours, "0.75", tick(place))
