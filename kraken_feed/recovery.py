@@ -21,6 +21,7 @@ from .orders import ORDER_CHANNELS, Knowledge
 from .record import timestamp
 from .wire import Item
 
+SKEW_S = 10.0  # by how much Kraken's clock may be ahead of ours
 RETRY_S = 5.0  # the first wait after a failed pass; it doubles
 RETRY_MAX_S = 60.0
 PATIENCE_S = 900.0  # REST out of order for so long: the hole is declared a gap, and the next one starts afresh
@@ -41,10 +42,11 @@ class Hole(msgspec.Struct):
     trades: int = 0
 
     def window(self, overlap: float) -> Window:
-        """What to ask REST for. Of a hole without a beginning, only the overlap."""
+        """What to ask REST for. Of a hole without a beginning, only the overlap. Our clock tells the hole's ends and
+        Kraken's the rows' times, so the end has a margin too; what lies behind it is known by its ids."""
         assert self.end is not None  # only closed spans are asked for
         start = self.end if self.start is None else self.start
-        return Window(math.floor(start / NS - overlap), math.ceil(self.end / NS))
+        return Window(math.floor(start / NS - overlap), math.ceil(self.end / NS + SKEW_S))
 
 
 class Output(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -25,9 +25,6 @@ from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Record
 from .sink import Sink
 from .text import Secrets, without
 from .wire import Item
-
-if TYPE_CHECKING:
-    from .feed import Feed
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 
@@ -54,6 +51,19 @@ class Shared(msgspec.Struct):
     connections: int = 0
 
 
+class Owner(Protocol):
+    """What a tail is told by the feed, and tells it."""
+
+    stopping: asyncio.Event
+    enough: bool  # nothing more is to be written
+
+    def went_live(self) -> None:
+        """All of the tail's channels are live."""
+
+    def wrote_item(self) -> bool:
+        """Count an item; False if no more are wanted."""
+
+
 class Loss(msgspec.Struct, frozen=True):
     """Why a connection, or the attempt at one, came to its end; ``delay`` is the least wait it demands."""
 
@@ -65,7 +75,7 @@ class Loss(msgspec.Struct, frozen=True):
 class Tail:
     """Keeps the channels of one endpoint live: a new connection, session and token after every loss."""
 
-    def __init__(self, feed: Feed, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
+    def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
         self.channels = tuple(channels)
         self._feed = feed
         self._shared = shared

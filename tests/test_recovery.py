@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -256,6 +258,53 @@ def test_a_starter_keys_counter_is_never_exceeded(tmp_path: Path) -> None:
 
 
 _KINDS = dict(LIKELY) | {"no_greeting": 1.0, "maintenance": 0.3}
+
+
+def test_the_pages_of_a_window_are_asked_for_with_one_pinned_end(tmp_path: Path) -> None:
+    """Rows are newest first: with an open end, rows that come while paging would shift the others."""
+    log = Log(
+        tmp_path, exchange(Fault("drop", at=400.0), Fault("upgrade_refused", at=400.0, duration=400.0)), "ownTrades"
+    )
+    virtual_time.run(log.run(1500.0))
+    pages = [parse_qs(body.decode()) for _, path, body in log.runs[-1].world.calls if path.endswith("TradesHistory")]
+    assert len(pages) > 4
+    assert len({page["end"][0] for page in pages}) == 1
+    (hole,) = log.named("feed.backfilled")
+    assert abs(int(pages[0]["end"][0]) - datetime.fromisoformat(hole["to"]).timestamp()) <= 12
+
+
+def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
+    """A reader that stalls holds the checkpoint back: what is not out is not called known."""
+
+    async def main() -> tuple[list[int], list[int]]:
+        world = exchange(rate=5.0)
+        log = Log(tmp_path, world, "openOrders")
+        saves: list[int] = []
+        with memory.running(world) as place:
+            opened = Store.open(str(tmp_path / "state"), "main", place.unix_ns())
+            run = memory.Run(place, log.path, ("openOrders",), Config(), Limits(), store=opened.store)
+            really_save, really_drain = opened.store.save, run.sink.drained
+            opened.store.save = lambda changes: saves.append(1) or really_save(changes)  # type: ignore[method-assign, func-returns-value]
+            reading = asyncio.Event()
+
+            async def drained() -> None:
+                await reading.wait()
+                await really_drain()
+
+            run.sink.drained = drained  # type: ignore[method-assign]
+            task = asyncio.create_task(run.feed.run())
+            await asyncio.sleep(30.0)
+            before = list(saves)
+            reading.set()
+            await asyncio.sleep(5.0)
+            run.feed.stop("SIGTERM")
+            await task
+            run.sink.close()
+        return before, saves
+
+    before, after = virtual_time.run(main())
+    assert before == []
+    assert len(after) >= 3
 
 
 def calm(exchange: Exchange) -> None:
