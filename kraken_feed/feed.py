@@ -8,6 +8,7 @@ passes by itself is waited for; what does not ends the feed with the error that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets as entropy
 import time
@@ -19,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from . import record
 from .auth import Credentials, Nonce
+from .backfill import RESERVE
 from .backoff import Budget, CallCounter
 from .checkpoint import Changes, ChannelState, Checkpoint, Ids
 from .checkpoint import Hole as KeptHole
@@ -38,6 +40,7 @@ from .wire import Item
 if TYPE_CHECKING:
     import httpx
 
+RESTART_S = 60.0  # a Starter key's full counter needs 45 s to drain
 CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
 
 STOP_S = 5.0  # for the reader to take what is left; a stalled one must not keep a service from stopping
@@ -108,12 +111,16 @@ class Feed:
         self._error: FeedError | None = None
         self._items = 0
         self._store = store
+        self._save_soon = asyncio.Event()
         self._unsaved: Changes | None = None
         self._saved_ns: int | None = None
         self._nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
         self._unix_ns = unix_ns
         knowledge = {channel: _known(channel, checkpoint) for channel in channels}
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
+        if checkpoint is not None and unix_ns() - checkpoint.saved_ns < RESTART_S * 1_000_000_000:
+            # Kraken still counts what the run before has called: room for tokens, and none for a backfill yet.
+            counter.add(counter.limit - RESERVE, asyncio.get_running_loop().time())
         rest = Rest(config.endpoints.rest, credentials, self._nonce, counter, transport=transport, unix_ns=unix_ns)
         self._recovery = Recovery(config.backfill, rest, knowledge, self, log, unix_ns)
         self._shared = Shared(
@@ -203,7 +210,10 @@ class Feed:
     async def _checkpoints(self) -> None:
         """About once a second, if there is anything new."""
         while True:
-            await asyncio.sleep(CHECKPOINT_S)
+            self._save_soon.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_S):
+                    await self._save_soon.wait()
             await self._save()
 
     async def _save(self) -> None:
@@ -269,7 +279,8 @@ class Feed:
         }
 
     def went_live(self) -> None:
-        """A tail has all of its channels live."""
+        """A tail has all of its channels live. From here on a crash has to be known as a hole."""
+        self._save_soon.set()
         if self._limits.once and all(tail.live for tail in self._tails):
             self.enough = True
             self.stop("once")

@@ -25,6 +25,7 @@ from .errors import FeedError, OutputFailed, ReaderGone
 
 HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
 LOW_BYTES = 1024 * 1024
+TORN_BYTES = 64 * 1024 * 1024  # the longest line: a frame nobody knows, and some base64
 
 
 class Outlet(Protocol):
@@ -152,19 +153,41 @@ def outlet(fd: int) -> Outlet:
 def open_output(path: str) -> int:
     """A descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
 
+    A last line that is torn is moved to ``path.torn``.
+
     A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
 
     Raises:
         OutputFailed: it cannot be opened.
     """
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        _mend(fd, path)
+        return fd
     except OSError as error:
         raise OutputFailed(
             f"Cannot open the output file {path}.",
             why=f"{error.strerror} (errno {error.errno}).",
             remedy="Check the path and its permissions, or give another with --output.",
         ) from error
+
+
+def _mend(fd: int, path: str) -> None:
+    """Take a last line that a kill or a crash has torn out of a file, and keep it beside: the first line of this run
+    would become a part of it, and neither could be read."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return
+    with open(path, "rb") as file:
+        start = max(0, status.st_size - TORN_BYTES)
+        file.seek(start)
+        tail = file.read()
+    whole = tail.rfind(b"\n") + 1
+    if whole == len(tail) or (whole == 0 and start > 0):  # whole; or no file of ours
+        return
+    with open(f"{path}.torn", "ab", opener=lambda name, flags: os.open(name, flags, 0o640)) as kept:
+        kept.write(tail[whole:] + b"\n")
+    os.ftruncate(fd, start + whole)
 
 
 class Sink:

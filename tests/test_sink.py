@@ -244,3 +244,13 @@ def _umask() -> int:
 def test_a_file_that_cannot_be_opened_is_an_output_failure(tmp_path: Path) -> None:
     with pytest.raises(OutputFailed, match="No such file"):
         open_output(str(tmp_path / "missing" / "out.jsonl"))
+
+
+def test_a_torn_last_line_is_kept_beside_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(record(1) + b'{"n":2,"torn')
+    fd = open_output(str(path))
+    os.write(fd, record(3))
+    os.close(fd)
+    assert path.read_bytes() == record(1) + record(3)
+    assert (tmp_path / "out.jsonl.torn").read_bytes() == b'{"n":2,"torn\n'
