@@ -424,14 +424,13 @@ async def _feed(
     arguments: argparse.Namespace, config: Config, account: str, channels: Sequence[str], credentials: Credentials
 ) -> int:
     """Run a feed until a signal, a limit or an error ends it; the exit code."""
-    from msgspec.structs import replace
-
+    from .config import without_backfill
     from .feed import Feed, Limits
 
     log = _diagnostics(arguments, credentials)
     opened = _state(arguments, config, account, log)
     if getattr(arguments, "no_backfill", False):
-        config = replace(config, backfill=replace(config.backfill, enabled=False))
+        config = without_backfill(config)
     sink, feed_log = _output(arguments, lambda error: feed.fail(error))
     feed = Feed(
         config,

@@ -213,6 +213,11 @@ def with_endpoints(config: Config, endpoints: Endpoints) -> Config:
     return msgspec.structs.replace(config, endpoints=endpoints)
 
 
+def without_backfill(config: Config) -> Config:
+    """The same configuration with the backfill switched off."""
+    return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
+
+
 def check_account(name: str) -> None:
     """Raise UsageError unless ``name`` may name an account: it is on every record and in a file's name."""
     try:

@@ -158,6 +158,7 @@ class Recovery:
         """Ask REST for what the channels need, and write what is news; why a channel cannot be closed, by channel."""
         window = backfill.total([hole.window(self._config.overlap_s) for hole in holes])
         wanted = {hole.channel for hole in holes}
+        limit = await self._key_limit(window)
         for hole in holes:
             if hole.passes == 0:
                 hole.asked = set(self._knowledge[hole.channel].missing)
@@ -170,12 +171,22 @@ class Recovery:
         ):
             if channels and (reason := await self._patiently(channels, source, holes)):
                 reasons |= dict.fromkeys(channels, reason)
+        if limit is not None:
+            reasons = dict.fromkeys(wanted, limit) | reasons
         for hole in holes:
             lost = hole.asked & self._knowledge[hole.channel].missing
             if lost and hole.passes >= 1:
                 some = ", ".join(sorted(lost)[:20])
                 reasons.setdefault(hole.channel, f"Kraken does not say how these orders ended: {some}")
         return reasons
+
+    async def _key_limit(self, window: Window) -> str | None:
+        """What the key may not see of the window. Not knowing is no reason for a gap."""
+        try:
+            return await backfill.outside_of_key(self._rest, window)
+        except (FeedError, msgspec.DecodeError) as error:
+            self._log.warning("key_not_checked", reason=_words(error))
+            return None
 
     def _missing(self, wanted: set[str]) -> AsyncIterator[Item]:
         ids = {name for channel in wanted for name in self._knowledge[channel].missing}

@@ -16,6 +16,7 @@ from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.store import Store
 
@@ -305,6 +306,25 @@ def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
     before, after = virtual_time.run(main())
     assert before == []
     assert len(after) >= 3
+
+
+@pytest.mark.parametrize("spelling", ["query_from", "queryFrom"])
+def test_a_key_limited_in_time_makes_gaps_that_say_so(tmp_path: Path, spelling: str) -> None:
+    world = exchange(Fault("drop", at=60.0))
+    answer = world.rest
+
+    def limited(method: str, path: str, headers: Any, body: bytes, now: float) -> Reply:
+        reply = answer(method, path, headers, body, now)
+        if path.endswith("GetApiKeyInfo"):
+            text = b'{"error":[],"result":{"%b":"%d","permissions":[]}}' % (spelling.encode(), T0 + 1000)
+            return Reply(200, {"content-type": "application/json"}, text)
+        return reply
+
+    world.rest = limited  # type: ignore[method-assign]
+    log = Log(tmp_path, world)
+    virtual_time.run(log.run(400.0))
+    assert len(log.named("feed.gap")) == 4
+    assert all("may only query from" in line["reason"] for line in log.named("feed.gap"))
 
 
 def calm(exchange: Exchange) -> None:
