@@ -316,7 +316,7 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from .auth import Credentials
-    from .config import Endpoints, check_account, with_endpoints
+    from .config import Endpoints, check_account, for_demo
     from .simulator.demo import demo_exchange
     from .simulator.server import Server
 
@@ -329,7 +329,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         async with Server(demo_exchange(time.time())) as server:
             endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
             credentials = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
-            return await _feed(arguments, with_endpoints(config, endpoints), account, channels, credentials)
+            return await _feed(arguments, for_demo(config, endpoints), account, channels, credentials)
 
     return _run(demo())
 
