@@ -69,7 +69,7 @@ class Recovery:
         output: where records go.
         log: diagnostics.
         unix_ns: the wall clock.
-        forget: called when the open holes have changed, for the checkpoint.
+        holes: what an earlier run has left.
     """
 
     def __init__(

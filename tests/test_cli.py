@@ -25,6 +25,18 @@ def mode(path: Path, bits: int) -> Path:
     return path
 
 
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes nothing more until somebody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    return reader, writer
+
+
 # -- mistakes: refused before anything is sent
 
 
@@ -338,13 +350,7 @@ async def test_a_stalled_reader_neither_stops_the_feed_nor_loses_a_line(tmp_path
 
 async def test_the_state_is_told_without_waiting_for_a_stderr_that_nobody_reads(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        try:
-            while True:
-                os.write(writer, b"x" * 4096)
-        except BlockingIOError:
-            os.set_blocking(writer, True)
+        reader, writer = full_pipe()
         process = await start("openOrders", env=place.environment(), stderr=writer)
         os.close(writer)
         await lines(process, named("feed.live"))
@@ -393,13 +399,7 @@ async def test_flags_may_stand_before_the_command(tmp_path: Path) -> None:
 
 async def test_a_stderr_that_nobody_reads_does_not_stop_the_feed(tmp_path: Path) -> None:
     async with site(tmp_path, rate=200.0) as place:
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        try:
-            while True:
-                os.write(writer, b"x" * 4096)
-        except BlockingIOError:
-            os.set_blocking(writer, True)
+        reader, writer = full_pipe()
         process = await start("openOrders", "-v", "--count", "300", env=place.environment(), stderr=writer)
         os.close(writer)
         done = await finish(process)

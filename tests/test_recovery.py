@@ -36,11 +36,9 @@ class Log:
         self._directory = str(tmp_path / "state")
         self._channels = channels or ALL
         self._config = config or Config()
-        self._clock = 0.0
 
     async def run(self, seconds: float, *, kill: bool = False, state: bool = True, **options: Any) -> None:
         """One run for so long. A killed one is ended in the middle of everything, and nothing of it is saved."""
-        loop = asyncio.get_running_loop()
         with memory.running(self.exchange) as world:
             opened = Store.open(self._directory, "main", world.unix_ns()) if state else None
             if opened is not None:
@@ -60,7 +58,6 @@ class Log:
             run.sink.close()
             for socket in list(world.sockets):
                 socket.peer.disconnect()
-        del loop
 
     async def away(self, seconds: float) -> None:
         """Nobody tails for so long, and the exchange goes on."""

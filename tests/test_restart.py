@@ -31,7 +31,7 @@ def tick(place: Site) -> float:
 
 
 async def test_what_happened_after_a_sigkill_is_on_the_output_of_the_next_run(tmp_path: Path) -> None:
-    """The issue of an audit log: orders open, fill and end while the process is dead."""
+    """What an audit log is for: orders open, fill and end while the process is dead."""
     async with site(tmp_path, open_orders=3) as place:
         env, path = prepare(place), tmp_path / "out.jsonl"
         arguments = (*ALL, "--state", str(tmp_path / "state"), "--output", str(path))
