@@ -1,0 +1,67 @@
+"""What one account's feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
+
+Every part counts for itself; :meth:`kraken_feed.feed.Feed.figures` gathers. Nothing here is touched by a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+# Why connections end or attempts fail: those of a session's failure, and of the ways to one.
+CAUSES = (
+    "closed", "silence", "sequence", "unsubscribed", "frame_too_big", "no_ack", "no_snapshot", "refused", "maintenance",
+    "connect", "upgrade", "token", "throttled", "locked_out",
+)  # fmt: skip
+
+RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST call
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state."""
+
+    dialect: str
+    channels: tuple[str, ...]
+    live: bool
+    live_s: float | None
+    down_s: float | None
+    last_frame_s: float | None
+    attempts: int
+    retry_s: float | None  # until the next attempt, while it waits for one
+    cause: str  # of the last loss; empty if there was none
+    engine: str | None
+
+
+class Holes(msgspec.Struct, frozen=True):
+    """Spans in which nobody listened: how many were opened, closed, declared as gaps, and wait for either."""
+
+    opened: int
+    closed: int
+    gaps: int
+    open: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One account. Times are unix nanoseconds, 0 for never.
+
+    ``open_orders`` by channel; ``records`` by channel and ``event_name``; ``losses`` by cause (:data:`CAUSES`);
+    ``calls`` by REST method and result (:data:`RESULTS`).
+    """
+
+    account: str
+    endpoints: tuple[Endpoint, ...]
+    open_orders: Mapping[str, int]
+    records: Mapping[tuple[str, str], int]
+    losses: Mapping[str, int]
+    reconnects: int
+    calls: Mapping[tuple[str, str], int]
+    holes: Holes
+    last_frame_ns: int
+    last_record_ns: int
+    checkpoint_ns: int
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is."""
+        return all(endpoint.live for endpoint in self.endpoints)
