@@ -10,7 +10,7 @@ import ipaddress
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ from .wire import Dialect
 
 DIALECTS: Mapping[str, Dialect] = {"v1": spot_v1, "v2": spot_v2}
 CHANNELS: Mapping[str, str] = {channel: name for name, d in DIALECTS.items() for channel in d.EVENT_NAMES}
+
+ALL = "all"  # every account that the configuration has
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -186,6 +188,8 @@ def _check_values(config: Config, origin: str) -> None:
                 raise ConfigError(f"{origin}: {name}.{key}: {value} is not a number of seconds.")
     if config.reconnect.initial_s > config.reconnect.max_s:
         raise ConfigError(f"{origin}: reconnect.initial_s is larger than reconnect.max_s.")
+    if ALL in config.accounts:
+        raise ConfigError(f'{origin}: accounts.{ALL}: "{ALL}" means every account, and cannot name one.')
     if config.accounts and config.account not in config.accounts:
         raise ConfigError(
             f'{origin}: account = "{config.account}" has no table [accounts.{config.account}].',
@@ -227,6 +231,22 @@ def check_account(name: str) -> None:
         raise UsageError(
             f'"{name}" cannot name an account.', remedy="Letters, digits, dots, dashes and underscores; 64 at most."
         ) from None
+
+
+def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
+    """The accounts that a command line names: several, ``all``, or by default the configuration's.
+
+    Raises:
+        UsageError: a name is none, or the configuration has no accounts that ``all`` could mean.
+    """
+    if ALL in named:
+        if not config.accounts:
+            raise UsageError("--account all: the configuration has no [accounts.NAME] tables.")
+        return tuple(config.accounts)
+    chosen = tuple(dict.fromkeys(named)) or (config.account,)
+    for name in chosen:
+        check_account(name)
+    return chosen
 
 
 def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:

@@ -146,7 +146,7 @@ class Connection:
         self._config = config
         self._dial = dial
         self._socket: Socket | None = None
-        self._paused = False
+        self.paused = False  # nothing is read until the output has room
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
@@ -181,12 +181,12 @@ class Connection:
         if stop.is_set() and self._socket is not None:
             await self._drain(self._socket, deliver)
 
-    async def close(self) -> None:
-        """Close with code 1000, waiting a little for the peer; one that takes nothing is cut off."""
+    async def close(self, seconds: float = CLOSE_S) -> None:
+        """Close with code 1000; a peer that does not agree within so long is cut off."""
         if self._socket is None:
             return
         try:
-            async with asyncio.timeout(2 * CLOSE_S):
+            async with asyncio.timeout(seconds):
                 await self._socket.close()
         except TimeoutError:
             self._socket.transport.abort()
@@ -221,10 +221,10 @@ class Connection:
 
     async def _wait_for_room(self, output: Room) -> None:
         """Read nothing while nobody takes what we write. The peer's frames wait in the kernel; it was not silent."""
-        self._paused, since = True, self._now()
+        self.paused, since = True, self._now()
         await output.room()
         self.session.excuse(self._now() - since)
-        self._paused = False
+        self.paused = False  # nothing is read until the output has room
         self._woken.set()
 
     async def _keep_time(self, socket: Socket) -> None:
@@ -247,7 +247,7 @@ class Connection:
                     raise _Over from None
 
     def _deadline(self) -> float | None:
-        return None if self._paused else self.session.deadline()
+        return None if self.paused else self.session.deadline()
 
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
         self.session.authorize(await token(), self._now())

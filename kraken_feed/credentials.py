@@ -26,6 +26,10 @@ _REMEDY = """Give the API key in one of these ways:
 - systemd credentials named api-key and api-secret
 To look around without a key: kraken-feed demo"""
 
+_REMEDY_OF_SEVERAL = """Of several accounts in one process, each has its own key, in one of these ways:
+- key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
+- systemd credentials named {account}.api-key and {account}.api-secret"""
+
 
 class _Source(NamedTuple):
     """One place to look: how each part is called there, and how to read it."""
@@ -35,18 +39,38 @@ class _Source(NamedTuple):
     read: Callable[[str], str | None]
 
 
-def find(config: Config, account: str, environ: Mapping[str, str]) -> Credentials:
+def find_all(config: Config, accounts: Sequence[str], environ: Mapping[str, str]) -> dict[str, Credentials]:
+    """The credentials of each account; of several, each has to have its own.
+
+    Raises:
+        ConfigError: as :func:`find`, or two accounts have the same key.
+    """
+    found = {account: find(config, account, environ, alone=len(accounts) == 1) for account in accounts}
+    owners: dict[str, str] = {}
+    for account, credentials in found.items():
+        other = owners.setdefault(credentials.key, account)
+        if other != account:
+            raise ConfigError(
+                f"The accounts {other!r} and {account!r} have the same API key, …{credentials.tail}.",
+                why="Every record would come twice, and each would take the other's nonces for its own.",
+                remedy="Give each account a key of its own.",
+            )
+    return found
+
+
+def find(config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True) -> Credentials:
     """The credentials of ``account``.
 
-    Looked for in ``$CREDENTIALS_DIRECTORY``, the account's table in the configuration, the files that
-    ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``.
+    Looked for in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
+    configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
+    in its process is looked for only where its name stands.
 
     Raises:
         ConfigError: there are none, there is half a pair, or a source cannot be used.
     """
     if config.accounts and account not in config.accounts:
         raise ConfigError(f"The configuration has no account {account!r}.", remedy=near_miss(account, config.accounts))
-    for source in _sources(config.accounts.get(account, Account()), account, environ):
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone):
         key, secret, otp = (source.read(part) for part in source.parts)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
@@ -56,10 +80,11 @@ def find(config: Config, account: str, environ: Mapping[str, str]) -> Credential
                 f"Half a pair of credentials: {source.name} has no {missing}.",
                 remedy="Give the key and the secret in the same way, or neither.",
             )
-    raise ConfigError(f"No API key for the account {account!r}.", remedy=_REMEDY.format(account=account))
+    remedy = _REMEDY if alone else _REMEDY_OF_SEVERAL
+    raise ConfigError(f"No API key for the account {account!r}.", remedy=remedy.format(account=account))
 
 
-def _sources(account: Account, name: str, environ: Mapping[str, str]) -> list[_Source]:
+def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool) -> list[_Source]:
     table = f"[accounts.{name}]"
     files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
     commands = {
@@ -67,13 +92,15 @@ def _sources(account: Account, name: str, environ: Mapping[str, str]) -> list[_S
         "secret_command": account.secret_command,
         "otp_command": account.otp_command,
     }
-    sources = [
+    named = [
         _Source(f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part])),
         _Source(
             f"{table} (commands)",
             ("key_command", "secret_command", "otp_command"),
             lambda part: _command(part, commands[part]),
         ),
+    ]
+    nameless = [
         _Source(
             "the files named by KRAKEN_API_*_FILE",
             ("KRAKEN_API_KEY_FILE", "KRAKEN_API_SECRET_FILE", "KRAKEN_API_OTP_FILE"),
@@ -85,15 +112,17 @@ def _sources(account: Account, name: str, environ: Mapping[str, str]) -> list[_S
             lambda part: environ.get(part) or None,
         ),
     ]
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    if directory:
-        by_systemd = _Source(
-            f"$CREDENTIALS_DIRECTORY ({directory})",
-            ("api-key", "api-secret", "api-otp"),
-            lambda part: _credential(os.path.join(directory, part)),
-        )
-        return [by_systemd, *sources]
-    return sources
+    by_systemd = []
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        by_systemd = [
+            _Source(
+                f"$CREDENTIALS_DIRECTORY ({directory})",
+                (f"{prefix}api-key", f"{prefix}api-secret", f"{prefix}api-otp"),
+                lambda part: _credential(os.path.join(directory, part)),
+            )
+            for prefix in ((f"{name}.", "") if alone else (f"{name}.",))
+        ]
+    return [*by_systemd, *named, *(nameless if alone else [])]
 
 
 def _credential(path: str) -> str | None:

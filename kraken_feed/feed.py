@@ -1,8 +1,9 @@
 """The policy: token → connection → backoff → …, for as long as it takes.
 
 A :class:`Feed` tails the channels of one account. It has one :class:`Tail` for each endpoint; they share the API
-key's REST client, the budget of connects, the output, what is known of it, and the recovery of what was missed. What
-passes by itself is waited for; what does not ends the feed with the error that says why.
+key's REST client, what is known of the output, and the recovery of what was missed. The output itself, the budget of
+connects and the quota of items are shared with the feeds of other accounts. What passes by itself is waited for; what
+does not ends the feed with the error that says why.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import random
 import secrets as entropy
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,8 +29,9 @@ from .checkpoint import Hole as KeptHole
 from .config import CHANNELS, Config
 from .connection import Dial, dial
 from .errors import FeedError, OutputFailed, StateFailed
+from .figures import Figures, Holes
 from .log import FeedLogger
-from .orders import Knowledge, Snapshots
+from .orders import ORDER_CHANNELS, Knowledge, Snapshots
 from .recovery import Hole, Recovery
 from .rest import Rest
 from .sink import Sink
@@ -43,7 +46,11 @@ if TYPE_CHECKING:
 RESTART_S = 60.0  # a Starter key's full counter needs 45 s to drain
 CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
 
-STOP_S = 5.0  # for the reader to take what is left; a stalled one must not keep a service from stopping
+STOP_S = (
+    1.0  # for the output to take what is left, and the state; a stalled reader must not keep a service from stopping
+)
+CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
+SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -55,6 +62,24 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 UNLIMITED = Limits()
+
+
+class Quota:
+    """How many items may still be written, by all feeds that share it; None: any number."""
+
+    def __init__(self, left: int | None = None) -> None:
+        self.left = left
+        self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
+
+    def take(self) -> bool:
+        """Count an item; False if it was the last."""
+        if self.left is None:
+            return True
+        self.left -= 1
+        if self.left == 0:
+            for stop in self.met:
+                stop("count")
+        return self.left > 0
 
 
 def run_name(unix_ns: int) -> str:
@@ -75,6 +100,8 @@ class Feed:
         log: diagnostics.
         secrets: tokens are added to it.
         limits: when to stop without being asked.
+        quota: what is left of the items that all feeds may write; by default the limit is this feed's own.
+        budget: of connects, shared by all feeds of the process.
         snapshots: which items of a snapshot are written.
         since_ns: recover what happened from here on, if the state does not know better.
         store: keeps what is known over restarts; None forgets it.
@@ -94,6 +121,8 @@ class Feed:
         log: FilteringBoundLogger,
         secrets: Secrets,
         limits: Limits = UNLIMITED,
+        quota: Quota | None = None,
+        budget: Budget | None = None,
         snapshots: Snapshots = "changes",
         since_ns: int | None = None,
         store: Store | None = None,
@@ -104,16 +133,22 @@ class Feed:
         unix_ns: Callable[[], int] = time.time_ns,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self.account = account
         self.stopping = asyncio.Event()
-        self.enough = False
         self.reason = ""
         self._limits = limits
+        self._quota = quota or Quota(limits.count)
+        self._quota.met.append(self.stop)
+        self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
-        self._items = 0
         self._store = store
+        self._kept = checkpoint is not None  # a state from which the next run will know what it has missed
         self._save_soon = asyncio.Event()
+        self._saving_since: float | None = None
         self._unsaved: Changes | None = None
+        self._marked: Counter[tuple[str, str]] = Counter()
         self._saved_ns: int | None = None
+        self._unsaveable = ""  # why the last save failed
         self._nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
         self._unix_ns = unix_ns
         knowledge = {channel: _known(channel, checkpoint) for channel in channels}
@@ -128,7 +163,7 @@ class Feed:
             account=account,
             credentials=credentials,
             rest=rest,
-            budget=Budget(config.reconnect.budget, config.reconnect.window_s),
+            budget=budget or Budget(config.reconnect.budget, config.reconnect.window_s),
             sink=sink,
             feed_log=feed_log.bind(v=record.SCHEMA_VERSION, account=account),
             log=log,
@@ -153,7 +188,7 @@ class Feed:
         """The holes that an earlier run has left, and the one since it ended. A first start ever has none."""
         state = checkpoint.channels.get(channel, ChannelState()) if checkpoint is not None else ChannelState()
         for hole in state.holes:
-            self._recovery.holes.append(Hole(channel, hole.start_ns, hole.cause, hole.end_ns))
+            self._recovery.resume(Hole(channel, hole.start_ns, hole.cause, hole.end_ns))
         if state.whole_ns:
             # A clock that was ahead then must not hide the hole now.
             self._recovery.open(channel, min(state.whole_ns, self._unix_ns()), "restart")
@@ -202,6 +237,7 @@ class Feed:
         since = None if start is None else record.timestamp(start)
         log = shared.feed_log.bind(channel=channel)
         span = {"from": since, "to": record.timestamp(end)}
+        self._marked[channel, event_name] += 1
         name = f"{shared.account}:{channel}:{event_name}:{since}:{span['to']}"
         log.record(event_name, id=name, ts=record.timestamp(self._unix_ns()), **span, **fields)
 
@@ -228,12 +264,23 @@ class Feed:
         await self._shared.sink.drained()
         if self._shared.sink.error is not None:
             return
+        self._saving_since = asyncio.get_running_loop().time()
         try:
             await asyncio.to_thread(self._store.save, changes)
         except StateFailed as error:
-            self._shared.log.error("checkpoint_failed", reason=str(error))
+            self._say_unsaved(error)
             return
-        self._unsaved, self._saved_ns = None, changes.saved_ns
+        finally:
+            self._saving_since = None
+        if self._unsaveable:
+            self._shared.log.info("checkpoint_saved_again")
+        self._unsaved, self._saved_ns, self._kept, self._unsaveable = None, changes.saved_ns, True, ""
+
+    def _say_unsaved(self, error: StateFailed) -> None:
+        """Once for each reason: a full disk is full every second."""
+        if str(error) != self._unsaveable:
+            self._shared.log.error("checkpoint_failed", reason=str(error))
+        self._unsaveable = str(error)
 
     def _changes(self) -> Changes:
         """What is known now and was not at the last call."""
@@ -266,6 +313,45 @@ class Feed:
             self._error = error
         self.stop(f"error: {error.what}")
 
+    @property
+    def live(self) -> bool:
+        """Whether every channel is."""
+        return all(tail.live for tail in self._tails)
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self._all_written or self._quota.left == 0
+
+    def figures(self) -> Figures:
+        """What it has done, and how it is."""
+        shared, recovery = self._shared, self._recovery
+        records: Counter[tuple[str, str]] = Counter()
+        losses: Counter[str] = Counter()
+        for tail in self._tails:
+            records.update(tail.records)
+            losses.update(tail.losses)
+        records.update(self._marked)
+        return Figures(
+            account=self.account,
+            endpoints=tuple(tail.endpoint() for tail in self._tails),
+            open_orders={c: len(shared.knowledge[c].orders) for c in shared.knowledge if c in ORDER_CHANNELS},
+            records=records,
+            losses=losses,
+            reconnects=sum(tail.reconnects for tail in self._tails),
+            calls=shared.rest.calls,
+            holes=Holes(recovery.opened, recovery.closed, recovery.gaps, len(recovery.holes)),
+            last_frame_ns=max(tail.frame_ns for tail in self._tails),
+            last_record_ns=max(tail.record_ns for tail in self._tails),
+            checkpoint_ns=self._saved_ns or 0,
+        )
+
+    def overdue(self, now: float) -> str | None:
+        """The part that should have done something by ``now`` (the loop's clock) and has not."""
+        if self._saving_since is not None and now - self._saving_since > SAVE_S:
+            return "checkpoint"
+        return next((f"endpoint {tail.dialect}" for tail in self._tails if tail.overdue(now)), None)
+
     def state(self) -> dict[str, object]:
         """One line for an operator who asks."""
         sink = self._shared.sink
@@ -281,17 +367,13 @@ class Feed:
     def went_live(self) -> None:
         """A tail has all of its channels live. From here on a crash has to be known as a hole."""
         self._save_soon.set()
-        if self._limits.once and all(tail.live for tail in self._tails):
-            self.enough = True
+        if self._limits.once and self.live:
+            self._all_written = True
             self.stop("once")
 
     def wrote_item(self) -> bool:
         """Count an item; False if no more are wanted."""
-        self._items += 1
-        if self._items == self._limits.count:
-            self.enough = True
-            self.stop("count")
-        return not self.enough
+        return self._quota.take()
 
     async def _guard(self, tail: Tail) -> None:
         try:
@@ -311,15 +393,26 @@ class Feed:
                 await sink.drained()
                 await self._save()
         except TimeoutError:
-            self.fail(
-                OutputFailed(
-                    f"The reader of {sink.name} takes nothing: {sink.pending} bytes of records were not written.",
-                    remedy="Look at the program that reads the output.",
-                )
-            )
+            self._unwritten(sink)
         async with asyncio.TaskGroup() as tasks:
             for tail in self._tails:
-                tasks.create_task(tail.close())
+                tasks.create_task(tail.close(CLOSE_S))
+
+    def _unwritten(self, sink: Sink) -> None:
+        """What the output did not take is not in the checkpoint either: the next run knows it as a hole. Without a
+        state nobody will."""
+        if self._store is not None and self._kept:
+            self._shared.log.warning(
+                "output_not_drained", output=sink.name, bytes=sink.pending, what="the next run will recover them"
+            )
+            return
+        self.fail(
+            OutputFailed(
+                f"{sink.name} takes nothing: {sink.pending} bytes of records were not written.",
+                why="No state is kept from which the next run could recover them.",
+                remedy="Look at the program that reads the output, or at the disk.",
+            )
+        )
 
 
 def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:

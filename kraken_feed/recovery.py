@@ -83,6 +83,9 @@ class Recovery:
         holes: Iterable[Hole] = (),
     ) -> None:
         self.holes: list[Hole] = list(holes)
+        self.opened = len(self.holes)
+        self.closed = 0
+        self.gaps = 0  # declared
         self.changed = False  # since somebody last cleared it: for the checkpoint
         self._config = config
         self._rest = rest
@@ -92,10 +95,16 @@ class Recovery:
         self._unix_ns = unix_ns
         self._woken = asyncio.Event()
 
+    def resume(self, hole: Hole) -> None:
+        """Go on with a hole that an earlier run has left."""
+        self.holes.append(hole)
+        self.opened += 1
+
     def open(self, channel: str, start: int | None, cause: str) -> None:
         """A channel is not whole from ``start`` on. While it has an open hole already, that one goes on."""
         if not any(hole.channel == channel and hole.end is None for hole in self.holes):
             self.holes.append(Hole(channel, start, cause))
+            self.opened += 1
             self.changed = True
 
     def end(self, channel: str, end: int) -> None:
@@ -230,6 +239,7 @@ class Recovery:
             self._declare(hole, f"its beginning is not known ({hole.cause})")
             return
         self.holes.remove(hole)
+        self.closed += 1
         self._output.mark_hole(
             hole.channel, "feed.backfilled", hole.start, hole.end, orders=hole.orders, trades=hole.trades,
             cause=hole.cause,
@@ -239,6 +249,7 @@ class Recovery:
     def _declare(self, hole: Hole, reason: str) -> None:
         assert hole.end is not None
         self.holes.remove(hole)
+        self.gaps += 1
         self.changed = True
         self._output.mark_hole(hole.channel, "feed.gap", hole.start, hole.end, reason=reason, cause=hole.cause)
         self._log.error("gap", channel=hole.channel, reason=reason)

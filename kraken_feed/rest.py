@@ -24,7 +24,7 @@ from . import __version__
 from .auth import Credentials, Nonce, sign
 from .backoff import CallCounter
 from .config import is_loopback
-from .errors import ConfigError, CredentialsRefused, Transient
+from .errors import ConfigError, CredentialsRefused, FeedError, Transient
 from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify
 
 try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
@@ -86,6 +86,7 @@ class Rest:
         self._counter = counter or CallCounter(14, 0.33)
         self._unix_ns = unix_ns
         self._turn = asyncio.Lock()
+        self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
         self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
         loopback = is_loopback(url)
@@ -147,8 +148,13 @@ class Rest:
             if wait > 0:
                 raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
             self._counter.add(cost, now())
-            answer = await self._send(method, parameters)
-            return self._result(method, *answer)
+            try:
+                result = self._result(method, *await self._send(method, parameters))
+            except FeedError as error:
+                self.calls[method, _outcome(error)] += 1
+                raise
+            self.calls[method, "ok"] += 1
+            return result
 
     async def _send(self, method: str, parameters: dict[str, str]) -> tuple[httpx.Response, bytes]:
         """Sign and send: the answer and its body. Every attempt is made from scratch: a nonce is good for one."""
@@ -237,6 +243,13 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
         remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
         f"it needs, and is this machine's address in its allow-list?{otp}",
     )
+
+
+def _outcome(error: FeedError) -> str:
+    """The word that figures have for it."""
+    if not isinstance(error, Transient):
+        return "refused"
+    return error.cause if error.cause in ("throttled", "locked_out", "refused") else "failed"
 
 
 def _texts(error: object) -> list[str]:

@@ -14,8 +14,9 @@ from . import record
 from .auth import Credentials
 from .backoff import BackoffPolicy, Budget, delay
 from .config import DIALECTS, Config
-from .connection import ODD_S, Connection, Dial
+from .connection import CLOSE_S, ODD_S, Connection, Dial
 from .errors import CredentialsRefused, OutageTooLong, Transient
+from .figures import Endpoint
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
 from .recovery import Recovery
@@ -25,6 +26,9 @@ from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Record
 from .sink import Sink
 from .text import Secrets, without
 from .wire import Item
+
+ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
+OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 
@@ -55,7 +59,10 @@ class Owner(Protocol):
     """What a tail is told by the feed, and tells it."""
 
     stopping: asyncio.Event
-    enough: bool  # nothing more is to be written
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing more is to be written."""
 
     def went_live(self) -> None:
         """All of the tail's channels are live."""
@@ -77,6 +84,12 @@ class Tail:
 
     def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
         self.channels = tuple(channels)
+        self.dialect = dialect
+        self.records: Counter[tuple[str, str]] = Counter()  # written, by channel and event_name
+        self.losses: Counter[str] = Counter()  # by cause
+        self.reconnects = 0  # times that every channel was live again after a loss
+        self.frame_ns = 0  # when the last frame came; 0: never
+        self.record_ns = 0  # and the last one that a record was made of
         self._feed = feed
         self._shared = shared
         self._dialect = DIALECTS[dialect]
@@ -84,12 +97,14 @@ class Tail:
         self._log = shared.log.bind(endpoint=dialect)
         self._now = asyncio.get_running_loop().time
         self._attempts = 0  # connects since the channels were last live
-        self._losses = 0
         self._failures = 0  # in a row: the backoff's exponent
         self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
         self._down_since: float | None = self._now()
         self._live_since: float | None = None
-        self._frame_ns = 0
+        self._live_before = False
+        self._retry_at: float | None = None  # while it waits for the next attempt
+        self._cause = ""  # of the last loss
+        self._busy_since = self._now()
         self._heard_ns = 0  # when the last frame came that fits the ones before it
         self._engine_down_ns: int | None = None
         self._last_name = shared.run  # of the connection that was live last
@@ -118,11 +133,11 @@ class Tail:
             await self.close()
             self._name = None
 
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
+    async def close(self, seconds: float = CLOSE_S) -> None:
+        """Close the connection, if there is one; a peer that does not agree within so long is cut off."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            await connection.close(seconds)
 
     def stopped(self, reason: str) -> None:
         """Write the last marker of every channel."""
@@ -136,18 +151,50 @@ class Tail:
 
     def state(self) -> dict[str, object]:
         """What an operator wants to know."""
-        session, now = self._session, self._now()
-        heard = session.last_text if session is not None else None
+        session, endpoint = self._session, self.endpoint()
         return {
             "live": self.live,
             "connection": self._name,
-            "engine": session.engine if session else None,
+            "engine": endpoint.engine,
             "sequences": {c: s.sequence for c, s in session.subscriptions.items()} if session else {},
-            "live_s": None if self._live_since is None else round(now - self._live_since, 1),
-            "last_frame_s": None if heard is None else round(now - heard, 1),
-            "attempts": self._attempts,
-            "losses": self._losses,
+            "live_s": endpoint.live_s,
+            "last_frame_s": endpoint.last_frame_s,
+            "attempts": endpoint.attempts,
+            "losses": self.losses.total(),
         }
+
+    def endpoint(self) -> Endpoint:
+        """How it is now."""
+        session, now = self._session, self._now()
+        heard = session.last_text if session is not None else None
+
+        def since(moment: float | None) -> float | None:
+            return None if moment is None else round(now - moment, 1)
+
+        return Endpoint(
+            dialect=self.dialect,
+            channels=self.channels,
+            live=self.live,
+            live_s=since(self._live_since),
+            down_s=since(self._down_since),
+            last_frame_s=since(heard),
+            attempts=self._attempts,
+            retry_s=None if self._retry_at is None else round(max(0.0, self._retry_at - now), 1),
+            cause=self._cause,
+            engine=session.engine if session is not None else None,
+        )
+
+    def overdue(self, now: float) -> bool:
+        """Whether a deadline of its own has passed by far: then nobody watches over it any more. A peer's silence is
+        no such thing: the session's deadline ends it."""
+        if self._connection is not None and self._connection.paused:
+            return False  # it waits for the reader of the output
+        due = self._retry_at
+        if due is None and self._session is not None:
+            due = self._session.deadline()
+        if due is None:
+            due = self._busy_since + self._shared.config.connection.open_timeout_s + ATTEMPT_S
+        return now > due + OVERDUE_S
 
     def whole(self) -> dict[str, int]:
         """Until when each live channel is known whole: unix nanoseconds."""
@@ -166,8 +213,10 @@ class Tail:
             fields["order_id"] = item.order_id
         if item.exec_id is not None:
             fields["exec_id"] = item.exec_id
-        log = shared.feed_log.bind(channel=channel)
-        log.record(self._dialect.EVENT_NAMES[channel], data=item.data, **fields)
+        name = self._dialect.EVENT_NAMES[channel]
+        self.records[channel, name] += 1
+        self.record_ns = shared.unix_ns()
+        shared.feed_log.bind(channel=channel).record(name, data=item.data, **fields)
 
     # -- one attempt
 
@@ -186,8 +235,9 @@ class Tail:
     async def _sleep(self, seconds: float) -> bool:
         """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""
         patience = self._shared.config.reconnect.max_outage_s
+        self._retry_at = self._now() + seconds
         ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
-        until = self._now() + seconds
+        until = self._retry_at
         try:
             async with asyncio.timeout_at(min(until, ends)):
                 await self._feed.stopping.wait()
@@ -205,6 +255,7 @@ class Tail:
         shared, config = self._shared, self._shared.config.connection
         shared.connections += 1
         self._attempts += 1
+        self._retry_at, self._busy_since = None, self._now()
         self._name = f"{shared.run}-{shared.connections}"
         bound = shared.feed_log.bind(connection=self._name)
         self._loggers = {channel: bound.bind(channel=channel) for channel in self.channels}
@@ -251,7 +302,8 @@ class Tail:
         if self._live_since is not None and now - self._live_since >= policy.stable_s:
             self._failures = 0
         self._failures += 1
-        self._losses += 1
+        self.losses[loss.cause] += 1
+        self._cause = loss.cause
         floor = max(loss.delay, shared.rest.quiet_for())
         wait = delay(
             self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor
@@ -272,9 +324,9 @@ class Tail:
     def _deliver(self, events: Sequence[Event]) -> None:
         session, before = self._session, self._heard_ns
         assert session is not None  # it made the events
-        self._frame_ns = self._shared.unix_ns()
+        self.frame_ns = self._shared.unix_ns()
         if session.failure is None:
-            self._heard_ns = self._frame_ns
+            self._heard_ns = self.frame_ns
         self._frames += 1
         for event in events:
             if self._feed.enough:
@@ -298,11 +350,11 @@ class Tail:
         """One record an item. The fields of the frame are the same for all of them."""
         shared, channel, sequence = self._shared, records.channel, records.sequence
         log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
-        frame: dict[str, object] = {"ts": record.timestamp(self._frame_ns), "type": records.type}
+        frame: dict[str, object] = {"ts": record.timestamp(self.frame_ns), "type": records.type}
         place = f"frame{self._frames}" if sequence is None else f"{records.type[0]}{sequence}"
         if sequence is not None:
             frame["sequence"] = sequence
-        knowledge = shared.knowledge[channel]
+        knowledge, written = shared.knowledge[channel], 0
         if records.type == "snapshot":
             news = knowledge.snapshot(records.items, shared.snapshots)
         for index, item in enumerate(records.items):
@@ -315,8 +367,12 @@ class Tail:
                 fields["exec_id"] = item.exec_id
             fields["id"] = record.item_id(shared.account, channel, item.identity, connection, place, index)
             log.record(name, data=item.data, **fields)
+            written += 1
             if not self._feed.wrote_item():
-                return
+                break
+        if written:
+            self.records[channel, name] += written
+            self.record_ns = self.frame_ns
 
     def _engine_changed(self, engine: str, session: Session) -> None:
         """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
@@ -353,7 +409,8 @@ class Tail:
         self._log.info("live", connection=self._name, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.unix_ns())
         if session.live:
-            self._live_since, self._down_since = self._now(), None
+            self.reconnects += self._live_before
+            self._live_since, self._down_since, self._live_before = self._now(), None, True
             self._attempts = 0
             self._refused.clear()
             self._feed.went_live()
@@ -373,5 +430,6 @@ class Tail:
         """Write a marker. ``which`` tells apart several of a kind on one connection."""
         parts = (self._shared.account, channel, self._name or self._shared.run, event_name, which)
         now = record.timestamp(self._shared.unix_ns())
+        self.records[channel, event_name] += 1
         log = self._shared.feed_log.bind(channel=channel)
         log.record(event_name, id=":".join(filter(None, parts)), ts=now, **{"connection": self._name, **fields})

@@ -1,0 +1,142 @@
+"""What each word of the command line does. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import arguments as options
+from .arguments import Command
+from .errors import ConfigError, OutputFailed, ReaderGone, Transient
+from .signals import INTERRUPTED
+
+if TYPE_CHECKING:
+    from .config import Config
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    from .config import choose_accounts
+    from .credentials import find_all
+    from .service import serve
+
+    config = _config(arguments)
+    channels = _channels(arguments.channels or config.channels)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    return _run(serve(arguments, config, channels, credentials))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .auth import Credentials
+    from .config import Endpoints, check_account, for_demo
+    from .service import serve
+    from .simulator.demo import demo_exchange
+    from .simulator.server import Server
+
+    config = _config(arguments)
+    channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
+    account = arguments.account or "demo"
+    check_account(account)
+
+    async def demo() -> str:
+        async with Server(demo_exchange(time.time())) as server:
+            endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
+            credentials = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
+            return await serve(arguments, for_demo(config, endpoints), channels, {account: credentials})
+
+    return _run(demo())
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from .auth import Nonce
+    from .credentials import find
+    from .record import encode
+    from .rest import Rest
+    from .service import diagnostics
+
+    config = _config(arguments)
+    credentials = find(config, arguments.account or config.account, os.environ)
+    diagnostics(arguments, [credentials])
+
+    async def fetch() -> str:
+        rest = Rest(config.endpoints.rest, credentials, Nonce())
+        try:
+            token = await rest.token()
+        except Transient as error:
+            if error.cause != "refused":
+                raise
+            await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
+            token = await rest.token()
+        finally:
+            await rest.close()
+        _print(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
+        return ""
+
+    return _run(fetch())
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from .simulator.main import run
+
+    return run(arguments)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from .record import encode
+    from .schema import record_schema
+
+    _print(encode(record_schema()))
+    return 0
+
+
+COMMANDS = {
+    "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
+    "token": Command("print one WebSocket token on stdout", options.token_options, _token),
+    "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
+    "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
+    "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
+}
+
+
+def _run(main: Coroutine[Any, Any, str]) -> int:
+    """Run to the end, on a loop that is then left as it is: closing it would wait for threads that look up names."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return INTERRUPTED if loop.run_until_complete(main) == "SIGINT" else 0
+
+
+def _channels(named: Sequence[str]) -> tuple[str, ...]:
+    """The channels; a word that is none may have been meant for a command."""
+    from .config import CHANNELS, check_channels
+
+    return check_channels(named, CHANNELS if len(named) > 1 else (*CHANNELS, *COMMANDS))
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """The first configuration file there is, or the defaults."""
+    from .config import Config, candidates, parse
+
+    for path, required in candidates(os.environ, arguments.config):
+        try:
+            with open(path, "rb") as file:
+                return parse(file.read(), path)
+        except OSError as error:
+            if required or not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise ConfigError(f"Cannot read the configuration {path}.", why=f"{error.strerror}.") from error
+    return Config()
+
+
+def _print(line: str) -> None:
+    """A line on stdout, or the reason why not."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone("The reader of stdout has closed it.") from None
+        raise OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.") from error

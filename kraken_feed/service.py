@@ -1,0 +1,173 @@
+"""One run of the tail: where records and diagnostics go, where the state is kept, and what signals reach."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from . import signals
+from .auth import Credentials
+from .backoff import Budget
+from .config import Config, without_backfill
+from .console import Rows
+from .errors import FeedError, OutputFailed
+from .feed import Feed, Limits, Quota
+from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
+from .record import encode
+from .sink import Sink, open_output
+from .stderr import Stderr
+from .store import Opened, Store
+from .supervisor import Supervisor
+
+
+async def serve(
+    arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
+) -> str:
+    """Tail ``channels`` of every account until a signal, a limit or an error ends it: the reason.
+
+    Raises:
+        FeedError: it makes no sense to go on.
+    """
+    service = Service(arguments, config, channels, credentials)
+    signals.obey(service)
+    return await service.run()
+
+
+class Service:
+    """The feeds of one process, and what they write to.
+
+    Args:
+        arguments: of ``tail`` or ``demo``.
+        config: the policy.
+        channels: what to tail, of every account.
+        credentials: by account.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        config: Config,
+        channels: Sequence[str],
+        credentials: Mapping[str, Credentials],
+    ) -> None:
+        self._log = diagnostics(arguments, credentials.values())
+        self._stderr = Stderr(sys.stderr)
+        opened = {account: self._state(arguments, config, account) for account in credentials}
+        self._sink, feed_log = _output(arguments, self._failed)
+        if getattr(arguments, "no_backfill", False):
+            config = without_backfill(config)
+        budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(arguments.count)
+        feeds = [
+            Feed(
+                config,
+                account,
+                channels,
+                key,
+                sink=self._sink,
+                feed_log=feed_log,
+                log=self._log.bind(account=account) if len(credentials) > 1 else self._log,
+                secrets=arguments.secrets,
+                limits=Limits(arguments.once, arguments.count, arguments.duration),
+                quota=quota,
+                budget=budget,
+                snapshots=arguments.snapshots,
+                since_ns=getattr(arguments, "since", None),
+                store=kept.store if kept else None,
+                checkpoint=kept.checkpoint if kept else None,
+                damaged=kept is not None and kept.set_aside is not None,
+            )
+            for (account, key), kept in zip(credentials.items(), opened.values(), strict=True)
+        ]
+        self._feeds = Supervisor(feeds, self._log)
+
+    @property
+    def reopens(self) -> bool:
+        """Whether the output is a file at a path."""
+        return self._sink.path is not None
+
+    async def run(self) -> str:
+        """Until it ends: the reason.
+
+        Raises:
+            FeedError: it makes no sense to go on.
+        """
+        try:
+            return await self._feeds.run()
+        finally:
+            self._sink.close()
+
+    def stop(self, reason: str) -> None:
+        """Write out what was received, and end."""
+        self._log.info("stopping", signal=reason)
+        self._feeds.stop(reason)
+
+    def reopen(self) -> None:
+        """Write on to a new file at the same path, if there is one."""
+        if not self.reopens:
+            self._log.info("nothing_to_reopen", output=self._sink.name)
+            return
+        try:
+            self._sink.reopen()
+        except OutputFailed as error:
+            self._log.error("output_not_reopened", path=self._sink.path, reason=error.why)
+        else:
+            self._log.info("output_reopened", path=self._sink.path)
+
+    def tell(self) -> None:
+        """One line of state on stderr."""
+        self._stderr.msg(encode({"event": "state", **self._feeds.state()}))
+
+    def _failed(self, error: FeedError) -> None:
+        self._feeds.fail(error)
+
+    def _state(self, arguments: argparse.Namespace, config: Config, account: str) -> Opened | None:
+        """The account's state, unless none is wanted; the demo's exchange lives no longer than the demo."""
+        if getattr(arguments, "no_state", True):
+            return None
+        directory = arguments.state or config.state.directory or state_directory(os.environ)
+        opened = Store.open(os.path.expanduser(directory), account, time.time_ns())
+        if opened.set_aside is not None:
+            self._log.error(
+                "state_damaged",
+                account=account,
+                kept_as=opened.set_aside,
+                what="what was missed since the last run is not known",
+            )
+        return opened
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Where the state is if nobody says: systemd's directory, or the user's."""
+    if environ.get("STATE_DIRECTORY"):
+        return environ["STATE_DIRECTORY"].partition(":")[0]
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
+    return os.path.join(home, "kraken-feed")
+
+
+def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials]) -> FilteringBoundLogger:
+    """The logger for stderr, which masks what must not leave the process."""
+    for key in credentials:
+        arguments.secrets.add(*key.secrets())
+    fmt = arguments.log_format
+    if fmt == "auto":
+        fmt = "console" if sys.stderr.isatty() else "json"
+    watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal say already what is live and what is lost
+    level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "warning" if watched else "info"
+    return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
+
+
+def _output(arguments: argparse.Namespace, failed: Callable[[FeedError], None]) -> tuple[Sink, FeedLogger]:
+    """Where records go, and the logger that brings them there in the format that fits."""
+    path = None if arguments.output == "-" else arguments.output
+    fd = 1 if path is None else open_output(path)
+    sink = Sink(fd, "stdout" if path is None else path, failed, path)
+    if arguments.format == "console" or (arguments.format == "auto" and os.isatty(fd)):
+        columns = shutil.get_terminal_size((160, 24)).columns
+        return sink, feed_logger(sink, Rows(colors=wants_color(fd, os.environ), columns=columns))
+    return sink, feed_logger(sink)
