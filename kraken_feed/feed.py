@@ -9,7 +9,6 @@ does not ends the feed with the error that says why.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets as entropy
 import time
@@ -24,12 +23,12 @@ from . import record
 from .auth import Credentials, Nonce
 from .backfill import RESERVE
 from .backoff import Budget, CallCounter
-from .checkpoint import Changes, ChannelState, Checkpoint, Ids
-from .checkpoint import Hole as KeptHole
+from .checkpoint import ChannelState, Checkpoint
 from .config import CHANNELS, Config
 from .connection import Dial, dial
-from .errors import FeedError, OutputFailed, StateFailed
+from .errors import FeedError, OutputFailed
 from .figures import Figures, Holes
+from .keeper import Keeper
 from .log import FeedLogger
 from .orders import ORDER_CHANNELS, Knowledge, Snapshots
 from .recovery import Hole, Recovery
@@ -44,13 +43,10 @@ if TYPE_CHECKING:
     import httpx
 
 RESTART_S = 60.0  # a Starter key's full counter needs 45 s to drain
-CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
-
 STOP_S = (
     1.0  # for the output to take what is left, and the state; a stalled reader must not keep a service from stopping
 )
 CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
-SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -142,21 +138,14 @@ class Feed:
         self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
         self._store = store
-        self._kept = checkpoint is not None  # a state from which the next run will know what it has missed
-        self._save_soon = asyncio.Event()
-        self._saving_since: float | None = None
-        self._unsaved: Changes | None = None
-        self._marked: Counter[tuple[str, str]] = Counter()
-        self._saved_ns: int | None = None
-        self._unsaveable = ""  # why the last save failed
-        self._nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
+        nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
         self._unix_ns = unix_ns
         knowledge = {channel: _known(channel, checkpoint) for channel in channels}
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
         if checkpoint is not None and unix_ns() - checkpoint.saved_ns < RESTART_S * 1_000_000_000:
             # Kraken still counts what the run before has called: room for tokens, and none for a backfill yet.
             counter.add(counter.limit - RESERVE, asyncio.get_running_loop().time())
-        rest = Rest(config.endpoints.rest, credentials, self._nonce, counter, transport=transport, unix_ns=unix_ns)
+        rest = Rest(config.endpoints.rest, credentials, nonce, counter, transport=transport, unix_ns=unix_ns)
         self._recovery = Recovery(config.backfill, rest, knowledge, self, log, unix_ns)
         self._shared = Shared(
             config=config,
@@ -181,6 +170,17 @@ class Feed:
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in channels)
         ]
         self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
+        self._keeper = Keeper(
+            store,
+            checkpoint is not None,
+            sink=sink,
+            tails=self._tails,
+            knowledge=knowledge,
+            recovery=self._recovery,
+            nonce=nonce,
+            log=log,
+            unix_ns=unix_ns,
+        )
         for channel in channels:
             self._reopen(channel, checkpoint, since_ns, damaged)
 
@@ -207,7 +207,7 @@ class Feed:
             asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._recovery.run()), tasks.create_task(self._checkpoints())]
+                beside = [tasks.create_task(self._recovery.run()), tasks.create_task(self._keeper.run())]
                 await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
                 for task in beside:
                     task.cancel()
@@ -229,78 +229,11 @@ class Feed:
 
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
-        self._tail_of[channel].write_backfill(channel, item)
+        self._tail_of[channel].recorder.write_backfill(channel, item)
 
     def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-        shared = self._shared
-        since = None if start is None else record.timestamp(start)
-        log = shared.feed_log.bind(channel=channel)
-        span = {"from": since, "to": record.timestamp(end)}
-        self._marked[channel, event_name] += 1
-        name = f"{shared.account}:{channel}:{event_name}:{since}:{span['to']}"
-        log.record(event_name, id=name, ts=record.timestamp(self._unix_ns()), **span, **fields)
-
-    # -- the checkpoint
-
-    async def _checkpoints(self) -> None:
-        """About once a second, if there is anything new."""
-        while True:
-            self._save_soon.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECKPOINT_S):
-                    await self._save_soon.wait()
-            await self._save()
-
-    async def _save(self) -> None:
-        """Write the output first and then what is known of it: a crash in between repeats records, and loses none."""
-        if self._store is None:
-            return
-        changes = self._changes()
-        if self._unsaved is not None:
-            self._unsaved.merge(changes)
-            changes = self._unsaved
-        self._unsaved = changes
-        await self._shared.sink.drained()
-        if self._shared.sink.error is not None:
-            return
-        self._saving_since = asyncio.get_running_loop().time()
-        try:
-            await asyncio.to_thread(self._store.save, changes)
-        except StateFailed as error:
-            self._say_unsaved(error)
-            return
-        finally:
-            self._saving_since = None
-        if self._unsaveable:
-            self._shared.log.info("checkpoint_saved_again")
-        self._unsaved, self._saved_ns, self._kept, self._unsaveable = None, changes.saved_ns, True, ""
-
-    def _say_unsaved(self, error: StateFailed) -> None:
-        """Once for each reason: a full disk is full every second."""
-        if str(error) != self._unsaveable:
-            self._shared.log.error("checkpoint_failed", reason=str(error))
-        self._unsaveable = str(error)
-
-    def _changes(self) -> Changes:
-        """What is known now and was not at the last call."""
-        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns())
-        for tail in self._tails:
-            changes.whole.update(tail.whole())
-        for channel, knowledge in self._shared.knowledge.items():
-            for name in knowledge.changed:
-                changes.set_order(channel, name, *knowledge.orders.get(name, ()))
-            knowledge.changed.clear()
-            changes.ended[channel] = Ids(*knowledge.ended.take())
-            changes.seen[channel] = Ids(*knowledge.seen.take())
-            if self._recovery.changed:
-                changes.holes[channel] = [
-                    KeptHole(channel, hole.start, hole.end, hole.cause, "")
-                    for hole in self._recovery.holes
-                    if hole.channel == channel
-                ]
-        self._recovery.changed = False
-        return changes
+        self._tail_of[channel].recorder.mark_hole(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
         """Stop reading, write out what was received, close. The first reason stands."""
@@ -329,9 +262,8 @@ class Feed:
         records: Counter[tuple[str, str]] = Counter()
         losses: Counter[str] = Counter()
         for tail in self._tails:
-            records.update(tail.records)
+            records.update(tail.recorder.written)
             losses.update(tail.losses)
-        records.update(self._marked)
         return Figures(
             account=self.account,
             endpoints=tuple(tail.endpoint() for tail in self._tails),
@@ -342,31 +274,31 @@ class Feed:
             calls=shared.rest.calls,
             holes=Holes(recovery.opened, recovery.closed, recovery.gaps, len(recovery.holes)),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
-            last_record_ns=max(tail.record_ns for tail in self._tails),
-            checkpoint_ns=self._saved_ns or 0,
+            last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
+            checkpoint_ns=self._keeper.saved_ns or 0,
         )
 
     def overdue(self, now: float) -> str | None:
         """The part that should have done something by ``now`` (the loop's clock) and has not."""
-        if self._saving_since is not None and now - self._saving_since > SAVE_S:
+        if self._keeper.overdue(now):
             return "checkpoint"
         return next((f"endpoint {tail.dialect}" for tail in self._tails if tail.overdue(now)), None)
 
     def state(self) -> dict[str, object]:
         """One line for an operator who asks."""
-        sink = self._shared.sink
+        sink, saved_ns = self._shared.sink, self._keeper.saved_ns
         return {
-            "account": self._shared.account,
+            "account": self.account,
             "stopping": self.reason or None,
             "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
             "holes": len(self._recovery.holes),
-            "checkpoint": None if self._saved_ns is None else record.timestamp(self._saved_ns),
+            "checkpoint": None if saved_ns is None else record.timestamp(saved_ns),
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }
 
     def went_live(self) -> None:
         """A tail has all of its channels live. From here on a crash has to be known as a hole."""
-        self._save_soon.set()
+        self._keeper.soon()
         if self._limits.once and self.live:
             self._all_written = True
             self.stop("once")
@@ -391,7 +323,7 @@ class Feed:
         try:
             async with asyncio.timeout(STOP_S):
                 await sink.drained()
-                await self._save()
+                await self._keeper.save()
         except TimeoutError:
             self._unwritten(sink)
         async with asyncio.TaskGroup() as tasks:
@@ -401,7 +333,7 @@ class Feed:
     def _unwritten(self, sink: Sink) -> None:
         """What the output did not take is not in the checkpoint either: the next run knows it as a hole. Without a
         state nobody will."""
-        if self._store is not None and self._kept:
+        if self._keeper.kept:
             self._shared.log.warning(
                 "output_not_drained", output=sink.name, bytes=sink.pending, what="the next run will recover them"
             )

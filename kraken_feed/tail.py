@@ -19,18 +19,16 @@ from .errors import CredentialsRefused, OutageTooLong, Transient
 from .figures import Endpoint
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
+from .recorder import Recorder
 from .recovery import Recovery
 from .refusals import Verdict, classify
 from .rest import Rest, refused_credentials
 from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
 from .sink import Sink
-from .text import Secrets, without
-from .wire import Item
+from .text import Secrets
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
 OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
-
-UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 
 
 class Shared(msgspec.Struct):
@@ -85,11 +83,19 @@ class Tail:
     def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
         self.channels = tuple(channels)
         self.dialect = dialect
-        self.records: Counter[tuple[str, str]] = Counter()  # written, by channel and event_name
+        self.recorder = Recorder(
+            shared.account,
+            DIALECTS[dialect],
+            shared.run,
+            knowledge=shared.knowledge,
+            snapshots=shared.snapshots,
+            feed_log=shared.feed_log,
+            unix_ns=shared.unix_ns,
+            more=feed.wrote_item,
+        )
         self.losses: Counter[str] = Counter()  # by cause
         self.reconnects = 0  # times that every channel was live again after a loss
         self.frame_ns = 0  # when the last frame came; 0: never
-        self.record_ns = 0  # and the last one that a record was made of
         self._feed = feed
         self._shared = shared
         self._dialect = DIALECTS[dialect]
@@ -107,15 +113,9 @@ class Tail:
         self._busy_since = self._now()
         self._heard_ns = 0  # when the last frame came that fits the ones before it
         self._engine_down_ns: int | None = None
-        self._last_name = shared.run  # of the connection that was live last
         self._last_token = ""
-        self._frames = 0
-        self._statuses = 0
-        self._opaque = 0
         self._session: Session | None = None
         self._connection: Connection | None = None
-        self._name: str | None = None
-        self._loggers: dict[str, FeedLogger] = {}
         self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
 
     async def run(self) -> None:
@@ -131,7 +131,7 @@ class Tail:
                 return
             wait = self._lost(loss)
             await self.close()
-            self._name = None
+            self.recorder.disconnected()
 
     async def close(self, seconds: float = CLOSE_S) -> None:
         """Close the connection, if there is one; a peer that does not agree within so long is cut off."""
@@ -142,7 +142,7 @@ class Tail:
     def stopped(self, reason: str) -> None:
         """Write the last marker of every channel."""
         for channel in self.channels:
-            self._mark(channel, "feed.stopped", connection=self._name, reason=reason)
+            self.recorder.mark(channel, "feed.stopped", reason=reason)
 
     @property
     def live(self) -> bool:
@@ -154,7 +154,7 @@ class Tail:
         session, endpoint = self._session, self.endpoint()
         return {
             "live": self.live,
-            "connection": self._name,
+            "connection": self.recorder.connection,
             "engine": endpoint.engine,
             "sequences": {c: s.sequence for c, s in session.subscriptions.items()} if session else {},
             "live_s": endpoint.live_s,
@@ -200,24 +200,6 @@ class Tail:
         """Until when each live channel is known whole: unix nanoseconds."""
         return dict.fromkeys(self._live, self._heard_ns)
 
-    def write_backfill(self, channel: str, item: Item) -> None:
-        """Write what REST knows of an item that the feed did not bring."""
-        shared = self._shared
-        fields: dict[str, object] = {
-            "id": record.item_id(shared.account, channel, item.identity, self._last_name, "backfill", 0),
-            "ts": record.timestamp(shared.unix_ns()),
-            "type": "backfill",
-            "connection": self._name or self._last_name,
-        }
-        if item.order_id is not None:
-            fields["order_id"] = item.order_id
-        if item.exec_id is not None:
-            fields["exec_id"] = item.exec_id
-        name = self._dialect.EVENT_NAMES[channel]
-        self.records[channel, name] += 1
-        self.record_ns = shared.unix_ns()
-        shared.feed_log.bind(channel=channel).record(name, data=item.data, **fields)
-
     # -- one attempt
 
     async def _turn(self, wait: float) -> bool:
@@ -256,13 +238,11 @@ class Tail:
         shared.connections += 1
         self._attempts += 1
         self._retry_at, self._busy_since = None, self._now()
-        self._name = f"{shared.run}-{shared.connections}"
-        bound = shared.feed_log.bind(connection=self._name)
-        self._loggers = {channel: bound.bind(channel=channel) for channel in self.channels}
+        self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
         session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
         connection = Connection(self._url, session, config, dial=shared.dial)
         self._session, self._connection = session, connection
-        self._log.debug("connecting", connection=self._name, attempt=self._attempts, url=self._url)
+        self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
             await connection.run(self._token, self._deliver, shared.sink, self._feed.stopping)
         except Transient as error:
@@ -312,7 +292,12 @@ class Tail:
         self._down_since = now if first else self._down_since
         self._live_since = None
         say = self._log.warning if first or self._failures == 1 or floor else self._log.info
-        fields = {"connection": self._name, "cause": loss.cause, "detail": loss.detail, "retry_in": round(wait, 3)}
+        fields = {
+            "connection": self.recorder.connection,
+            "cause": loss.cause,
+            "detail": loss.detail,
+            "retry_in": round(wait, 3),
+        }
         if first:
             say("connection_lost", **fields)
         else:
@@ -327,59 +312,30 @@ class Tail:
         self.frame_ns = self._shared.unix_ns()
         if session.failure is None:
             self._heard_ns = self.frame_ns
-        self._frames += 1
+        self.recorder.frames += 1
         for event in events:
             if self._feed.enough:
                 return
             match event:
                 case Records():
-                    self._write_items(event)
+                    self.recorder.write(event, self.frame_ns)
                 case Live():
                     self._went_live(event.channel)
                 case Opaque():
-                    self._write_opaque(event)
+                    self.recorder.write_opaque(event, self._last_token)
                     if not event.json:
                         self._unreadable(before)
                 case EngineChanged():
                     self._engine_changed(event.engine, session)
                 case Notice():
                     say = self._log.warning if event.warning else self._log.debug
-                    say(event.event, connection=self._name, **event.fields)
-
-    def _write_items(self, records: Records) -> None:
-        """One record an item. The fields of the frame are the same for all of them."""
-        shared, channel, sequence = self._shared, records.channel, records.sequence
-        log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self._name or ""
-        frame: dict[str, object] = {"ts": record.timestamp(self.frame_ns), "type": records.type}
-        place = f"frame{self._frames}" if sequence is None else f"{records.type[0]}{sequence}"
-        if sequence is not None:
-            frame["sequence"] = sequence
-        knowledge, written = shared.knowledge[channel], 0
-        if records.type == "snapshot":
-            news = knowledge.snapshot(records.items, shared.snapshots)
-        for index, item in enumerate(records.items):
-            if not (news[index] if records.type == "snapshot" else knowledge.update(item)):
-                continue
-            fields = dict(frame)
-            if item.order_id is not None:
-                fields["order_id"] = item.order_id
-            if item.exec_id is not None:
-                fields["exec_id"] = item.exec_id
-            fields["id"] = record.item_id(shared.account, channel, item.identity, connection, place, index)
-            log.record(name, data=item.data, **fields)
-            written += 1
-            if not self._feed.wrote_item():
-                break
-        if written:
-            self.records[channel, name] += written
-            self.record_ns = self.frame_ns
+                    say(event.event, connection=self.recorder.connection, **event.fields)
 
     def _engine_changed(self, engine: str, session: Session) -> None:
         """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
         anew: for the snapshot, and for the hole's two ends."""
-        self._statuses += 1
         for channel in self.channels:
-            self._mark(channel, "feed.status", str(self._statuses), engine=engine)
+            self.recorder.mark(channel, "feed.status", str(self.recorder.frames), engine=engine)
         if engine != "online":
             self._engine_down_ns = self._engine_down_ns or self._heard_ns
         elif self._engine_down_ns is not None:
@@ -394,19 +350,13 @@ class Tail:
             self._shared.recovery.open(channel, before, "unreadable")
             self._shared.recovery.end(channel, self._heard_ns)
 
-    def _write_opaque(self, opaque: Opaque) -> None:
-        """A frame that nobody here knows is written whole, but for a token that it may echo."""
-        self._opaque += 1
-        frame = without(opaque.frame, self._last_token)
-        self._mark(UNKNOWN_CHANNEL, "unknown", str(self._opaque), **record.opaque(frame, opaque.json))
-
     def _went_live(self, channel: str) -> None:
         session = self._session
         assert session is not None  # it said so
         self._live.add(channel)
-        self._last_name = self._name or self._last_name
-        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
-        self._log.info("live", connection=self._name, channel=channel, attempt=self._attempts)
+        self.recorder.went_live()
+        self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.unix_ns())
         if session.live:
             self.reconnects += self._live_before
@@ -420,16 +370,8 @@ class Tail:
         for channel in [c for c in self.channels if c in self._live]:
             assert session is not None  # its channel was live
             sequence = session.subscriptions[channel].sequence
-            self._mark(
+            self.recorder.mark(
                 channel, "feed.lost", cause=loss.cause, detail=loss.detail, last_sequence=sequence, last_ts=heard
             )
             self._shared.recovery.open(channel, self._heard_ns, loss.cause)
         self._live.clear()
-
-    def _mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
-        """Write a marker. ``which`` tells apart several of a kind on one connection."""
-        parts = (self._shared.account, channel, self._name or self._shared.run, event_name, which)
-        now = record.timestamp(self._shared.unix_ns())
-        self.records[channel, event_name] += 1
-        log = self._shared.feed_log.bind(channel=channel)
-        log.record(event_name, id=":".join(filter(None, parts)), ts=now, **{"connection": self._name, **fields})

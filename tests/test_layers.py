@@ -24,7 +24,7 @@ FLOORS = [
     },
     {"session"},
     {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals"},
-    {"backfill", "recovery", "tail", "feed", "supervisor"},
+    {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor"},
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
@@ -145,7 +145,7 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         for found in imports
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
-    assert _importers("structlog") <= {"log", "console", "feed", "tail", "recovery", "supervisor", "service"}
+    assert _importers("structlog") <= {"log", "console", "feed", "tail", "recovery", "keeper", "supervisor", "service"}
     assert _importers("structlog", typing=True) <= {"console", "feed", "rest"}
 
 

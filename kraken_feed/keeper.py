@@ -1,0 +1,129 @@
+"""Keeps an account's checkpoint: about once a second, what the output holds by now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+
+from structlog.typing import FilteringBoundLogger
+
+from .auth import Nonce
+from .checkpoint import Changes, Ids
+from .checkpoint import Hole as KeptHole
+from .errors import StateFailed
+from .orders import Knowledge
+from .recovery import Recovery
+from .sink import Sink
+from .store import Store
+from .tail import Tail
+
+CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
+SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
+
+
+class Keeper:
+    """Writes the output through, and then what is known of it: a crash in between repeats records, and loses none.
+
+    Without a store it still sees to it that the output gets to the disk.
+
+    Args:
+        store: where the checkpoint is; None keeps none.
+        kept: whether the store holds one already.
+        sink: the output.
+        tails, knowledge, recovery, nonce: what there is to keep.
+        log: diagnostics.
+        unix_ns: the wall clock.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        kept: bool,
+        *,
+        sink: Sink,
+        tails: Iterable[Tail],
+        knowledge: Mapping[str, Knowledge],
+        recovery: Recovery,
+        nonce: Nonce,
+        log: FilteringBoundLogger,
+        unix_ns: Callable[[], int],
+    ) -> None:
+        self.kept = kept and store is not None  # from which the next run will know what it has missed
+        self.saved_ns: int | None = None  # in this run
+        self._store = store
+        self._sink = sink
+        self._tails = tuple(tails)
+        self._knowledge = knowledge
+        self._recovery = recovery
+        self._nonce = nonce
+        self._log = log
+        self._unix_ns = unix_ns
+        self._soon = asyncio.Event()
+        self._since: float | None = None  # when the save under way was begun
+        self._unsaved: Changes | None = None
+        self._failure = ""  # of the last save
+
+    async def run(self) -> None:
+        """Save for ever."""
+        while True:
+            self._soon.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_S):
+                    await self._soon.wait()
+            await self.save()
+
+    def soon(self) -> None:
+        """Do not wait for the second to end."""
+        self._soon.set()
+
+    def overdue(self, now: float) -> bool:
+        """Whether a save hangs."""
+        return self._since is not None and now - self._since > SAVE_S
+
+    async def save(self) -> None:
+        """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
+        if self._store is None:
+            await self._sink.drained()
+            return
+        changes = self._changes()
+        if self._unsaved is not None:
+            self._unsaved.merge(changes)
+            changes = self._unsaved
+        self._unsaved = changes
+        await self._sink.drained()
+        if self._sink.error is not None:
+            return
+        self._since = asyncio.get_running_loop().time()
+        try:
+            await asyncio.to_thread(self._store.save, changes)
+        except StateFailed as error:
+            if str(error) != self._failure:  # a full disk is full every second
+                self._log.error("checkpoint_failed", reason=str(error))
+            self._failure = str(error)
+            return
+        finally:
+            self._since = None
+        if self._failure:
+            self._log.warning("checkpoint_saved_again")
+        self._unsaved, self._failure, self.saved_ns, self.kept = None, "", changes.saved_ns, True
+
+    def _changes(self) -> Changes:
+        """What is known now and was not at the last call."""
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns())
+        for tail in self._tails:
+            changes.whole.update(tail.whole())
+        for channel, knowledge in self._knowledge.items():
+            for name in knowledge.changed:
+                changes.set_order(channel, name, *knowledge.orders.get(name, ()))
+            knowledge.changed.clear()
+            changes.ended[channel] = Ids(*knowledge.ended.take())
+            changes.seen[channel] = Ids(*knowledge.seen.take())
+            if self._recovery.changed:
+                changes.holes[channel] = [
+                    KeptHole(channel, hole.start, hole.end, hole.cause, "")
+                    for hole in self._recovery.holes
+                    if hole.channel == channel
+                ]
+        self._recovery.changed = False
+        return changes

@@ -1,0 +1,139 @@
+"""What one endpoint brings, written down: items, the markers around them, and what REST adds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from . import record
+from .log import FeedLogger
+from .orders import Knowledge, Snapshots
+from .session import Opaque, Records
+from .text import without
+from .wire import Dialect, Item
+
+UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
+
+
+class Recorder:
+    """Writes the records of one endpoint, in the order in which they are handed in. Nothing here waits.
+
+    Args:
+        account: its name.
+        dialect: names the events.
+        run: names this run of the program, in ids while there is no connection.
+        knowledge: by channel; decides what is news.
+        snapshots: which items of a snapshot are written.
+        feed_log: where records go.
+        unix_ns: the wall clock.
+        more: counts an item; False if no more are wanted.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        dialect: Dialect,
+        run: str,
+        *,
+        knowledge: Mapping[str, Knowledge],
+        snapshots: Snapshots,
+        feed_log: FeedLogger,
+        unix_ns: Callable[[], int],
+        more: Callable[[], bool],
+    ) -> None:
+        self.connection: str | None = None  # its name, while there is one
+        self.frames = 0  # so far, of all connections
+        self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
+        self.written_ns = 0  # when the last item was; 0: never
+        self._account = account
+        self._dialect = dialect
+        self._run = run
+        self._live_last = run  # the connection that was live last
+        self._knowledge = knowledge
+        self._snapshots = snapshots
+        self._feed_log = feed_log
+        self._unix_ns = unix_ns
+        self._more = more
+        self._loggers: dict[str, FeedLogger] = {}
+
+    def connected(self, name: str, channels: Sequence[str]) -> None:
+        """What follows comes over the connection of that name."""
+        self.connection = name
+        bound = self._feed_log.bind(connection=name)
+        self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
+
+    def went_live(self) -> None:
+        """What REST adds from here on belongs to this connection."""
+        self._live_last = self.connection or self._live_last
+
+    def disconnected(self) -> None:
+        """There is no connection."""
+        self.connection = None
+
+    def write(self, records: Records, frame_ns: int) -> None:
+        """One record for each item that is news. The fields of the frame are the same for all of them."""
+        channel, sequence, snapshot = records.channel, records.sequence, records.type == "snapshot"
+        log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self.connection or ""
+        frame: dict[str, object] = {"ts": record.timestamp(frame_ns), "type": records.type}
+        place = f"frame{self.frames}" if sequence is None else f"{records.type[0]}{sequence}"
+        if sequence is not None:
+            frame["sequence"] = sequence
+        knowledge, written = self._knowledge[channel], 0
+        if snapshot:
+            news = knowledge.snapshot(records.items, self._snapshots)
+        for index, item in enumerate(records.items):
+            if not (news[index] if snapshot else knowledge.update(item)):
+                continue
+            fields = frame | _of_item(item)
+            fields["id"] = record.item_id(self._account, channel, item.identity, connection, place, index)
+            log.record(name, data=item.data, **fields)
+            written += 1
+            if not self._more():
+                break
+        if written:
+            self.written[channel, name] += written
+            self.written_ns = frame_ns
+
+    def write_backfill(self, channel: str, item: Item) -> None:
+        """What REST knows of an item that the feed did not bring."""
+        name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
+        fields: dict[str, object] = {
+            "id": record.item_id(self._account, channel, item.identity, self._live_last, "backfill", 0),
+            "ts": record.timestamp(now),
+            "type": "backfill",
+            "connection": self.connection or self._live_last,
+        }
+        self.written[channel, name] += 1
+        self.written_ns = now
+        self._feed_log.bind(channel=channel).record(name, data=item.data, **fields, **_of_item(item))
+
+    def write_opaque(self, opaque: Opaque, token: str) -> None:
+        """A frame that nobody here knows is written whole, but for a token that it may echo."""
+        frame = without(opaque.frame, token)
+        self.mark(UNKNOWN_CHANNEL, "unknown", str(self.frames), **record.opaque(frame, opaque.json))
+
+    def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
+        """Write a marker. ``which`` tells apart several of a kind on one connection."""
+        parts = (self._account, channel, self.connection or self._run, event_name, which)
+        self._mark(channel, event_name, ":".join(filter(None, parts)), connection=self.connection, **fields)
+
+    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        """Write ``feed.backfilled`` or ``feed.gap``, of the span between two unix times in nanoseconds."""
+        since, to = None if start is None else record.timestamp(start), record.timestamp(end)
+        name = f"{self._account}:{channel}:{event_name}:{since}:{to}"
+        self._mark(channel, event_name, name, **{"from": since, "to": to}, **fields)
+
+    def _mark(self, channel: str, event_name: str, name: str, **fields: object) -> None:
+        self.written[channel, event_name] += 1
+        now = record.timestamp(self._unix_ns())
+        self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)
+
+
+def _of_item(item: Item) -> dict[str, object]:
+    """The ids that an item has."""
+    fields: dict[str, object] = {}
+    if item.order_id is not None:
+        fields["order_id"] = item.order_id
+    if item.exec_id is not None:
+        fields["exec_id"] = item.exec_id
+    return fields
