@@ -14,6 +14,7 @@ from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.http11 import MAX_BODY, MAX_HEAD, BadRequest, Head, head, response
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.stamp import http_date
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.server import Server
@@ -147,10 +148,13 @@ class Connection(asyncio.Protocol):
     def _reply(self, reply: Reply, *, keep_alive: bool) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(response(reply, keep_alive=keep_alive))
+        self._transport.write(response(reply, keep_alive=keep_alive, date=self._date()))
         if not keep_alive:
             self._busy = True
             self._transport.close()
+
+    def _date(self) -> str:
+        return http_date(self._server.exchange.shown_time(self._server.now()))
 
     # WebSocket
 
@@ -165,6 +169,8 @@ class Connection(asyncio.Protocol):
         for event in protocol.events_received():
             if isinstance(event, Request):
                 answer = protocol.accept(event)
+                del answer.headers["Date"]
+                answer.headers["Date"] = self._date()
                 if answer.status_code == 101:
                     peer = self._server.exchange.connect(dialect, self._server.now())
                     if isinstance(peer, Refused):

@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from random import Random
 from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.account import Account
 from kraken_feed.simulator.counter import TIERS, Counter
-from kraken_feed.simulator.engine import Engine, apart
 from kraken_feed.simulator.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
 from kraken_feed.simulator.ident import connection_id, public_key, secret
-from kraken_feed.simulator.key import READ_PERMISSIONS, ApiKey
+from kraken_feed.simulator.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.ledger import Ledger
-from kraken_feed.simulator.order import Change, Order, Side
-from kraken_feed.simulator.pair import find
 from kraken_feed.simulator.peer import Peer
 from kraken_feed.simulator.rest_api import Reply, RestApi
 from kraken_feed.simulator.scenario import Scenario
@@ -24,7 +20,6 @@ from kraken_feed.simulator.schedule import Schedule
 from kraken_feed.simulator.strike import strike
 from kraken_feed.simulator.token import LIFETIME_S, Tokens
 
-_CROWD = 500  # orders a frame when many come at once
 _RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (
     "maintenance",
     "cancel_only",
@@ -49,7 +44,11 @@ class _Waiting(Struct, frozen=True):
 
 
 class Exchange:
-    """One account at one exchange.
+    """One exchange and its accounts.
+
+    What it has of a single account (`key`, `ledger`, `book`, `new_order`, …) is the first one's. REST knows the account
+    by the API key. A connection belongs to nobody until its first good token, and from then on to that token's account;
+    no public source says what becomes of another account's token on it: here it is no session.
 
     `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and drain every
     peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, whatever the
@@ -65,18 +64,17 @@ class Exchange:
         scenario: Scenario | None = None,
         open_orders: int = 5,
         past_trades: int = 3,
+        accounts: int = 1,
         ledger: Ledger | None = None,
         strict_queries: bool = False,
     ) -> None:
         scenario = scenario or Scenario()
         self.started = self._moment = now
         self.rest_lag = scenario.rest_lag
-        self.mixed_frames = scenario.mixed_frames
         self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
+        self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
+        self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
         self.tier = TIERS[scenario.tier]
-        self.ledger = ledger or Ledger()
-        self.book = Book(_rng(seed, "ids"), self.tier)
-        self.engine = Engine(self.book, _rng(seed, "flow"), rate, now)
         self.schedule = Schedule(_rng(seed, "faults"), scenario.random, now)
         self.tokens = Tokens(_rng(seed, "tokens"))
         self.keys: dict[str, ApiKey] = {}
@@ -88,12 +86,22 @@ class Exchange:
         self._waiting: list[_Waiting] = []
         self._recovery: list[tuple[float, str]] = []
         self._rest = RestApi(self)
-        first = self.add_key(now=now)
-        self.key, self.secret = first.key, first.secret
-        self.ledger.happened(self.engine.past(past_trades, now))
-        self.ledger.happened(self.engine.populate(open_orders, now, age=600.0))
+        self.ledger = ledger or Ledger()  # the first account's, and the one that knows of the faults
+        self.accounts: list[Account] = []
+        for number in range(1, accounts + 1):
+            own = self.ledger if number == 1 else self.ledger.another(number)
+            mixed = scenario.mixed_frames
+            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, mixed_frames=mixed)
+            self.accounts.append(account)
+            self.add_key(account=account, now=now)
+            account.begin(past_trades, open_orders, now)
         for fault in scenario.faults:
             self.schedule.add(fault, now)
+        first = self.accounts[0]
+        self.key, self.secret = first.key, first.secret
+        self.book, self.engine = first.book, first.engine
+        self.publish, self.order, self.new_order = first.publish, first.order, first.new_order
+        self.fill, self.cancel, self.expire, self.amend = first.fill, first.cancel, first.expire, first.amend
 
     @property
     def status(self) -> str:
@@ -103,21 +111,27 @@ class Exchange:
     def add_key(
         self,
         *,
+        account: Account | None = None,
         permissions: Sequence[str] = READ_PERMISSIONS,
         otp: str | None = None,
+        limits: Limits = NO_LIMITS,
         now: float | None = None,
     ) -> ApiKey:
-        """A further API key of the same account."""
+        """A further API key of an account, the first one unless another is given."""
         at = self.started if now is None else now
+        owner = self.accounts[0] if account is None else account
         key = ApiKey(
             key=public_key(self._key_rng),
             secret=secret(self._key_rng),
             counter=Counter(self.tier.rest_decay, at),
+            account=owner,
             permissions=tuple(permissions),
             otp=otp,
+            limits=limits,
             created=at,
         )
         self.keys[key.key] = key
+        owner.keys.append(key)
         return key
 
     # Connections and calls.
@@ -149,12 +163,21 @@ class Exchange:
         """The connection is over; tokens that it used die with it."""
         if peer in self.peers:
             self.peers.remove(peer)
+        if peer.account is not None and peer in peer.account.peers:
+            peer.account.peers.remove(peer)
 
     def redeem(self, value: str, peer: Peer, now: float) -> ApiKey | str:
-        """The key behind a token, or why it is not good."""
+        """The key behind a token, or why it is not good; the first good one says whose connection it is."""
+        owner = self.tokens.owner(value)
+        if owner is not None and peer.account not in (None, owner.account):
+            return "ESession:Invalid session"
         opened = {other.connection_id for other in self.peers}
         subscribed = {other.connection_id for other in self.peers if other.subscriptions}
-        return self.tokens.redeem(value, peer.connection_id, now, opened, subscribed)
+        key = self.tokens.redeem(value, peer.connection_id, now, opened, subscribed)
+        if isinstance(key, ApiKey) and peer.account is None:
+            peer.account = key.account
+            key.account.peers.append(peer)
+        return key
 
     def issue_token(self, key: ApiKey, now: float) -> str:
         """A new WebSocket token, unless a fault makes it stale from the start."""
@@ -171,6 +194,10 @@ class Exchange:
             for fault in self.schedule.called(self.token_calls):
                 self._happen(fault, now)
         return self._rest.handle(method, path, headers, body, now)
+
+    def shown_time(self, now: float) -> float:
+        """What the clock says that clients are shown: by REST's Time and SystemStatus, and in Date headers."""
+        return now + self.clock_offset_s
 
     # Time.
 
@@ -189,7 +216,7 @@ class Exchange:
         recovery = self._recovery[0][0] if self._recovery else math.inf
         later = (waiting.due for waiting in self._waiting if not math.isinf(waiting.due))
         return min(
-            self.engine.due(),
+            min(account.engine.due() for account in self.accounts),
             self.schedule.due(),
             recovery,
             min(later, default=math.inf),
@@ -197,8 +224,8 @@ class Exchange:
         )
 
     def _step(self, now: float) -> None:
-        for frame in self.engine.live(now):
-            self.publish(frame, now)
+        for account in self.accounts:
+            account.live(now)
         for fault in self.schedule.fire(now):
             self._happen(fault, now)
         chance = self.schedule.roll(now)
@@ -252,11 +279,11 @@ class Exchange:
 
     def _afflict(self, fault: Fault, now: float) -> None:
         if fault.kind == "multi":
-            self.publish(self.engine.lifetime(now), now)
+            for account in self.accounts:
+                account.publish(account.engine.lifetime(now), now)
         elif fault.kind == "many_orders":
-            changes = self.engine.populate(10_000 if fault.count is None else fault.count, now)
-            for start in range(0, len(changes), 2 * _CROWD):
-                self.publish(changes[start : start + 2 * _CROWD], now)
+            for account in self.accounts:
+                account.crowd(10_000 if fault.count is None else fault.count, now)
         else:
             seconds = (fault.maintenance, fault.cancel_only, fault.post_only)
             at, plan = now, []
@@ -266,87 +293,10 @@ class Exchange:
             self._recovery = [*plan, (at, "online")]
 
     def _set_status(self, state: str, now: float) -> None:
-        self.engine.status = state
+        for account in self.accounts:
+            account.engine.status = state
         for peer in self.peers:
             peer.say(peer.speak.status_changed(peer.connection_id, state), now)
-
-    # The account. These leave everything else that is due alone; call `advance` for that.
-
-    def publish(self, changes: Sequence[Change], now: float) -> None:
-        """Enters the changes in the ledger and tells them to everybody, in one frame a channel.
-
-        Without `mixed_frames`, it is a frame a channel for each change; both legs of a trade are one event.
-        """
-        self.ledger.happened(changes)
-        for frame in [changes] if self.mixed_frames else apart(changes):
-            for peer in list(self.peers):
-                peer.tell(frame, now)
-
-    def _apart(self, changes: Sequence[Change], now: float) -> None:
-        for frame in apart(changes):
-            self.publish(frame, now)
-
-    def new_order(
-        self,
-        now: float,
-        *,
-        pair: str = "XBT/USD",
-        side: Side = "buy",
-        volume: str | Decimal = "0.25",
-        price: str | Decimal | None = "61000.0",
-        userref: int = 0,
-        cl_ord_id: str | None = None,
-        expires: float | None = None,
-        post_only: bool = False,
-        accept: bool = True,
-    ) -> str:
-        """A new order, told in two frames (pending, open) or, without `accept`, in one; returns its id."""
-        changes = self.book.submit(
-            now,
-            pair=find(pair),
-            side=side,
-            volume=Decimal(volume),
-            price=None if price is None else Decimal(price),
-            userref=userref,
-            cl_ord_id=cl_ord_id,
-            expires=expires,
-            post_only=post_only,
-        )
-        order_id = changes[0].order.id
-        if accept:
-            changes += self.book.accept(order_id, now)
-        self._apart(changes, now)
-        return order_id
-
-    def fill(self, order_id: str, volume: str | Decimal, now: float, *, price: str | Decimal | None = None) -> None:
-        """An execution, told in one frame, and a second one when it completes the order."""
-        at = None if price is None else Decimal(price)
-        self._apart(self.book.fill(order_id, Decimal(volume), now, price=at), now)
-
-    def cancel(self, order_id: str, now: float, reason: str = "User requested") -> None:
-        """The order is taken off the book, told in one frame."""
-        self._apart(self.book.cancel(order_id, now, reason), now)
-
-    def expire(self, order_id: str, now: float) -> None:
-        """The order's time is over, told in one frame."""
-        self._apart(self.book.expire(order_id, now), now)
-
-    def amend(
-        self,
-        order_id: str,
-        now: float,
-        *,
-        volume: str | Decimal | None = None,
-        price: str | Decimal | None = None,
-    ) -> None:
-        """The order gets another volume or limit price, told in one frame."""
-        new_volume = None if volume is None else Decimal(volume)
-        new_price = None if price is None else Decimal(price)
-        self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)
-
-    def order(self, order_id: str) -> Order:
-        """The order's latest state."""
-        return self.book.order(order_id)
 
 
 def _rng(seed: int, purpose: str) -> Random:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct, field
 
 _TRIGGERS = ("at", "every", "first", "on_connect", "on_token", "times")
-_PEER = ("dialect", "channel", "after")  # which connections, and how long after their connect
+_PEER = ("account", "dialect", "channel", "after")  # which connections, and how long after their connect
 
 # Every kind and the parameters that it takes besides its trigger.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -74,6 +74,7 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True):
     on_token: int | None = None
     times: int | None = None
     duration: float | None = field(default=None, name="for")
+    account: int | None = None  # counted from 1; a connection has one from its first good token on
     dialect: Literal["v1", "v2"] | None = None
     channel: Literal["openOrders", "ownTrades", "executions", "balances"] | None = None
     after: float = 0.0

@@ -64,13 +64,14 @@ def head(data: bytes | bytearray) -> Head | None:
     return Head(parts[0], parts[1], headers, end + 4)
 
 
-def response(reply: Reply, *, keep_alive: bool) -> bytes:
+def response(reply: Reply, *, keep_alive: bool, date: str) -> bytes:
     """A reply as bytes."""
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:
         phrase = "Unknown"  # Cloudflare's own codes, 520 and the like
     headers = {
+        "Date": date,
         **reply.headers,
         "Content-Length": str(len(reply.body)),
         "Connection": "keep-alive" if keep_alive else "close",

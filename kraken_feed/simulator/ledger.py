@@ -64,15 +64,21 @@ class Struck(Struct, frozen=True):
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
 
-    With `keep=False` only the sink sees them, for runs that last for days.
+    With `keep=False` only the sink sees them, for runs that last for days. A ledger is one account's; in the sink, the
+    records of all but the first name it.
     """
 
-    def __init__(self, sink: Sink | None = None, *, keep: bool = True) -> None:
+    def __init__(self, sink: Sink | None = None, *, keep: bool = True, account: int = 1) -> None:
+        self.account = account
         self.changes: list[Change] = []
         self.frames: list[Frame] = []
         self.faults: list[Struck] = []
         self._sink = sink
         self._keep = keep
+
+    def another(self, account: int) -> "Ledger":
+        """The ledger of a further account, with the same sink."""
+        return Ledger(self._sink, keep=self._keep, account=account)
 
     @property
     def published(self) -> Iterator[Published]:
@@ -100,7 +106,8 @@ class Ledger:
 
     def _write(self, records: list[dict[str, object]]) -> None:
         if self._sink is not None and records:
-            self._sink(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+            whose = {} if self.account == 1 else {"account": self.account}
+            self._sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
 
 
 def items(frame: Frame) -> Iterator[Published]:

@@ -21,13 +21,15 @@ from kraken_feed.simulator.scenario import Scenario, ScenarioError, load
 from kraken_feed.simulator.server import Server
 
 MAX_RATE = 10_000.0  # more than one core can render
+MAX_ACCOUNTS = 100  # the rate is that of each
 MAX_ORDERS = 100_000  # a snapshot of them is 70 MB
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
 
 _DESCRIPTION = """\
 A stand-in for Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
-is ready (rest, ws_v1, ws_v2, key, secret, pid) and serves until SIGTERM or SIGINT."""
+is ready (rest, ws_v1, ws_v2, key, secret, pid; with several accounts, accounts lists the key and secret of each) and
+serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
     parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: by chance)")
     parser.add_argument(
-        "--rate", type=_rate, default=2.0, metavar="R", help="events a second; 0: none by itself (default: 2)"
+        "--rate",
+        type=_rate,
+        default=2.0,
+        metavar="R",
+        help="events a second and account; 0: none by itself (default: 2)",
     )
     parser.add_argument("--port", type=_port, default=0, metavar="P", help="on 127.0.0.1 (default: any free one)")
     parser.add_argument(
@@ -46,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--open-orders", type=_orders, default=5, metavar="N", help="how many there are at the start (default: 5)"
+    )
+    parser.add_argument(
+        "--accounts", type=_accounts, default=1, metavar="N", help="so many, each with a key of its own (default: 1)"
     )
 
 
@@ -61,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 rate=args.rate,
                 scenario=scenario,
                 open_orders=args.open_orders,
+                accounts=args.accounts,
                 ledger=Ledger(sink, keep=False),
             )
             asyncio.run(_serve(exchange, args.port, tls))
@@ -91,6 +101,10 @@ def _orders(text: str) -> int:
     return _whole(text, MAX_ORDERS)
 
 
+def _accounts(text: str) -> int:
+    return _whole(text, MAX_ACCOUNTS, least=1)
+
+
 def _seed(text: str) -> int:
     try:
         return int(text)
@@ -98,9 +112,9 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def _whole(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {most}")
+def _whole(text: str, most: int, *, least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
 
 
@@ -116,6 +130,7 @@ async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> N
 
 
 def _ready(server: Server) -> dict[str, object]:
+    accounts = [{"key": account.key, "secret": account.secret} for account in server.exchange.accounts]
     return {
         "rest": server.rest_url,
         "ws_v1": server.ws_v1_url,
@@ -123,6 +138,7 @@ def _ready(server: Server) -> dict[str, object]:
         "key": server.exchange.key,
         "secret": server.exchange.secret,
         "pid": os.getpid(),
+        **({"accounts": accounts} if len(accounts) > 1 else {}),
     }
 
 

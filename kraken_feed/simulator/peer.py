@@ -14,6 +14,7 @@ from kraken_feed.simulator.ledger import Frame, Item
 from kraken_feed.simulator.order import Change
 
 if TYPE_CHECKING:
+    from kraken_feed.simulator.account import Account
     from kraken_feed.simulator.exchange import Exchange
 
 HEARTBEAT_S = 1.0
@@ -76,6 +77,7 @@ class Peer:
         self.dialect = dialect
         self.number = number
         self.connection_id = connection_id
+        self.account: Account | None = None  # nobody's until a token says whose
         self.subscriptions: dict[str, Subscription] = {}
         self.closed = False
         self.stalled = False
@@ -111,8 +113,8 @@ class Peer:
             return []
         drained, self._outbox = self._outbox, []
         for _, frame in drained:
-            if frame is not None:
-                self.exchange.ledger.publish(frame)
+            if frame is not None and self.account is not None:
+                self.account.ledger.publish(frame)
         return [message for message, _ in drained]
 
     def disconnect(self) -> None:
@@ -259,7 +261,9 @@ class Peer:
         return "EGeneral:Permission denied" if missing else ""
 
     def _snapshot(self, subscription: Subscription, now: float) -> None:
-        items = self.speak.snapshot(subscription.channel, self.exchange.book, subscription.options)
+        if self.account is None:
+            return
+        items = self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
         if items is None:
             return
         if self._fault("no_snapshot", now, subscription.channel) is not None:

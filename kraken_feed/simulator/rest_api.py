@@ -24,6 +24,7 @@ PRIVATE, PUBLIC = "/0/private/", "/0/public/"
 LOCKOUT_AFTER = 10  # bad keys, nonces or signatures within a minute …
 LOCKOUT_WINDOW_S = 60.0
 LOCKOUT_S = 900.0  # … and the key is locked for a quarter of an hour
+CALLER = "127.0.0.1"  # where every client is
 _CHALLENGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Cloudflare</body></html>"
 _BAD_GATEWAY = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 _BURNING = ("EAPI:Invalid key", "EAPI:Invalid signature", "EAPI:Invalid nonce")
@@ -75,7 +76,7 @@ class RestApi:
         if self._locked.get(given, -math.inf) > now:
             raise RestError("EGeneral:Temporary lockout")
         try:
-            key, params = self._authenticate(given, route, headers, body)
+            key, params = self._authenticate(given, route, headers, body, now)
         except RestError as error:
             self._burn(given, str(error), now)
             raise
@@ -87,18 +88,17 @@ class RestApi:
         return rest_private.answer(Call(exchange, key, name, params, now))
 
     def _authenticate(
-        self, given: str, route: str, headers: Mapping[str, str], body: bytes
+        self, given: str, route: str, headers: Mapping[str, str], body: bytes, now: float
     ) -> tuple[ApiKey, dict[str, str]]:
         key = self._exchange.keys.get(given)
-        if key is None:
+        if key is None or key.limits.expired(now) or not key.limits.admit(CALLER):
             raise RestError("EAPI:Invalid key")
         params = _params(headers.get("content-type", ""), body)
         nonce = params.get("nonce", "")
         if not signed(key.secret, route, nonce, body, headers.get("api-sign", "")):
             raise RestError("EAPI:Invalid signature")
-        if not (nonce.isascii() and nonce.isdigit()) or not key.nonce < int(nonce) < 2**64:
+        if not (nonce.isascii() and nonce.isdigit() and int(nonce) < 2**64 and key.accept(int(nonce))):
             raise RestError("EAPI:Invalid nonce")
-        key.nonce = int(nonce)
         return key, params
 
     def _burn(self, given: str, error: str, now: float) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.key import NO_LIMITS, Limits
 from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, fixed
 from kraken_feed.simulator.order import Entry, Order, Trade
 from kraken_feed.simulator.stamp import unix_number
@@ -18,14 +19,25 @@ Row = TypeVar("Row")
 
 
 class View:
-    """The book as REST knows it: fills and terminal states come `lag` seconds late."""
+    """The book as REST knows it: fills and terminal states come `lag` seconds late.
 
-    def __init__(self, book: Book, now: float, lag: float) -> None:
+    What lies outside the span that the key is limited to is left out without a word: trades, entries, and orders by
+    their end. Open orders are no history.
+    """
+
+    def __init__(self, book: Book, now: float, lag: float, limits: Limits = NO_LIMITS) -> None:
         self._book = book
+        self._limits = limits
         self._until = now - lag if lag else float("inf")
 
     def order(self, order_id: str) -> Order | None:
-        """The order's state; one that is younger than the lag is shown as it came onto the book."""
+        """The order's state, if the key may see it."""
+        order = self._state(order_id)
+        seen = order is None or order.closed is None or self._limits.shows(order.closed)
+        return order if seen else None
+
+    def _state(self, order_id: str) -> Order | None:
+        """The state; one that is younger than the lag is shown as it came onto the book."""
         states = self._book.states.get(order_id)
         if states is None:
             return None
@@ -42,14 +54,17 @@ class View:
         return [order for order in self.orders() if not order.terminal]
 
     def trades(self) -> list[Trade]:
-        return [trade for trade in self._book.trades.values() if trade.at <= self._until]
+        return [trade for trade in self._book.trades.values() if self._known(trade.at)]
 
     def trade(self, trade_id: str) -> Trade | None:
         trade = self._book.trades.get(trade_id)
-        return None if trade is None or trade.at > self._until else trade
+        return trade if trade is not None and self._known(trade.at) else None
 
     def entries(self) -> list[Entry]:
-        return [entry for entry in self._book.entries.values() if entry.at <= self._until]
+        return [entry for entry in self._book.entries.values() if self._known(entry.at)]
+
+    def _known(self, at: float) -> bool:
+        return at <= self._until and self._limits.shows(at)
 
     def moment(self, bound: str | None) -> float | None:
         """A bound as unix seconds: a number, or the opening time of an order, or the time of a trade.

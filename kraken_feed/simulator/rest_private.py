@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.key import ApiKey
 from kraken_feed.simulator.number import ZERO, fixed
 from kraken_feed.simulator.order import Order, Trade
@@ -42,7 +43,11 @@ class Call(Struct, frozen=True):
 
     @property
     def view(self) -> View:
-        return View(self.exchange.book, self.now, self.exchange.rest_lag)
+        return View(self.book, self.now, self.exchange.rest_lag, self.key.limits)
+
+    @property
+    def book(self) -> Book:
+        return self.key.account.book
 
     def need(self, permission: str) -> None:
         if permission not in self.key.permissions:
@@ -92,34 +97,42 @@ def _token(call: Call) -> Result:
 
 
 def _key_info(call: Call) -> Result:
-    key = call.key
-    return {
+    """In the spelling of a recording, or in that of the documentation, where the window is a number."""
+    key, limits = call.key, call.key.limits
+    camel = call.exchange.key_info_style == "camel"
+    info: Result = {
         "api_key_name": "simulator",
         "api_key": key.key,
         "nonce": str(key.nonce),
-        "nonce_window": "0",
+        "nonce_window": limits.nonce_window if camel else str(limits.nonce_window),
         "permissions": key.permissions,
         "iban": "",
-        "valid_until": "0",
-        "query_from": "0",
-        "query_to": "0",
+        "valid_until": str(limits.valid_until),
+        "query_from": str(limits.query_from),
+        "query_to": str(limits.query_to),
         "created_time": str(int(key.created)),
         "modified_time": str(int(key.created)),
-        "ip_allowlist": [],
+        "ip_allowlist": limits.ip_allowlist,
         "last_used": str(int(key.last_used)),
     }
+    return {_camel(name): value for name, value in info.items()} if camel else info
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _balance(call: Call) -> Result:
     call.need("query-funds")
-    balances = call.exchange.book.balances
+    balances = call.book.balances
     return {asset.rest: fixed(balances[asset.v2], asset.decimals) for asset in ASSETS}
 
 
 def _balance_ex(call: Call) -> Result:
     """The balances, and what open orders hold of them."""
     call.need("query-funds")
-    book = call.exchange.book
+    book = call.book
     held = {asset.rest: ZERO for asset in ASSETS}
     for order in book.open.values():
         asset = order.pair.quote if order.side == "buy" else order.pair.base
@@ -238,5 +251,5 @@ def _count(call: Call, count: int) -> Result:
 def _trade(call: Call, trade: Trade) -> Result:
     if not call.flag("ledgers"):
         return trade_object(trade)
-    entries = call.exchange.book.entries.values()
+    entries = call.book.entries.values()
     return trade_object(trade, [entry.id for entry in entries if entry.ref == trade.id])

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def answer(exchange: "Exchange", name: str, params: Mapping[str, str], now: float) -> object:
     """The result of a public method. Raises RestError."""
     if name == "Time":
-        return {"unixtime": int(now), "rfc1123": rfc1123(now)}
+        shown = exchange.shown_time(now)
+        return {"unixtime": int(shown), "rfc1123": rfc1123(shown)}
     if name == "SystemStatus":
-        return {"status": exchange.status, "timestamp": rfc3339_seconds(now)}
+        return {"status": exchange.status, "timestamp": rfc3339_seconds(exchange.shown_time(now))}
     if name == "Assets":
         return {asset.rest: _asset(asset) for asset in ASSETS}
     if name == "AssetPairs":

@@ -1,6 +1,7 @@
 """Times as Kraken writes them, all from the same whole microsecond."""
 
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 
 from msgspec import Raw
 
@@ -41,3 +42,8 @@ def rfc1123(at: float) -> str:
     """REST Time: `"Thu,  9 Oct 25 09:05:10 +0000"`: the day padded with a space, two digits of the year."""
     moment = _EPOCH + timedelta(seconds=int(at))
     return f"{moment:%a}, {moment.day:2d} {moment:%b %y %H:%M:%S} +0000"
+
+
+def http_date(at: float) -> str:
+    """HTTP's Date: `Thu, 09 Oct 2025 09:05:10 GMT`."""
+    return formatdate(int(at), usegmt=True)

@@ -117,6 +117,8 @@ def strike(peer: Peer, fault: Fault, now: float) -> bool:
     """Does it, if it concerns this connection."""
     if peer.closed or fault.dialect not in (None, peer.dialect):
         return False
+    if fault.account is not None and (peer.account is None or peer.account.number != fault.account):
+        return False
     if fault.channel is not None and fault.channel not in peer.subscriptions:
         return False
     return STRIKES[fault.kind](peer, fault, now)

@@ -30,6 +30,11 @@ class Tokens:
         self._tokens[value] = _Token(key, now + lifetime)
         return value
 
+    def owner(self, value: str) -> ApiKey | None:
+        """The key that the token was issued to, good or not."""
+        known = self._tokens.get(value)
+        return None if known is None else known.key
+
     def redeem(
         self, value: str, connection_id: int, now: float, opened: Set[int], subscribed: Set[int]
     ) -> ApiKey | str:

@@ -1,10 +1,10 @@
-"""Signatures: Kraken's documented vectors as known answers."""
+"""Keys: their limits, and signatures with Kraken's documented vectors as known answers."""
 
 import base64
 
 import pytest
 
-from kraken_feed.simulator.key import signature, signed
+from kraken_feed.simulator.key import Limits, signature, signed
 
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
 NONCE = "1616492376594"
@@ -54,3 +54,15 @@ def test_the_sdk_vector_with_a_nanosecond_nonce_is_accepted() -> None:
 @pytest.mark.parametrize("wrong", ["", "é", "4/dpxb3iT4tp=="])
 def test_other_signatures_are_refused(wrong: str) -> None:
     assert not signed(SECRET, TOKEN, NONCE, b"nonce=1616492376594", wrong)
+
+
+def test_an_address_that_is_none_is_not_taken_for_a_limit() -> None:
+    with pytest.raises(ValueError, match="somewhere"):
+        Limits(ip_allowlist=("127.0.0.1", "somewhere"))
+
+
+def test_without_limits_everything_is_admitted_and_shown() -> None:
+    limits = Limits()
+    assert limits.admit("198.51.100.7")
+    assert limits.shows(0.0)
+    assert not limits.expired(4e9)

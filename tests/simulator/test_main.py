@@ -53,6 +53,22 @@ def test_the_seed_repeats_the_keys() -> None:
     assert keys[0] == keys[1]
 
 
+def test_several_accounts_are_listed_behind_the_first_ones_key(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    options = ("--seed", "5", "--rate", "0", "--open-orders", "1", "--accounts", "2", "--ledger", str(ledger))
+    with start(*options) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=10)
+    assert list(ready) == ["rest", "ws_v1", "ws_v2", "key", "secret", "pid", "accounts"]
+    first, second = ready["accounts"]
+    assert first == {"key": ready["key"], "secret": ready["secret"]}
+    assert second["key"] != first["key"]
+    opened = [r for r in map(json.loads, ledger.read_text().splitlines()) if r["kind"] == "open"]
+    assert [record.get("account") for record in opened] == [None] * 4 + [2] * 4
+
+
 def test_a_bad_scenario_is_named_and_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bad.toml"
     path.write_text('[[fault]]\nkind = "dorp"\nat = 1\n')
@@ -62,7 +78,7 @@ def test_a_bad_scenario_is_named_and_ends_with_78(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(
     "option",
-    ["--rate=-1", "--rate=nan", "--rate=x", "--port=65536", "--port=x", "--seed=x", "--open-orders=-1"],
+    ["--rate=-1", "--rate=nan", "--rate=x", "--port=65536", "--port=x", "--seed=x", "--open-orders=-1", "--accounts=0"],
 )
 def test_impossible_numbers_are_refused_with_what_would_do(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:

@@ -1,14 +1,22 @@
 """REST: the checks, the counter, the history."""
 
 import json
+from typing import Any
 
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.key import PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.scenario import Scenario
 from tests.simulator.account import T0, Account, quiet, sign
 
 PRO = Scenario(tier="pro")
+
+
+def limited(exchange: Exchange, **limits: Any) -> tuple[ApiKey, Account]:
+    """A key with these limits, and calls with it."""
+    key = exchange.add_key(limits=Limits(**limits))
+    return key, Account(exchange, key.key, key.secret)
 
 
 def json_call(exchange: Exchange, body: bytes, nonce: str, now: float = T0) -> list[str]:
@@ -94,6 +102,83 @@ def test_a_key_with_a_second_factor_needs_the_otp_in_the_signed_body() -> None:
     assert account.error("Balance", T0) == "EGeneral:Permission denied"
     assert account.error("Balance", T0, otp="wrong") == "EGeneral:Permission denied"
     account.result("Balance", T0, otp="static-password")
+
+
+def test_a_key_may_hold_every_right_that_kraken_knows() -> None:
+    exchange = quiet()
+    key = exchange.add_key(permissions=PERMISSIONS)
+    shown = Account(exchange, key.key, key.secret).result("GetApiKeyInfo", T0)["permissions"]
+    assert {"withdraw-funds", "modify-trades", "close-trades", "update-withdraw-address"} < set(shown)
+
+
+def test_a_key_tells_about_itself_as_recorded_or_as_documented() -> None:
+    exchange = quiet()
+    key, account = limited(
+        exchange, valid_until=1_800_000_000, query_from=1, query_to=2, nonce_window=3, ip_allowlist=("127.0.0.1",)
+    )
+    snake = account.result("GetApiKeyInfo", T0)
+    assert list(snake) == [
+        "api_key_name", "api_key", "nonce", "nonce_window", "permissions", "iban", "valid_until", "query_from",
+        "query_to", "created_time", "modified_time", "ip_allowlist", "last_used",
+    ]  # fmt: skip
+    assert snake == snake | {
+        "api_key": key.key, "nonce": "1", "nonce_window": "3", "valid_until": "1800000000", "query_from": "1",
+        "query_to": "2", "ip_allowlist": ["127.0.0.1"],
+    }  # fmt: skip
+    exchange.key_info_style = "camel"
+    camel = account.result("GetApiKeyInfo", T0)
+    assert list(camel) == [
+        "apiKeyName", "apiKey", "nonce", "nonceWindow", "permissions", "iban", "validUntil", "queryFrom", "queryTo",
+        "createdTime", "modifiedTime", "ipAllowlist", "lastUsed",
+    ]  # fmt: skip
+    assert list(camel.values()) == [*{**snake, "nonce": "2", "nonce_window": 3}.values()]
+
+
+def test_a_key_ends_when_it_is_no_longer_valid() -> None:
+    _, account = limited(quiet(), valid_until=int(T0) + 10)
+    account.result("GetApiKeyInfo", T0 + 9.9)
+    assert account.error("GetApiKeyInfo", T0 + 10) == "EAPI:Invalid key"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "good"),
+    [
+        ((), True),
+        (("127.0.0.1",), True),
+        (("192.0.2.1", "127.0.0.0/8"), True),
+        (("192.0.2.1",), False),
+        (("2001:db8::/32",), False),
+    ],
+)
+def test_a_key_is_refused_from_an_address_that_is_not_allowed(allowed: tuple[str, ...], good: bool) -> None:
+    _, account = limited(quiet(), ip_allowlist=allowed)
+    assert account.call("Balance", T0)["error"] == ([] if good else ["EAPI:Invalid key"])
+
+
+def test_a_nonce_window_takes_late_nonces_once() -> None:
+    _, account = limited(quiet(), nonce_window=10)
+    outcomes = []
+    for nonce in (100, 90, 90, 95, 100, 89, 111, 100, 101, 112):
+        account.nonce = nonce - 1
+        outcomes.append(account.call("GetApiKeyInfo", T0)["error"] == [])
+    assert outcomes == [True, True, False, True, False, False, True, False, True, True]
+
+
+def test_a_key_limited_in_time_sees_the_history_of_that_time_only() -> None:
+    exchange = quiet(open_orders=0, past_trades=0, scenario=PRO)
+    ended = []
+    for second in (10, 20, 30):
+        ended.append(exchange.new_order(T0, volume="1"))
+        exchange.fill(ended[-1], "1", T0 + second)
+    still_open = exchange.new_order(T0)
+    trades = [trade.id for trade in exchange.book.trades.values()]
+    _, account = limited(exchange, query_from=int(T0) + 15, query_to=int(T0) + 25)
+    assert list(account.result("ClosedOrders", T0 + 40)["closed"]) == ended[1:2]
+    assert list(account.result("TradesHistory", T0 + 40)["trades"]) == trades[1:2]
+    assert {e["refid"] for e in account.result("Ledgers", T0 + 40)["ledger"].values()} == {trades[1]}
+    assert list(account.result("QueryTrades", T0 + 40, txid=",".join(trades))) == trades[1:2]
+    assert set(account.result("QueryOrders", T0 + 40, txid=",".join([*ended, still_open]))) == {ended[1], still_open}
+    assert list(account.result("OpenOrders", T0 + 40)["open"]) == [still_open]
 
 
 def test_the_call_counter_refuses_the_sixteenth_point_and_drains_again() -> None:
@@ -212,6 +297,22 @@ def test_public_methods_tell_time_state_and_pairs() -> None:
     pairs = get("/0/public/AssetPairs?pair=XBTUSD")
     assert isinstance(pairs, dict)
     assert pairs["XXBTZUSD"]["wsname"] == "XBT/USD"
+
+
+@pytest.mark.parametrize("offset", [90.0, -90.0])
+def test_the_clock_that_is_shown_may_be_wrong_and_nonces_do_not_care(offset: float) -> None:
+    exchange = quiet()
+    exchange.clock_offset_s = offset
+
+    def get(path: str) -> Any:
+        return json.loads(exchange.rest("GET", path, {}, b"", T0).body)["result"]
+
+    assert get("/0/public/Time")["unixtime"] == T0 + offset
+    assert get("/0/public/Time")["rfc1123"] == f"Thu,  9 Oct 25 08:{54 if offset > 0 else 51}:50 +0000"
+    assert get("/0/public/SystemStatus")["timestamp"] == f"2025-10-09T08:{54 if offset > 0 else 51}:50Z"
+    account = Account(exchange)
+    account.nonce = int(T0)
+    account.result("Balance", T0)
 
 
 def test_extended_balances_tell_what_open_orders_hold() -> None:

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ async def test_rest_and_both_dialects_share_one_port(server: Server) -> None:
         await second.recv()
         snapshots = [json.loads(await first.recv()), json.loads(await second.recv())]
         assert (len(snapshots[0][0]), len(snapshots[1]["data"])) == (5, 5)
+
+
+@pytest.mark.parametrize("offset", [3600.0, -3600.0])
+async def test_every_answer_is_dated_by_the_clock_that_is_shown(server: Server, offset: float) -> None:
+    server.exchange.clock_offset_s = offset
+    async with httpx.AsyncClient() as client, connect(server.ws_v1_url) as socket:
+        reply = await client.get(f"{server.rest_url}/0/public/Time")
+        assert socket.response is not None
+        for headers in (reply.headers, socket.response.headers):
+            shown = parsedate_to_datetime(headers["Date"]).timestamp()
+            assert abs(shown - offset - time.time()) < PATIENCE + 1
 
 
 async def test_one_http_connection_serves_many_requests_even_when_pipelined(server: Server) -> None:
