@@ -9,6 +9,7 @@ does not ends the feed with the error that says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets as entropy
 import time
@@ -172,7 +173,7 @@ class Feed:
         self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
         self._keeper = Keeper(
             store,
-            checkpoint is not None,
+            checkpoint,
             sink=sink,
             tails=self._tails,
             knowledge=knowledge,
@@ -325,15 +326,19 @@ class Feed:
                 await sink.drained()
                 await self._keeper.save()
         except TimeoutError:
-            self._unwritten(sink)
+            await self._leave_behind(sink)
         async with asyncio.TaskGroup() as tasks:
             for tail in self._tails:
                 tasks.create_task(tail.close(CLOSE_S))
 
-    def _unwritten(self, sink: Sink) -> None:
-        """What the output did not take is not in the checkpoint either: the next run knows it as a hole. Without a
-        state nobody will."""
-        if self._keeper.kept:
+    async def _leave_behind(self, sink: Sink) -> None:
+        """What the output does not take is not in the checkpoint either: the next run will know it as a hole. Without
+        a state nobody will."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._keeper.begin()
+        were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
+        if self._store is not None and were_live <= self._keeper.kept:
             self._shared.log.warning(
                 "output_not_drained", output=sink.name, bytes=sink.pending, what="the next run will recover them"
             )

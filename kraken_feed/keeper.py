@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from structlog.typing import FilteringBoundLogger
 
 from .auth import Nonce
-from .checkpoint import Changes, Ids
+from .checkpoint import Changes, Checkpoint, Ids
 from .checkpoint import Hole as KeptHole
 from .errors import StateFailed
 from .orders import Knowledge
@@ -29,7 +29,7 @@ class Keeper:
 
     Args:
         store: where the checkpoint is; None keeps none.
-        kept: whether the store holds one already.
+        checkpoint: what it holds already.
         sink: the output.
         tails, knowledge, recovery, nonce: what there is to keep.
         log: diagnostics.
@@ -39,7 +39,7 @@ class Keeper:
     def __init__(
         self,
         store: Store | None,
-        kept: bool,
+        checkpoint: Checkpoint | None,
         *,
         sink: Sink,
         tails: Iterable[Tail],
@@ -49,7 +49,8 @@ class Keeper:
         log: FilteringBoundLogger,
         unix_ns: Callable[[], int],
     ) -> None:
-        self.kept = kept and store is not None  # from which the next run will know what it has missed
+        # Channels of which the next run will know what it has missed.
+        self.kept = {name for name, state in checkpoint.channels.items() if state.whole_ns} if checkpoint else set()
         self.saved_ns: int | None = None  # in this run
         self._store = store
         self._sink = sink
@@ -71,6 +72,7 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._soon.wait()
+            await self.begin()
             await self.save()
 
     def soon(self) -> None:
@@ -80,6 +82,13 @@ class Keeper:
     def overdue(self, now: float) -> bool:
         """Whether a save hangs."""
         return self._since is not None and now - self._since > SAVE_S
+
+    async def begin(self) -> None:
+        """Of a channel that is live for the first time ever, save just that, without waiting for the output: from here
+        on the next run will know what it has missed, and what of this run the output did not take."""
+        whole = {channel: ns for channel, ns in self._whole().items() if channel not in self.kept}
+        if whole and self._store is not None:
+            await self._write(Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=whole))
 
     async def save(self) -> None:
         """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
@@ -92,8 +101,12 @@ class Keeper:
             changes = self._unsaved
         self._unsaved = changes
         await self._sink.drained()
-        if self._sink.error is not None:
-            return
+        if self._sink.error is None and await self._write(changes):
+            self._unsaved = None
+
+    async def _write(self, changes: Changes) -> bool:
+        """Whether it could be saved."""
+        assert self._store is not None  # the callers have looked
         self._since = asyncio.get_running_loop().time()
         try:
             await asyncio.to_thread(self._store.save, changes)
@@ -101,18 +114,21 @@ class Keeper:
             if str(error) != self._failure:  # a full disk is full every second
                 self._log.error("checkpoint_failed", reason=str(error))
             self._failure = str(error)
-            return
+            return False
         finally:
             self._since = None
         if self._failure:
             self._log.warning("checkpoint_saved_again")
-        self._unsaved, self._failure, self.saved_ns, self.kept = None, "", changes.saved_ns, True
+        self._failure, self.saved_ns = "", changes.saved_ns
+        self.kept |= changes.whole.keys()
+        return True
+
+    def _whole(self) -> dict[str, int]:
+        return {channel: ns for tail in self._tails for channel, ns in tail.whole().items()}
 
     def _changes(self) -> Changes:
         """What is known now and was not at the last call."""
-        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns())
-        for tail in self._tails:
-            changes.whole.update(tail.whole())
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole())
         for channel, knowledge in self._knowledge.items():
             for name in knowledge.changed:
                 changes.set_order(channel, name, *knowledge.orders.get(name, ()))

@@ -438,7 +438,7 @@ def test_a_defect_leaves_behind_what_was_received_before_it(path: Path, monkeypa
         with memory.running(exchange(rate=5.0)) as world:
             run = memory.Run(world, path, ("openOrders",), Config(), Limits())
             loop = asyncio.get_running_loop()
-            loop.call_later(30.0, monkeypatch.setattr, "kraken_feed.tail.Tail._write_items", None)
+            loop.call_later(30.0, monkeypatch.setattr, "kraken_feed.recorder.Recorder.write", None)
             with pytest.raises(ExceptionGroup):
                 await run.feed.run()
             return run
@@ -447,49 +447,6 @@ def test_a_defect_leaves_behind_what_was_received_before_it(path: Path, monkeypa
     assert len(run.named("order")) > 50
     assert run.lines[-1]["event_name"] == "feed.stopped"
     assert run.lines[-1]["reason"] == "defect"
-
-
-async def stopped(exchange: Exchange, path: Path, after: float, prepare: Any = None) -> tuple[memory.Run, float]:
-    """Stop a feed after some seconds; the run, and how long it took to stop."""
-    with memory.running(exchange) as world:
-        if prepare is not None:
-            prepare(world)
-        run = memory.Run(world, path, ("openOrders", "executions"), Config(), Limits())
-        task = asyncio.create_task(run.feed.run())
-        await asyncio.sleep(after)
-        before = asyncio.get_running_loop().time()
-        run.feed.stop("SIGTERM")
-        assert await task == "SIGTERM"
-        return run, asyncio.get_running_loop().time() - before
-
-
-def never_answer(world: memory.World) -> None:
-    world.dialing = asyncio.Event()
-
-
-@pytest.mark.parametrize(
-    ("phase", "faults", "after", "prepare"),
-    [
-        ("connecting", (), 1.0, never_answer),
-        ("waiting for the token", (Fault("rest_timeout", at=0.0, duration=1e9),), 1.0, None),
-        ("subscribing", (Fault("no_ack", at=0.0, duration=1e9),), 1.0, None),
-        ("live", (), 100.0, None),
-        ("backing off", (Fault("upgrade_refused", at=0.0, duration=1e9, status=429),), 100.0, None),
-    ],
-)
-def test_a_stop_is_obeyed_at_once_and_its_marker_is_last(
-    path: Path, phase: str, faults: tuple[Fault, ...], after: float, prepare: Any
-) -> None:
-    run, took = virtual_time.run(stopped(exchange(*faults, rate=2.0), path, after, prepare))
-    assert took < 0.01
-    last = run.lines[-2:]
-    assert [line["event_name"] for line in last] == ["feed.stopped", "feed.stopped"]
-    assert {line["channel"] for line in last} == {"openOrders", "executions"}
-    assert {line["reason"] for line in last} == {"SIGTERM"}
-    if phase == "live":
-        assert run.world.closed_by_us == [1000, 1000]
-        counts = check(path.read_bytes(), ledger(run), run.connections())
-        assert counts["undelivered"] == 0
 
 
 def test_once_writes_every_snapshot_and_ends(path: Path) -> None:
