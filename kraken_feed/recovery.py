@@ -30,14 +30,15 @@ NS = 1_000_000_000
 
 class Hole(msgspec.Struct):
     """A span of time in which a channel was not whole. Unix nanoseconds; ``end`` is None while it is open, ``start``
-    is None where its beginning is not known. ``asked`` are the orders that its first pass asked for by id."""
+    is None where its beginning is not known. ``missing`` are the orders that were open before it and
+    not in the snapshot that ended it."""
 
     channel: str
     start: int | None
     cause: str
     end: int | None = None
     passes: int = 0
-    asked: set[str] = msgspec.field(default_factory=set)
+    missing: set[str] = msgspec.field(default_factory=set)
     orders: int = 0
     trades: int = 0
 
@@ -112,6 +113,7 @@ class Recovery:
         for hole in self.holes:
             if hole.channel == channel and hole.end is None:
                 hole.end = end
+                hole.missing = set(self._knowledge[channel].missing)
                 self.changed = True
         self._woken.set()
 
@@ -168,9 +170,6 @@ class Recovery:
         window = backfill.total([hole.window(self._config.overlap_s) for hole in holes])
         wanted = {hole.channel for hole in holes}
         limit = await self._key_limit(window)
-        for hole in holes:
-            if hole.passes == 0:
-                hole.asked = set(self._knowledge[hole.channel].missing)
         reasons: dict[str, str] = {}
         for channels, source in (
             (wanted & set(ORDER_CHANNELS), lambda: self._missing(wanted)),
@@ -183,7 +182,7 @@ class Recovery:
         if limit is not None:
             reasons = dict.fromkeys(wanted, limit) | reasons
         for hole in holes:
-            lost = hole.asked & self._knowledge[hole.channel].missing
+            lost = hole.missing & self._knowledge[hole.channel].missing
             if lost and hole.passes >= 1:
                 some = ", ".join(sorted(lost)[:20])
                 reasons.setdefault(hole.channel, f"Kraken does not say how these orders ended: {some}")

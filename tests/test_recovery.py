@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from kraken_feed.checkpoint import Changes
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
@@ -274,15 +275,15 @@ def test_the_pages_of_a_window_are_asked_for_with_one_pinned_end(tmp_path: Path)
 def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
     """A reader that stalls holds the checkpoint back: what is not out is not called known."""
 
-    async def main() -> tuple[list[int], list[int]]:
+    async def main() -> tuple[list[Changes], list[Changes]]:
         world = exchange(rate=5.0)
         log = Log(tmp_path, world, "openOrders")
-        saves: list[int] = []
+        saves: list[Changes] = []
         with memory.running(world) as place:
             opened = Store.open(str(tmp_path / "state"), "main", place.unix_ns())
             run = memory.Run(place, log.path, ("openOrders",), Config(), Limits(), store=opened.store)
             really_save, really_drain = opened.store.save, run.sink.drained
-            opened.store.save = lambda changes: saves.append(1) or really_save(changes)  # type: ignore[method-assign, func-returns-value]
+            opened.store.save = lambda changes: saves.append(changes) or really_save(changes)  # type: ignore[method-assign, func-returns-value]
             reading = asyncio.Event()
 
             async def drained() -> None:
@@ -301,8 +302,13 @@ def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
         return before, saves
 
     before, after = virtual_time.run(main())
-    assert before == []
+    (first,) = before
+    assert first.whole, "from when on the channel is whole"
+    assert not first.orders
+    assert not first.ended
+    assert not first.seen
     assert len(after) >= 3
+    assert after[1].orders
 
 
 @pytest.mark.parametrize("spelling", ["query_from", "queryFrom"])
@@ -338,6 +344,7 @@ def calm(exchange: Exchange) -> None:
     runs=st.lists(st.tuples(st.floats(5, 120), st.booleans(), st.floats(0, 200)), max_size=3),
     every=st.sampled_from([3.0, 10.0, 40.0]),
 )
+@example(seed=1714, lag=60.0, runs=[], every=3.0)  # an early hole's second pass, and orders that went missing after it
 def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
     tmp_path_factory: pytest.TempPathFactory, seed: int, lag: float, runs: list[Any], every: float
 ) -> None:
