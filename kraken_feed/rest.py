@@ -1,4 +1,4 @@
-"""Kraken's private REST API, as far as a feed needs it: today, the WebSocket token.
+"""Kraken's REST API, as far as a feed needs it: private calls, and the exchange's clock.
 
 One :class:`Rest` an API key: calls are signed and sent one after the other, so that nonces arrive in their order, and
 what Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
@@ -14,7 +14,8 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
@@ -49,6 +50,13 @@ class Token(msgspec.Struct, frozen=True):
         return f"<Token, expires in {self.expires} s>"
 
 
+class ServerTime(NamedTuple):
+    """Kraken's clock in unix seconds, cut to whole ones, and the TLS connection it came over: what ssl knows of it."""
+
+    unix: int
+    tls: Any
+
+
 class _Envelope(msgspec.Struct):
     error: Any = None
     result: msgspec.Raw = msgspec.Raw()
@@ -57,6 +65,10 @@ class _Envelope(msgspec.Struct):
 class _TokenResult(msgspec.Struct):
     token: str
     expires: Any = 900
+
+
+class _TimeResult(msgspec.Struct):
+    unixtime: int
 
 
 class Rest:
@@ -89,23 +101,7 @@ class Rest:
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
         self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
-        loopback = is_loopback(url)
-        try:
-            self._client = httpx.AsyncClient(
-                base_url=url,
-                transport=transport,
-                timeout=CALL_S,
-                trust_env=not loopback,  # proxies from the environment; none on the way to this machine
-                verify=ssl.create_default_context(),  # the same trust as the WebSocket: the system's, or SSL_CERT_FILE
-                headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
-            )
-        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # proxies; SOCKS without its package
-            raise ConfigError(
-                "The proxy or TLS settings of the environment cannot be used.",
-                why=f"{type(error).__name__} while reading them.",  # its text may quote a proxy's password
-                remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY, NO_PROXY, "
-                "SSL_CERT_FILE or SSLKEYLOGFILE.",
-            ) from error
+        self._client = _open(url, transport)
 
     async def close(self) -> None:
         """Close the connections that are kept open."""
@@ -167,49 +163,23 @@ class Rest:
             "API-Sign": sign(path, nonce, body, self._credentials.secret),
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        try:
-            async with (
-                asyncio.timeout(CALL_S),
-                self._client.stream("POST", path, content=body, headers=headers) as response,
-            ):
-                answer = b""
-                async for chunk in response.aiter_raw():
-                    answer += chunk
-                    if len(answer) > MAX_ANSWER_BYTES:
-                        raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
-                return response, answer
-        except (httpx.TimeoutException, TimeoutError) as error:
-            raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
-        except _UNREACHABLE as error:
-            raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
+        return await _ask(method, self._client.stream("POST", path, content=body, headers=headers))
 
     def _result(self, method: str, answer: httpx.Response, body: bytes) -> msgspec.Raw:
         """What is behind the envelope, or the error that it holds."""
         if answer.status_code != 200:
             raise self._by_status(method, answer)
-        try:
-            envelope = msgspec.json.decode(body, type=_Envelope)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            kind = answer.headers.get("content-type", "no content type")
-            raise Transient(
-                f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
-            ) from error
-        errors = [text for text in _texts(envelope.error) if not text.startswith("W")]
+        envelope, errors = _envelope(method, answer, body)
         if errors:
             raise self._by_text(method, errors[0])
         self._refused.clear()
         return envelope.result
 
     def _by_status(self, method: str, answer: httpx.Response) -> Transient:
-        """Anything but 200 did not get past Cloudflare or the network's edge."""
-        delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
-        retry_after = answer.headers.get("retry-after", "")
-        if retry_after.isascii() and retry_after.isdigit():
-            delay = max(delay, min(float(retry_after), LOCKOUT_S))
+        error = _by_status(method, answer)
         if answer.status_code in (429, 403):
-            self.keep_quiet(delay)
-        cause = "throttled" if answer.status_code == 429 else "token"
-        return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
+            self.keep_quiet(error.delay)
+        return error
 
     def _by_text(self, method: str, text: str) -> Exception:
         verdict = classify(text, self._unix_ns() / 1e9)
@@ -228,6 +198,90 @@ class Rest:
     def keep_quiet(self, seconds: float) -> None:
         """Make no call for so long: Kraken said so."""
         self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
+
+
+async def server_time(url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> ServerTime:
+    """What Kraken's clock says (GET /0/public/Time). Needs no key.
+
+    Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
+
+    Raises:
+        Transient: the network, the edge or the service failed.
+        ConfigError: the proxy or TLS settings of the environment cannot be used.
+    """
+    client = _open(url, transport)
+    try:
+        answer, body = await _ask("Time", client.stream("GET", "/0/public/Time"))
+    finally:
+        await client.aclose()
+    if answer.status_code != 200:
+        raise _by_status("Time", answer)
+    envelope, errors = _envelope("Time", answer, body)
+    try:
+        unix = msgspec.json.decode(envelope.result, type=_TimeResult).unixtime
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = "; ".join(errors) or str(error)
+        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=why) from error
+    stream = answer.extensions.get("network_stream")
+    return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
+
+
+def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    loopback = is_loopback(url)
+    try:
+        return httpx.AsyncClient(
+            base_url=url,
+            transport=transport,
+            timeout=CALL_S,
+            trust_env=not loopback,  # proxies from the environment; none on the way to this machine
+            verify=ssl.create_default_context(),  # the same trust as the WebSocket: the system's, or SSL_CERT_FILE
+            headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
+        )
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # proxies; SOCKS without its package
+        raise ConfigError(
+            "The proxy or TLS settings of the environment cannot be used.",
+            why=f"{type(error).__name__} while reading them.",  # its text may quote a proxy's password
+            remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY, NO_PROXY, "
+            "SSL_CERT_FILE or SSLKEYLOGFILE.",
+        ) from error
+
+
+async def _ask(method: str, opening: AbstractAsyncContextManager[httpx.Response]) -> tuple[httpx.Response, bytes]:
+    """Send what is being opened; the answer and its body, however it is encoded."""
+    try:
+        async with asyncio.timeout(CALL_S), opening as response:
+            answer = b""
+            async for chunk in response.aiter_raw():
+                answer += chunk
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
+            return response, answer
+    except (httpx.TimeoutException, TimeoutError) as error:
+        raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
+    except _UNREACHABLE as error:
+        raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
+
+
+def _envelope(method: str, answer: httpx.Response, body: bytes) -> tuple[_Envelope, list[str]]:
+    """The envelope and the errors in it; warnings are none."""
+    try:
+        envelope = msgspec.json.decode(body, type=_Envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        kind = answer.headers.get("content-type", "no content type")
+        raise Transient(
+            f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
+        ) from error
+    return envelope, [text for text in _texts(envelope.error) if not text.startswith("W")]
+
+
+def _by_status(method: str, answer: httpx.Response) -> Transient:
+    """Anything but 200 did not get past Cloudflare or the network's edge."""
+    delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
+    retry_after = answer.headers.get("retry-after", "")
+    if retry_after.isascii() and retry_after.isdigit():
+        delay = max(delay, min(float(retry_after), LOCKOUT_S))
+    cause = "throttled" if answer.status_code == 429 else "token"
+    return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
 
 
 def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
