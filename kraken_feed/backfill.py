@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from . import key_info
 from .orders import END
 from .spot_v1 import TERMINAL
 from .wire import Item, one_line
@@ -52,33 +53,18 @@ _order = msgspec.json.Decoder(_Order)
 _trade = msgspec.json.Decoder(_Trade)
 
 
-class _KeyInfo(msgspec.Struct):
-    """Kraken's documentation spells these in one way, a recording in the other."""
-
-    query_from: Any = 0
-    query_to: Any = 0
-    queryFrom: Any = 0
-    queryTo: Any = 0
-
-
 async def outside_of_key(rest: Caller, window: Window) -> str | None:
     """What of the window the key may not see, in words; None if it may see all of it.
 
     A key can be limited to a span of time; outside of it REST answers with nothing, and without an error.
     Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
     """
-    info = msgspec.json.decode(await rest.call("GetApiKeyInfo", cost=1.0, reserve=RESERVE), type=_KeyInfo)
-    start = max(_seconds(info.query_from), _seconds(info.queryFrom))
-    end = max(_seconds(info.query_to), _seconds(info.queryTo))
-    if start > window.start:
-        return f"the API key may only query from unix time {start} on"
-    if 0 < end < window.end:
-        return f"the API key may only query up to unix time {end}"
+    info = key_info.read(await rest.call("GetApiKeyInfo", cost=1.0, reserve=RESERVE))
+    if info.query_from > window.start:
+        return f"the API key may only query from unix time {info.query_from} on"
+    if 0 < info.query_to < window.end:
+        return f"the API key may only query up to unix time {info.query_to}"
     return None
-
-
-def _seconds(limit: object) -> int:
-    return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else 0
 
 
 async def named_orders(rest: Caller, order_ids: Iterable[str]) -> AsyncIterator[Item]:

@@ -37,6 +37,7 @@ class _Source(NamedTuple):
     name: str
     parts: tuple[str, str, str]
     read: Callable[[str], str | None]
+    path: Callable[[str], str | None] = lambda part: None
 
 
 def find_all(config: Config, accounts: Sequence[str], environ: Mapping[str, str]) -> dict[str, Credentials]:
@@ -50,12 +51,17 @@ def find_all(config: Config, accounts: Sequence[str], environ: Mapping[str, str]
     for account, credentials in found.items():
         other = owners.setdefault(credentials.key, account)
         if other != account:
-            raise ConfigError(
-                f"The accounts {other!r} and {account!r} have the same API key, …{credentials.tail}.",
-                why="Every record would come twice, and each would take the other's nonces for its own.",
-                remedy="Give each account a key of its own.",
-            )
+            raise shared_key(other, account, credentials)
     return found
+
+
+def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
+    """The error for two accounts that have the same key."""
+    return ConfigError(
+        f"The accounts {one!r} and {other!r} have the same API key, …{credentials.tail}.",
+        why="Every record would come twice, and each would take the other's nonces for its own.",
+        remedy="Give each account a key of its own.",
+    )
 
 
 def find(config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True) -> Credentials:
@@ -84,6 +90,18 @@ def find(config: Config, account: str, environ: Mapping[str, str], *, alone: boo
     raise ConfigError(f"No API key for the account {account!r}.", remedy=remedy.format(account=account))
 
 
+def files(
+    found: Credentials, config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True
+) -> list[str]:
+    """The files that :func:`find` has read ``found`` from; none if it came in another way."""
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone):
+        paths = [os.path.expanduser(path) for path in map(source.path, source.parts) if path]
+        there = [path for path in paths if os.path.exists(path)]
+        if source.name == found.source and there:
+            return there
+    return []
+
+
 def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool) -> list[_Source]:
     table = f"[accounts.{name}]"
     files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
@@ -93,7 +111,9 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
         "otp_command": account.otp_command,
     }
     named = [
-        _Source(f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part])),
+        _Source(
+            f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part]), files.get
+        ),
         _Source(
             f"{table} (commands)",
             ("key_command", "secret_command", "otp_command"),
@@ -105,6 +125,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
             "the files named by KRAKEN_API_*_FILE",
             ("KRAKEN_API_KEY_FILE", "KRAKEN_API_SECRET_FILE", "KRAKEN_API_OTP_FILE"),
             lambda part: _file(environ.get(part) or None),
+            environ.get,
         ),
         _Source(
             "the environment (KRAKEN_API_*)",
@@ -119,6 +140,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
                 f"$CREDENTIALS_DIRECTORY ({directory})",
                 (f"{prefix}api-key", f"{prefix}api-secret", f"{prefix}api-otp"),
                 lambda part: _credential(os.path.join(directory, part)),
+                lambda part: os.path.join(directory, part),
             )
             for prefix in ((f"{name}.", "") if alone else (f"{name}.",))
         ]

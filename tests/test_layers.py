@@ -20,11 +20,11 @@ FLOORS = [
     {"errors", "text"},
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
-        "checkpoint", "config", "figures",
+        "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts",
     },
     {"session"},
-    {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals"},
-    {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor"},
+    {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places"},
+    {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
@@ -134,7 +134,7 @@ def test_websockets_has_one_place() -> None:
 
 def test_httpx_has_one_place() -> None:
     assert _importers("httpx") == {"rest"}
-    assert _importers("httpx", typing=True) <= {"feed"}
+    assert _importers("httpx", typing=True) <= {"feed", "check"}
 
 
 def test_structlog_has_one_place_and_its_types_a_few() -> None:
@@ -152,7 +152,8 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
-        "session", "rest", "store", "backfill", "recovery", "tail", "feed",
+        "session", "rest", "store", "backfill", "recovery", "tail", "feed", "findings", "key_info", "verdicts",
+        "rehearsal", "trial",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 

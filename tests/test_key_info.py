@@ -1,0 +1,148 @@
+"""What Kraken says about a key, in both of its spellings, and what follows for a tail."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kraken_feed import key_info, refusals
+from kraken_feed.config import CHANNELS
+from kraken_feed.findings import Finding
+from kraken_feed.key_info import BEYOND, ITEMS, NEEDED, NEEDED_TO_RECOVER, SPELLINGS, KeyInfo, judge, read
+
+NOW = 1_760_000_000
+ALL = tuple(CHANNELS)
+DAY = 86400
+SNAKE: dict[str, Any] = {
+    "api_key_name": "feed", "nonce_window": "7", "permissions": list(SPELLINGS), "valid_until": "1770000000",
+    "query_from": "5", "query_to": "6", "ip_allowlist": ["192.0.2.1"],
+}  # fmt: skip
+CAMEL = {
+    "apiKeyName": "feed", "nonceWindow": 7, "permissions": list(SPELLINGS), "validUntil": 1770000000,
+    "queryFrom": "5", "queryTo": 6, "ipAllowlist": ["192.0.2.1"],
+}  # fmt: skip
+GOOD = KeyInfo(name="feed", permissions=tuple(SPELLINGS), allow_list=("192.0.2.1",))
+
+
+def found(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> list[Finding]:
+    findings = judge(info, channels, NOW, backfill=options.get("backfill", True))
+    return [finding for finding in findings if finding.item == item]
+
+
+def only(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> Finding:
+    (finding,) = found(info, item, channels, **options)
+    return finding
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def test_both_spellings_say_the_same() -> None:
+    assert read(json.dumps(SNAKE).encode()) == read(json.dumps(CAMEL).encode())
+    assert read(json.dumps(SNAKE).encode()).query_to == 6
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*SNAKE, *CAMEL]), json_values))
+def test_whatever_stands_in_the_fields_is_read_and_judged(fields: dict[str, Any]) -> None:
+    info = read(json.dumps(fields).encode())
+    assert {finding.item for finding in judge(info, ALL, NOW, backfill=True)} == set(ITEMS)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "7", "<html>"])
+def test_what_is_no_object_is_not_read(text: str) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        read(text.encode())
+
+
+# ------------------------------------------------------------------------------------------------ what it means
+
+
+def test_a_key_for_tails_and_nothing_else_is_well() -> None:
+    assert {finding.status for finding in judge(GOOD, ALL, NOW, backfill=True)} == {"OK"}
+
+
+@pytest.mark.parametrize("right", SPELLINGS)
+def test_a_missing_right_fails_for_the_channels_that_need_it(right: str) -> None:
+    less = tuple(name for name in SPELLINGS if name != right)
+    info = msgspec.structs.replace(GOOD, permissions=less)
+    for channel in ALL:
+        finding = only(info, "permissions", (channel,))
+        needed = right in (key_info.CREATE_TOKEN, *NEEDED[channel])
+        assert (finding.status, finding.exit_code) == (("FAIL", 77) if needed else ("OK", 0))
+        if needed:
+            assert SPELLINGS[right] in finding.what
+        recovery = only(info, "backfill", (channel,))
+        assert recovery.status == ("WARN" if right == NEEDED_TO_RECOVER[channel] else "OK")
+
+
+def test_each_missing_right_is_said_by_itself() -> None:
+    findings = found(msgspec.structs.replace(GOOD, permissions=()), "permissions", ("executions",))
+    assert [finding.facts["missing"] for finding in findings] == [key_info.CREATE_TOKEN, key_info.OPEN, key_info.CLOSED]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_the_rights_are_those_that_a_refusal_names(channel: str) -> None:
+    """Names of Kraken's API stand between brackets in the words of a refusal."""
+    named = re.findall(r"[a-z]+(?:-[a-z]+)+", refusals.PERMISSIONS[channel])
+    assert tuple(named) == NEEDED[channel]
+    assert re.findall(r'"[^"]+"', refusals.PERMISSIONS[channel]) == [
+        spelling for right in NEEDED[channel] for spelling in re.findall(r'"[^"]+"', SPELLINGS[right])
+    ]
+    assert refusals.PERMISSIONS["GetWebSocketsToken"] == SPELLINGS[key_info.CREATE_TOKEN]
+
+
+@pytest.mark.parametrize("right", [*BEYOND, "something-new"])
+def test_a_right_beyond_reading_is_a_warning(right: str) -> None:
+    finding = only(msgspec.structs.replace(GOOD, permissions=(*SPELLINGS, right)), "rights")
+    assert finding.status == "WARN"
+    assert right in finding.what
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "says"),
+    [(-1, "FAIL", "expired on 2025-10-09"), (3600, "WARN", "today"), (29 * DAY, "WARN", "in 29 days"),
+     (31 * DAY, "OK", "2025-11-09")],
+)  # fmt: skip
+def test_a_key_that_expires_is_said_in_time(left: int, status: str, says: str) -> None:
+    finding = only(msgspec.structs.replace(GOOD, valid_until=NOW + left), "expiry")
+    assert finding.status == status
+    assert says in finding.what
+
+
+def test_a_key_without_an_allow_list_is_a_warning() -> None:
+    assert only(msgspec.structs.replace(GOOD, allow_list=()), "addresses").status == "WARN"
+
+
+def test_a_nonce_window_is_a_warning() -> None:
+    finding = only(msgspec.structs.replace(GOOD, nonce_window=10_000), "nonce window")
+    assert finding.status == "WARN"
+    assert "10000" in finding.what
+
+
+@pytest.mark.parametrize(("limit", "says"), [("query_from", "from 2025"), ("query_to", "up to 2025")])
+def test_a_limit_of_what_may_be_queried_is_a_warning(limit: str, says: str) -> None:
+    finding = only(msgspec.structs.replace(GOOD, **{limit: NOW}), "backfill")
+    assert finding.status == "WARN"
+    assert says in finding.what
+
+
+def test_no_backfill_needs_no_right_for_it() -> None:
+    assert only(msgspec.structs.replace(GOOD, permissions=()), "backfill", backfill=False).status == "OK"
+
+
+def test_what_kraken_does_not_say_is_no_failure() -> None:
+    assert only(KeyInfo(), "permissions").status == "WARN"
+    assert only(KeyInfo(), "backfill").status == "OK"

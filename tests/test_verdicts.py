@@ -1,0 +1,141 @@
+"""What the premises of a tail mean for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kraken_feed import verdicts
+from kraken_feed.config import Config, parse
+from kraken_feed.findings import Finding
+from kraken_feed.verdicts import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
+
+NOW = 1_760_000_000_000_000_000
+SECRET = "c2VjcmV0"
+
+
+# ------------------------------------------------------------------------------------------------ configuration
+
+
+def test_without_a_file_there_is_nothing_to_say() -> None:
+    finding = configuration(Config(), None, {})
+    assert (finding.status, finding.what, finding.why) == ("OK", "no file: the defaults", "")
+
+
+def test_every_value_that_is_not_the_default_is_said_with_its_origin() -> None:
+    toml = (
+        b'channels = ["balances"]\n[connection]\nsilence_s = 20\nopen_timeout_s = 10.0\n[backfill]\nenabled = false\n'
+    )
+    given: dict[str, tuple[object, str]] = {"channels": (["ownTrades", "executions"], "the command line")}
+    finding = configuration(parse(toml, "/etc/x.toml"), "/etc/x.toml", given)
+    assert finding.why.splitlines() == [
+        "channels = ownTrades, executions  (the command line)",
+        "connection.silence_s = 20  (the file)",
+        "backfill.enabled = false  (the file)",
+    ]
+    assert finding.facts["values"] == [
+        {"key": "channels", "value": ["ownTrades", "executions"], "from": "the command line"},
+        {"key": "connection.silence_s", "value": 20.0, "from": "/etc/x.toml"},
+        {"key": "backfill.enabled", "value": False, "from": "/etc/x.toml"},
+    ]
+
+
+def test_a_command_that_holds_a_secret_is_not_shown() -> None:
+    toml = f'[accounts.main]\nkey_command = ["echo", "key"]\nsecret_command = ["echo", "{SECRET}"]\n'
+    finding = configuration(parse(toml.encode(), "x.toml"), "x.toml", {})
+    assert "accounts.main = key_command, secret_command" in finding.why
+    assert SECRET not in finding.why + str(finding.facts)
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+@pytest.mark.parametrize(
+    ("phase", "why", "says"),
+    [
+        ("DNS", "Name or service not known", "/etc/resolv.conf"),
+        ("TCP", "Connection refused", "firewall"),
+        ("TLS", "unable to get local issuer certificate", "SSL_CERT_FILE"),
+        ("TLS", "certificate has expired", "date"),
+        ("TLS", "certificate is not yet valid", "date"),
+        ("TLS", "Hostname mismatch, certificate is not valid for 'x'", "captive portal"),
+        ("TLS", "the connection was cut, or nothing came", "cuts TLS"),
+        ("HTTP", "HTTP 502", "status.kraken.com"),
+    ],
+)
+def test_each_way_to_fail_has_its_remedy(phase: str, why: str, says: str) -> None:
+    finding = verdicts.unreachable("rest", "api.kraken.com", phase, why)
+    assert (finding.status, finding.exit_code, finding.facts["phase"]) == ("FAIL", 69, phase)
+    assert says in finding.remedy
+    assert why in finding.why
+
+
+def test_a_proxy_that_fails_is_named_by_its_variable() -> None:
+    finding = verdicts.unreachable("rest", "proxy:3128", "TCP", "Connection refused", proxy="HTTPS_PROXY")
+    assert "HTTPS_PROXY" in finding.why
+    assert "HTTPS_PROXY" in finding.remedy
+
+
+# ------------------------------------------------------------------------------------------------ the places
+
+
+def output(problem: str = "", **facts: Any) -> Finding:
+    known = {"made": False, "size": 10, "torn": 0, "free": 100 * GIB, "more_files": True} | facts
+    return verdicts.output("out.jsonl", problem, **known)
+
+
+def state(**facts: Any) -> Finding:
+    known: dict[str, Any] = {
+        "exists": True, "saved_ns": NOW, "now_ns": NOW, "holes": [], "damaged": False, "unread": "",
+        "free": 100 * GIB, "more_files": True,
+    }  # fmt: skip
+    return verdicts.state("main.sqlite3", **known | facts)
+
+
+@pytest.mark.parametrize(
+    ("finding", "status"),
+    [
+        (output(), "OK"),
+        (output(made=True, size=0), "OK"),
+        (output(free=None), "OK"),
+        (output(torn=3), "WARN"),
+        (output(free=OUTPUT_BYTES - 1), "WARN"),
+        (output(free=FULL_BYTES - 1), "FAIL"),
+        (output(more_files=False), "OK"),
+        (output(made=True, more_files=False), "FAIL"),
+        (output("Permission denied"), "FAIL"),
+    ],
+)
+def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(finding: Finding, status: str) -> None:
+    assert (finding.status, finding.exit_code) == (status, 74 if status == "FAIL" else 0)
+
+
+@pytest.mark.parametrize(
+    ("finding", "status", "says"),
+    [
+        (state(), "OK", "last saved 0 s ago"),
+        (state(saved_ns=NOW - 7200 * 10**9), "OK", "2 hours ago"),
+        (state(saved_ns=NOW + 10**9), "OK", "0 s ago"),
+        (state(holes=["openOrders"]), "OK", "1 hole to close (openOrders)"),
+        (state(holes=["openOrders", "balances", "openOrders"]), "OK", "3 holes to close (openOrders, balances)"),
+        (state(exists=False, saved_ns=0), "OK", "will be made"),
+        (state(saved_ns=0), "OK", "empty"),
+        (state(damaged=True, saved_ns=0), "WARN", "damaged"),
+        (state(unread="No space", saved_ns=0), "WARN", "could not be looked into"),
+        (state(free=STATE_BYTES - 1), "WARN", "are free"),
+        (state(free=0), "FAIL", "full"),
+        (state(exists=False, more_files=False), "FAIL", "full"),
+    ],
+)
+def test_a_state_is_said_to_be_what_a_start_makes_of_it(finding: Finding, status: str, says: str) -> None:
+    assert (finding.status, finding.exit_code) == (status, 74 if status == "FAIL" else 0)
+    assert says in finding.what
+
+
+def test_a_running_tail_is_a_warning_that_names_it() -> None:
+    finding = verdicts.state_held("main.sqlite3", "77", "3 s")
+    assert finding.status == "WARN"
+    assert "77" in finding.what
+    assert "exit code 75" in finding.why
+    assert verdicts.state_held("main.sqlite3", "", "3 s").facts["pid"] is None
