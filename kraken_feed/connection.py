@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 
 from . import __version__
@@ -54,6 +54,15 @@ class Room(Protocol):
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
 
 
+class _ClientConnection(ClientConnection):
+    """websockets' connection, for which nothing breaks when TLS fails behind a proxy (17.4): it was never made then,
+    and cannot be lost; the error is raised where somebody waits for it."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if hasattr(self, "recv_messages"):
+            super().connection_lost(exc)
+
+
 class _Connect(connect):
     """websockets' connect, without following redirects: the token would go wherever a redirect points, and each one
     would be a connect that no budget knows of."""
@@ -84,6 +93,7 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
             proxy=proxy_for(url),
             ssl=ssl.create_default_context() if url.startswith("wss:") else None,
             user_agent_header=f"kraken-feed/{__version__}",
+            create_connection=_ClientConnection,
         )
     except (ImportError, InvalidProxy) as error:  # SOCKS without its package; a proxy that is no URL
         raise ConfigError(
