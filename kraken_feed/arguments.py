@@ -189,6 +189,20 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
     _config_options(parser)
 
 
+def check_options(parser: argparse.ArgumentParser) -> None:
+    """Of `check`."""
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: every item, then the verdict")
+    parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
+    parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
+    parser.add_argument("--no-state", action="store_true", help="there will be no checkpoint")
+    parser.add_argument(
+        "--account", dest="accounts", metavar="NAME", action="append", default=[],
+        help="an account, as the configuration names it; several times for several, `all` for every one",
+    )  # fmt: skip
+    _config_options(parser)
+
+
 def token_options(parser: argparse.ArgumentParser) -> None:
     """Of `token`."""
     parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")

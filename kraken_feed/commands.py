@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
@@ -79,6 +81,29 @@ def _token(arguments: argparse.Namespace) -> int:
     return _run(fetch())
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    from . import check
+    from .findings import Report
+    from .log import wants_color
+    from .service import diagnostics, state_directory
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a check that is cut short has not found everything well
+    channels = _channels(arguments.channels) if arguments.channels else ()
+    diagnostics(arguments, [])
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]  # a text file
+    columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
+    report = Report(_print, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
+    asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
+    world = check.World(os.environ, state_directory(os.environ))
+    codes: list[int] = []
+
+    async def checked() -> str:
+        codes.append(await check.run(lambda: _load(arguments), asked, report, arguments.secrets, world))
+        return ""
+
+    return _run(checked()) or codes[0]
+
+
 def _simulate(arguments: argparse.Namespace) -> int:
     from .simulator.main import run
 
@@ -95,6 +120,7 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {
     "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
+    "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
     "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
@@ -118,16 +144,21 @@ def _channels(named: Sequence[str]) -> tuple[str, ...]:
 
 def _config(arguments: argparse.Namespace) -> Config:
     """The first configuration file there is, or the defaults."""
+    return _load(arguments)[0]
+
+
+def _load(arguments: argparse.Namespace) -> tuple[Config, str | None]:
+    """The configuration, and the path of its file if there is one."""
     from .config import Config, candidates, parse
 
     for path, required in candidates(os.environ, arguments.config):
         try:
             with open(path, "rb") as file:
-                return parse(file.read(), path)
+                return parse(file.read(), path), path
         except OSError as error:
             if required or not isinstance(error, FileNotFoundError | NotADirectoryError):
                 raise ConfigError(f"Cannot read the configuration {path}.", why=f"{error.strerror}.") from error
-    return Config()
+    return Config(), None
 
 
 def _print(line: str) -> None:
