@@ -1,43 +1,86 @@
-"""Where diagnostics leave. A reader of stderr that stalls must not stop the feed."""
+"""Where diagnostics leave. A reader of stderr that stalls must not stop the feed; the journal learns their level."""
 
 from __future__ import annotations
 
 import io
 import os
 import select
+from collections.abc import Mapping
 from typing import TextIO
+
+# syslog(3)'s numbers, which journald takes off the start of a line: sd-daemon(3)
+ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
+
+
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether the descriptor is the journal's, and not what somebody has put in its place: systemd.exec(5)."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class Stderr:
-    """Lines to stderr. What would have to wait is dropped, and the next line that goes says how many."""
+    """Lines to stderr. What would have to wait is dropped, and the next line that goes says how many.
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: stderr.
+        environ: tells whether stderr is the journal; then every line starts with its priority, ``<4>`` for a warning.
+    """
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         self._stream = stream
         self._dropped = 0
         self._poll: select.poll | None = None
+        self._journal = False
         try:
             fd = stream.fileno()
         except (OSError, io.UnsupportedOperation):
             return
+        self._journal = is_journal(fd, environ)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def msg(self, line: str) -> None:
-        """Write one line, or drop it."""
+    def debug(self, text: str) -> None:
+        """Write what helps to find a defect, or drop it."""
+        self._say(text, DEBUG)
+
+    def info(self, text: str) -> None:
+        """Write what happened, or drop it."""
+        self._say(text, INFO)
+
+    def warning(self, text: str) -> None:
+        """Write what may become trouble, or drop it."""
+        self._say(text, WARNING)
+
+    def error(self, text: str) -> None:
+        """Write what is trouble, or drop it."""
+        self._say(text, ERROR)
+
+    msg, critical = info, error
+
+    def _say(self, text: str, priority: int) -> None:
         if self._poll is not None and not self._poll.poll(0):
             self._dropped += 1
             return
+        text = self._marked(text, priority)
         if self._dropped:
-            line = f"({self._dropped} lines dropped: stderr was not read)\n{line}"
+            lost = self._marked(f"({self._dropped} lines dropped: stderr was not read)", WARNING)
+            text = f"{lost}\n{text}"
             self._dropped = 0
         try:
             if self._poll is None:
-                self._stream.write(line + "\n")
+                self._stream.write(text + "\n")
                 self._stream.flush()
-            elif not self._write_now((line + "\n").encode("utf-8", "backslashreplace")):
+            elif not self._write_now((text + "\n").encode("utf-8", "backslashreplace")):
                 self._dropped += 1
         except OSError:
             self._dropped += 1
+
+    def _marked(self, text: str, priority: int) -> str:
+        """For the journal a priority before every line: each becomes an entry of its own."""
+        return "\n".join(f"<{priority}>{line}" for line in text.split("\n")) if self._journal else text
 
     def _write_now(self, data: bytes) -> bool:
         """Write what goes without waiting; whether it was all. A pipe that can be written to takes so much for
@@ -48,5 +91,3 @@ class Stderr:
                 return False
             os.write(self._stream.fileno(), data[start : start + select.PIPE_BUF])
         return True
-
-    debug = info = warning = error = critical = msg
