@@ -20,10 +20,10 @@ FLOORS = [
     {"errors", "text"},
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
-        "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts",
+        "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status",
     },
     {"session"},
-    {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places"},
+    {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places", "systemd", "units"},
     {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
@@ -146,7 +146,7 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
     assert _importers("structlog") <= {"log", "console", "feed", "tail", "recovery", "keeper", "supervisor", "service"}
-    assert _importers("structlog", typing=True) <= {"console", "feed", "rest"}
+    assert _importers("structlog", typing=True) <= {"console", "feed", "rest", "systemd"}
 
 
 def test_msgspec_stays_where_json_and_structs_are() -> None:
