@@ -1,0 +1,209 @@
+"""The installed command under a supervisor, on a real datagram socket: what it is told, and in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kraken_feed.simulator.exchange import Refused
+from kraken_feed.simulator.fault import Fault
+
+from .installed import finish, site
+from .supervised import Supervisor, fields
+
+WATCHDOG_S = 0.2
+DOWN = Refused(503, {}, b"down")
+
+
+@contextlib.asynccontextmanager
+async def supervised(home: Path, watchdog: float | None = None, before: str = "") -> AsyncIterator[Supervisor]:
+    async with site(home) as place:
+        with contextlib.closing(Supervisor(place, watchdog)) as supervisor:
+            if before:
+                place.configure(before=before)
+            yield supervisor
+
+
+def written(supervisor: Supervisor) -> list[str]:
+    """The names of the records on the output now."""
+    return [json.loads(line)["event_name"] for line in supervisor.output.read_bytes().splitlines()]
+
+
+async def test_ready_is_said_after_every_channel_is_live_on_the_output(tmp_path: Path) -> None:
+    channels = 'channels = ["openOrders", "ownTrades", "executions", "balances"]'
+    async with supervised(tmp_path, before=channels) as supervisor:
+        process = await supervisor.start()
+        (first, *_, last) = await supervisor.until("READY")
+        assert written(supervisor).count("feed.live") == 4
+        process.terminate()
+        await supervisor.until("STOPPING")
+        done = await finish(process)
+    assert "EXTEND_TIMEOUT_USEC" in first
+    assert first["STATUS"].startswith("connecting")
+    assert last["STATUS"].startswith("live ")
+    assert last["STATUS"].endswith("; output ok")
+    assert done.code == 0
+
+
+async def test_not_ready_and_more_time_while_the_exchange_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        up = supervisor.place.exchange.connect
+        monkeypatch.setattr(supervisor.place.exchange, "connect", lambda dialect, now: DOWN)
+        process = await supervisor.start()
+        seen = await supervisor.until("STATUS", "after upgrade")
+        for _ in range(10):
+            seen += await supervisor.until("EXTEND_TIMEOUT_USEC")
+        assert fields(seen, "READY") == []
+        monkeypatch.setattr(supervisor.place.exchange, "connect", up)
+        after = await supervisor.until("READY")
+        process.terminate()
+        await finish(process)
+    assert fields(after, "READY", "EXTEND_TIMEOUT_USEC")[-1] == "READY"
+
+
+async def test_an_exchange_that_goes_down_does_not_stop_the_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        process = await supervisor.start()
+        await supervisor.until("READY")
+        monkeypatch.setattr(supervisor.place.exchange, "connect", lambda dialect, now: DOWN)
+        supervisor.place.inject(Fault("drop", code=1001))
+        await supervisor.until("STATUS", "after upgrade")
+        for _ in range(20):
+            await supervisor.until("WATCHDOG")
+        process.terminate()
+        done = await finish(process)
+    assert fields(supervisor.told, "READY", "STOPPING") in (["READY"], ["READY", "STOPPING"])
+    assert done.code == 0
+
+
+async def test_sighup_is_a_reload_with_a_beginning_and_an_end(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as supervisor:
+        process = await supervisor.start()
+        await supervisor.until("READY")
+        old = supervisor.output.rename(tmp_path / "old.jsonl")
+        process.send_signal(signal.SIGHUP)
+        (*_, reloading) = await supervisor.until("RELOADING")
+        await supervisor.until("READY")
+        assert supervisor.output.exists()
+        process.terminate()
+        (*_, stopping) = await supervisor.until("STOPPING")
+        done = await finish(process)
+    assert reloading["MONOTONIC_USEC"].isdigit()
+    assert stopping["STATUS"] == "stopping: SIGTERM"
+    assert done.code == 0
+    assert old.read_bytes().endswith(b"\n")
+    assert fields(supervisor.told, "READY", "RELOADING", "STOPPING") == ["READY", "RELOADING", "READY", "STOPPING"]
+
+
+async def test_an_error_that_ends_the_service_is_a_stop_with_a_reason(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as supervisor:
+        place = supervisor.place
+        place.configure("[reconnect]\ninitial_s = 0.02\nmax_s = 0.05\nmax_outage_s = 0.3\n")
+        place.inject(Fault("upgrade_refused", duration=1e6))
+        process = await supervisor.start()
+        (*_, stopping) = await supervisor.until("STOPPING")
+        done = await finish(process)
+    assert done.code == 69
+    assert "max_outage_s" in stopping["STATUS"]
+
+
+async def test_no_command_of_the_configuration_hears_of_the_supervisor(tmp_path: Path) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        place, seen = supervisor.place, tmp_path / "seen"
+        command = ["sh", "-c", f"env > {seen}; echo {place.exchange.key}"]
+        accounts = f"[accounts.main]\nkey_command = {json.dumps(command)}\n"
+        place.configure(accounts + f'secret_command = ["echo", "{place.exchange.secret}"]\n')
+        process = await supervisor.start(without=("CREDENTIALS_DIRECTORY",))
+        await supervisor.until("READY")
+        process.terminate()
+        await finish(process)
+    assert "STATE_DIRECTORY=" in seen.read_text()
+    assert "NOTIFY_SOCKET" not in seen.read_text()
+    assert "WATCHDOG" not in seen.read_text()
+
+
+# Drivers: the command's own entry point, with a part of it broken.
+
+FREEZE = """
+import signal, socket, os, sys, time
+from kraken_feed.cli import main
+address, watchdog = os.environ["NOTIFY_SOCKET"], int(os.environ["WATCHDOG_USEC"]) / 1e6
+def freeze(number, frame):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.sendto(b"X_FROZEN=1", address)
+        time.sleep(5 * watchdog)
+        ours.sendto(b"X_THAWED=1", address)
+signal.signal(signal.SIGUSR2, freeze)
+main(sys.argv[1:])
+"""
+
+ABORT = """
+import signal, socket, os, sys, threading
+from kraken_feed.cli import main
+address = os.environ["NOTIFY_SOCKET"]
+def stuck_for_ever(number, frame):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.sendto(b"X_FROZEN=1", address)
+    threading.Event().wait()
+signal.signal(signal.SIGUSR2, stuck_for_ever)
+main(sys.argv[1:])
+"""
+
+NO_CHECKPOINT = """
+import sys, threading
+from kraken_feed import feed
+from kraken_feed.cli import main
+from kraken_feed.store import Store
+feed.SAVE_S = 0.05
+Store.save = lambda self, changes: threading.Event().wait()
+main(sys.argv[1:])
+"""
+
+
+async def test_a_stuck_event_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        process = await supervisor.start(driver=FREEZE)
+        await supervisor.until("READY")
+        await supervisor.until("WATCHDOG")
+        process.send_signal(signal.SIGUSR2)
+        await supervisor.until("X_FROZEN")
+        frozen = await supervisor.until("X_THAWED")
+        await supervisor.until("WATCHDOG")
+        process.terminate()
+        done = await finish(process)
+    assert frozen == [{"X_THAWED": "1"}]
+    assert done.code == 0
+
+
+async def test_a_part_that_is_overdue_gives_no_sign_of_life_and_is_named(tmp_path: Path) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        process = await supervisor.start(driver=NO_CHECKPOINT)
+        await supervisor.until("STATUS", "stuck: checkpoint; ")
+        stuck = [await supervisor.message() for _ in range(5)]
+        process.kill()
+        done = await finish(process)
+    assert fields(stuck, "WATCHDOG", "READY", "EXTEND_TIMEOUT_USEC") == []
+    assert all(message["STATUS"].startswith("stuck: checkpoint; ") for message in stuck)
+    assert [entry["part"] for entry in done.log if entry["event"] == "part_overdue"] == ["checkpoint"]
+
+
+async def test_the_watchdogs_signal_makes_the_service_say_where_it_is_stuck(tmp_path: Path) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
+        process = await supervisor.start(driver=ABORT)
+        await supervisor.until("READY")
+        process.send_signal(signal.SIGUSR2)
+        await supervisor.until("X_FROZEN")
+        process.send_signal(signal.SIGABRT)
+        done = await finish(process)
+    assert done.code == -signal.SIGABRT
+    assert "stuck_for_ever" in done.err
+    assert supervisor.place.exchange.secret not in done.err
