@@ -178,6 +178,9 @@ class Connection:
             FeedError: whatever ``token`` raises.
         """
         errors: list[FeedError] = []
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine is run by one
+        cancelled = task.cancelling()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stop(stop))
@@ -186,6 +189,8 @@ class Connection:
             pass
         except* FeedError as raised:
             errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
+        while task.cancelling() > cancelled:  # by the group, which forgets to take it back: Python before 3.11.3
+            task.uncancel()  # then takes the next deadline that passes in this task for a cancellation
         if errors:
             raise errors[0]
         if stop.is_set() and self._socket is not None:

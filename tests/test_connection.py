@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kraken_feed import spot_v1
 from kraken_feed.config import ConnectionConfig
-from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, dial
+from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, dial
 from kraken_feed.errors import Transient
+from kraken_feed.session import Session, Timing
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)
 
@@ -84,3 +86,38 @@ async def test_nobody_there_is_a_failure_that_passes() -> None:
     with pytest.raises(Transient) as raised:
         await dial("ws://127.0.0.1:1/", QUICK)
     assert raised.value.cause == "connect"
+
+
+class Roomy:
+    """An output that takes everything."""
+
+    full = False
+
+    async def room(self) -> None:
+        raise AssertionError("nobody has to wait for it")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_connection_that_ends_leaves_no_cancellation_behind(stopped: bool) -> None:
+    """Python before 3.11.3 takes it for the end of the whole task when a deadline passes there later."""
+
+    async def nobody_there(url: str, config: ConnectionConfig) -> Socket:
+        if stopped:
+            await asyncio.Event().wait()
+        raise Transient("nobody there", cause="connect")
+
+    async def token() -> str:
+        raise AssertionError("there is no connection")
+
+    task, stop = asyncio.current_task(), asyncio.Event()
+    assert task is not None
+    if stopped:
+        stop.set()
+    session = Session(spot_v1, ["openOrders"], Timing(1.0, 1.0))
+    connection = Connection("ws://127.0.0.1:1/", session, QUICK, dial=nobody_there)
+    with contextlib.nullcontext() if stopped else pytest.raises(Transient):
+        await connection.run(token, lambda events: None, Roomy(), stop)
+    assert task.cancelling() == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
