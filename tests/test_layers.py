@@ -23,7 +23,10 @@ FLOORS = [
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status",
     },
     {"session"},
-    {"rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places", "systemd", "units"},
+    {
+        "rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places", "systemd",
+        "units",
+    },
     {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
