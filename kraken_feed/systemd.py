@@ -149,7 +149,7 @@ class Lifecycle:
         """The last message."""
         if not self._stopping:
             self._stopping = True
-            self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason}"})
+            self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})
             self.changed()
 
     def _post(self) -> None:

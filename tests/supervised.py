@@ -37,7 +37,7 @@ def printed(*arguments: str) -> str:
     return done.stdout
 
 
-class Supervisor:
+class Systemd:
     """The socket that the service notifies, and the directories that it is given.
 
     Args:
@@ -61,7 +61,7 @@ class Supervisor:
             (place.home / "credentials" / name).chmod(0o400)
 
     def environment(self) -> dict[str, str]:
-        """All that a service gets from systemd 252, and where the test's exchange is."""
+        """All that a service gets from systemd 252 (no HOME: the user's is ``/``), and where the test's exchange is."""
         home = self.place.home
         settings = dict(entry.split("=", 1) for entry in Unit(printed()).all("Environment"))
         watchdog = {} if self._watchdog is None else {"WATCHDOG_USEC": str(round(self._watchdog * 1e6))}
@@ -70,8 +70,6 @@ class Supervisor:
             "LANG": "C.UTF-8",
             "USER": "kraken-feed",
             "LOGNAME": "kraken-feed",
-            "HOME": "/",
-            "SHELL": "/usr/sbin/nologin",
             "INVOCATION_ID": "00000000000000000000000000000000",
             "JOURNAL_STREAM": "9:1",
             "NOTIFY_SOCKET": str(home / "notify"),
@@ -93,6 +91,8 @@ class Supervisor:
         command = self.command()
         if driver is not None:
             command = [sys.executable, "-c", driver, *command[1:]]
+        if self._watchdog is not None:  # as systemd does, who knows the number before
+            before = ("sh", "-c", 'WATCHDOG_PID=$$ exec "$@"', "sh", *before)
         env = {name: value for name, value in self.environment().items() if name not in without}
         return await asyncio.create_subprocess_exec(
             *before, *command, env=env, umask=int(Unit(printed()).one("UMask"), 8),

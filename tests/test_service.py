@@ -1,4 +1,4 @@
-"""The installed command under a supervisor, on a real datagram socket: what it is told, and in which order."""
+"""The installed command with the test in systemd's place: what it tells, in which order, and when it does not."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.fault import Fault
 
 from .installed import finish, site
-from .supervised import Supervisor, fields
+from .supervised import Systemd, fields
 
 WATCHDOG_S = 0.2
 DOWN = Refused(503, {}, b"down")
 
 
 @contextlib.asynccontextmanager
-async def supervised(home: Path, watchdog: float | None = None, before: str = "") -> AsyncIterator[Supervisor]:
+async def supervised(home: Path, watchdog: float | None = None, before: str = "") -> AsyncIterator[Systemd]:
     async with site(home) as place:
-        with contextlib.closing(Supervisor(place, watchdog)) as supervisor:
+        with contextlib.closing(Systemd(place, watchdog)) as systemd:
             if before:
                 place.configure(before=before)
-            yield supervisor
+            yield systemd
 
 
-def written(supervisor: Supervisor) -> list[str]:
+def written(systemd: Systemd) -> list[str]:
     """The names of the records on the output now."""
-    return [json.loads(line)["event_name"] for line in supervisor.output.read_bytes().splitlines()]
+    return [json.loads(line)["event_name"] for line in systemd.output.read_bytes().splitlines()]
 
 
 async def test_ready_is_said_after_every_channel_is_live_on_the_output(tmp_path: Path) -> None:
     channels = 'channels = ["openOrders", "ownTrades", "executions", "balances"]'
-    async with supervised(tmp_path, before=channels) as supervisor:
-        process = await supervisor.start()
-        (first, *_, last) = await supervisor.until("READY")
-        assert written(supervisor).count("feed.live") == 4
+    async with supervised(tmp_path, before=channels) as systemd:
+        process = await systemd.start()
+        (first, *_, last) = await systemd.until("READY")
+        assert written(systemd).count("feed.live") == 4
         process.terminate()
-        await supervisor.until("STOPPING")
+        await systemd.until("STOPPING")
         done = await finish(process)
     assert "EXTEND_TIMEOUT_USEC" in first
     assert first["STATUS"].startswith("connecting")
@@ -53,16 +53,16 @@ async def test_ready_is_said_after_every_channel_is_live_on_the_output(tmp_path:
 async def test_not_ready_and_more_time_while_the_exchange_is_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        up = supervisor.place.exchange.connect
-        monkeypatch.setattr(supervisor.place.exchange, "connect", lambda dialect, now: DOWN)
-        process = await supervisor.start()
-        seen = await supervisor.until("STATUS", "after upgrade")
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        up = systemd.place.exchange.connect
+        monkeypatch.setattr(systemd.place.exchange, "connect", lambda dialect, now: DOWN)
+        process = await systemd.start()
+        seen = await systemd.until("STATUS", "after upgrade")
         for _ in range(10):
-            seen += await supervisor.until("EXTEND_TIMEOUT_USEC")
+            seen += await systemd.until("EXTEND_TIMEOUT_USEC")
         assert fields(seen, "READY") == []
-        monkeypatch.setattr(supervisor.place.exchange, "connect", up)
-        after = await supervisor.until("READY")
+        monkeypatch.setattr(systemd.place.exchange, "connect", up)
+        after = await systemd.until("READY")
         process.terminate()
         await finish(process)
     assert fields(after, "READY", "EXTEND_TIMEOUT_USEC")[-1] == "READY"
@@ -71,59 +71,59 @@ async def test_not_ready_and_more_time_while_the_exchange_is_down(
 async def test_an_exchange_that_goes_down_does_not_stop_the_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        process = await supervisor.start()
-        await supervisor.until("READY")
-        monkeypatch.setattr(supervisor.place.exchange, "connect", lambda dialect, now: DOWN)
-        supervisor.place.inject(Fault("drop", code=1001))
-        await supervisor.until("STATUS", "after upgrade")
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        process = await systemd.start()
+        await systemd.until("READY")
+        monkeypatch.setattr(systemd.place.exchange, "connect", lambda dialect, now: DOWN)
+        systemd.place.inject(Fault("drop", code=1001))
+        await systemd.until("STATUS", "after upgrade")
         for _ in range(20):
-            await supervisor.until("WATCHDOG")
+            await systemd.until("WATCHDOG")
         process.terminate()
         done = await finish(process)
-    assert fields(supervisor.told, "READY", "STOPPING") in (["READY"], ["READY", "STOPPING"])
+    assert fields(systemd.told, "READY", "STOPPING") in (["READY"], ["READY", "STOPPING"])
     assert done.code == 0
 
 
 async def test_sighup_is_a_reload_with_a_beginning_and_an_end(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as supervisor:
-        process = await supervisor.start()
-        await supervisor.until("READY")
-        old = supervisor.output.rename(tmp_path / "old.jsonl")
+    async with supervised(tmp_path) as systemd:
+        process = await systemd.start()
+        await systemd.until("READY")
+        old = systemd.output.rename(tmp_path / "old.jsonl")
         process.send_signal(signal.SIGHUP)
-        (*_, reloading) = await supervisor.until("RELOADING")
-        await supervisor.until("READY")
-        assert supervisor.output.exists()
+        (*_, reloading) = await systemd.until("RELOADING")
+        await systemd.until("READY")
+        assert systemd.output.exists()
         process.terminate()
-        (*_, stopping) = await supervisor.until("STOPPING")
+        (*_, stopping) = await systemd.until("STOPPING")
         done = await finish(process)
     assert reloading["MONOTONIC_USEC"].isdigit()
     assert stopping["STATUS"] == "stopping: SIGTERM"
     assert done.code == 0
     assert old.read_bytes().endswith(b"\n")
-    assert fields(supervisor.told, "READY", "RELOADING", "STOPPING") == ["READY", "RELOADING", "READY", "STOPPING"]
+    assert fields(systemd.told, "READY", "RELOADING", "STOPPING") == ["READY", "RELOADING", "READY", "STOPPING"]
 
 
 async def test_an_error_that_ends_the_service_is_a_stop_with_a_reason(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as supervisor:
-        place = supervisor.place
+    async with supervised(tmp_path) as systemd:
+        place = systemd.place
         place.configure("[reconnect]\ninitial_s = 0.02\nmax_s = 0.05\nmax_outage_s = 0.3\n")
         place.inject(Fault("upgrade_refused", duration=1e6))
-        process = await supervisor.start()
-        (*_, stopping) = await supervisor.until("STOPPING")
+        process = await systemd.start()
+        (*_, stopping) = await systemd.until("STOPPING")
         done = await finish(process)
     assert done.code == 69
     assert "max_outage_s" in stopping["STATUS"]
 
 
-async def test_no_command_of_the_configuration_hears_of_the_supervisor(tmp_path: Path) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        place, seen = supervisor.place, tmp_path / "seen"
+async def test_no_command_of_the_configuration_hears_of_systemd(tmp_path: Path) -> None:
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        place, seen = systemd.place, tmp_path / "seen"
         command = ["sh", "-c", f"env > {seen}; echo {place.exchange.key}"]
         accounts = f"[accounts.main]\nkey_command = {json.dumps(command)}\n"
         place.configure(accounts + f'secret_command = ["echo", "{place.exchange.secret}"]\n')
-        process = await supervisor.start(without=("CREDENTIALS_DIRECTORY",))
-        await supervisor.until("READY")
+        process = await systemd.start(without=("CREDENTIALS_DIRECTORY",))
+        await systemd.until("READY")
         process.terminate()
         await finish(process)
     assert "STATE_DIRECTORY=" in seen.read_text()
@@ -170,14 +170,14 @@ main(sys.argv[1:])
 
 
 async def test_a_stuck_event_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        process = await supervisor.start(driver=FREEZE)
-        await supervisor.until("READY")
-        await supervisor.until("WATCHDOG")
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        process = await systemd.start(driver=FREEZE)
+        await systemd.until("READY")
+        await systemd.until("WATCHDOG")
         process.send_signal(signal.SIGUSR2)
-        await supervisor.until("X_FROZEN")
-        frozen = await supervisor.until("X_THAWED")
-        await supervisor.until("WATCHDOG")
+        await systemd.until("X_FROZEN")
+        frozen = await systemd.until("X_THAWED")
+        await systemd.until("WATCHDOG")
         process.terminate()
         done = await finish(process)
     assert frozen == [{"X_THAWED": "1"}]
@@ -185,10 +185,10 @@ async def test_a_stuck_event_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
 
 
 async def test_a_part_that_is_overdue_gives_no_sign_of_life_and_is_named(tmp_path: Path) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        process = await supervisor.start(driver=NO_CHECKPOINT)
-        await supervisor.until("STATUS", "stuck: checkpoint; ")
-        stuck = [await supervisor.message() for _ in range(5)]
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        process = await systemd.start(driver=NO_CHECKPOINT)
+        await systemd.until("STATUS", "stuck: checkpoint; ")
+        stuck = [await systemd.message() for _ in range(5)]
         process.kill()
         done = await finish(process)
     assert fields(stuck, "WATCHDOG", "READY", "EXTEND_TIMEOUT_USEC") == []
@@ -197,13 +197,13 @@ async def test_a_part_that_is_overdue_gives_no_sign_of_life_and_is_named(tmp_pat
 
 
 async def test_the_watchdogs_signal_makes_the_service_say_where_it_is_stuck(tmp_path: Path) -> None:
-    async with supervised(tmp_path, watchdog=WATCHDOG_S) as supervisor:
-        process = await supervisor.start(driver=ABORT)
-        await supervisor.until("READY")
+    async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
+        process = await systemd.start(driver=ABORT)
+        await systemd.until("READY")
         process.send_signal(signal.SIGUSR2)
-        await supervisor.until("X_FROZEN")
+        await systemd.until("X_FROZEN")
         process.send_signal(signal.SIGABRT)
         done = await finish(process)
     assert done.code == -signal.SIGABRT
     assert "stuck_for_ever" in done.err
-    assert supervisor.place.exchange.secret not in done.err
+    assert systemd.place.exchange.secret not in done.err

@@ -1,4 +1,4 @@
-"""What a supervisor is told, and when: on real datagram sockets, and through minutes of virtual time."""
+"""What systemd is told, and when: on real datagram sockets, and through minutes of virtual time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_message_reaches_an_abstract_socket() -> None:
 
 
 @pytest.mark.parametrize("address", [None, "", "relative", "vsock:2:1234"])
-def test_without_a_supervisor_nothing_is_opened_and_nothing_said(address: str | None) -> None:
+def test_without_systemd_nothing_is_opened_and_nothing_said(address: str | None) -> None:
     before = sockets()
     notifier = Notifier(address)
     assert not notifier.send({"READY": "1"})
@@ -90,7 +90,7 @@ def no_socket(path: Path) -> contextlib.ExitStack:
 
 
 @pytest.mark.parametrize("trouble", [missing, closed, full, no_socket])
-def test_a_supervisor_that_does_not_take_a_message_raises_nothing(
+def test_a_message_that_nobody_takes_raises_nothing(
     trouble: Callable[[Path], contextlib.ExitStack], tmp_path: Path
 ) -> None:
     with trouble(tmp_path / "notify"), contextlib.closing(Notifier(str(tmp_path / "notify"))) as notifier:
@@ -163,7 +163,7 @@ def test_the_variables_are_taken_out_of_the_environment(tmp_path: Path) -> None:
 
 
 class Recording(Notifier):
-    """A supervisor that remembers when it was told what, as long as it listens."""
+    """In systemd's place: remembers when it was told what, as long as it listens."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -209,11 +209,11 @@ class Stage:
     """A lifecycle on a virtual clock."""
 
     def __init__(self, watchdog: float | None) -> None:
-        self.supervisor = Recording()
+        self.systemd = Recording()
         self.program = Program()
         self.capture = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.capture])
-        self.lifecycle = Lifecycle(self.supervisor, self.program, watchdog=watchdog, log=log)
+        self.lifecycle = Lifecycle(self.systemd, self.program, watchdog=watchdog, log=log)
 
     def go_live(self) -> None:
         self.program.ready, self.program.line = True, "live openOrders"
@@ -249,12 +249,12 @@ def longest(times: list[float]) -> float:
 async def test_a_patient_start_asks_for_time_often_enough_to_miss_beats() -> None:
     async with stage(None) as scene:
         await asyncio.sleep(3600)
-        asked = scene.supervisor.times("EXTEND_TIMEOUT_USEC")
+        asked = scene.systemd.times("EXTEND_TIMEOUT_USEC")
     assert asked[0] == 0.0
     assert asked[-1] >= 3600 - BEAT_S
     assert longest(asked) * 3 <= EXTEND_S
-    assert {fields.get("EXTEND_TIMEOUT_USEC") for _, fields in scene.supervisor.told} == {"30000000"}
-    assert scene.supervisor.names == []
+    assert {fields.get("EXTEND_TIMEOUT_USEC") for _, fields in scene.systemd.told} == {"30000000"}
+    assert scene.systemd.names == []
 
 
 @in_virtual_time
@@ -268,21 +268,21 @@ async def test_ready_is_said_at_once_once_and_with_the_status() -> None:
         await asyncio.sleep(60)
         scene.go_live()
         await asyncio.sleep(60)
-    assert scene.supervisor.times("READY") == [1.2]
-    assert {"READY": "1", "STATUS": "live openOrders"} in [fields for _, fields in scene.supervisor.told]
-    assert max(scene.supervisor.times("EXTEND_TIMEOUT_USEC")) < 1.2
+    assert scene.systemd.times("READY") == [1.2]
+    assert {"READY": "1", "STATUS": "live openOrders"} in [fields for _, fields in scene.systemd.told]
+    assert max(scene.systemd.times("EXTEND_TIMEOUT_USEC")) < 1.2
 
 
 @in_virtual_time
 async def test_ready_that_was_not_taken_is_said_again() -> None:
     async with stage(None) as scene:
-        scene.supervisor.listens = False
+        scene.systemd.listens = False
         scene.go_live()
         await asyncio.sleep(12)
-        scene.supervisor.listens = True
+        scene.systemd.listens = True
         await asyncio.sleep(60)
-    assert len(scene.supervisor.times("READY")) == 1
-    assert scene.supervisor.times("READY")[0] <= 12 + BEAT_S
+    assert len(scene.systemd.times("READY")) == 1
+    assert scene.systemd.times("READY")[0] <= 12 + BEAT_S
 
 
 @in_virtual_time
@@ -291,11 +291,11 @@ async def test_status_is_said_when_it_changes_and_not_twice() -> None:
         await asyncio.sleep(60)
         scene.program.line = "backing off"
         await asyncio.sleep(60)
-    assert [fields["STATUS"] for _, fields in scene.supervisor.told if "STATUS" in fields] == [
+    assert [fields["STATUS"] for _, fields in scene.systemd.told if "STATUS" in fields] == [
         "connecting",
         "backing off",
     ]
-    assert 60 <= scene.supervisor.times("STATUS")[1] <= 60 + BEAT_S
+    assert 60 <= scene.systemd.times("STATUS")[1] <= 60 + BEAT_S
 
 
 @pytest.mark.parametrize("watchdog", [0.2, 4.0, 60.0, 3600.0])
@@ -304,7 +304,7 @@ def test_a_sign_of_life_comes_in_every_half_of_the_watchdogs_time(watchdog: floa
         async with stage(watchdog) as scene:
             scene.go_live()
             await asyncio.sleep(100 * watchdog)
-            beats = scene.supervisor.times("WATCHDOG")
+            beats = scene.systemd.times("WATCHDOG")
         assert longest([0.0, *beats, 100 * watchdog]) <= watchdog / 2 + 1e-6
 
     virtual_time.run(test())
@@ -315,7 +315,7 @@ async def test_without_a_watchdog_there_are_no_signs_of_life() -> None:
     async with stage(None) as scene:
         scene.go_live()
         await asyncio.sleep(600)
-    assert scene.supervisor.times("WATCHDOG") == []
+    assert scene.systemd.times("WATCHDOG") == []
 
 
 @in_virtual_time
@@ -325,7 +325,7 @@ async def test_an_exchange_that_is_down_for_an_hour_does_not_stop_the_signs_of_l
         await asyncio.sleep(60)
         scene.program.ready, scene.program.line = False, "backing off 60s after unreachable"
         await asyncio.sleep(3600)
-        beats = scene.supervisor.times("WATCHDOG")
+        beats = scene.systemd.times("WATCHDOG")
     assert longest(beats) <= WATCHDOG_S / 2 + 1e-6
     assert beats[-1] > 3600
 
@@ -337,12 +337,12 @@ async def test_a_part_that_is_overdue_stops_the_signs_of_life_and_is_named() -> 
         await asyncio.sleep(100)
         scene.program.stuck = "checkpoint"
         await asyncio.sleep(100)
-        assert max(scene.supervisor.times("WATCHDOG")) <= 100
-        assert scene.supervisor.status == "stuck: checkpoint; live openOrders"
+        assert max(scene.systemd.times("WATCHDOG")) <= 100
+        assert scene.systemd.status == "stuck: checkpoint; live openOrders"
         scene.program.stuck = None
         await asyncio.sleep(100)
-    assert [at for at in scene.supervisor.times("WATCHDOG") if 200 < at <= 200 + WATCHDOG_S / 2] != []
-    assert scene.supervisor.status == "live openOrders"
+    assert [at for at in scene.systemd.times("WATCHDOG") if 200 < at <= 200 + WATCHDOG_S / 2] != []
+    assert scene.systemd.status == "live openOrders"
     assert [(e["event"], e["part"], e["log_level"]) for e in scene.capture.entries] == [
         ("part_overdue", "checkpoint", "error"),
         ("part_recovered", "checkpoint", "warning"),
@@ -353,15 +353,15 @@ async def test_a_part_that_is_overdue_stops_the_signs_of_life_and_is_named() -> 
 async def test_a_start_that_is_stuck_gets_no_more_time_and_is_not_ready() -> None:
     async with stage() as scene:
         await asyncio.sleep(10)
-        asked = len(scene.supervisor.times("EXTEND_TIMEOUT_USEC"))
+        asked = len(scene.systemd.times("EXTEND_TIMEOUT_USEC"))
         scene.program.stuck = "checkpoint"
         scene.go_live()
         await asyncio.sleep(100)
-        assert scene.supervisor.times("READY") == []
-        assert len(scene.supervisor.times("EXTEND_TIMEOUT_USEC")) == asked
+        assert scene.systemd.times("READY") == []
+        assert len(scene.systemd.times("EXTEND_TIMEOUT_USEC")) == asked
         scene.program.stuck = None
         await asyncio.sleep(10)
-    assert len(scene.supervisor.times("READY")) == 1
+    assert len(scene.systemd.times("READY")) == 1
 
 
 @in_virtual_time
@@ -369,12 +369,12 @@ async def test_a_reload_is_bracketed_with_the_monotonic_time_of_its_beginning() 
     async with stage() as scene:
         scene.go_live()
         await asyncio.sleep(1)
-        told = len(scene.supervisor.told)
+        told = len(scene.systemd.told)
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         with scene.lifecycle.reloading():
-            (_, reloading) = scene.supervisor.told[-1]
+            (_, reloading) = scene.systemd.told[-1]
         after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        assert [fields for _, fields in scene.supervisor.told[told:]] == [reloading, {"READY": "1"}]
+        assert [fields for _, fields in scene.systemd.told[told:]] == [reloading, {"READY": "1"}]
     assert list(reloading) == ["RELOADING", "MONOTONIC_USEC"]
     assert before <= int(reloading["MONOTONIC_USEC"]) <= after
 
@@ -386,7 +386,7 @@ async def test_a_reload_that_fails_ends_too() -> None:
         await asyncio.sleep(1)
         with pytest.raises(ZeroDivisionError), scene.lifecycle.reloading():
             raise ZeroDivisionError
-    assert scene.supervisor.names == ["READY", "RELOADING", "READY"]
+    assert scene.systemd.names == ["READY", "RELOADING", "READY"]
 
 
 @in_virtual_time
@@ -395,12 +395,12 @@ async def test_the_end_of_a_reload_that_was_not_taken_is_said_again() -> None:
         scene.go_live()
         await asyncio.sleep(1)
         with scene.lifecycle.reloading():
-            scene.supervisor.listens = False
+            scene.systemd.listens = False
         scene.program.ready = False  # a reload is over, whether the exchange is up or not
         await asyncio.sleep(10)
-        scene.supervisor.listens = True
+        scene.systemd.listens = True
         await asyncio.sleep(60)
-    assert scene.supervisor.names == ["READY", "RELOADING", "READY"]
+    assert scene.systemd.names == ["READY", "RELOADING", "READY"]
 
 
 @in_virtual_time
@@ -409,10 +409,10 @@ async def test_a_reload_before_the_start_is_over_does_not_end_it() -> None:
         with scene.lifecycle.reloading():
             pass
         await asyncio.sleep(10)
-        assert scene.supervisor.names == []
+        assert scene.systemd.names == []
         scene.go_live()
         await asyncio.sleep(1)
-    assert scene.supervisor.names == ["READY"]
+    assert scene.systemd.names == ["READY"]
 
 
 @in_virtual_time
@@ -425,8 +425,15 @@ async def test_stopping_is_the_last_word() -> None:
         with scene.lifecycle.reloading():
             pass
         await asyncio.sleep(100)
-    assert scene.supervisor.names == ["READY", "STOPPING"]
-    assert scene.supervisor.told[-1] == (10.0, {"STOPPING": "1", "STATUS": "stopping: SIGTERM"})
+    assert scene.systemd.names == ["READY", "STOPPING"]
+    assert scene.systemd.told[-1] == (10.0, {"STOPPING": "1", "STATUS": "stopping: SIGTERM"})
+
+
+@in_virtual_time
+async def test_a_stop_that_nobody_asked_for_is_a_defect() -> None:
+    async with stage() as scene:
+        scene.lifecycle.stopping("")
+    assert scene.systemd.status == "stopping: a defect"
 
 
 @in_virtual_time
@@ -436,7 +443,7 @@ async def test_a_stop_before_the_start_is_over_is_not_followed_by_ready() -> Non
         scene.lifecycle.stopping("SIGTERM")
         scene.go_live()
         await asyncio.sleep(100)
-    assert scene.supervisor.names == ["STOPPING"]
+    assert scene.systemd.names == ["STOPPING"]
 
 
 def test_keeping_posted_ends_with_the_stop() -> None:
