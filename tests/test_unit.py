@@ -25,6 +25,7 @@ from .supervised import Systemd, Unit, fields, printed
 from .tools import tool
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "systemd.md").read_text()
+PLACE_IN_DOCUMENT = "/opt/kraken-feed/bin/kraken-feed"
 TRUE = "/bin/true"
 UNIT = Unit(text("service", TRUE))
 
@@ -121,6 +122,30 @@ def test_a_command_at_an_odd_path_is_named_so_that_systemd_finds_it(name: str, t
     command = tmp_path / name / "kraken-feed"
     command.symlink_to(TRUE)
     assert analyze("verify", "--man=no", install(tmp_path, printed("--exec", str(command)))) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------------ what is documented
+
+
+@pytest.mark.parametrize("settings", re.findall(r"```ini\n(.*?)```", DOCUMENT, re.S))
+def test_systemd_understands_the_drop_ins_of_the_document(settings: str, tmp_path: Path) -> None:
+    path = install(tmp_path, printed("--exec", TRUE))
+    (tmp_path / "kraken-feed@.service.d").mkdir()
+    (tmp_path / "kraken-feed@.service.d" / "override.conf").write_text(settings.replace(PLACE_IN_DOCUMENT, TRUE))
+    assert analyze("verify", "--man=no", path) == (0, "")
+
+
+def test_the_document_makes_the_files_that_the_unit_loads() -> None:
+    for entry in UNIT.all("LoadCredential"):
+        path = entry.partition(":")[2].replace("%i", "main")
+        assert f"install -m 600 /dev/stdin {path} " in DOCUMENT
+
+
+def test_the_document_prints_files_that_there_are() -> None:
+    named = re.findall(rf"{PLACE_IN_DOCUMENT} unit ?([a-z-]*) \| sudo tee (\S+)", DOCUMENT)
+    assert {file or "service" for file, _ in named} == set(FILES)
+    for file, place in named:
+        assert file == "" or place in text(file, TRUE).partition("\n")[0]
 
 
 # ------------------------------------------------------------------------------------------------ what the unit says
