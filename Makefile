@@ -31,7 +31,7 @@ chaos: $(READY)  ## The installed command under every fault, kills and restarts;
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics]'
 	touch $@
 
 clean:

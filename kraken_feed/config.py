@@ -94,7 +94,7 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Metrics and health. Not in this version: read and checked, without effect."""
+    """Where metrics and health are served: a loopback address with its port; empty: nowhere."""
 
     listen: str = ""
 
@@ -195,6 +195,11 @@ def _check_values(config: Config, origin: str) -> None:
             f'{origin}: account = "{config.account}" has no table [accounts.{config.account}].',
             remedy=near_miss(config.account, config.accounts),
         )
+    if config.metrics.listen:
+        try:
+            listen_address(config.metrics.listen)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error.what}", why=error.why, remedy=error.remedy) from None
 
 
 def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> tuple[str, ...]:
@@ -266,6 +271,32 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
             f"{key}: {schemes[1]}:// to {host} would send the key and the feed in clear over the network.",
             remedy=f"Use {schemes[0]}://. Without TLS only loopback addresses are allowed.",
         )
+
+
+def listen_address(listen: str) -> tuple[str, int]:
+    """The loopback address, by number, and the port that ``metrics.listen`` names; nothing is looked up.
+
+    Raises:
+        ConfigError: it is no address with a port, or one that other machines could reach.
+    """
+    url = f"//{listen}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or parts.netloc != listen or "@" in listen:
+        raise ConfigError(
+            f"metrics.listen: {listen!r} is not an address with a port.",
+            remedy='Write "127.0.0.1:9464", "[::1]:9464" or "localhost:9464"; port 0 takes a free one.',
+        )
+    if not is_loopback(url):
+        raise ConfigError(
+            f"metrics.listen: {host} could be reached from other machines.",
+            why="What is served there is neither encrypted nor protected by a password.",
+            remedy=f"Listen on 127.0.0.1:{port}, and put a reverse proxy with TLS and a login in front of it.",
+        )
+    return "127.0.0.1" if host == "localhost" else host, port
 
 
 def is_loopback(url: str) -> bool:

@@ -1,6 +1,7 @@
-"""What one account's feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
+"""What a feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
 
-Every part counts for itself; :meth:`kraken_feed.feed.Feed.figures` gathers. Nothing here is touched by a frame.
+Every part counts for itself; :meth:`kraken_feed.feed.Feed.figures` gathers one account's. Nothing here is touched by
+a frame.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST ca
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state."""
+    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state.
+
+    ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
+    """
 
     dialect: str
     channels: tuple[str, ...]
@@ -31,6 +35,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     retry_s: float | None  # until the next attempt, while it waits for one
     cause: str  # of the last loss; empty if there was none
     engine: str | None
+    last_frame_ns: int = 0
 
 
 class Holes(msgspec.Struct, frozen=True):
@@ -65,3 +70,46 @@ class Figures(msgspec.Struct, frozen=True):
     def live(self) -> bool:
         """Whether every channel is."""
         return all(endpoint.live for endpoint in self.endpoints)
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How long something took, and how often: ``counts`` by upper bound in seconds, and one more for what took longer
+    than the last bound; ``sum_s`` of all."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_s: float
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What all accounts write to.
+
+    ``writes`` are system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is for how long it
+    has been taking less than is there, None if it takes everything; ``blocked_total_s`` adds up all such spans, the
+    present one included. ``full`` means that reading from Kraken waits for it. ``torn`` lines were cut off by a crash
+    and put aside.
+    """
+
+    name: str
+    lines: int
+    writes: int
+    bytes_written: int
+    pending_bytes: int
+    full: bool
+    blocked_s: float | None
+    blocked_total_s: float
+    torn: int
+    syncs: int
+    write_s: Histogram
+
+
+class Program(msgspec.Struct, frozen=True):
+    """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
+    and has not; both are empty while all is well."""
+
+    accounts: tuple[Figures, ...]
+    output: Output
+    version: str
+    started_ns: int
+    stopping: str = ""
+    overdue: str = ""

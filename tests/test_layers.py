@@ -20,12 +20,13 @@ FLOORS = [
     {"errors", "text"},
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
-        "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status",
+        "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
+        "http11",
     },
     {"session"},
     {
         "rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places", "systemd",
-        "units",
+        "units", "metrics", "listener",
     },
     {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
     {"service", "arguments", "commands", "cli", "__main__"},
@@ -161,6 +162,11 @@ def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec", typing=True) == set()
 
 
+def test_prometheus_client_has_one_place() -> None:
+    assert _importers("prometheus_client") == {"metrics"}
+    assert _importers("prometheus_client", typing=True) == set()
+
+
 def test_nothing_else_from_outside_the_standard_library_is_imported() -> None:
     outside = {
         found.module.partition(".")[0]
@@ -168,7 +174,7 @@ def test_nothing_else_from_outside_the_standard_library_is_imported() -> None:
         for found in imports
         if found.module.partition(".")[0] not in sys.stdlib_module_names
     }
-    assert outside == {"kraken_feed", "websockets", "httpx", "structlog", "msgspec"}
+    assert outside == {"kraken_feed", "websockets", "httpx", "structlog", "msgspec", "prometheus_client"}
 
 
 # ------------------------------------------------------------------------------------------------ the simulator
@@ -184,6 +190,17 @@ def test_nothing_loads_the_simulator_with_itself() -> None:
     assert importers <= {("arguments", False), ("commands", False)}
 
 
+def test_nothing_loads_the_metrics_with_itself() -> None:
+    """They are an extra: who does not ask for them need not have it."""
+    importers = {
+        (name, _ours(found.module))
+        for name, imports in MODULES.items()
+        for found in imports
+        if _ours(found.module) in ("metrics", "listener") and not found.typing_only and found.at_load
+    }
+    assert importers == set()
+
+
 @pytest.mark.parametrize("name", sorted(SIMULATOR))
 def test_simulator_knows_nothing_of_the_client(name: str) -> None:
     """Else both could share a mistake, and agree on it."""
@@ -194,6 +211,8 @@ def test_simulator_knows_nothing_of_the_client(name: str) -> None:
 # ------------------------------------------------------------------------------------------------ what is loaded when
 
 HEAVY = ("httpx", "websockets", "structlog", "msgspec", "kraken_feed.simulator")
+METRICS_ONLY = ("metrics", "families", "listener")
+METRICS = {"prometheus_client", "http.server", *(f"kraken_feed.{name}" for name in METRICS_ONLY)}
 
 
 def _loaded(code: str) -> set[str]:
@@ -215,3 +234,9 @@ def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | Non
 
 def test_probe_sees_what_is_loaded() -> None:
     assert set(HEAVY) - {"kraken_feed.simulator"} <= _loaded("import kraken_feed.feed")
+    assert _loaded("import kraken_feed.metrics, kraken_feed.listener") >= METRICS
+
+
+def test_a_feed_does_without_what_metrics_need() -> None:
+    modules = ", ".join(f"kraken_feed.{name}" for name in sorted(MODULES) if name not in ("__main__", *METRICS_ONLY))
+    assert not _loaded(f"import {modules}").intersection(METRICS)
