@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 import tomllib
 import traceback
@@ -14,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import config
-from kraken_feed.config import Account, Config, candidates, check_channels, check_url, is_loopback, parse
+from kraken_feed.config import (
+    Account,
+    Config,
+    candidates,
+    check_channels,
+    check_url,
+    is_loopback,
+    listen_address,
+    parse,
+)
 from kraken_feed.errors import ConfigError, UsageError
 
 EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text()
@@ -380,3 +390,51 @@ def test_file_is_looked_for_in_the_contracts_order(
 
 def _assert_silent(error: ConfigError, secret: str) -> None:
     assert secret not in "".join(traceback.format_exception(error))
+
+
+# ------------------------------------------------------------------------------------------------ metrics.listen
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("127.1.2.3:0", ("127.1.2.3", 0)),
+        ("localhost:9464", ("127.0.0.1", 9464)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_metrics_may_be_served_on_loopback(listen: str, address: tuple[str, int]) -> None:
+    assert _parse(f'[metrics]\nlisten = "{listen}"').metrics.listen == listen
+    assert listen_address(listen) == address
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:9464", "[::]:9464", "10.0.0.1:9464", "example.org:9464", "127.0.0.1.example.org:1", "[::2]:1"]
+)
+def test_metrics_are_not_served_to_other_machines(listen: str) -> None:
+    error = _refused(f'[metrics]\nlisten = "{listen}"')
+    assert "metrics.listen" in error.what
+    assert "reverse proxy" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "9464", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9464",
+        "[::1]", "[::1:9464", "http://127.0.0.1:9464", "127.0.0.1:9464/metrics", "a@127.0.0.1:9464", "127.0.0.1:1?x",
+        " ", "127.0.0.1: 9464",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_with_a_port_is_told_how_one_is_written(listen: str) -> None:
+    error = _refused(f'[metrics]\nlisten = "{listen}"')
+    assert "metrics.listen" in error.what
+    assert "127.0.0.1:9464" in error.remedy
+
+
+@given(st.text() | st.from_regex(r"[0-9:.\[\]a-z@%]{1,20}", fullmatch=True))
+def test_whatever_is_accepted_to_listen_on_is_loopback(listen: str) -> None:
+    with contextlib.suppress(ConfigError):
+        host, port = listen_address(listen)
+        assert ipaddress.ip_address(host).is_loopback
+        assert 0 <= port <= 65535
