@@ -222,5 +222,12 @@ def simulate_options(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def unit_options(parser: argparse.ArgumentParser) -> None:
+    """Of `unit`."""
+    from .units import add_arguments
+
+    add_arguments(parser)
+
+
 def no_options(parser: argparse.ArgumentParser) -> None:
     """Of a command that has none."""

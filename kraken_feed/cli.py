@@ -71,7 +71,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
         lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
         text = "\n  ".join(printable(secrets.mask(line)) for line in lines)
         text = f"kraken-feed: {text}"
-    Stderr(sys.stderr).msg(text)
+    Stderr(sys.stderr).error(text)
     return error.exit_code
 
 

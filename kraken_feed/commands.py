@@ -25,11 +25,13 @@ def _tail(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
     from .credentials import find_all
     from .service import serve
+    from .systemd import take
 
+    notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
-    return _run(serve(arguments, config, channels, credentials))
+    return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -110,6 +112,13 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def _unit(arguments: argparse.Namespace) -> int:
+    from .units import compose
+
+    _print(compose(arguments))
+    return 0
+
+
 def _schema(arguments: argparse.Namespace) -> int:
     from .record import encode
     from .schema import record_schema
@@ -124,6 +133,7 @@ COMMANDS = {
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
     "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
+    "unit": Command("print the systemd unit, or what belongs to it", options.unit_options, _unit),
     "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
 }
 

@@ -87,6 +87,12 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     rest_decay: Positive = 0.33
 
 
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long a full disk is waited for, in seconds; 0: not at all."""
+
+    patience_s: NotNegative = 3600.0
+
+
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the checkpoint is kept; empty: systemd's state directory, else the user's."""
 
@@ -109,6 +115,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connection: ConnectionConfig = ConnectionConfig()
     reconnect: ReconnectConfig = ReconnectConfig()
     backfill: BackfillConfig = BackfillConfig()
+    output: OutputConfig = OutputConfig()
     state: StateConfig = StateConfig()
     metrics: MetricsConfig = MetricsConfig()
 
@@ -182,7 +189,7 @@ def _check_values(config: Config, origin: str) -> None:
         raise ConfigError(f"{origin}: channels: {error.what}", remedy=error.remedy) from None
     for key, schemes in (("rest", ("https", "http")), ("ws_v1", ("wss", "ws")), ("ws_v2", ("wss", "ws"))):
         check_url(f"{origin}: endpoints.{key}", getattr(config.endpoints, key), schemes)
-    for name in ("connection", "reconnect", "backfill"):
+    for name in ("connection", "reconnect", "backfill", "output"):
         for key, value in msgspec.structs.asdict(getattr(config, name)).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{origin}: {name}.{key}: {value} is not a number of seconds.")

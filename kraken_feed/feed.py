@@ -27,7 +27,7 @@ from .backoff import Budget, CallCounter
 from .checkpoint import ChannelState, Checkpoint
 from .config import CHANNELS, Config
 from .connection import Dial, dial
-from .errors import FeedError, OutputFailed
+from .errors import FeedError
 from .figures import Figures, Holes
 from .keeper import Keeper
 from .log import FeedLogger
@@ -130,6 +130,7 @@ class Feed:
         unix_ns: Callable[[], int] = time.time_ns,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self.changed: Callable[[], None] = lambda: None  # called when every channel of an endpoint has gone live
         self.account = account
         self.stopping = asyncio.Event()
         self.reason = ""
@@ -272,7 +273,7 @@ class Feed:
             records=records,
             losses=losses,
             reconnects=sum(tail.reconnects for tail in self._tails),
-            calls=shared.rest.calls,
+            calls=dict(shared.rest.calls),
             holes=Holes(recovery.opened, recovery.closed, recovery.gaps, len(recovery.holes)),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
@@ -300,6 +301,7 @@ class Feed:
     def went_live(self) -> None:
         """A tail has all of its channels live. From here on a crash has to be known as a hole."""
         self._keeper.soon()
+        self.changed()
         if self._limits.once and self.live:
             self._all_written = True
             self.stop("once")
@@ -323,7 +325,6 @@ class Feed:
             tail.stopped(self.reason)
         try:
             async with asyncio.timeout(STOP_S):
-                await sink.drained()
                 await self._keeper.save()
         except TimeoutError:
             await self._leave_behind(sink)
@@ -343,13 +344,7 @@ class Feed:
                 "output_not_drained", output=sink.name, bytes=sink.pending, what="the next run will recover them"
             )
             return
-        self.fail(
-            OutputFailed(
-                f"{sink.name} takes nothing: {sink.pending} bytes of records were not written.",
-                why="No state is kept from which the next run could recover them.",
-                remedy="Look at the program that reads the output, or at the disk.",
-            )
-        )
+        self.fail(sink.undelivered())
 
 
 def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:

@@ -23,7 +23,8 @@ SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the f
 
 
 class Keeper:
-    """Writes the output through, and then what is known of it: a crash in between repeats records, and loses none.
+    """Brings the output to the disk, and then what is known of it: a crash or a power cut in between repeats records,
+    and loses none.
 
     Without a store it still sees to it that the output gets to the disk.
 
@@ -93,14 +94,14 @@ class Keeper:
     async def save(self) -> None:
         """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
         if self._store is None:
-            await self._sink.drained()
+            await self._sink.synced()
             return
         changes = self._changes()
         if self._unsaved is not None:
             self._unsaved.merge(changes)
             changes = self._unsaved
         self._unsaved = changes
-        await self._sink.drained()
+        await self._sink.synced()
         if self._sink.error is None and await self._write(changes):
             self._unsaved = None
 

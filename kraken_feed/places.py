@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from .checkpoint import Checkpoint
 from .errors import ConfigError, StateFailed
-from .sink import TORN_BYTES
+from .output_file import whole_lines
 from .store import Store
 
 BLOCK = 65536  # read at a time, from the end, in search of the last line's beginning
@@ -82,16 +82,8 @@ def look_at_output(path: str) -> Output:
 
 def _torn(path: str, size: int) -> int:
     """The bytes behind the last line feed; 0 also where there is none at all in a file that is not ours."""
-    with open(path, "rb") as file:
-        behind = 0
-        while behind < min(size, TORN_BYTES):
-            step = min(BLOCK, size - behind)
-            file.seek(size - behind - step)
-            block = file.read(step)
-            if b"\n" in block:
-                return behind + len(block) - block.rfind(b"\n") - 1
-            behind += step
-    return behind if behind == size else 0
+    whole = whole_lines(path, size)
+    return 0 if whole is None else size - whole
 
 
 def look_at_state(directory: str, account: str, now_ns: int) -> State:

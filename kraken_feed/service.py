@@ -3,50 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
-from . import signals
+from . import __version__, signals
 from .auth import Credentials
 from .backoff import Budget
 from .config import Config, without_backfill
 from .console import Rows
 from .errors import FeedError, OutputFailed
 from .feed import Feed, Limits, Quota
+from .figures import Program
 from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
 from .record import encode
-from .sink import Sink, open_output
+from .sink import Sink
+from .status import status_line
 from .stderr import Stderr
 from .store import Opened, Store
 from .supervisor import Supervisor
+from .systemd import Lifecycle, Notifier
+
+if TYPE_CHECKING:
+    from .listener import Listener
+
+STALE = 2  # times silence_s: the session ends a silent connection itself, and its timer may be late
 
 
 async def serve(
-    arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
+    arguments: argparse.Namespace,
+    config: Config,
+    channels: Sequence[str],
+    credentials: Mapping[str, Credentials],
+    notifier: Notifier | None = None,
+    watchdog: float | None = None,
 ) -> str:
     """Tail ``channels`` of every account until a signal, a limit or an error ends it: the reason.
+
+    ``notifier`` is where systemd listens, ``watchdog`` the seconds within which it wants a sign of life.
 
     Raises:
         FeedError: it makes no sense to go on.
     """
-    service = Service(arguments, config, channels, credentials)
+    service = Service(arguments, config, channels, credentials, notifier or Notifier(None), watchdog)
     signals.obey(service)
     return await service.run()
 
 
 class Service:
-    """The feeds of one process, and what they write to.
+    """The feeds of one process, what they write to, and who is told of them.
 
     Args:
         arguments: of ``tail`` or ``demo``.
         config: the policy.
         channels: what to tail, of every account.
         credentials: by account.
+        notifier, watchdog: systemd's, as for :func:`serve`.
     """
 
     def __init__(
@@ -55,11 +73,15 @@ class Service:
         config: Config,
         channels: Sequence[str],
         credentials: Mapping[str, Credentials],
+        notifier: Notifier,
+        watchdog: float | None,
     ) -> None:
         self._log = diagnostics(arguments, credentials.values())
         self._stderr = Stderr(sys.stderr)
+        self._started_ns = time.time_ns()
+        self._was_live = False
         opened = {account: self._state(arguments, config, account) for account in credentials}
-        self._sink, feed_log = _output(arguments, self._failed)
+        self._sink, feed_log = _output(arguments, config, self._log, self._failed)
         if getattr(arguments, "no_backfill", False):
             config = without_backfill(config)
         budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(arguments.count)
@@ -85,11 +107,10 @@ class Service:
             for (account, key), kept in zip(credentials.items(), opened.values(), strict=True)
         ]
         self._feeds = Supervisor(feeds, self._log)
-
-    @property
-    def reopens(self) -> bool:
-        """Whether the output is a file at a path."""
-        return self._sink.path is not None
+        self._lifecycle = Lifecycle(notifier, self, watchdog=watchdog, log=self._log)
+        for feed in feeds:
+            feed.changed = self._lifecycle.changed
+        self._listener = self._listen(config)
 
     async def run(self) -> str:
         """Until it ends: the reason.
@@ -97,14 +118,27 @@ class Service:
         Raises:
             FeedError: it makes no sense to go on.
         """
+        posts = asyncio.create_task(self._lifecycle.keep_posted())
         try:
             return await self._feeds.run()
         finally:
+            self._lifecycle.stopping(self._feeds.reason or "the end")
+            await posts
+            if self._listener is not None:
+                self._listener.close()
             self._sink.close()
+
+    # -- what signals ask for
+
+    @property
+    def reopens(self) -> bool:
+        """Whether the output is a file at a path."""
+        return self._sink.path is not None
 
     def stop(self, reason: str) -> None:
         """Write out what was received, and end."""
         self._log.info("stopping", signal=reason)
+        self._lifecycle.stopping(reason)
         self._feeds.stop(reason)
 
     def reopen(self) -> None:
@@ -112,16 +146,56 @@ class Service:
         if not self.reopens:
             self._log.info("nothing_to_reopen", output=self._sink.name)
             return
-        try:
-            self._sink.reopen()
-        except OutputFailed as error:
-            self._log.error("output_not_reopened", path=self._sink.path, reason=error.why)
-        else:
-            self._log.info("output_reopened", path=self._sink.path)
+        with self._lifecycle.reloading():
+            try:
+                self._sink.reopen()
+            except OutputFailed as error:
+                self._log.error("output_not_reopened", path=self._sink.path, reason=error.why)
+            else:
+                self._log.info("output_reopened", path=self._sink.path)
 
     def tell(self) -> None:
         """One line of state on stderr."""
-        self._stderr.msg(encode({"event": "state", **self._feeds.state()}))
+        self._stderr.info(encode({"event": "state", **self._feeds.state()}))
+
+    # -- what supervisors and scrapers ask
+
+    @property
+    def ready(self) -> bool:
+        """Whether every channel has been live, and what was received until then is written."""
+        self._was_live = self._was_live or self._feeds.live
+        return self._was_live and self._sink.pending == 0
+
+    def status(self) -> str:
+        """One line for an operator."""
+        return status_line(self._feeds.figures(), self._sink.figures())
+
+    def overdue(self, now: float) -> str | None:
+        """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
+        return "output" if self._sink.overdue(now) else self._feeds.overdue(now)
+
+    def program(self) -> Program:
+        """Everything there is to say about it."""
+        return Program(
+            accounts=tuple(self._feeds.figures()),
+            output=self._sink.figures(),
+            version=__version__,
+            started_ns=self._started_ns,
+            stopping=self._feeds.reason,
+            overdue=self.overdue(asyncio.get_running_loop().time()) or "",
+        )
+
+    # -- how it begins
+
+    def _listen(self, config: Config) -> Listener | None:
+        """Serve metrics and health, if they are wanted."""
+        if not config.metrics.listen:
+            return None
+        from .listener import Listener
+
+        listener = Listener(config.metrics.listen, self.program, fresh_s=STALE * config.connection.silence_s)
+        self._log.info("metrics_listening", url=listener.url)
+        return listener
 
     def _failed(self, error: FeedError) -> None:
         self._feeds.fail(error)
@@ -162,12 +236,16 @@ def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials
     return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
 
 
-def _output(arguments: argparse.Namespace, failed: Callable[[FeedError], None]) -> tuple[Sink, FeedLogger]:
+def _output(
+    arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Callable[[FeedError], None]
+) -> tuple[Sink, FeedLogger]:
     """Where records go, and the logger that brings them there in the format that fits."""
-    path = None if arguments.output == "-" else arguments.output
-    fd = 1 if path is None else open_output(path)
-    sink = Sink(fd, "stdout" if path is None else path, failed, path)
-    if arguments.format == "console" or (arguments.format == "auto" and os.isatty(fd)):
+    path, patience = arguments.output, config.output.patience_s
+    if path == "-":
+        sink = Sink(1, "stdout", failed, warn=log.warning, patience=patience)
+    else:
+        sink = Sink.open(path, failed, warn=log.warning, patience=patience)
+    if arguments.format == "console" or (arguments.format == "auto" and os.isatty(sink.fd)):
         columns = shutil.get_terminal_size((160, 24)).columns
-        return sink, feed_logger(sink, Rows(colors=wants_color(fd, os.environ), columns=columns))
+        return sink, feed_logger(sink, Rows(colors=wants_color(sink.fd, os.environ), columns=columns))
     return sink, feed_logger(sink)

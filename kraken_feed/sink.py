@@ -1,193 +1,44 @@
-"""Lines to one file descriptor: a burst is one write, and nobody waits for a slow reader.
+"""Lines to one output: a burst is one write, and nobody waits for a slow reader.
 
 ``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
 descriptor does not take at once is kept, up to a bound (``full``), and written when it takes more: the loop never
-blocks. The descriptor's flags are not changed, since others (our own stderr, the shell) may share them; how a write
-can be known not to block is each outlet's business.
+blocks. How a write can be known not to block is each outlet's business.
+
+A file whose disk is full is held: tried again until there is space, or until patience ends. ``synced`` brings what
+was written to a file to the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import fcntl
 import os
-import select
-import socket
-import stat
-import struct
-import termios
 from collections.abc import Callable
-from typing import Protocol
+from time import perf_counter
+from typing import Protocol, Self
 
 from .errors import FeedError, OutputFailed, ReaderGone
+from .figures import Histogram, Output
+from .hold import FULL, Hold
+from .latency import BOUNDS, Latency
+from .outlet import PipeOutlet, outlet
+from .output_file import Torn, open_output
+from .sync import Sync, hanging, not_on_disk
 
 HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
 LOW_BYTES = 1024 * 1024
-TORN_BYTES = 64 * 1024 * 1024  # the longest line: a frame nobody knows, and some base64
+SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
-class Outlet(Protocol):
-    """One kind of descriptor. ``watchable`` tells whether the event loop can wait for it."""
+class Warn(Protocol):
+    """Takes a diagnostic, its name and its fields, as a structlog logger's ``warning`` does."""
 
-    fd: int
-    watchable: bool
-
-    def write(self, data: memoryview) -> int:
-        """Write what goes without waiting, and say how many bytes; 0 if none. Raises OSError."""
+    def __call__(self, event: str, **fields: object) -> object: ...
 
 
-class FileOutlet:
-    """A regular file, or a device such as /dev/null: it takes everything, or it is full.
-
-    When it is full a torn line is cut back, so that the file ends in a whole one.
-    """
-
-    watchable = False
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def write(self, data: memoryview) -> int:
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self.fd, data[written:])
-        except OSError:
-            whole = bytes(data[:written]).rfind(b"\n") + 1
-            self._cut(written - whole)
-            if not whole:
-                raise  # otherwise the next call meets it again, with nothing written
-            return whole
-        return written
-
-    def _cut(self, torn: int) -> None:
-        """Take back the last ``torn`` bytes, if the file ends where we stopped."""
-        if torn and stat.S_ISREG(os.fstat(self.fd).st_mode):
-            end = os.lseek(self.fd, 0, os.SEEK_CUR)
-            if end == os.fstat(self.fd).st_size:
-                os.ftruncate(self.fd, end - torn)
-                os.lseek(self.fd, end - torn, os.SEEK_SET)
-
-
-class PipeOutlet:
-    """A pipe. A writable one takes PIPE_BUF bytes at once, whole (POSIX); an empty one takes all of its size.
-
-    Pieces end at line ends, so a line is torn only if it alone is longer than PIPE_BUF.
-    """
-
-    watchable = True
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._size = _pipe_size(fd)
-
-    def write(self, data: memoryview) -> int:
-        ready = self._poll.poll(0)
-        if not ready:
-            return 0
-        if not ready[0][1] & select.POLLOUT:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        room = select.PIPE_BUF
-        if len(data) > room and self._size > room and _unread(self.fd) == 0:
-            room = self._size
-        if len(data) > room:
-            room = bytes(data[:room]).rfind(b"\n") + 1 or room
-        return os.write(self.fd, data[:room])
-
-
-class SocketOutlet:
-    """A socket, as journald and inetd hand them out: told by the call itself not to wait."""
-
-    watchable = True
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._socket = socket.socket(fileno=os.dup(fd))
-
-    def write(self, data: memoryview) -> int:
-        try:
-            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            return 0
-
-    def __del__(self) -> None:
-        self._socket.close()
-
-
-class TerminalOutlet:
-    """A terminal, through an open file of our own: that one can be non-blocking without anybody noticing."""
-
-    watchable = True
-
-    def __init__(self, fd: int) -> None:
-        self.fd = os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def write(self, data: memoryview) -> int:
-        try:
-            return os.write(self.fd, data)
-        except BlockingIOError:
-            return 0
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.fd)
-
-
-def outlet(fd: int) -> Outlet:
-    """The outlet that fits the descriptor."""
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISFIFO(mode):
-        return PipeOutlet(fd)
-    if stat.S_ISSOCK(mode):
-        return SocketOutlet(fd)
-    if os.isatty(fd):
-        with contextlib.suppress(OSError):  # someone else's terminal, as after `su`: then the plain descriptor
-            return TerminalOutlet(fd)
-    return FileOutlet(fd)
-
-
-def open_output(path: str) -> int:
-    """A descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
-
-    A last line that is torn is moved to ``path.torn``.
-
-    A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
-
-    Raises:
-        OutputFailed: it cannot be opened.
-    """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
-        _mend(fd, path)
-        return fd
-    except OSError as error:
-        raise OutputFailed(
-            f"Cannot open the output file {path}.",
-            why=f"{error.strerror} (errno {error.errno}).",
-            remedy="Check the path and its permissions, or give another with --output.",
-        ) from error
-
-
-def _mend(fd: int, path: str) -> None:
-    """Take a last line that a kill or a crash has torn out of a file, and keep it beside: the first line of this run
-    would become a part of it, and neither could be read."""
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        return
-    with open(path, "rb") as file:
-        start = max(0, status.st_size - TORN_BYTES)
-        file.seek(start)
-        tail = file.read()
-    whole = tail.rfind(b"\n") + 1
-    if whole == len(tail) or (whole == 0 and start > 0):  # whole; or no file of ours
-        return
-    with open(f"{path}.torn", "ab", opener=lambda name, flags: os.open(name, flags, 0o640)) as kept:
-        kept.write(tail[whole:] + b"\n")
-    os.ftruncate(fd, start + whole)
+def _silent(event: str, **fields: object) -> None:
+    pass
 
 
 class Sink:
@@ -197,18 +48,37 @@ class Sink:
         fd: the descriptor.
         name: what to call it in messages.
         failed: called once, from the event loop, with the error that ends the output.
-        path: the file's path, if it can be reopened.
+        path: the file's path, if it can be reopened. The descriptor is the sink's own then.
+        warn: is told ``output_held``, ``output_resumed`` and ``output_mended``.
+        patience: seconds without a line taken for which a full disk is waited for.
     """
 
-    def __init__(self, fd: int, name: str, failed: Callable[[FeedError], None], path: str | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        failed: Callable[[FeedError], None],
+        path: str | None = None,
+        *,
+        warn: Warn = _silent,
+        patience: float = 0.0,
+    ) -> None:
         self.name = name
         self.path = path
         self.error: FeedError | None = None
         self.lines = 0  # handed in so far
         self.writes = 0  # system calls that wrote something
+        self.bytes_written = 0
+        self.torn = 0  # last lines that were set aside
+        self.write_latency = Latency()
+        self.blocked_since: float | None = None  # loop time since when lines wait and none is taken
+        self.blocked_s = 0.0  # for how long lines have waited in all, up to ``blocked_since``
         self._failed = failed
+        self._warn = warn
         self._outlet = outlet(fd)
         self._loop = asyncio.get_running_loop()
+        self._hold = Hold(patience, self._write_out)
+        self._sync = Sync(self._sync_ended)
         self._lines: list[bytes] = []
         self._chunk = memoryview(b"")
         self._bytes = 0  # handed in and not taken yet
@@ -218,15 +88,26 @@ class Sink:
         self._changed = asyncio.Event()
         self._watch_reader()
 
-    def write(self, line: bytes) -> None:
-        """Append one line, its line feed included. Never waits; out at the latest when the event loop turns."""
-        self._lines.append(line)
-        self._bytes += len(line)
-        self._handed += len(line)
-        self.lines += 1
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self.flush)
+    @classmethod
+    def open(
+        cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
+    ) -> Self:
+        """A sink that appends to the file at ``path``; ``warn`` is told of a torn last line.
+
+        Raises:
+            OutputFailed: it cannot be opened.
+        """
+        torn: list[Torn] = []
+        sink = cls(open_output(path, torn.append), path, failed, path, warn=warn, patience=patience)
+        sink._opened(path, torn)
+        return sink
+
+    # -- what it is doing, for metrics and the state
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that is written to now."""
+        return self._outlet.fd
 
     @property
     def pending(self) -> int:
@@ -238,6 +119,72 @@ class Sink:
         """Whether whoever makes lines should wait for :meth:`room`."""
         return self._bytes > HIGH_BYTES
 
+    @property
+    def held_since(self) -> float | None:
+        """The loop time since when the disk is full, if it is."""
+        return self._hold.since
+
+    @property
+    def syncs(self) -> int:
+        """How often what was written was brought to the disk."""
+        return self._sync.count
+
+    @property
+    def sync_latency(self) -> Latency:
+        """How long that took."""
+        return self._sync.latency
+
+    @property
+    def sync_started(self) -> float | None:
+        """The loop time at which the fdatasync began that is under way, if one is."""
+        return self._sync.started
+
+    def figures(self) -> Output:
+        """What it has done, and how it is."""
+        now = self._loop.time()
+        blocked = None if self.blocked_since is None else now - self.blocked_since
+        return Output(
+            name=self.name,
+            lines=self.lines,
+            writes=self.writes,
+            bytes_written=self.bytes_written,
+            pending_bytes=self._bytes,
+            full=self.full,
+            blocked_s=blocked,
+            blocked_total_s=self.blocked_s + (blocked or 0.0),
+            torn=self.torn,
+            syncs=self.syncs,
+            write_s=Histogram(BOUNDS, tuple(self.write_latency.counts), self.write_latency.total),
+        )
+
+    def overdue(self, now: float) -> bool:
+        """Whether an fdatasync hangs."""
+        return self.sync_started is not None and now - self.sync_started > SYNC_S
+
+    def undelivered(self) -> OutputFailed:
+        """The error for what has to be given up: what it waits for."""
+        now = self._loop.time()
+        if self._hold.since is not None:
+            return self._unwritten(f"The disk has been full for {now - self._hold.since:.1f} s")
+        if self._sync.started is not None and not self._bytes:
+            return hanging(self.name, now - self._sync.started)
+        return OutputFailed(
+            f"The reader of {self.name} takes nothing: {self._bytes} bytes of records were not written.",
+            remedy="Look at the program that reads the output.",
+        )
+
+    # -- lines
+
+    def write(self, line: bytes) -> None:
+        """Append one line, its line feed included. Never waits; out at the latest when the event loop turns."""
+        self._lines.append(line)
+        self._bytes += len(line)
+        self._handed += len(line)
+        self.lines += 1
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
     async def room(self) -> None:
         """Wait until the reader has caught up, or the output has failed."""
         while self._bytes > LOW_BYTES and self.error is None:
@@ -246,32 +193,30 @@ class Sink:
 
     async def drained(self) -> None:
         """Wait until every line that was handed in so far is written, or the output has failed."""
-        self.flush()
+        self._write_out()  # a full disk may have space again
         mark = self._handed
         while self._handed - self._bytes < mark and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 
+    async def synced(self) -> None:
+        """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
+        output has failed. Whoever comes while the disk is at work shares the next turn."""
+        mark = self._handed
+        await self.drained()
+        while self.error is None and self._sync.durable < mark and (self._outlet.regular or self._sync.behind):
+            self._sync.start(self._outlet, self._handed - self._bytes)
+            self._changed.clear()
+            await self._changed.wait()
+
     def flush(self) -> None:
-        """Write what goes without waiting."""
+        """Write what goes without waiting. A disk that was full is left alone until it is time."""
         self._scheduled = False
-        if self.error is not None:
-            return
-        try:
-            while self._next_chunk():
-                written = self._outlet.write(self._chunk)
-                if not written:
-                    break
-                self.writes += 1
-                self._bytes -= written
-                self._chunk = self._chunk[written:]
-        except OSError as error:
-            self._fail(error)
-        self._wait_for_writable(bool(self._chunk) and self.error is None)
-        self._changed.set()
+        if not self._hold.waiting:
+            self._write_out()
 
     def reopen(self) -> None:
-        """Write on to a new file at the same path: what the old one has taken stays there.
+        """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk.
 
         Raises:
             OutputFailed: it cannot be opened; the old one is written on.
@@ -279,26 +224,120 @@ class Sink:
         if self.path is None or self.error is not None:
             return
         self.flush()
-        fresh = open_output(self.path)
-        self._wait_for_writable(False)
-        if isinstance(self._outlet, PipeOutlet):
-            self._loop.remove_reader(self._outlet.fd)
-        old, self._outlet = self._outlet, outlet(fresh)
-        os.close(old.fd)
+        torn: list[Torn] = []
+        try:
+            fresh = open_output(self.path, torn.append)
+        except OutputFailed as error:
+            raise OutputFailed(
+                error.what, why=f"{error.why} What was open before is written on.", remedy=error.remedy
+            ) from error
+        self._forget()
+        self._sync.retire(self._outlet)
+        self._outlet = outlet(fresh)
         self._watch_reader()
-        self.flush()
+        self._opened(self.path, torn)
+        self._sync.start(self._outlet, self._handed - self._bytes)
+        self._write_out()
 
     def close(self) -> None:
-        """Forget the descriptor. Lines that were not drained are lost."""
-        self._wait_for_writable(False)
-        if self._outlet.watchable:
-            self._loop.remove_reader(self._outlet.fd)
+        """Let go of the descriptor. Lines that were not drained are lost."""
+        self._hold.pause()
+        self._forget()
+        if self.path is not None:
+            self._sync.retire(self._outlet)
+            self._sync.close()
+
+    def _opened(self, path: str, torn: list[Torn]) -> None:
+        self._sync.opened(path)
+        for line in torn:
+            self.torn += 1
+            self._warn("output_mended", output=path, bytes=line.bytes, kept_as=line.kept_as)
+
+    # -- out
+
+    def _write_out(self) -> None:
+        if self.error is not None:
+            return
+        before, failure = self._bytes, None
+        try:
+            while self._next_chunk():
+                began = perf_counter()
+                written = self._outlet.write(self._chunk)
+                if not written:
+                    break
+                self.write_latency.observe(perf_counter() - began)
+                self.writes += 1
+                self.bytes_written += written
+                self._bytes -= written
+                self._chunk = self._chunk[written:]
+        except OSError as error:
+            failure = error
+        if self._chunk or self.blocked_since is not None:
+            self._note_blocked(progress=self._bytes < before)
+        if failure is not None:
+            self._refused(failure)
+        elif self._hold.since is not None:
+            self._warn("output_resumed", output=self.name, held_s=round(self._hold.over(), 1))
+        self._wait_for_writable(bool(self._chunk) and self.error is None)
+        self._changed.set()
 
     def _next_chunk(self) -> bool:
         if not self._chunk and self._lines:
             self._chunk = memoryview(b"".join(self._lines))
             self._lines.clear()
         return bool(self._chunk)
+
+    def _note_blocked(self, *, progress: bool) -> None:
+        now = self._loop.time()
+        if self.blocked_since is None:
+            self.blocked_since = now
+        elif progress:
+            self.blocked_s += now - self.blocked_since
+            self.blocked_since = now if self._chunk else None
+            self._hold.progressed()
+
+    def _refused(self, error: OSError) -> None:
+        """Hold what a full disk does not take. Anything else is the end."""
+        if error.errno in GONE:
+            self._fail(ReaderGone("The reader of the output has closed it."))
+            return
+        first = self._hold.since is None
+        assert self.blocked_since is not None  # there was something to write
+        if error.errno not in FULL or not self._outlet.regular or not self._hold.refused(self.blocked_since):
+            self._fail(self._unwritten(f"{error.strerror} (errno {error.errno})"))
+        elif first:
+            self._warn(
+                "output_held",
+                output=self.name,
+                reason=error.strerror,
+                pending_bytes=self._bytes,
+                patience_s=self._hold.patience,
+            )
+
+    def _unwritten(self, reason: str) -> OutputFailed:
+        return OutputFailed(
+            f"Cannot write to {self.name}.",
+            why=f"{reason}; {self._bytes} bytes of records were not written.",
+            remedy="Make room or mend the output, and start again.",
+        )
+
+    def _sync_ended(self, error: OSError | None) -> None:
+        if error is not None:
+            self._fail(not_on_disk(self.name, error))
+        elif self._sync.behind and self.error is None:  # a file was rotated away meanwhile
+            self._sync.start(self._outlet, self._handed - self._bytes)
+        self._changed.set()
+
+    def _fail(self, error: FeedError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        self._hold.pause()
+        self._wait_for_writable(False)
+        self._changed.set()
+        self._failed(error)
+
+    # -- the event loop
 
     def _wait_for_writable(self, wanted: bool) -> None:
         if wanted == self._waiting:
@@ -316,30 +355,9 @@ class Sink:
 
     def _reader_closed(self) -> None:
         self._loop.remove_reader(self._outlet.fd)
-        self._fail(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+        self._refused(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
-    def _fail(self, error: OSError) -> None:
-        if self.error is not None:
-            return
-        if error.errno in (errno.EPIPE, errno.ECONNRESET):
-            self.error = ReaderGone("The reader of the output has closed it.")
-        else:
-            self.error = OutputFailed(
-                f"Cannot write to {self.name}.",
-                why=f"{error.strerror} (errno {error.errno}); {self._bytes} bytes of records were not written.",
-                remedy="Make room or mend the output, and start again.",
-            )
+    def _forget(self) -> None:
         self._wait_for_writable(False)
-        self._changed.set()
-        self._failed(self.error)
-
-
-def _pipe_size(fd: int) -> int:
-    if not hasattr(fcntl, "F_GETPIPE_SZ"):  # only Linux tells
-        return select.PIPE_BUF
-    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-
-
-def _unread(fd: int) -> int:
-    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
-    return int(count)
+        if self._outlet.watchable:
+            self._loop.remove_reader(self._outlet.fd)

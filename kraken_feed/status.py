@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from .figures import Endpoint, Figures
+from .figures import Endpoint, Figures, Output
 from .text import printable
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
 MAX_WORD = 40  # of a cause or an engine's state: words of a few letters, whatever a peer may say
-
-
-class Output(NamedTuple):
-    """Where the records go."""
-
-    failed: bool = False
-    blocked_s: float | None = None  # for so long its reader has taken too little
-    pending: int = 0  # bytes that wait for it
 
 
 def status_line(accounts: Sequence[Figures], output: Output) -> str:
@@ -65,11 +56,9 @@ def _down(endpoint: Endpoint) -> str:
 
 
 def _output(output: Output) -> str:
-    if output.failed:
-        return "output failed"
     if output.blocked_s is None:
         return "output ok"
-    return f"output blocked {span(output.blocked_s)}, {output.pending / 1e6:.1f} MB waiting"
+    return f"output blocked {span(output.blocked_s)}, {output.pending_bytes / 1e6:.1f} MB waiting"
 
 
 def span(seconds: float) -> str:

@@ -178,6 +178,7 @@ class Tail:
             live_s=since(self._live_since),
             down_s=since(self._down_since),
             last_frame_s=since(heard),
+            last_frame_ns=self.frame_ns,
             attempts=self._attempts,
             retry_s=None if self._retry_at is None else round(max(0.0, self._retry_at - now), 1),
             cause=self._cause,

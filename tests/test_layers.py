@@ -21,12 +21,12 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11",
+        "http11", "latency",
     },
     {"session"},
     {
-        "rest", "connection", "sink", "stderr", "log", "credentials", "store", "signals", "reach", "places", "systemd",
-        "units", "metrics", "listener",
+        "rest", "connection", "outlet", "output_file", "sync", "hold", "sink", "stderr", "log", "credentials", "store",
+        "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
     {"service", "arguments", "commands", "cli", "__main__"},

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from kraken_feed import places
 from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.output_file import open_output
 from kraken_feed.places import look_at_output, look_at_state
-from kraken_feed.sink import open_output
 from kraken_feed.store import Store
 
 NOW = 1_760_000_000_000_000_000

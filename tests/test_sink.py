@@ -1,4 +1,7 @@
-"""The sink, on real descriptors: pipes, sockets, terminals, files and full disks."""
+"""The sink, on real descriptors: pipes, sockets, terminals, files.
+
+Full disks are in test_hold.py, slow ones in test_sync.py.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,22 @@ import errno
 import fcntl
 import os
 import pty
-import resource
 import socket
-import subprocess
-import sys
 import tty
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kraken_feed.errors import FeedError, OutputFailed, ReaderGone
-from kraken_feed.sink import HIGH_BYTES, LOW_BYTES, Sink, open_output
+from kraken_feed.errors import OutputFailed, ReaderGone
+from kraken_feed.sink import HIGH_BYTES, LOW_BYTES, Sink
 
-
-class Failures(list[FeedError]):
-    """What the sink has reported."""
-
-    def __call__(self, error: FeedError) -> None:
-        self.append(error)
-
-
-def record(number: int, size: int = 300) -> bytes:
-    return b'{"n":%d,"pad":"%b"}\n' % (number, b"x" * size)
+from . import virtual_time
+from .outputs import Failures, Said, record, until
 
 
 @pytest.fixture
 def failures() -> Failures:
     return Failures()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so; the reader's thread or the kernel decides when."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  # the kernel has no event to wait for
-            await asyncio.sleep(0)
 
 
 async def test_a_burst_is_one_write(failures: Failures) -> None:
@@ -185,44 +169,9 @@ async def test_a_full_device_is_reported_once(failures: Failures) -> None:
     os.close(writer)
 
 
-FULL_DISK = """
-import asyncio, os, resource, sys
-from kraken_feed.sink import Sink, open_output
-path, limit = sys.argv[1], int(sys.argv[2])
-async def main():
-    errors = []
-    sink = Sink(open_output(path), path, errors.append, path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    for number in range(100):
-        for line in range(10):
-            sink.write(b'{"n":%d,"pad":"%b"}\\n' % (number * 10 + line, b"x" * 100))
-        await asyncio.sleep(0)
-    print(type(errors[0]).__name__, len(errors), sink.pending)
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("limit", [5000, 5001, 5050, 4999])
-def test_a_file_that_cannot_grow_ends_in_a_whole_line(tmp_path: Path, limit: int) -> None:
-    path = tmp_path / "out.jsonl"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path), str(limit)], capture_output=True, text=True, check=True
-    )
-    content = path.read_bytes()
-    lines = content.splitlines(keepends=True)
-    assert content.endswith(b"}\n")
-    assert [line.split(b",")[0] for line in lines] == [b'{"n":%d' % n for n in range(len(lines))]
-    assert limit - 120 < len(content) <= limit
-    name, count, pending = done.stdout.split()
-    assert (name, count) == ("OutputFailed", "1")
-    total = sum(len(b'{"n":%d,"pad":"%b"}\n' % (n, b"x" * 100)) for n in range(1000))
-    assert int(pending) == total - len(content), "every line is either in the file or counted as not written"
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-
-
 async def test_reopening_after_a_rename_loses_no_line(tmp_path: Path, failures: Failures) -> None:
     path = tmp_path / "out.jsonl"
-    sink = Sink(open_output(str(path)), str(path), failures, str(path))
+    sink = Sink.open(str(path), failures)
     sink.write(record(1))
     path.rename(tmp_path / "old.jsonl")
     sink.write(record(2))
@@ -241,16 +190,96 @@ def _umask() -> int:
     return mask
 
 
-def test_a_file_that_cannot_be_opened_is_an_output_failure(tmp_path: Path) -> None:
-    with pytest.raises(OutputFailed, match="No such file"):
-        open_output(str(tmp_path / "missing" / "out.jsonl"))
-
-
-def test_a_torn_last_line_is_kept_beside_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+async def test_reopening_a_file_that_was_not_moved_writes_on_to_it(tmp_path: Path, failures: Failures) -> None:
     path = tmp_path / "out.jsonl"
+    sink = Sink.open(str(path), failures)
+    for number in range(3):
+        sink.write(record(number))
+        sink.reopen()
+    await sink.synced()
+    assert path.read_bytes() == b"".join(map(record, range(3)))
+    sink.close()
+
+
+async def test_when_a_file_cannot_be_reopened_the_old_one_is_written_on_and_the_error_says_so(
+    tmp_path: Path, failures: Failures
+) -> None:
+    directory, moved = tmp_path / "log", tmp_path / "moved"
+    directory.mkdir()
+    sink = Sink.open(str(directory / "out.jsonl"), failures)
+    sink.write(record(1))
+    directory.rename(moved)
+    with pytest.raises(OutputFailed, match=r"No such file or directory.*written on"):
+        sink.reopen()
+    sink.write(record(2))
+    await sink.synced()
+    assert (moved / "out.jsonl").read_bytes() == record(1) + record(2)
+    assert failures == []
+    sink.close()
+
+
+async def test_a_torn_last_line_is_set_aside_counted_and_said(tmp_path: Path, failures: Failures) -> None:
+    path, said = tmp_path / "out.jsonl", Said()
     path.write_bytes(record(1) + b'{"n":2,"torn')
-    fd = open_output(str(path))
-    os.write(fd, record(3))
-    os.close(fd)
+    sink = Sink.open(str(path), failures, warn=said)
+    sink.write(record(3))
+    await sink.drained()
     assert path.read_bytes() == record(1) + record(3)
-    assert (tmp_path / "out.jsonl.torn").read_bytes() == b'{"n":2,"torn\n'
+    assert said == [("output_mended", {"output": str(path), "bytes": 12, "kept_as": f"{path}.torn"})]
+    path.rename(tmp_path / "old.jsonl")
+    path.write_bytes(b"\0" * 10)
+    sink.reopen()
+    assert [fields["bytes"] for _, fields in said] == [12, 10]
+    assert sink.torn == 2
+    sink.close()
+
+
+async def test_a_reopened_sink_leaves_no_descriptor_open(tmp_path: Path, failures: Failures) -> None:
+    before = os.listdir("/proc/self/fd")
+    sink = Sink.open(str(tmp_path / "out.jsonl"), failures)
+    for number in range(20):
+        sink.write(record(number))
+        sink.reopen()
+        await sink.synced()
+    sink.close()
+    await until(lambda: len(os.listdir("/proc/self/fd")) == len(before))
+
+
+async def test_writes_are_counted_and_timed(tmp_path: Path, failures: Failures) -> None:
+    sink = Sink.open(str(tmp_path / "out.jsonl"), failures)
+    for number in range(10):
+        sink.write(record(number))
+        await sink.drained()
+    assert (sink.lines, sink.writes) == (10, 10)
+    assert sink.bytes_written == (tmp_path / "out.jsonl").stat().st_size
+    assert sum(sink.write_latency.counts) == 10
+    assert sink.write_latency.total > 0
+    sink.close()
+
+
+def test_blocked_time_runs_while_lines_wait_and_starts_anew_when_some_are_taken() -> None:
+    async def block() -> None:
+        reader, writer = os.pipe()
+        sink = Sink(writer, "stdout", lambda error: None)
+        await asyncio.sleep(10)
+        while not sink.pending:
+            sink.write(record(0))
+            sink.flush()
+        sink.write(b"x" * 10_000 + b"\n")
+        assert sink.blocked_since == 10.0
+        await asyncio.sleep(5)
+        assert (sink.blocked_since, sink.blocked_s) == (10.0, 0.0)
+        os.read(reader, 8192)
+        sink.flush()
+        assert sink.pending > 0
+        assert (sink.blocked_since, sink.blocked_s) == (15.0, 5.0)
+        await asyncio.sleep(2)
+        while sink.pending:
+            os.read(reader, 1 << 20)
+            sink.flush()
+        assert [sink.blocked_since, sink.blocked_s] == [None, 7.0]
+        sink.close()
+        os.close(reader)
+        os.close(writer)
+
+    virtual_time.run(block())

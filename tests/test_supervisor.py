@@ -20,8 +20,9 @@ from kraken_feed.config import Config
 from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed
 from kraken_feed.feed import UNLIMITED, Feed, Limits, Quota
 from kraken_feed.log import feed_logger
+from kraken_feed.output_file import open_output
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.sink import Sink, open_output
+from kraken_feed.sink import Sink
 from kraken_feed.supervisor import Supervisor
 from kraken_feed.text import Secrets
 

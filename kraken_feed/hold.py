@@ -1,0 +1,76 @@
+"""A full disk is waited for: when to try again, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+
+FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
+LONGEST_TRY_S = 5.0
+
+# What passes by itself, by a rotation or by a person's hand: no space, no quota, as large as a file may be.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def retry_in(tries: int, waited: float, patience: float) -> float | None:
+    """Seconds until a full disk is tried again after so many tries, when it has taken nothing for ``waited`` seconds;
+    None when that was longer than ``patience``."""
+    if waited >= patience:
+        return None
+    return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
+
+
+class Hold:
+    """The wait for space. No loop spins: each try is a timer's.
+
+    Args:
+        patience: seconds without a line taken after which it ends; 0 is none at all.
+        try_again: called when it is time; calls ``refused`` if the disk is still full.
+    """
+
+    def __init__(self, patience: float, try_again: Callable[[], None]) -> None:
+        self.patience = patience
+        self.since: float | None = None  # in loop time, while the disk is full
+        self._try_again = try_again
+        self._tries = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a try is to come."""
+        return self._timer is not None
+
+    def refused(self, blocked_since: float) -> bool:
+        """The disk is full, and has taken nothing since then; False if that was for longer than patience lasts."""
+        self.pause()
+        wait = retry_in(self._tries, self._loop.time() - blocked_since, self.patience)
+        if wait is None:
+            return False
+        if self.since is None:
+            self.since = blocked_since
+        self._tries += 1
+        self._timer = self._loop.call_later(wait, self._due)
+        return True
+
+    def progressed(self) -> None:
+        """Some of it was taken: tries begin anew."""
+        self._tries = 0
+
+    def over(self) -> float:
+        """Everything was taken: the seconds that it took."""
+        assert self.since is not None
+        self.pause()
+        seconds, self.since, self._tries = self._loop.time() - self.since, None, 0
+        return seconds
+
+    def pause(self) -> None:
+        """No try is to come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        self._try_again()

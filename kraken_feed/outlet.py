@@ -1,0 +1,212 @@
+"""What lines are written to: files, pipes, sockets and terminals, each written without waiting in its own way.
+
+The flags of a descriptor that we were handed are not changed, since others (our own stderr, the shell) may share it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import termios
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Outlet(Protocol):
+    """One kind of descriptor. ``watchable`` tells whether the event loop can wait for it; ``regular``, whether it is
+    a regular file, which can be brought to the disk and which may find space again when it is full."""
+
+    fd: int
+    watchable: bool
+    regular: bool
+
+    def write(self, data: memoryview) -> int:
+        """Write what goes without waiting, and say how many bytes; 0 if none. Raises OSError."""
+
+    def close(self) -> None:
+        """Close the descriptor, and what was opened beside it."""
+
+
+class FileOutlet:
+    """A regular file, or a device such as /dev/null: it takes everything, or it is full.
+
+    When it is full a torn line is taken back, so that the file ends in a whole one.
+    """
+
+    watchable = False
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    def write(self, data: memoryview) -> int:
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self.fd, data[written:])
+        except OSError:
+            taken = bytes(data[:written])
+            whole = taken.rfind(b"\n") + 1
+            if self.regular and whole < written:
+                with contextlib.suppress(OSError):  # the reason why it is full is what has to be said
+                    take_back(self.fd, taken[whole:])
+            if not whole:
+                raise  # otherwise the next call meets it again, with nothing written
+            return whole
+        return written
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def take_back(fd: int, torn: bytes) -> None:
+    """Remove the torn line that we have just written to a regular file, and nothing that another process has.
+
+    It is cut off if the file ends with it. If another has appended to the file since, or might while we look, it is
+    overwritten with blanks, which JSON allows before the next line. Raises OSError if neither can be done.
+    """
+    start = os.lseek(fd, 0, os.SEEK_CUR) - len(torn)
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)  # ours cannot read, and appends wherever we say
+    except OSError:  # not Linux, or a file that we may not read: then its size has to tell
+        if os.fstat(fd).st_size == start + len(torn):
+            os.ftruncate(fd, start)
+        return
+    try:
+        with sole_writer(fd) as sole:
+            found = os.pread(own, len(torn) + 1, start)
+            if found == torn and sole:
+                os.ftruncate(fd, start)
+                os.lseek(fd, start, os.SEEK_SET)
+            elif found.startswith(torn):
+                os.pwrite(own, b" " * len(torn), start)
+    finally:
+        os.close(own)
+
+
+@contextlib.contextmanager
+def sole_writer(fd: int) -> Iterator[bool]:
+    """Whether no other process of this program writes to the file; if so, none begins to while the block runs.
+
+    Every one holds a shared lock from here on, for as long as it has the file open. Where nothing can be locked (some
+    network file systems) we count as the only one.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sole = True
+    except OSError as error:
+        sole = not isinstance(error, BlockingIOError)
+    try:
+        yield sole
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+class PipeOutlet:
+    """A pipe. A writable one takes PIPE_BUF bytes at once, whole (POSIX); an empty one takes all of its size.
+
+    Pieces end at line ends, so a line is torn only if it alone is longer than PIPE_BUF.
+    """
+
+    watchable = True
+    regular = False
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._size = _pipe_size(fd)
+
+    def write(self, data: memoryview) -> int:
+        ready = self._poll.poll(0)
+        if not ready:
+            return 0
+        if not ready[0][1] & select.POLLOUT:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        room = select.PIPE_BUF
+        if len(data) > room and self._size > room and _unread(self.fd) == 0:
+            room = self._size
+        if len(data) > room:
+            room = bytes(data[:room]).rfind(b"\n") + 1 or room
+        return os.write(self.fd, data[:room])
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class SocketOutlet:
+    """A socket, as journald and inetd hand them out: told by the call itself not to wait."""
+
+    watchable = True
+    regular = False
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._socket = socket.socket(fileno=os.dup(fd))
+
+    def write(self, data: memoryview) -> int:
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __del__(self) -> None:
+        self._socket.close()
+
+
+class TerminalOutlet:
+    """A terminal, through an open file of our own: that one can be non-blocking without anybody noticing."""
+
+    watchable = True
+    regular = False
+
+    def __init__(self, fd: int) -> None:
+        self._given = fd
+        self.fd = os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def write(self, data: memoryview) -> int:
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        os.close(self._given)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self.fd)
+
+
+def outlet(fd: int) -> Outlet:
+    """The outlet that fits the descriptor."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode):
+        return PipeOutlet(fd)
+    if stat.S_ISSOCK(mode):
+        return SocketOutlet(fd)
+    if os.isatty(fd):
+        with contextlib.suppress(OSError):  # someone else's terminal, as after `su`: then the plain descriptor
+            return TerminalOutlet(fd)
+    return FileOutlet(fd)
+
+
+def _pipe_size(fd: int) -> int:
+    if not hasattr(fcntl, "F_GETPIPE_SZ"):  # only Linux tells
+        return select.PIPE_BUF
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+
+
+def _unread(fd: int) -> int:
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
+    return int(count)

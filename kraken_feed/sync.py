@@ -1,0 +1,124 @@
+"""What was written to a file is brought to the disk: fdatasync in a thread, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from .errors import OutputFailed
+from .latency import Latency
+from .outlet import Outlet
+
+_CANNOT = (errno.EINVAL, errno.ENOTSUP)  # a file system that does not know how; there is nothing to wait for
+
+
+class Sync:
+    """Counts the output's bytes from its beginning, over all of its files, and how many of them are on the disk.
+
+    Args:
+        done: called from the event loop after each, with the error that it met. A failed one must not be repeated:
+            the kernel may have dropped what it could not write, and the next would find nothing to complain of.
+    """
+
+    def __init__(self, done: Callable[[OSError | None], None]) -> None:
+        self.durable = 0  # bytes that are on the disk
+        self.started: float | None = None  # in loop time, while one is under way
+        self.count = 0
+        self.latency = Latency()
+        self._done = done
+        self._retired: list[Outlet] = []
+        self._directory: str | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def behind(self) -> bool:
+        """Whether a file that is no longer written to waits to be brought to the disk and closed."""
+        return bool(self._retired)
+
+    def opened(self, path: str) -> None:
+        """A file was made at ``path``, perhaps: the next one brings its name to the disk, too."""
+        self._directory = os.path.dirname(os.path.abspath(path))
+
+    def retire(self, outlet: Outlet) -> None:
+        """Nothing more is written to this one. The next one closes it."""
+        self._retired.append(outlet)
+
+    def close(self) -> None:
+        """Close what is retired, now or when the thread has left it."""
+        self._closed = True
+        if self.started is None:
+            self._close(self._retired)
+
+    def start(self, outlet: Outlet, covers: int) -> None:
+        """Begin, unless one is under way. Afterwards the output's first ``covers`` bytes are durable."""
+        if self.started is not None:
+            return
+        retired, self._retired = self._retired, []
+        directory, self._directory = self._directory, None
+        files = [o.fd for o in (*retired, outlet) if o.regular]
+        self.started = self._loop.time()
+        future = self._loop.run_in_executor(None, _to_disk, files, directory)
+        future.add_done_callback(lambda ended: self._finished(ended, covers, retired))
+
+    def _finished(self, ended: asyncio.Future[OSError | None], covers: int, retired: list[Outlet]) -> None:
+        assert self.started is not None
+        self.latency.observe(self._loop.time() - self.started)
+        self.started = None
+        self.count += 1
+        self._close(retired)
+        if self._closed:
+            self._close(self._retired)
+        error = ended.result()
+        if error is None:
+            self.durable = covers
+        self._done(error)
+
+    def _close(self, outlets: list[Outlet]) -> None:
+        for outlet in outlets:
+            with contextlib.suppress(OSError):  # nothing is written to it any more
+                outlet.close()
+        outlets.clear()
+
+
+def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
+    """In the thread: what went wrong, if anything."""
+    for fd in files:
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                return error
+    if directory is not None:
+        with contextlib.suppress(OSError):  # one that we may not open, or that is gone
+            _directory_to_disk(directory)
+    return None
+
+
+def _directory_to_disk(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def not_on_disk(name: str, error: OSError) -> OutputFailed:
+    """The error for a failed fdatasync."""
+    return OutputFailed(
+        f"What was written to {name} may not be on the disk.",
+        why=f"fdatasync: {error.strerror} (errno {error.errno}).",
+        remedy="Mend the disk, and start again. What it may lack is written again then.",
+    )
+
+
+def hanging(name: str, seconds: float) -> OutputFailed:
+    """The error for an fdatasync that is not waited for any longer."""
+    return OutputFailed(
+        f"The disk does not finish what was written to {name}.",
+        why=f"fdatasync did not return within {seconds:.1f} s.",
+        remedy="Look at the disk. What it may lack is written again at the next start.",
+    )

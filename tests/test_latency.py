@@ -1,0 +1,20 @@
+"""The histogram of what takes time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kraken_feed.latency import BOUNDS, Latency
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_every_observation_is_in_the_bucket_of_the_first_bound_that_it_does_not_exceed(seconds: list[float]) -> None:
+    latency = Latency()
+    for value in seconds:
+        latency.observe(value)
+    for index, bound in enumerate(BOUNDS):
+        assert sum(latency.counts[: index + 1]) == sum(value <= bound for value in seconds)
+    assert sum(latency.counts) == len(seconds)
+    assert latency.total == sum(seconds)
+    assert latency.last == (seconds[-1] if seconds else 0.0)
