@@ -10,12 +10,20 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from kraken_feed.checkpoint import Changes
+from kraken_feed.config import Config
 from kraken_feed.errors import OutputFailed
+from kraken_feed.feed import Limits
+from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.sink import Sink
+from kraken_feed.store import Store
 
+from . import memory, virtual_time
+from .exchange_driver import T0
 from .outputs import Failures, record, until
 
 
@@ -239,3 +247,67 @@ async def test_a_sink_that_is_closed_while_the_disk_is_at_work_closes_the_file_a
     disk.free.set()
     await waiting
     await until(lambda: len(os.listdir("/proc/self/fd")) == len(before))
+
+
+# ------------------------------------------------------------------------------------------------ the feed
+
+
+class Busy:
+    """A feed on a busy account in virtual time, and what happens to its disk: syncs and checkpoints, each with the
+    size of the output then."""
+
+    def __init__(self, tmp_path: Path, *, store: bool, error: OSError | None = None) -> None:
+        self.events: list[tuple[str, int]] = []
+        self.path = tmp_path / "out.jsonl"
+        self._store = Store.open(str(tmp_path / "state"), "main", int(T0 * 1e9)).store if store else None
+        self._error = error
+
+    def _sync(self, fd: int) -> None:
+        self.events.append(("sync", os.fstat(fd).st_size))
+        if self._error is not None:
+            raise self._error
+
+    def _save(self, changes: Changes) -> None:
+        self.events.append(("save", self.path.stat().st_size))
+
+    async def run(self, seconds: float) -> None:
+        if self._store is not None:
+            self._store.save = self._save  # type: ignore[method-assign]  # the test's look at it
+        with memory.running(Exchange(now=T0, seed=1, rate=20.0)) as world, patch("os.fdatasync", self._sync):
+            limits = Limits(duration=seconds)
+            run = memory.Run(world, self.path, ("openOrders", "executions"), Config(), limits, store=self._store)
+            try:
+                await run.feed.run()
+            finally:
+                run.sink.close()
+
+
+def test_a_checkpoint_follows_the_disk(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, store=True)
+    virtual_time.run(busy.run(10.0))
+    assert [event for event, _ in busy.events].count("save") >= 10
+    synced = known = 0
+    for event, size in busy.events:
+        if event == "sync":
+            synced = size
+        else:
+            assert synced >= known, "the checkpoint before may know of it"
+            assert synced > 0
+            known = size
+    assert synced == busy.path.stat().st_size
+
+
+def test_nothing_that_the_disk_has_refused_is_in_the_checkpoint(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, store=True, error=OSError(errno.EIO, os.strerror(errno.EIO)))
+    with pytest.raises(OutputFailed, match="may not be on the disk"):
+        virtual_time.run(busy.run(10.0))
+    assert [event for event, _ in busy.events] == ["sync"]
+
+
+def test_without_a_checkpoint_the_output_is_brought_to_the_disk_about_once_a_second_all_the_same(
+    tmp_path: Path,
+) -> None:
+    busy = Busy(tmp_path, store=False)
+    virtual_time.run(busy.run(10.0))
+    assert 9 <= len(busy.events) <= 13
+    assert busy.events[-1] == ("sync", busy.path.stat().st_size)
