@@ -324,7 +324,7 @@ class Sink:
     def _sync_ended(self, error: OSError | None) -> None:
         if error is not None:
             self._fail(not_on_disk(self.name, error))
-        elif self._sync.behind and self.error is None:  # a file was rotated away meanwhile
+        elif self._sync.behind:  # a file was rotated away, or closed, meanwhile
             self._sync.start(self._outlet, self._handed - self._bytes)
         self._changed.set()
 
@@ -332,7 +332,6 @@ class Sink:
         if self.error is not None:
             return
         self.error = error
-        self._hold.pause()
         self._wait_for_writable(False)
         self._changed.set()
         self._failed(error)

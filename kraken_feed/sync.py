@@ -31,7 +31,6 @@ class Sync:
         self._done = done
         self._retired: list[Outlet] = []
         self._directory: str | None = None
-        self._closed = False
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -48,8 +47,7 @@ class Sync:
         self._retired.append(outlet)
 
     def close(self) -> None:
-        """Close what is retired, now or when the thread has left it."""
-        self._closed = True
+        """Close what is retired, unless the thread may be at it: then the next one does."""
         if self.started is None:
             self._close(self._retired)
 
@@ -70,8 +68,6 @@ class Sync:
         self.started = None
         self.count += 1
         self._close(retired)
-        if self._closed:
-            self._close(self._retired)
         error = ended.result()
         if error is None:
             self.durable = covers

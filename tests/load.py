@@ -52,7 +52,8 @@ class Load:
     def __init__(self, place: Site, output: Path, process: Process) -> None:
         self.place, self.output, self.process = place, output, process
         self._stderr = place.home / "stderr.log"
-        self._items = self._frames = 0
+        self._items = self._frames = self._read = 0
+        self._said: dict[str, list[dict[str, Any]]] = {}
 
     @property
     def published(self) -> int:
@@ -64,9 +65,14 @@ class Load:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The diagnostics of that name so far."""
-        content = self._stderr.read_bytes()
-        entries = (msgspec.json.decode(line) for line in content[: content.rfind(b"\n") + 1].splitlines())
-        return [entry for entry in entries if entry["event"] == event]
+        with self._stderr.open("rb") as file:
+            file.seek(self._read)
+            content = file.read()
+        content = content[: content.rfind(b"\n") + 1]
+        self._read += len(content)
+        for entry in map(msgspec.json.decode, content.splitlines()):
+            self._said.setdefault(entry["event"], []).append(entry)
+        return self._said.get(event, [])
 
     async def until_said(self, event: str, count: int = 1) -> dict[str, Any]:
         """Wait for the diagnostic of that name, or for so many."""

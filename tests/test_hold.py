@@ -67,6 +67,7 @@ class Full:
         self.path, self.said, self.failures = path, Said(), Failures()
         self.sink = Sink.open(str(path), self.failures, warn=self.said, patience=patience)
         self.lines = 0
+        self._open: Sink | None = self.sink
         self._limit = contextlib.ExitStack()
         self.room(room)
 
@@ -78,6 +79,12 @@ class Full:
     def free(self) -> None:
         """From now on there is room for everything."""
         self._limit.close()
+
+    def close(self) -> None:
+        """Close the sink, once."""
+        sink, self._open = self._open, None
+        if sink is not None:
+            sink.close()
 
     def write(self, count: int) -> None:
         for _ in range(count):
@@ -101,7 +108,7 @@ def full(tmp_path: Path) -> Iterator[Callable[..., None]]:
         async def main() -> None:
             disks.append(Full(tmp_path / "out.jsonl", room, patience))
             await story(disks[0])
-            disks[0].sink.close()
+            disks[0].close()
 
         virtual_time.run(main())
 
@@ -194,6 +201,34 @@ def test_patience_is_counted_from_the_last_line_that_was_taken(full: Callable[..
     full(story, patience=60.0)
 
 
+def test_after_some_lines_were_taken_the_tries_begin_anew(full: Callable[..., None]) -> None:
+    async def story(disk: Full) -> None:
+        disk.write(100)
+        await asyncio.sleep(50)
+        before = disk.content()
+        disk.room(2000)
+        while disk.content() == before:  # noqa: ASYNC110  # virtual time
+            await asyncio.sleep(FIRST_TRY_S / 4)
+        disk.free()
+        await asyncio.sleep(FIRST_TRY_S)
+        assert disk.content() == disk.everything
+
+    full(story)
+
+
+def test_a_sink_that_is_closed_does_not_try_again(full: Callable[..., None]) -> None:
+    async def story(disk: Full) -> None:
+        disk.write(10)
+        await asyncio.sleep(10)
+        disk.close()
+        disk.free()
+        await asyncio.sleep(100)
+        assert disk.content() == b"".join(map(record, range(3)))
+        assert disk.failures == []
+
+    full(story)
+
+
 def test_while_a_disk_is_full_memory_is_bounded_and_nobody_spins(
     full: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +247,9 @@ def test_while_a_disk_is_full_memory_is_bounded_and_nobody_spins(
         assert disk.sink.pending < HIGH_BYTES + 100 * len(record(1000))
         room = asyncio.create_task(disk.sink.room())
         calls = 0
-        await asyncio.sleep(1000)
+        for _ in range(1000):
+            disk.write(1)
+            await asyncio.sleep(1)
         assert 400 <= calls <= 420, "two a try: what goes, and the reason why no more does"
         assert not room.done()
         disk.free()

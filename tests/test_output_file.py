@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from kraken_feed import output_file
 from kraken_feed.errors import OutputFailed
 from kraken_feed.output_file import Torn, open_output, whole_lines
+
+from .installed import run, site
 
 LINE = b'{"n":1}\n'
 
@@ -131,3 +134,23 @@ def test_a_pipe_has_no_torn_lines(tmp_path: Path) -> None:
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     assert opened(path) == []
     os.close(reader)
+
+
+async def test_the_command_says_what_it_has_set_aside_and_appends(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(LINE + b'{"n":2,"torn')
+    async with site(tmp_path) as place:
+        done = await run("openOrders", "--once", "--output", str(path), env=place.environment())
+    assert done.code == 0
+    (entry,) = [entry for entry in done.log if entry["event"] == "output_mended"]
+    assert (entry["level"], entry["bytes"], entry["kept_as"]) == ("warning", 12, f"{path}.torn")
+    first, *lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert first == json.loads(LINE)
+    assert lines[-1]["event_name"] == "feed.stopped"
+
+
+async def test_a_directory_as_output_is_74(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        done = await run("openOrders", "--output", str(tmp_path), env=place.environment())
+    assert done.code == 74
+    assert "Is a directory" in done.log[-1]["why"]
