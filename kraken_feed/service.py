@@ -119,10 +119,15 @@ class Service:
             FeedError: it makes no sense to go on.
         """
         posts = asyncio.create_task(self._lifecycle.keep_posted())
+        reason = ""
         try:
-            return await self._feeds.run()
+            reason = await self._feeds.run()
+            return reason
+        except FeedError as error:
+            reason = error.what
+            raise
         finally:
-            self._lifecycle.stopping(self._feeds.reason or "the end")
+            self._lifecycle.stopping(reason)
             await posts
             if self._listener is not None:
                 self._listener.close()
