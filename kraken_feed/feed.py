@@ -338,13 +338,18 @@ class Feed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._keeper.begin()
+        error = sink.undelivered()
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
         if self._store is not None and were_live <= self._keeper.kept:
             self._shared.log.warning(
-                "output_not_drained", output=sink.name, bytes=sink.pending, what="the next run will recover them"
+                "output_not_drained",
+                output=sink.name,
+                bytes=sink.pending,
+                why=error.why or error.what,
+                what="the next run will recover them",
             )
             return
-        self.fail(sink.undelivered())
+        self.fail(error)
 
 
 def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:

@@ -152,11 +152,13 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def load(home: Path, output: Path, *, rate: float, seed: int = 1, config: str = "") -> AsyncIterator[Load]:
+async def load(
+    home: Path, output: Path, *options: str, rate: float, seed: int = 1, config: str = ""
+) -> AsyncIterator[Load]:
     """The command, live on every channel, while so many things happen a second."""
     async with site(home, rate=rate, seed=seed, scenario=Scenario(tier="pro")) as place:
         place.configure(QUICK.replace("silence_s = 2.5", "silence_s = 30.0") + config)
-        arguments = ("--output", str(output), "--format", "json", "--snapshots", "all", "--no-backfill", "-v")
+        arguments = ("--output", str(output), "--format", "json", "--snapshots", "all", "--no-backfill", "-v", *options)
         with (home / "stderr.log").open("wb") as stderr:
             process = await start(*ALL, *arguments, env=place.environment(), stderr=stderr.fileno())
         run = Load(place, output, process)

@@ -111,9 +111,19 @@ async def test_without_patience_there_is_no_wait(tmp_path: Path, disk: Disk | Fi
         assert run.said("output_held") == []
 
 
-async def test_sigterm_ends_the_wait_with_74_and_says_what_it_waited_for(tmp_path: Path, disk: Disk | FileSize) -> None:
+async def test_sigterm_ends_the_wait_and_leaves_the_rest_to_the_next_run(tmp_path: Path, disk: Disk | FileSize) -> None:
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, rate=RATE, config=PATIENT) as run:
+        await held(run, disk)
+        assert await run.end() == 0
+        (entry,) = run.said("output_not_drained")
+        assert "The disk has been full for" in entry["why"]
+        assert whole(path) > len(ALL)
+
+
+async def test_sigterm_ends_the_wait_with_74_if_no_state_is_kept(tmp_path: Path, disk: Disk | FileSize) -> None:
+    path = disk.directory / "out.jsonl"
+    async with load(tmp_path, path, "--no-state", rate=RATE, config=PATIENT) as run:
         await held(run, disk)
         assert await run.end() == 74
         (entry,) = run.said("exit")
@@ -121,7 +131,8 @@ async def test_sigterm_ends_the_wait_with_74_and_says_what_it_waited_for(tmp_pat
         assert whole(path) > len(ALL)
 
 
-async def test_a_rotation_to_a_disk_with_room_ends_the_wait(tmp_path: Path, disk: Disk | FileSize) -> None:
+@pytest.mark.parametrize("disk", ["file system"], indirect=True)  # the other bound goes for every file
+async def test_a_rotation_to_a_disk_with_room_ends_the_wait(tmp_path: Path, disk: Disk) -> None:
     path, moved = disk.directory / "out.jsonl", tmp_path / "moved"
     moved.mkdir()
     link = tmp_path / "out.jsonl"

@@ -110,7 +110,10 @@ def full(tmp_path: Path) -> Iterator[Callable[..., None]]:
             await story(disks[0])
             disks[0].close()
 
-        virtual_time.run(main())
+        try:
+            virtual_time.run(main())
+        finally:  # before anything else of this process is written, as the dot for this test
+            disks[0].free()
 
     yield run
     for disk in disks:

@@ -50,7 +50,7 @@ def never_agree(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
 
 def never_read(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
     """After a minute, the output takes nothing any more."""
-    takes_nothing = "kraken_feed.sink.FileOutlet.write", lambda outlet, data: 0
+    takes_nothing = "kraken_feed.outlet.FileOutlet.write", lambda outlet, data: 0
     asyncio.get_running_loop().call_later(60.0, patch.setattr, *takes_nothing)
 
 
