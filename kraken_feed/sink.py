@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol, Self
@@ -21,8 +20,9 @@ from .errors import FeedError, OutputFailed, ReaderGone
 from .figures import Histogram, Output
 from .hold import FULL, Hold
 from .latency import BOUNDS, Latency
-from .outlet import PipeOutlet, outlet
+from .outlet import outlet
 from .output_file import Torn, open_output
+from .readiness import Readiness
 from .sync import Sync, hanging, not_on_disk
 
 HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
@@ -84,9 +84,8 @@ class Sink:
         self._bytes = 0  # handed in and not taken yet
         self._handed = 0
         self._scheduled = False
-        self._waiting = False
         self._changed = asyncio.Event()
-        self._watch_reader()
+        self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
 
     @classmethod
     def open(
@@ -231,10 +230,10 @@ class Sink:
             raise OutputFailed(
                 error.what, why=f"{error.why} What was open before is written on.", remedy=error.remedy
             ) from error
-        self._forget()
+        self._readiness.end()
         self._sync.retire(self._outlet)
         self._outlet = outlet(fresh)
-        self._watch_reader()
+        self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
         self._opened(self.path, torn)
         self._sync.start(self._outlet, self._handed - self._bytes)
         self._write_out()
@@ -242,7 +241,7 @@ class Sink:
     def close(self) -> None:
         """Let go of the descriptor. Lines that were not drained are lost."""
         self._hold.pause()
-        self._forget()
+        self._readiness.end()
         if self.path is not None:
             self._sync.retire(self._outlet)
             self._sync.close()
@@ -278,7 +277,7 @@ class Sink:
             self._refused(failure)
         elif self._hold.since is not None:
             self._warn("output_resumed", output=self.name, held_s=round(self._hold.over(), 1))
-        self._wait_for_writable(bool(self._chunk) and self.error is None)
+        self._readiness.wait(bool(self._chunk) and self.error is None)
         self._changed.set()
 
     def _next_chunk(self) -> bool:
@@ -299,7 +298,7 @@ class Sink:
     def _refused(self, error: OSError) -> None:
         """Hold what a full disk does not take. Anything else is the end."""
         if error.errno in GONE:
-            self._fail(ReaderGone("The reader of the output has closed it."))
+            self._reader_gone()
             return
         first = self._hold.since is None
         assert self.blocked_since is not None  # there was something to write
@@ -313,6 +312,9 @@ class Sink:
                 pending_bytes=self._bytes,
                 patience_s=self._hold.patience,
             )
+
+    def _reader_gone(self) -> None:
+        self._fail(ReaderGone("The reader of the output has closed it."))
 
     def _unwritten(self, reason: str) -> OutputFailed:
         return OutputFailed(
@@ -332,31 +334,6 @@ class Sink:
         if self.error is not None:
             return
         self.error = error
-        self._wait_for_writable(False)
+        self._readiness.wait(False)
         self._changed.set()
         self._failed(error)
-
-    # -- the event loop
-
-    def _wait_for_writable(self, wanted: bool) -> None:
-        if wanted == self._waiting:
-            return
-        self._waiting = wanted
-        if not wanted:
-            self._loop.remove_writer(self._outlet.fd)
-        elif self._outlet.watchable:
-            self._loop.add_writer(self._outlet.fd, self.flush)
-
-    def _watch_reader(self) -> None:
-        """Notice a reader that closes, also when there is nothing to write: poll reports an error on our end then."""
-        if isinstance(self._outlet, PipeOutlet):
-            self._loop.add_reader(self._outlet.fd, self._reader_closed)
-
-    def _reader_closed(self) -> None:
-        self._loop.remove_reader(self._outlet.fd)
-        self._refused(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
-
-    def _forget(self) -> None:
-        self._wait_for_writable(False)
-        if self._outlet.watchable:
-            self._loop.remove_reader(self._outlet.fd)

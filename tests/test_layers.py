@@ -25,7 +25,8 @@ FLOORS = [
     },
     {"session"},
     {
-        "rest", "connection", "outlet", "output_file", "sync", "hold", "sink", "stderr", "log", "credentials", "store",
+        "rest", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr", "log",
+        "credentials", "store",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
