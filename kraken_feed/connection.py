@@ -177,10 +177,28 @@ class Connection:
             Transient, ConfigError: the socket cannot be opened.
             FeedError: whatever ``token`` raises.
         """
-        errors: list[FeedError] = []
         task = asyncio.current_task()
         assert task is not None  # a coroutine is run by one
         cancelled = task.cancelling()
+        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13), which
+        # would hide one that somebody wished in the same moment, and before 3.11.3 pass for one at the next deadline.
+        error = await asyncio.create_task(self._run(token, deliver, output, stop))
+        if task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        if error is not None:
+            raise error
+        if stop.is_set() and self._socket is not None:
+            await self._drain(self._socket, deliver)
+
+    async def _run(
+        self,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+        stop: asyncio.Event,
+    ) -> FeedError | None:
+        """Until one of the tasks ends them all; the error, if it is one."""
+        errors: list[FeedError] = []
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stop(stop))
@@ -189,12 +207,7 @@ class Connection:
             pass
         except* FeedError as raised:
             errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
-        while task.cancelling() > cancelled:  # by the group, which forgets to take it back: Python before 3.11.3
-            task.uncancel()  # then takes the next deadline that passes in this task for a cancellation
-        if errors:
-            raise errors[0]
-        if stop.is_set() and self._socket is not None:
-            await self._drain(self._socket, deliver)
+        return errors[0] if errors else None
 
     async def close(self, seconds: float = CLOSE_S) -> None:
         """Close with code 1000; a peer that does not agree within so long is cut off."""

@@ -97,6 +97,10 @@ class Roomy:
         raise AssertionError("nobody has to wait for it")
 
 
+async def never() -> str:
+    raise AssertionError("there is no connection")
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_connection_that_ends_leaves_no_cancellation_behind(stopped: bool) -> None:
     """Python before 3.11.3 takes it for the end of the whole task when a deadline passes there later."""
@@ -106,9 +110,6 @@ async def test_a_connection_that_ends_leaves_no_cancellation_behind(stopped: boo
             await asyncio.Event().wait()
         raise Transient("nobody there", cause="connect")
 
-    async def token() -> str:
-        raise AssertionError("there is no connection")
-
     task, stop = asyncio.current_task(), asyncio.Event()
     assert task is not None
     if stopped:
@@ -116,8 +117,20 @@ async def test_a_connection_that_ends_leaves_no_cancellation_behind(stopped: boo
     session = Session(spot_v1, ["openOrders"], Timing(1.0, 1.0))
     connection = Connection("ws://127.0.0.1:1/", session, QUICK, dial=nobody_there)
     with contextlib.nullcontext() if stopped else pytest.raises(Transient):
-        await connection.run(token, lambda events: None, Roomy(), stop)
+        await connection.run(never, lambda events: None, Roomy(), stop)
     assert task.cancelling() == 0
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await asyncio.Event().wait()
+
+
+async def test_a_cancellation_in_the_moment_in_which_a_connection_ends_is_heard() -> None:
+    async def nobody_there(url: str, config: ConnectionConfig) -> Socket:
+        running.cancel()
+        raise Transient("nobody there", cause="connect")
+
+    session = Session(spot_v1, ["openOrders"], Timing(1.0, 1.0))
+    connection = Connection("ws://127.0.0.1:1/", session, QUICK, dial=nobody_there)
+    running = asyncio.create_task(connection.run(never, lambda events: None, Roomy(), asyncio.Event()))
+    with pytest.raises(asyncio.CancelledError):
+        await running
