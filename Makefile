@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format interop chaos rotate clean
+.PHONY: demo test check format interop chaos rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -32,10 +32,13 @@ chaos: $(READY)  ## The installed command under every fault, kills and restarts;
 rotate: $(READY)  ## The output is rotated ten times under load; every line is in one of the files, once
 	$(BIN)/python -m tests.rotate
 
+bench: $(READY)  ## What a frame costs, against a floor and against others, in about ten minutes (BENCH=--quick: two)
+	$(BIN)/python -m bench $(BENCH)
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .interop build dist *.egg-info
+	rm -rf $(VENV) .interop .bench build dist *.egg-info
