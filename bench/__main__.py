@@ -69,28 +69,35 @@ def main() -> int:
     if not sys.platform.startswith("linux"):
         parser.error("CPU time and memory of other processes are read as Linux tells them")
     certificate()
-    begin, report, where = time.monotonic(), Report(), machine()
-    for name in arguments.only:
-        ROWS[name](QUICK if arguments.quick else FULL, report)
+    report, size = Report(), QUICK if arguments.quick else FULL
+    where, begin = machine(), time.monotonic()
+    try:
+        for name in arguments.only:
+            ROWS[name](size, report)
+    finally:  # what was measured before something broke is worth keeping
+        show(report, where)
+        results = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "took_s": round(time.monotonic() - begin, 1),
+            "quick": arguments.quick,
+            "machine": where,
+            "versions": versions(),
+            **report.as_json(),
+        }
+        text = json.dumps(results, indent=1, ensure_ascii=False)
+        Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+        print(f"took {results['took_s']} s; every round is in {arguments.json}")
+    return 0
+
+
+def show(report: Report, where: dict[str, object]) -> None:
+    """The tables, on stdout."""
     print(f"{where['cpu']}, {where['cores']} cores, {where['python']}. Only the ratios hold elsewhere.\n")
     print(table(report.rows))
     if report.runs:
         print(f"\nWhole processes, medians\n{runs_table(report.runs)}")
     for line in report.skipped:
         print(f"skipped: {line}")
-    results = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "took_s": round(time.monotonic() - begin, 1),
-        "quick": arguments.quick,
-        "machine": where,
-        "versions": versions(),
-        "rows": [row.as_json() for row in report.rows],
-        "runs": report.runs,
-        "skipped": report.skipped,
-    }
-    Path(arguments.json).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"took {results['took_s']} s; every round is in {arguments.json}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -78,6 +78,9 @@ class Report:
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # by contender: its blasts
     skipped: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, object]:
+        return {"rows": [row.as_json() for row in self.rows], "runs": self.runs, "skipped": self.skipped}
+
 
 def quantile(figures: Sequence[float], share: float) -> float:
     """The figure that ``share`` of them do not exceed (nearest rank)."""
