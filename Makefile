@@ -32,7 +32,7 @@ chaos: $(READY)  ## The installed command under every fault, kills and restarts;
 rotate: $(READY)  ## The output is rotated ten times under load; every line is in one of the files, once
 	$(BIN)/python -m tests.rotate
 
-bench: $(READY)  ## What a frame costs, against a floor and against others, in about ten minutes (BENCH=--quick: two)
+bench: $(READY)  ## What a frame costs, against a floor and against others, in a quarter of an hour (BENCH=--quick: in three minutes)
 	$(BIN)/python -m bench $(BENCH)
 
 $(READY): pyproject.toml

@@ -51,7 +51,7 @@ def latency(size: Size, report: Report) -> None:
     with serving(scripts) as server:
         for rate in rates:
             figures: dict[str, list[list[float]]] = {OURS.name: [], "floor": []}
-            for round_ in range(size.rounds):
+            for round_ in range(2 * size.rounds):
                 for contender in (OURS, floor())[:: 1 if round_ % 2 else -1]:
                     size.say(f"latency at {rate}/s, round {round_ + 1}: {contender.name}")
                     figures[contender.name].append(_delays(contender, server, str(rate)))

@@ -25,8 +25,8 @@ class Size:
         print(text, file=sys.stderr, flush=True)
 
 
-FULL = Size(rounds=5, frames=200_000, latency_s=6.0, starts=15)
+FULL = Size(rounds=5, frames=200_000, latency_s=3.0, starts=15)
 QUICK = Size(
-    rounds=3, frames=25_000, latency_s=1.5, starts=5, memory=(1_000, 10_000), growth=(20_000, 100_000),
+    rounds=3, frames=25_000, latency_s=1.0, starts=5, memory=(1_000, 10_000), growth=(20_000, 100_000),
     snapshots=(10_000,), many=20_000,
 )  # fmt: skip
