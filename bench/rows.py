@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bench.contender import KRAKEN_FEED, OURS, Contender, floor, kraken_feed
 from bench.cost import cpu, many_orders, sqlite, tls
@@ -139,25 +140,43 @@ def memory(size: Size, report: Report) -> None:
 
 
 def growth(size: Size, report: Report) -> None:
-    """What a million frames leave behind in memory."""
+    """What a million frames leave behind in memory, and whether they make the next one dearer."""
     early, late = size.growth
+    span = early - WARM_UP
     for dialect in DIALECTS:
         size.say(f"growth, {dialect}: {late:,} frames")
-        script = Script(dialect, 100, (early, late - early), lazy=True)
+        script = Script(dialect, 100, (WARM_UP, span, late - early - span, span), lazy=True)
+        moments = []
         with serving({"long": script}) as server, running(OURS, server, "long") as run:
-            before = _settled(run, 0)
-            server.go_on()
-            after = _settled(run, 1)
+            for phase in range(len(script.phases)):
+                if phase:
+                    server.go_on()
+                moments.append(_settled(run, phase))
             run.end()
-        name = f"growth, frame {early:,} to {late:,}, {dialect}"
-        report.rows.append(Row(name, "MiB", ("resident", [after - before]), None, Bound(2.0, 0.0)))
-        report.rows.append(Row(f"memory after {late:,} frames, {dialect}", "MiB", ("resident", [after])))
+        first, second, third, fourth = moments
+        name, now = f"memory, frame {early:,} to {late:,}, {dialect}", fourth.resident
+        report.rows.append(Row(name, "MiB", ("growth", [fourth.since(second).resident]), None, Bound(2.0, 0.0)))
+        report.rows.append(Row(f"memory after {late:,} frames, {dialect}", "MiB", ("resident", [now])))
+        begun, done = (each.cpu_s / span * 1e6 for each in (second.since(first), fourth.since(third)))
+        sides = (f"the last {span:,}", [done]), (f"the first {span:,}", [begun])
+        report.rows.append(Row(f"CPU a frame, of {late:,}, {dialect}", "µs", *sides, Bound(1.2, 1.0)))
 
 
-def _settled(run: Run, phase: int) -> float:
+@dataclass(frozen=True)
+class _Moment:
+    """Resident MiB, and CPU seconds so far, when all is quiet."""
+
+    resident: float
+    cpu_s: float
+
+    def since(self, before: _Moment) -> _Moment:
+        return _Moment(self.resident - before.resident, self.cpu_s - before.cpu_s)
+
+
+def _settled(run: Run, phase: int) -> _Moment:
     run.until(mark(phase))
     run.settle()
-    return run.memory_kib() / 1024
+    return _Moment(run.memory_kib() / 1024, run.cpu_s())
 
 
 def snapshot(size: Size, report: Report) -> None:
