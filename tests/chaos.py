@@ -2,8 +2,7 @@
 
     python -m tests.chaos [--seeds N] [--events N] [--faults N]
 
-Time is scaled: seconds are real, but an account that is as busy as this one, REST's lag of a minute and the key's
-call counter are a hundred times faster than Kraken's. Exit code 1 unless nothing is lost, torn or written twice by one
+Time is scaled (see ``ordeal``). Exit code 1 unless nothing is lost, torn or written twice by one
 run, every hole is closed or declared, and the call counter was never exceeded.
 """
 
@@ -18,88 +17,35 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from random import Random
 
 import msgspec
 
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import OCCASION_KINDS, PARAMETERS, TOKEN_KINDS, Fault
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.fault import PARAMETERS, TOKEN_KINDS, Fault
 from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.schedule import Schedule
 from kraken_feed.simulator.server import Server
 
 from .installed import COMMAND, Site
-from .tally import KINDS, Count, Ended, Output, compare
+from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike, until
+from .tally import KINDS, NAMES, Count, Ended, Output, compare
 
-ALL = ("openOrders", "ownTrades", "executions", "balances")
 RATE = 250.0  # things that happen a second; each is one change of an order or more
-LAG_S = 1.0  # REST's, for Kraken's minute
-DECAY = 0.33 * 600  # the Starter key's counter; the account is busier than a real one by about as much
 CHECKPOINT_S = 1.5  # the checkpoint's second, and the time that saving takes
 CALM_S = 45.0  # for the last holes to be closed; it takes a fifth of that
 STOP_S = 15.0  # for what SIGTERM takes: the contract says seconds
 PAUSE_S = 0.3  # between two faults, on average
 STRUCK_S = 2.0  # for a fault that waits for a call to find one
 
-SCALED = f"""
-[connection]
-open_timeout_s = 3.0
-ack_timeout_s = 1.0
-silence_s = 2.5
-[reconnect]
-initial_s = 0.02
-max_s = 0.2
-stable_s = 1.0
-budget = 1000000
-[backfill]
-overlap_s = 5.0
-second_pass_s = {3 * LAG_S}
-rest_counter = 15
-rest_decay = {DECAY}
-"""
-
 KILL, TERM = "SIGKILL", "SIGTERM"
 CUT = b'{"id":"main:openOrders:'  # what a write that was cut short leaves
-MIB = 1 << 20
 
 # One round. After what makes a client keep quiet for minutes comes a restart, which forgets that.
 ROUND: tuple[Sequence[Fault | str], ...] = (
-    (Fault("drop"),),
-    (Fault("drop", code=1001),),
-    (Fault("half_open", duration=3.5),),
-    (Fault("half_open", duration=0.7),),
-    (Fault("silent", duration=3.5),),
-    (Fault("unsubscribe"),),
-    (Fault("sequence_skip"),),
-    (Fault("sequence_skip", variant="lost"),),
-    (Fault("duplicate_frame"),),
-    (Fault("garbage_frame"),),
-    (Fault("garbage_frame", variant="not_utf8"),),
-    (Fault("garbage_frame", variant="other_shape"),),
-    (Fault("garbage_frame", variant="nested"),),
-    (Fault("big_frame", bytes=MIB),),
-    (Fault("unknown_frame"), Fault("unknown_frame", variant="channel")),
-    (Fault("split", duration=1.0), Fault("multi")),
-    (Fault("split", duration=1.0, variant="writes"), Fault("many_orders", count=20)),
-    (Fault("multi"),),
-    (Fault("maintenance", maintenance=0.3, cancel_only=0.2, post_only=0.2),),
-    (Fault("no_greeting"),),
-    (Fault("no_ack"),),
-    (Fault("no_ack", variant="lost"),),
-    (Fault("no_snapshot"),),
-    (Fault("refuse_token"),),
-    (Fault("delay_ack", seconds=0.3), Fault("early_data")),
-    (Fault("msg_rate"),),
-    (Fault("upgrade_refused", times=2),),
-    (Fault("expired_token"),),
-    (Fault("http_502", method="GetWebSocketsToken"),),
-    (Fault("http_502", method="TradesHistory"),),
-    (Fault("rest_error", text="EGeneral:Internal error"),),
-    (Fault("rest_timeout", seconds=0.3),),
+    *ORDINARY,
     (Fault("http_403"), KILL),
     (Fault("http_429"), KILL),
     (Fault("rest_timeout", method="GetWebSocketsToken"), TERM),
@@ -108,20 +54,6 @@ ROUND: tuple[Sequence[Fault | str], ...] = (
     (TERM,),
 )
 assert {fault.kind for step in ROUND for fault in step if isinstance(fault, Fault)} == set(PARAMETERS)
-
-
-class CountingExchange(Exchange):
-    """Counts the calls of REST."""
-
-    calls: Counter[str]
-    limited = 0
-
-    def rest(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """One request, counted."""
-        self.calls[path.rpartition("/")[2]] += 1
-        reply = super().rest(method, path, headers, body, now)
-        self.limited += b"EAPI:Rate limit exceeded" in reply.body
-        return reply
 
 
 class Command:
@@ -224,15 +156,14 @@ async def chaos(seed: int, events: int, faults: int, home: Path, *, kills: int =
     began = time.monotonic()
     scenario = Scenario(tier="starter", rest_lag=LAG_S)
     exchange = CountingExchange(now=time.time(), seed=seed, rate=RATE, scenario=scenario)
-    exchange.calls = Counter()
-    exchange.keys[exchange.key].counter.decay = DECAY
+    drain_faster(exchange)
     async with Server(exchange) as server:
         place = Site(server, home)
         place.configure(SCALED)
         command = Command(place, cut_every)
         await command.start()
         output = Output(command.path, command.ends)
-        await _until(lambda: command.path.exists() and _lives(output) == len(ALL), 10.0)
+        await until(lambda: command.path.exists() and _lives(output) == len(ALL), 10.0)
         started, rng = len(exchange.ledger.changes), Random(seed)
         for step in _steps(rng):
             await _play(step, place, command, rng)
@@ -253,13 +184,11 @@ async def _play(step: Sequence[Fault | str], place: Site, command: Command, rng:
     """Let it happen; what waits for a connect or a call for a token gets one."""
     faults = [fault for fault in step if isinstance(fault, Fault)]
     before = len(place.exchange.ledger.faults)
-    place.inject(*faults)
-    if any(fault.kind in OCCASION_KINDS for fault in faults):
-        place.inject(Fault("drop", code=1001))
+    strike(place, faults)
     for signal in step:
         if isinstance(signal, str):
             kinds = {fault.kind for fault in faults if fault.kind in TOKEN_KINDS}
-            await _until(lambda: kinds <= {s.kind for s in place.exchange.ledger.faults[before:]}, STRUCK_S)  # noqa: B023
+            await until(lambda: kinds <= {s.kind for s in place.exchange.ledger.faults[before:]}, STRUCK_S)  # noqa: B023
             await command.end(signal)
             await asyncio.sleep(rng.uniform(0.0, 0.8))
             await command.start()
@@ -274,7 +203,7 @@ async def _calm(place: Site, command: Command, output: Output) -> None:
     await command.start()
     output.read()
     lives = _lives(output)
-    await _until(lambda: _lives(output) >= lives + len(ALL) and not output.unclosed(), CALM_S)
+    await until(lambda: _lives(output) >= lives + len(ALL) and not output.unclosed(), CALM_S)
     await command.end(TERM)
     output.read()
 
@@ -282,17 +211,6 @@ async def _calm(place: Site, command: Command, output: Output) -> None:
 def _lives(output: Output) -> int:
     output.read()
     return sum(map(len, output.live.values()))
-
-
-async def _until(true: object, seconds: float) -> bool:
-    """Wait for a condition, at most so long."""
-    assert callable(true)
-    ends = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > ends:
-            return False
-        await asyncio.sleep(0.05)
-    return True
 
 
 def _result(
@@ -339,9 +257,6 @@ def _result(
     )
 
 
-_NAMES = {"end": "order ends", "fill": "fills", "entry": "ledger entries"}
-
-
 def table(results: Sequence[Result]) -> str:
     """A column a seed, and the total."""
     rows: list[tuple[str, list[int]]] = [("order events", [r.events for r in results])]
@@ -349,10 +264,10 @@ def table(results: Sequence[Result]) -> str:
     rows += [(f"runs ended by {signal}", [r.runs[signal] for r in results]) for signal in (KILL, TERM)]
     for kind in KINDS:
         counts = [r.counts[kind] for r in results]
-        rows.append((f"{_NAMES[kind]} in the ledger", [c.ledger for c in counts]))
-        rows.append((f"{_NAMES[kind]} on the output", [c.output for c in counts]))
-        rows.append((f"{_NAMES[kind]} in a declared gap", [c.declared for c in counts]))
-        rows.append((f"{_NAMES[kind]} LOST", [len(c.lost) for c in counts]))
+        rows.append((f"{NAMES[kind]} in the ledger", [c.ledger for c in counts]))
+        rows.append((f"{NAMES[kind]} on the output", [c.output for c in counts]))
+        rows.append((f"{NAMES[kind]} in a declared gap", [c.declared for c in counts]))
+        rows.append((f"{NAMES[kind]} LOST", [len(c.lost) for c in counts]))
     rows.append(("lines on the output", [r.lines for r in results]))
     rows.append(("TWICE in one run, by id", [len(r.within) for r in results]))
     rows.append(("again after a SIGKILL, not in the checkpoint", [r.after_checkpoint for r in results]))

@@ -58,6 +58,17 @@ class Site:
             **further,
         }
 
+    def accounts(self, *names: str) -> str:
+        """The configuration's tables for the exchange's accounts, in their order, their keys in files."""
+        tables = []
+        for name, account in zip(names, self.exchange.accounts, strict=True):
+            key_file, secret_file = self.home / f"{name}.key", self.home / f"{name}.secret"
+            for path, text in ((key_file, account.key), (secret_file, account.secret)):
+                path.touch(mode=0o600)
+                path.write_text(text)
+            tables.append(f'[accounts.{name}]\nkey_file = "{key_file}"\nsecret_file = "{secret_file}"\n')
+        return "".join(tables)
+
     def inject(self, *faults: Any) -> None:
         for fault in faults:
             self.exchange.inject(fault, self.server.now())

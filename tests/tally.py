@@ -1,4 +1,4 @@
-"""What an output holds of what happened to the account: lost, duplicated, torn, and which holes are still open."""
+"""What an output holds of what happened to an account: lost, duplicated, torn, and which holes are still open."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kraken_feed.simulator.order import Change
 
 ITEMS = ("order", "trade", "execution", "balance")
 KINDS = ("end", "fill", "entry")
+NAMES = {"end": "order ends", "fill": "fills", "entry": "ledger entries"}
 CHANNELS = {"end": ("openOrders", "executions"), "fill": ("ownTrades", "executions"), "entry": ("balances",)}
 
 
@@ -32,6 +33,7 @@ class Line(msgspec.Struct):
     """What is looked at in a record."""
 
     id: str
+    account: str
     ts: str
     event_name: str
     channel: str
@@ -54,9 +56,10 @@ _line = msgspec.json.Decoder(Line)
 
 
 class Output:
-    """A file that several runs of the command have appended to, read as far as it goes."""
+    """One account's part of a file that several runs of the command have appended to, read as far as it goes."""
 
-    def __init__(self, path: Path, ends: list[Ended]) -> None:
+    def __init__(self, path: Path, ends: list[Ended], account: str = "main") -> None:
+        self.account = account
         self.torn: list[bytes] = []  # lines that are no record
         self.cut = 0  # … not counting the last before a SIGKILL, which stands on a line of its own
         self.within: list[str] = []  # ids that one run has written twice
@@ -71,15 +74,27 @@ class Output:
 
     def read(self) -> None:
         """Take in the whole lines that were added."""
-        with self._path.open("rb") as file:
+        self._read(self._path)
+
+    def rotated(self, old: Path) -> None:
+        """The file was moved there and is complete; what follows is in a new one. Only for a single run."""
+        rest = self._read(old)
+        if rest:
+            self.torn.append(rest)
+        self._offset = 0
+
+    def _read(self, path: Path) -> bytes:
+        """What there is of a last line without its end."""
+        with path.open("rb") as file:
             file.seek(self._offset)
             content = file.read()
-        for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
+        whole = content.rfind(b"\n") + 1
+        for line in content[:whole].splitlines(keepends=True):
             self._take(line.rstrip(b"\n"), bisect_right([end.size for end in self._ends], self._offset))
             self._offset += len(line)
+        return content[whole:]
 
     def _take(self, text: bytes, run: int) -> None:
-        self.lines += 1
         try:
             line = _line.decode(text)
         except msgspec.DecodeError:
@@ -88,6 +103,9 @@ class Output:
             else:
                 self.torn.append(text)
             return
+        if line.account != self.account:
+            return
+        self.lines += 1
         before = self.seen.get(line.id)
         if before is not None and before[0] == run:
             self.within.append(line.id)
@@ -147,9 +165,9 @@ def compare(output: Output, changes: Iterable[Change]) -> dict[str, Count]:
     first = {channel: live[0] for channel, live in output.live.items()}
     for kind, identity, at in expected(changes):
         for channel in CHANNELS[kind]:
-            if at <= first[channel]:
+            if at <= first.get(channel, ""):
                 continue
-            count, name = counts[kind], f"main:{channel}:{identity}"
+            count, name = counts[kind], f"{output.account}:{channel}:{identity}"
             count.ledger += 1
             if name in output.seen:
                 count.output += 1
