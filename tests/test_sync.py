@@ -268,7 +268,9 @@ class Busy:
             raise self._error
 
     def _save(self, changes: Changes) -> None:
-        self.events.append(("save", self.path.stat().st_size))
+        """The first save of all says only from when on there is something to know."""
+        if changes.orders or changes.ended or changes.seen:
+            self.events.append(("save", self.path.stat().st_size))
 
     async def run(self, seconds: float) -> None:
         if self._store is not None:
