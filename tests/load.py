@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from asyncio.subprocess import Process
+from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -47,13 +47,26 @@ class Tally(msgspec.Struct):
 
 
 class Load:
-    """One run of the command, on a busy exchange that does it no harm."""
+    """The command on a busy exchange that does it no harm."""
 
-    def __init__(self, place: Site, output: Path, process: Process) -> None:
-        self.place, self.output, self.process = place, output, process
+    process: Process
+
+    def __init__(self, place: Site, output: Path, *further: str) -> None:
+        self.place = place
+        self._arguments = ("--output", str(output), "--format", "json", "--snapshots", "all", "-v", *further)
         self._stderr = place.home / "stderr.log"
+        self._lives = 0
         self._items = self._frames = self._read = 0
         self._said: dict[str, list[dict[str, Any]]] = {}
+
+    async def start(self) -> None:
+        """Start it, once or once more, and wait until it is live on every channel."""
+        with self._stderr.open("ab") as stderr:
+            self.process = await start(
+                *ALL, *self._arguments, env=self.place.environment(), stderr=stderr.fileno(), stdout=DEVNULL
+            )
+        self._lives += len(ALL)
+        await self.until_said("live", self._lives)
 
     @property
     def published(self) -> int:
@@ -153,22 +166,19 @@ class Load:
 
 @contextlib.asynccontextmanager
 async def load(
-    home: Path, output: Path, *options: str, rate: float, seed: int = 1, config: str = ""
+    home: Path, output: Path, *further: str, rate: float, config: str = "", backfill: bool = False
 ) -> AsyncIterator[Load]:
     """The command, live on every channel, while so many things happen a second."""
-    async with site(home, rate=rate, seed=seed, scenario=Scenario(tier="pro")) as place:
+    async with site(home, rate=rate, scenario=Scenario(tier="pro")) as place:
         place.configure(QUICK.replace("silence_s = 2.5", "silence_s = 30.0") + config)
-        arguments = ("--output", str(output), "--format", "json", "--snapshots", "all", "--no-backfill", "-v", *options)
-        with (home / "stderr.log").open("wb") as stderr:
-            process = await start(*ALL, *arguments, env=place.environment(), stderr=stderr.fileno())
-        run = Load(place, output, process)
+        run = Load(place, output, *further, *(() if backfill else ("--no-backfill",)))
         try:
-            await run.until_said("live", len(ALL))
+            await run.start()
             yield run
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            if run.process.returncode is None:
+                run.process.kill()
+                await run.process.wait()
 
 
 def _lines(path: Path) -> int:

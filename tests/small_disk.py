@@ -71,8 +71,9 @@ class FileSize:
         self._limit(pid, size + room)
 
     def free(self, pid: int) -> None:
-        """Let it grow."""
-        self._limit(pid, resource.RLIM_INFINITY)
+        """Let it grow. A process that has ended took its bound along."""
+        with contextlib.suppress(ProcessLookupError):
+            self._limit(pid, resource.RLIM_INFINITY)
 
     @staticmethod
     def _limit(pid: int, size: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 
 from .load import ALL, Load, load
 from .small_disk import Disk, FileSize, small_disk
+from .tally import Ended, Output, compare
 
 MIB = 1 << 20
 RATE = 500.0
 PATIENT = "[output]\npatience_s = 600.0\n"
+RECOVER = "[backfill]\noverlap_s = 5.0\nsecond_pass_s = 0.5\nrest_counter = 1000\nrest_decay = 1000.0\n"
 
 
 @pytest.fixture(params=["file system", "file size"])
@@ -111,16 +114,6 @@ async def test_without_patience_there_is_no_wait(tmp_path: Path, disk: Disk | Fi
         assert run.said("output_held") == []
 
 
-async def test_sigterm_ends_the_wait_and_leaves_the_rest_to_the_next_run(tmp_path: Path, disk: Disk | FileSize) -> None:
-    path = disk.directory / "out.jsonl"
-    async with load(tmp_path, path, rate=RATE, config=PATIENT) as run:
-        await held(run, disk)
-        assert await run.end() == 0
-        (entry,) = run.said("output_not_drained")
-        assert "The disk has been full for" in entry["why"]
-        assert whole(path) > len(ALL)
-
-
 async def test_sigterm_ends_the_wait_with_74_if_no_state_is_kept(tmp_path: Path, disk: Disk | FileSize) -> None:
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, "--no-state", rate=RATE, config=PATIENT) as run:
@@ -129,6 +122,40 @@ async def test_sigterm_ends_the_wait_with_74_if_no_state_is_kept(tmp_path: Path,
         (entry,) = run.said("exit")
         assert "The disk has been full for" in entry["why"]
         assert whole(path) > len(ALL)
+
+
+async def test_what_sigterm_has_left_behind_on_a_full_disk_the_next_run_recovers(
+    tmp_path: Path, disk: Disk | FileSize
+) -> None:
+    path = disk.directory / "out.jsonl"
+    async with load(tmp_path, path, rate=RATE, config=PATIENT + RECOVER, backfill=True) as run:
+        exchange = run.place.exchange
+        exchange.keys[exchange.key].counter.decay = 1e9
+        await held(run, disk)
+        await run.until_published(200)
+        assert await run.end() == 0
+        (left,) = run.said("output_not_drained")
+        assert left["bytes"] > 0
+        assert "The disk has been full for" in left["why"]
+        ended = Ended("SIGTERM", time.time(), path.stat().st_size, b"")
+        assert whole(path) > len(ALL)
+        disk.free(run.process.pid)
+        exchange.engine.rate = 20.0
+        await run.start()
+        output = Output(path, [ended])
+
+        def recovered() -> bool:
+            output.read()
+            return sum(map(len, output.closed.values())) >= len(ALL) and not output.unclosed()
+
+        assert await run.until(recovered)
+        assert await run.end() == 0
+        counts = compare(output, [change for change in exchange.ledger.changes if change.at < ended.at])
+    assert not output.torn
+    assert not output.within
+    assert not any(output.gaps.values())
+    assert {kind: count.lost for kind, count in counts.items()} == {"end": [], "fill": [], "entry": []}
+    assert all(count.ledger for count in counts.values())
 
 
 @pytest.mark.parametrize("disk", ["file system"], indirect=True)  # the other bound goes for every file
