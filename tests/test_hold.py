@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -325,6 +326,26 @@ def test_reopening_to_a_disk_that_is_full_as_well_holds_on(full: Callable[..., N
         await disk.sink.drained()
         assert [event for event, _ in disk.said] == ["output_held", "output_resumed"]
         assert old.read_bytes() + disk.content() == disk.everything
+
+    full(story)
+
+
+def test_two_writers_of_one_file_that_is_full_lose_and_tear_nothing_of_each_other(full: Callable[..., None]) -> None:
+    async def story(disk: Full) -> None:
+        other = Sink.open(str(disk.path), disk.failures, patience=3600.0)
+        for number in range(1000, 1010):
+            disk.write(1)
+            await asyncio.sleep(0.1)
+            other.write(record(number))
+            await asyncio.sleep(0.1)
+        disk.room(2000)
+        await asyncio.sleep(20)
+        disk.free()
+        await disk.sink.synced()
+        await other.synced()
+        assert disk.content().endswith(b"}\n")
+        assert {json.loads(line)["n"] for line in disk.content().splitlines()} == {*range(10), *range(1000, 1010)}
+        other.close()
 
     full(story)
 

@@ -16,6 +16,7 @@ from kraken_feed.errors import OutputFailed
 from kraken_feed.output_file import Torn, open_output, whole_lines
 
 from .installed import run, site
+from .outputs import open_files
 
 LINE = b'{"n":1}\n'
 
@@ -110,12 +111,11 @@ def test_a_torn_line_that_cannot_be_kept_stays_where_it_is(tmp_path: Path, monke
 
     path = tmp_path / "out.jsonl"
     path.write_bytes(LINE + b"torn")
-    before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputFailed, match="No space left"):
         opened(path)
     assert path.read_bytes() == LINE + b"torn"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kraken_feed.errors import OutputFailed, ReaderGone
 from kraken_feed.sink import HIGH_BYTES, LOW_BYTES, Sink
 
 from . import virtual_time
-from .outputs import Failures, Said, record, until
+from .outputs import Failures, Said, open_files, record, until
 
 
 @pytest.fixture
@@ -235,14 +235,13 @@ async def test_a_torn_last_line_is_set_aside_counted_and_said(tmp_path: Path, fa
 
 
 async def test_a_reopened_sink_leaves_no_descriptor_open(tmp_path: Path, failures: Failures) -> None:
-    before = os.listdir("/proc/self/fd")
     sink = Sink.open(str(tmp_path / "out.jsonl"), failures)
     for number in range(20):
         sink.write(record(number))
         sink.reopen()
         await sink.synced()
     sink.close()
-    await until(lambda: len(os.listdir("/proc/self/fd")) == len(before))
+    await until(lambda: open_files(tmp_path) == [])
 
 
 async def test_writes_are_counted_and_timed(tmp_path: Path, failures: Failures) -> None:

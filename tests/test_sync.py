@@ -24,7 +24,7 @@ from kraken_feed.store import Store
 
 from . import memory, virtual_time
 from .exchange_driver import T0
-from .outputs import Failures, record, until
+from .outputs import Failures, open_files, record, until
 
 
 @pytest.fixture
@@ -236,17 +236,16 @@ async def test_synced_waits_for_a_file_that_is_rotated_away_meanwhile(
 async def test_a_sink_that_is_closed_while_the_disk_is_at_work_closes_the_file_afterwards(
     tmp_path: Path, failures: Failures, disk: Disk
 ) -> None:
-    before = os.listdir("/proc/self/fd")
     sink = Sink.open(str(tmp_path / "out.jsonl"), failures)
     disk.free.clear()
     sink.write(record(1))
     waiting = asyncio.create_task(sink.synced())
     await until(lambda: len(disk.synced) == 1)
     sink.close()
-    os.fstat(sink.fd)
+    assert open_files(tmp_path) == [str(tmp_path / "out.jsonl")]
     disk.free.set()
     await waiting
-    await until(lambda: len(os.listdir("/proc/self/fd")) == len(before))
+    await until(lambda: open_files(tmp_path) == [])
 
 
 # ------------------------------------------------------------------------------------------------ the feed
