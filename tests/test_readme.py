@@ -11,7 +11,7 @@ import pytest
 
 from kraken_feed.record import KEYS
 
-from .installed import COMMAND, bare, finish, site
+from .installed import COMMAND, QUICK, Site, bare, finish, site
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
@@ -26,7 +26,25 @@ SET_UP = (
     "pip install",
     "python3 -m venv",
     "export KRAKEN_API",
+    "sudo ",  # what these put in place is held against systemd by test_unit.py
 )
+
+
+def two_accounts(place: Site) -> None:
+    """Tables such as the README shows, with keys of two accounts of the simulated exchange."""
+    tables = ""
+    for name, account in zip(("main", "treasury"), place.exchange.accounts, strict=True):
+        for part in ("key", "secret"):
+            (place.home / f"{name}-{part}").write_text(getattr(account, part))
+            (place.home / f"{name}-{part}").chmod(0o600)
+        tables += f'[accounts.{name}]\nkey_file = "{place.home}/{name}-key"\n'
+        tables += f'secret_file = "{place.home}/{name}-secret"\n'
+    place.configure(QUICK + tables)
+
+
+def test_the_readme_installs_the_service_as_the_document_does() -> None:
+    (block,) = [text for kind, text in BLOCKS if kind == "sh" and "systemctl enable" in text]
+    assert block in (Path(__file__).parents[1] / "docs" / "systemd.md").read_text()
 
 
 def test_the_readme_shows_commands() -> None:
@@ -41,7 +59,9 @@ async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
         command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
     if "simulate" in command:
         command = f"exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!"
-    async with site(tmp_path, rate=20.0) as place:
+    command = re.sub(r"^/opt/kraken-feed/bin/(.*) \| sudo tee .*", r"\1", command)
+    async with site(tmp_path, rate=20.0, accounts=2) as place:
+        two_accounts(place)
         env = place.environment(PATH=f"{Path(COMMAND).parent}:{bare(tmp_path)['PATH']}")
         shell = await asyncio.create_subprocess_exec(
             "bash", "-c", f"cd {tmp_path}; set -o pipefail; {command}", env=env,
@@ -67,5 +87,6 @@ def test_every_option_and_every_make_target_that_is_named_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.M), target
     source = (Path(__file__).parents[1] / "kraken_feed" / "arguments.py").read_text()
     simulator = (Path(__file__).parents[1] / "kraken_feed" / "simulator" / "main.py").read_text()
-    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README):
+    ours = README.replace("systemctl enable --now", "")
+    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours):
         assert f'"{option}"' in source + simulator, option
