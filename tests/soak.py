@@ -32,6 +32,7 @@ from kraken_feed.simulator.schedule import Schedule
 from kraken_feed.simulator.server import Server
 
 from . import vitals
+from .diagnostics import Diagnostics
 from .installed import Site, bare, start
 from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike, until
 from .tally import KINDS, NAMES, Count, Output, compare
@@ -60,33 +61,6 @@ class Plan(msgspec.Struct, frozen=True):
     def warm_up_s(self) -> float:
         """The time that is left out of account."""
         return min(WARM_UP_S, self.seconds / 4)
-
-
-class Diagnostics:
-    """What the process says on stderr, read as far as it goes."""
-
-    def __init__(self, path: Path) -> None:
-        self.events: Counter[str] = Counter()
-        self.wrong: list[str] = []  # what is no line of JSON, or an error; a gap is declared on the output, too
-        self._path, self._offset = path, 0
-
-    def count(self, event: str) -> int:
-        """How often it has been said so far."""
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            try:
-                entry = msgspec.json.decode(line)
-            except msgspec.DecodeError:
-                self.wrong.append(line.decode(errors="replace"))
-                continue
-            self.events[entry["event"]] += 1
-            if entry.get("level") in ("error", "critical") and entry["event"] != "gap":
-                self.wrong.append(line.decode())
-        return self.events[event]
 
 
 class Soak:
@@ -129,6 +103,8 @@ class Soak:
         named = [option for name in ACCOUNTS for option in ("--account", name)]
         arguments = (*ALL, *named, "--output", str(self.path), "--state", str(home / "state"), "--format", "json")
         environment = {**bare(home), "KRAKEN_FEED_CONFIG": str(home / "config.toml")}
+        if "PYTHONPATH" in os.environ:
+            environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         with self._errors.open("ab") as errors:
             self._process = await start(*arguments, env=environment, stdout=DEVNULL, stderr=errors.fileno())
         try:

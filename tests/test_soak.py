@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from . import soak
-from .soak import Diagnostics, Plan
+from .diagnostics import Diagnostics
+from .soak import Plan
 from .vitals import ENOUGH
 
 SMALL = Plan(seconds=0.0, events=1200, rate=60.0, pause_s=0.25, rotate_every=4, tell_every=3, sample_s=0.2)
