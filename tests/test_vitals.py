@@ -60,7 +60,7 @@ def test_what_stays_as_it_is_does_not_grow() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hourly"),
-    [("rss", 30.0), ("pss", 30.0), ("anonymous", 30.0), ("descriptors", 12.0), ("threads", 12.0)],
+    [("rss", 40.0), ("pss", 40.0), ("anonymous", 40.0), ("descriptors", 12.0), ("threads", 12.0)],
 )
 def test_each_measure_that_grows_is_named(name: str, hourly: float) -> None:
     (complaint,) = vitals.growth(over_time(180, **{name: hourly}))

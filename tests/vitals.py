@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-MEMORY_SLACK_MIB = 4.0  # from the middle to the end of half an hour: ids to be remembered, SQLite's page cache
+# From the middle to the end of half an hour come 1 MiB of ids to be remembered, 1 of SQLite's page cache, which ends at
+# 2 an account, and the holes that large frames leave in the heap.
+MEMORY_SLACK_MIB = 5.0
 DESCRIPTOR_SLACK = 1.0  # a reconnect closes one connection and opens the next
 ENOUGH = 9  # samples: three for each third
 
