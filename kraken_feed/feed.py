@@ -221,8 +221,7 @@ class Feed:
                 await self._finish()
             finally:
                 await self._shared.rest.close()
-                if self._store is not None:
-                    self._store.close()
+                await self._keeper.close(CLOSE_S)
         if self._error is not None:
             raise self._error
         return self.reason

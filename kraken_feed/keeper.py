@@ -105,6 +105,13 @@ class Keeper:
         if self._sink.error is None and await self._write(changes):
             self._unsaved = None
 
+    async def close(self, seconds: float) -> None:
+        """Let go of the store. What a disk holds up for longer ends with the process, and is whole all the same."""
+        if self._store is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await asyncio.to_thread(self._store.close)
+
     async def _write(self, changes: Changes) -> bool:
         """Whether it could be saved."""
         assert self._store is not None  # the callers have looked

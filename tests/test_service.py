@@ -160,11 +160,10 @@ main(sys.argv[1:])
 
 NO_CHECKPOINT = """
 import sys, threading
-from kraken_feed import feed
+from kraken_feed import keeper, store
 from kraken_feed.cli import main
-from kraken_feed.store import Store
-feed.SAVE_S = 0.05
-Store.save = lambda self, changes: threading.Event().wait()
+keeper.SAVE_S = 0.05
+store._write = lambda database, changes: threading.Event().wait()
 main(sys.argv[1:])
 """
 
@@ -189,8 +188,8 @@ async def test_a_part_that_is_overdue_gives_no_sign_of_life_and_is_named(tmp_pat
         process = await systemd.start(driver=NO_CHECKPOINT)
         await systemd.until("STATUS", "stuck: checkpoint; ")
         stuck = [await systemd.message() for _ in range(5)]
-        process.kill()
-        done = await finish(process)
+        process.terminate()
+        done = await finish(process)  # which a save that hangs does not keep from ending
     assert fields(stuck, "WATCHDOG", "READY", "EXTEND_TIMEOUT_USEC") == []
     assert all(message["STATUS"].startswith("stuck: checkpoint; ") for message in stuck)
     assert [entry["part"] for entry in done.log if entry["event"] == "part_overdue"] == ["checkpoint"]
