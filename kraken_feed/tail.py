@@ -28,6 +28,7 @@ from .sink import Sink
 from .text import Secrets
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
+LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
 OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
 
 
@@ -130,7 +131,7 @@ class Tail:
             if loss is None:
                 return
             wait = self._lost(loss)
-            await self.close()
+            await self.close(LOST_CLOSE_S)
             self.recorder.disconnected()
 
     async def close(self, seconds: float = CLOSE_S) -> None:

@@ -48,6 +48,13 @@ def never_agree(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory.MemorySocket, "transport", Mock())
 
 
+def lose_and_never_agree(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
+    """A connection of which a channel is taken away, and whose peer does not answer the closing handshake then."""
+    never_agree(run, patch)
+    fault = Fault("unsubscribe", dialect="v1")
+    asyncio.get_running_loop().call_later(30.0, run.world.exchange.inject, fault, T0 + 30.0)
+
+
 def never_read(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
     """After a minute, the output takes nothing any more."""
     takes_nothing = "kraken_feed.outlet.FileOutlet.write", lambda outlet, data: 0
@@ -85,6 +92,7 @@ PHASES: dict[str, tuple[tuple[Fault, ...], float, Prepare]] = {
     "subscribing": ((Fault("no_ack", at=0.0, duration=FOREVER),), 1.0, nothing),
     "live": ((), 100.0, nothing),
     "live, with a peer that is gone": ((), 100.0, never_agree),
+    "closing what was lost": ((), 30.2, lose_and_never_agree),
     "backfilling": ((Fault("rest_timeout", at=0.0, duration=FOREVER, method="ClosedOrders"),), 40.0, lose),
     "backing off": ((Fault("upgrade_refused", at=0.0, duration=FOREVER, status=429),), 100.0, nothing),
 }
