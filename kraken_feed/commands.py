@@ -27,6 +27,8 @@ def _tail(arguments: argparse.Namespace) -> int:
     from .service import serve
     from .systemd import take
 
+    if arguments.output != "-":  # a rotation's signal may come early; the file is opened later anyway
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)

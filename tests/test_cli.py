@@ -497,6 +497,21 @@ async def test_sighup_reopens_the_output_file(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+async def test_sighup_before_the_file_is_open_changes_nothing(tmp_path: Path) -> None:
+    asked, answer = tmp_path / "asked", tmp_path / "answer"
+    os.mkfifo(asked)
+    os.mkfifo(answer)
+    async with site(tmp_path) as place:
+        command = json.dumps(["sh", "-c", f"echo > {asked}; cat {answer}"])
+        secret = json.dumps(["echo", place.exchange.secret])
+        place.configure(f"[accounts.main]\nkey_command = {command}\nsecret_command = {secret}\n")
+        process = await start("openOrders", "--once", "--output", str(tmp_path / "out"), env=place.environment())
+        await asyncio.to_thread(asked.read_text)
+        process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(answer.write_text, place.exchange.key)
+        assert (await finish(process)).code == 0
+
+
 async def test_sighup_without_a_file_changes_nothing(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         process = await start("openOrders", env=place.environment())
