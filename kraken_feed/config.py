@@ -83,7 +83,7 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     enabled: bool = True
     overlap_s: NotNegative = 120.0
     second_pass_s: NotNegative = 90.0
-    rest_counter: Annotated[int, msgspec.Meta(ge=1)] = 15
+    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, history has no room
     rest_decay: Positive = 0.33
 
 

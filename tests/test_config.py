@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import config
+from kraken_feed.backfill import RESERVE
+from kraken_feed.backoff import CallCounter
 from kraken_feed.config import (
     Account,
     Config,
@@ -213,6 +215,14 @@ def test_seconds_are_finite_and_not_negative(table: str, key: str, zero: bool) -
 def test_whole_seconds_are_seconds(table: str, key: str, zero: bool) -> None:
     value = getattr(getattr(_parse(f"[{table}]\n{key} = 30"), table), key)
     assert (value, type(value)) == (30.0, float)
+
+
+def test_the_call_counter_has_room_for_the_dearest_call() -> None:
+    least = parse(b"[backfill]\nrest_counter = 6", "here").backfill.rest_counter
+    counter = CallCounter(least - 1, 0.33)
+    assert counter.wait(2.0, RESERVE, 0.0) == 0.0
+    with pytest.raises(ConfigError, match=r"backfill\.rest_counter"):
+        parse(b"[backfill]\nrest_counter = 5", "here")
 
 
 def test_first_span_is_no_longer_than_the_longest() -> None:
