@@ -63,7 +63,9 @@ def look_at_output(path: str) -> Output:
     """The output as a tail would find it. Nothing is made, opened for writing only where that changes nothing."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not path:
+            return Output(path, "missing", str(error.strerror))
         parent = os.path.dirname(path) or "."
         return Output(path, "missing", _cannot_make_in(parent), room=_room(parent))
     except OSError as error:

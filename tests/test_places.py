@@ -69,6 +69,10 @@ def test_a_path_that_cannot_be_is_a_problem(name: str, number: int, tmp_path: Pa
     assert found.problem == os.strerror(number)
 
 
+def test_a_path_that_is_empty_is_a_problem() -> None:
+    assert look_at_output("").problem == os.strerror(errno.ENOENT)
+
+
 def test_a_read_only_file_system_is_a_problem_for_old_and_new_files(small: Path) -> None:
     (small / "old.jsonl").write_text("{}\n")
     read_only(small)
