@@ -252,6 +252,9 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
         UsageError: a name is none, or the configuration has no accounts that ``all`` could mean.
     """
     if ALL in named:
+        others = [name for name in named if name != ALL]
+        if others:
+            raise UsageError(f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?")
         if not config.accounts:
             raise UsageError("--account all: the configuration has no [accounts.NAME] tables.")
         return tuple(config.accounts)

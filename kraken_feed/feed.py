@@ -27,7 +27,7 @@ from .backoff import Budget, CallCounter
 from .checkpoint import ChannelState, Checkpoint
 from .config import CHANNELS, Config
 from .connection import Dial, dial
-from .errors import FeedError
+from .errors import FeedError, StateFailed
 from .figures import Figures, Holes
 from .keeper import Keeper
 from .log import FeedLogger
@@ -137,6 +137,7 @@ class Feed:
         self._limits = limits
         self._quota = quota or Quota(limits.count)
         self._quota.met.append(self.stop)
+        self._over = False
         self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
         self._store = store
@@ -217,6 +218,7 @@ class Feed:
             self.stop("defect")
             raise
         finally:  # a defect, too, leaves behind what was received before it
+            self._over = True
             try:
                 await self._finish()
             finally:
@@ -277,6 +279,7 @@ class Feed:
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
             checkpoint_ns=self._keeper.saved_ns or 0,
+            stopped=self.reason if self._over else "",
         )
 
     def overdue(self, now: float) -> str | None:
@@ -337,7 +340,13 @@ class Feed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._keeper.begin()
-        error = sink.undelivered()
+        error: FeedError = sink.undelivered()
+        if not sink.pending and sink.sync_started is None:
+            error = StateFailed(
+                "The checkpoint could not be saved in time.",
+                why="The output has everything; the disk that holds the state does not answer.",
+                remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
+            )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
         if self._store is not None and were_live <= self._keeper.kept:
             self._shared.log.warning(

@@ -65,6 +65,7 @@ class Figures(msgspec.Struct, frozen=True):
     last_frame_ns: int
     last_record_ns: int
     checkpoint_ns: int
+    stopped: str = ""  # why this account has come to its end; empty while it goes on
 
     @property
     def live(self) -> bool:

@@ -25,9 +25,15 @@ def unready(program: Program, fresh_s: float) -> list[Reason]:
     reasons = [
         {"account": account.account, "channel": channel, "reason": reason}
         for account in program.accounts
+        if not account.stopped
         for endpoint in account.endpoints
         for reason in _of_endpoint(endpoint, fresh_s)
         for channel in endpoint.channels
+    ]
+    reasons += [
+        {"account": account.account, "reason": f"stopped: {account.stopped}"}
+        for account in program.accounts
+        if account.stopped
     ]
     reasons += [{"output": program.output.name, "reason": reason} for reason in _of_output(program.output)]
     if program.stopping:

@@ -94,6 +94,7 @@ class Recovery:
         self._output = output
         self._log = log
         self._unix_ns = unix_ns
+        self._still_open: set[str] = set()  # orders that REST called open in the pass under way
         self._woken = asyncio.Event()
 
     def resume(self, hole: Hole) -> None:
@@ -170,6 +171,7 @@ class Recovery:
         window = backfill.total([hole.window(self._config.overlap_s) for hole in holes])
         wanted = {hole.channel for hole in holes}
         limit = await self._key_limit(window)
+        self._still_open.clear()
         reasons: dict[str, str] = {}
         for channels, source in (
             (wanted & set(ORDER_CHANNELS), lambda: self._missing(wanted)),
@@ -182,7 +184,7 @@ class Recovery:
         if limit is not None:
             reasons = dict.fromkeys(wanted, limit) | reasons
         for hole in holes:
-            lost = hole.missing & self._knowledge[hole.channel].missing
+            lost = (hole.missing & self._knowledge[hole.channel].missing) - self._still_open
             if lost and hole.passes >= 1:
                 some = ", ".join(sorted(lost)[:20])
                 reasons.setdefault(hole.channel, f"Kraken does not say how these orders ended: {some}")
@@ -223,6 +225,8 @@ class Recovery:
                 wait = min(2 * wait, RETRY_MAX_S)
 
     def _take(self, item: Item, channels: set[str], holes: Sequence[Hole]) -> None:
+        if item.identity is None and item.order_id is not None:
+            self._still_open.add(item.order_id)  # the snapshot had not all: nothing is missing
         for channel in channels:
             if self._knowledge[channel].backfilled(item):
                 self._output.write_backfill(channel, item)

@@ -29,6 +29,8 @@ def status_line(accounts: Sequence[Figures], output: Output) -> str:
 
 
 def _account(account: Figures) -> str:
+    if account.stopped:
+        return f"stopped: {_cut(printable(account.stopped), MAX_WORD)}"
     live = [endpoint for endpoint in account.endpoints if endpoint.live]
     parts = [_down(endpoint) for endpoint in account.endpoints if not endpoint.live]
     if live:

@@ -189,7 +189,7 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None]:
         version = _version(database, path)
         # Committed pages stay in the -wal, unsynced, until they are copied into the file; only that waits for the disk.
         # A lost power supply so takes the last checkpoints with it, whose records are then repeated, and damages
-        # nothing. FULL would wait at every save, and would make the checkpoint safer than the output it speaks of.
+        # nothing. FULL would wait at every save, to spare us those repeats.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")

@@ -8,7 +8,7 @@ import msgspec
 
 from .clock import span
 from .config import Config
-from .errors import ConfigError, OutputFailed, StateFailed, Transient
+from .errors import OutputFailed, StateFailed, Transient
 from .findings import Finding
 from .record import timestamp
 
@@ -134,7 +134,8 @@ def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: i
     if free is not None and free < OUTPUT_BYTES:
         return Finding(
             "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Make room before it is full: then the tail ends (exit code 74).", facts=facts,
+            remedy="Make room before it is full: the tail waits for space, as long as output.patience_s, and then ends "
+            "(exit code 74).", facts=facts,
         )  # fmt: skip
     room = "" if free is None else f", {_bytes(free)} free"
     state = "will be made" if made else f"appended to ({_bytes(size)})" if free is not None else "is no regular file"
@@ -188,11 +189,6 @@ def state(
     facts["saved"] = timestamp(saved_ns)
     wait = f", {len(holes)} hole{'s' * (len(holes) != 1)} to close ({', '.join(dict.fromkeys(holes))})" if holes else ""
     return Finding("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
-
-
-def state_unusable(error: ConfigError) -> Finding:
-    """The state cannot be used at all."""
-    return Finding("FAIL", "state", error.what, error.why, error.remedy, exit_code=error.exit_code)
 
 
 def since(then_ns: int, now_ns: int) -> str:

@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import msgspec
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import LogCapture
 
 from kraken_feed.checkpoint import Changes
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.feed import Limits
+from kraken_feed.orders import Knowledge
+from kraken_feed.recovery import Recovery
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.store import Store
+from kraken_feed.wire import Item
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -364,3 +370,51 @@ def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
     assert log.named("feed.gap") == []
     missing = log.missing(T0 + 60, log.runs[-1].world.now() - 200)
     assert missing == {channel: set() for channel in ALL}
+
+
+class Answers:
+    """REST that knows one order, and that it is open."""
+
+    async def call(self, method: str, /, *, cost: float = 1.0, reserve: float = 0.0, **parameters: str) -> msgspec.Raw:
+        order = b'{"OAAAAA-BBBBB-CCCCC3":{"status":"open","descr":{}}}'
+        empty = b'{"closed":{},"count":0}'
+        return msgspec.Raw({"QueryOrders": order, "ClosedOrders": empty}.get(method, b'{"permissions":[]}'))
+
+
+class Marks:
+    """What a recovery has written."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def write_backfill(self, channel: str, item: Item) -> None:
+        raise AssertionError("there is nothing to write")
+
+    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        self.names.append(event_name)
+
+
+def test_an_order_that_rest_calls_open_is_not_missing_whatever_the_snapshot_lacked() -> None:
+    """In v1 an update can take the snapshot's place, and then lacks what is open all the same."""
+    known = Knowledge("openOrders", {"OAAAAA-BBBBB-CCCCC3": [b'{"status":"open"}']})
+    marks = Marks()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        log = structlog.wrap_logger(None, processors=[LogCapture()])
+
+        def unix_ns() -> int:
+            return round((T0 + loop.time()) * 1e9)
+
+        recovery = Recovery(Config().backfill, Answers(), {"openOrders": known}, marks, log, unix_ns)
+        recovery.open("openOrders", unix_ns(), "closed")
+        await asyncio.sleep(5.0)
+        known.snapshot([Item(b'{"status":"pending"}', "OAAAAA-BBBBB-CCCCC4")], "changes")
+        assert known.missing == {"OAAAAA-BBBBB-CCCCC3"}
+        recovery.end("openOrders", unix_ns())
+        running = asyncio.create_task(recovery.run())
+        await asyncio.sleep(200.0)
+        running.cancel()
+
+    virtual_time.run(main())
+    assert marks.names == ["feed.backfilled"]

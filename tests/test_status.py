@@ -86,6 +86,15 @@ def test_accounts_are_named_and_the_one_in_trouble_comes_first() -> None:
     assert line == "b: connecting (attempt 4, 120s): openOrders | main: live balances; last frame 2.0s; output ok"
 
 
+def test_an_account_that_has_stopped_says_so_first() -> None:
+    stopped = account(
+        CONNECTING, name="b", stopped="error: Kraken refused the API key …L4a0 (from [accounts.b] (files))"
+    )
+    assert status_line([account(V2), stopped], OK) == (
+        "b: stopped: error: Kraken refused the API key …L4a0… | main: live balances; last frame 2.0s; output ok"
+    )
+
+
 def test_live_accounts_are_counted_when_there_is_no_room_for_them() -> None:
     many = [account(V2, name=f"account{n}") for n in range(9)]
     assert status_line([*many, account(WAITING, name="b")], OK) == (
