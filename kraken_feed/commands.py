@@ -20,6 +20,8 @@ from .signals import INTERRUPTED
 if TYPE_CHECKING:
     from .config import Config
 
+AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
+
 
 def _tail(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
@@ -74,6 +76,7 @@ def _token(arguments: argparse.Namespace) -> int:
             token = await rest.token()
         except Transient as error:
             if error.cause != "refused":
+                error.remedy = error.remedy or AGAIN
                 raise
             await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
             token = await rest.token()
@@ -169,7 +172,11 @@ def _load(arguments: argparse.Namespace) -> tuple[Config, str | None]:
                 return parse(file.read(), path), path
         except OSError as error:
             if required or not isinstance(error, FileNotFoundError | NotADirectoryError):
-                raise ConfigError(f"Cannot read the configuration {path}.", why=f"{error.strerror}.") from error
+                raise ConfigError(
+                    f"Cannot read the configuration {path}.",
+                    why=f"{error.strerror}.",
+                    remedy="Check the path and who may read it, or name another with --config.",
+                ) from error
     return Config(), None
 
 
@@ -182,4 +189,8 @@ def _print(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
         if isinstance(error, BrokenPipeError):
             raise ReaderGone("The reader of stdout has closed it.") from None
-        raise OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.") from error
+        raise OutputFailed(
+            "Cannot write to stdout.",
+            why=f"{error.strerror}.",
+            remedy="Make room where it leads, or lead it elsewhere.",
+        ) from error

@@ -141,7 +141,11 @@ def parse(content: bytes, origin: str) -> Config:
     try:
         tree = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{origin} is not TOML.", why=str(error)) from error
+        raise ConfigError(
+            f"{origin} is not TOML.",
+            why=_sentence(str(error)),
+            remedy="Mend that place; config.example.toml shows every key.",
+        ) from error
     _refuse_unknown(tree, Config, "", origin)
     try:
         config = msgspec.convert(tree, Config)
@@ -149,8 +153,10 @@ def parse(content: bytes, origin: str) -> Config:
         what, _, place = str(error).partition(" - at ")
         key = place.strip("`").removeprefix("$.") or "the top level"
         key = key.replace("[...]", ".…").replace("`key` in ", "a name in ")
-        remedy = 'Write it as a list: ["pass", "show", "kraken/key"].' if "Expected `array" in what else ""
-        raise ConfigError(f"{origin}: {key}: {_sentence(what)}", remedy=remedy) from error
+        remedy = "config.example.toml shows every key with its default."
+        if "Expected `array" in what:
+            remedy = 'Write it as a list: ["pass", "show", "kraken/key"].'
+        raise ConfigError(f"{origin}: {key} has a wrong value.", why=_sentence(what), remedy=remedy) from error
     _check_values(config, origin)
     return config
 
@@ -192,11 +198,19 @@ def _check_values(config: Config, origin: str) -> None:
     for name in ("connection", "reconnect", "backfill", "output"):
         for key, value in msgspec.structs.asdict(getattr(config, name)).items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{origin}: {name}.{key}: {value} is not a number of seconds.")
+                raise ConfigError(
+                    f"{origin}: {name}.{key}: {value} is not a number of seconds.", remedy="Write a finite number."
+                )
     if config.reconnect.initial_s > config.reconnect.max_s:
-        raise ConfigError(f"{origin}: reconnect.initial_s is larger than reconnect.max_s.")
+        raise ConfigError(
+            f"{origin}: reconnect.initial_s is larger than reconnect.max_s.",
+            remedy="The first wait cannot be longer than the longest: lower the one, or raise the other.",
+        )
     if ALL in config.accounts:
-        raise ConfigError(f'{origin}: accounts.{ALL}: "{ALL}" means every account, and cannot name one.')
+        raise ConfigError(
+            f'{origin}: accounts.{ALL}: "{ALL}" means every account, and cannot name one.',
+            remedy="Give the account another name.",
+        )
     if config.accounts and config.account not in config.accounts:
         raise ConfigError(
             f'{origin}: account = "{config.account}" has no table [accounts.{config.account}].',
@@ -256,7 +270,10 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
         if others:
             raise UsageError(f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?")
         if not config.accounts:
-            raise UsageError("--account all: the configuration has no [accounts.NAME] tables.")
+            raise UsageError(
+                "--account all: the configuration has no [accounts.NAME] tables.",
+                remedy="Write a table for each account into it, or name the configuration that has them with --config.",
+            )
         return tuple(config.accounts)
     chosen = tuple(dict.fromkeys(named)) or (config.account,)
     for name in chosen:
@@ -266,16 +283,17 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
 
 def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
     """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second and a loopback host."""
+    remedy = f"Write it as in {schemes[0]}://HOST/PATH; without the line Kraken's own is used."
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError:  # UnicodeError is one
-        raise ConfigError(f"{key} is not a URL.") from None  # the reason quotes what may be a password
+        raise ConfigError(f"{key} is not a URL.", remedy=remedy) from None  # the reason quotes what may be a password
     if "@" in url or parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.")
+        raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.", remedy=remedy)
     if parts.scheme not in schemes or not host:
-        raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.")
+        raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.", remedy=remedy)
     if parts.scheme == schemes[1] and not is_loopback(url):
         raise ConfigError(
             f"{key}: {schemes[1]}:// to {host} would send the key and the feed in clear over the network.",

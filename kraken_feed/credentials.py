@@ -31,6 +31,9 @@ _REMEDY_OF_SEVERAL = """Of several accounts in one process, each has its own key
 - systemd credentials named {account}.api-key and {account}.api-secret"""
 
 
+_BY_HAND = "Run it by hand, as the same user: it has to print one line and end, without asking anybody."
+
+
 class _Source(NamedTuple):
     """One place to look: how each part is called there, and how to read it."""
 
@@ -155,7 +158,11 @@ def _credential(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"Cannot read the credential {path}.", why=f"{error.strerror}.") from error
+        raise ConfigError(
+            f"Cannot read the credential {path}.",
+            why=f"{error.strerror}.",
+            remedy="systemd makes it: look at LoadCredential= in the unit, and at the file that it names.",
+        ) from error
 
 
 def _file(path: str | None) -> str | None:
@@ -178,7 +185,11 @@ def _file(path: str | None) -> str | None:
                 )
             return _text(file.read(MAX_BYTES + 1), path)
     except OSError as error:
-        raise ConfigError(f"Cannot read the credentials file {_shown(path)}.", why=f"{error.strerror}.") from error
+        raise ConfigError(
+            f"Cannot read the credentials file {_shown(path)}.",
+            why=f"{error.strerror}.",
+            remedy="Name a file that is there and that this user can read.",
+        ) from error
 
 
 def _command(key: str, argv: Sequence[str] | None) -> str | None:
@@ -189,12 +200,12 @@ def _command(key: str, argv: Sequence[str] | None) -> str | None:
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s.") from error
+        raise ConfigError(f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s.", remedy=_BY_HAND) from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "The name holds a NUL."
-        raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.") from error
+        raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
     if done.returncode != 0:
-        raise ConfigError(f"{key}: {argv[0]} failed (exit status {done.returncode}).")
+        raise ConfigError(f"{key}: {argv[0]} failed (exit status {done.returncode}).", remedy=_BY_HAND)
     return _text(done.stdout[: MAX_BYTES + 1], key)
 
 
@@ -210,5 +221,9 @@ def _text(content: bytes, place: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text or len(content) > MAX_BYTES:
-        raise ConfigError(f"{place} does not hold a key, a secret or a password: it is empty, too long or no text.")
+        raise ConfigError(
+            f"{place} does not hold a key, a secret or a password.",
+            why="It is empty, too long or no text.",
+            remedy="It has to be one line: what Kraken showed when the key was made.",
+        )
     return text

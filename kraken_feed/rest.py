@@ -36,6 +36,7 @@ except ImportError:
 # OSError: a TLS error after the handshake comes as it is.
 _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
 
+NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
 
@@ -193,7 +194,7 @@ class Rest:
             return Transient(f"{method} was refused.", cause=cause, delay=verdict.delay, why=why)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
-        return verdict.error(f"{method} was refused for good.", why=why)
+        return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
 
     def keep_quiet(self, seconds: float) -> None:
         """Make no call for so long: Kraken said so."""

@@ -22,7 +22,7 @@ from .orders import Knowledge, Snapshots
 from .recorder import Recorder
 from .recovery import Recovery
 from .refusals import Verdict, classify
-from .rest import Rest, refused_credentials
+from .rest import NEWER, Rest, refused_credentials
 from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
 from .sink import Sink
 from .text import Secrets
@@ -110,7 +110,7 @@ class Tail:
         self._live_since: float | None = None
         self._live_before = False
         self._retry_at: float | None = None  # while it waits for the next attempt
-        self._cause = ""  # of the last loss
+        self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
         self._heard_ns = 0  # when the last frame came that fits the ones before it
         self._engine_down_ns: int | None = None
@@ -182,7 +182,7 @@ class Tail:
             last_frame_ns=self.frame_ns,
             attempts=self._attempts,
             retry_s=None if self._retry_at is None else round(max(0.0, self._retry_at - now), 1),
-            cause=self._cause,
+            cause=self._loss.cause,
             engine=session.engine if session is not None else None,
         )
 
@@ -231,7 +231,8 @@ class Tail:
                 return True
         raise OutageTooLong(
             f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
-            remedy="The last failures are in the log above.",
+            why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
+            remedy="If status.kraken.com knows of nothing, `kraken-feed check` finds how far the way to Kraken goes.",
         )
 
     async def _connect_once(self) -> Loss | None:
@@ -274,7 +275,9 @@ class Tail:
             channel = failure.detail.partition(":")[0]
             raise refused_credentials(channel, failure.refusal, verdict, self._shared.credentials)
         raise verdict.error(
-            f"Kraken refused the subscription to {failure.detail}", why=f"That means: {verdict.meaning}."
+            f"Kraken refused the subscription to {failure.detail}",
+            why=f"That means: {verdict.meaning}.",
+            remedy=NEWER,
         )
 
     def _lost(self, loss: Loss) -> float:
@@ -285,7 +288,7 @@ class Tail:
             self._failures = 0
         self._failures += 1
         self.losses[loss.cause] += 1
-        self._cause = loss.cause
+        self._loss = loss
         floor = max(loss.delay, shared.rest.quiet_for())
         wait = delay(
             self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor

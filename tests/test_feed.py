@@ -401,6 +401,7 @@ def test_an_outage_longer_than_allowed_ends_with_69(path: Path) -> None:
     error, run = ended(exchange(Fault("upgrade_refused", at=0.0, duration=1e9)), path, config=config)
     assert isinstance(error, OutageTooLong)
     assert error.exit_code == 69
+    assert error.why.startswith("What failed last: upgrade: ")
     assert run.world.now() - T0 == pytest.approx(300.0, abs=0.1)
 
 
