@@ -296,7 +296,6 @@ class Tail:
         self._mark_lost(loss)
         self._down_since = now if first else self._down_since
         self._live_since = None
-        say = self._log.warning if first or self._failures == 1 or floor else self._log.info
         fields = {
             "connection": self.recorder.connection,
             "cause": loss.cause,
@@ -304,8 +303,9 @@ class Tail:
             "retry_in": round(wait, 3),
         }
         if first:
-            say("connection_lost", **fields)
+            self._log.warning("connection_lost", **fields)
         else:
+            say = self._log.warning if self._failures == 1 or floor else self._log.info
             say("connection_failed", **fields, attempt=self._attempts)
         return wait
 
