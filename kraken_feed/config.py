@@ -268,7 +268,10 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
     if ALL in named:
         others = [name for name in named if name != ALL]
         if others:
-            raise UsageError(f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?")
+            raise UsageError(
+                f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?",
+                remedy=f"Leave out the one or the other: {ALL} means every account of the configuration.",
+            )
         if not config.accounts:
             raise UsageError(
                 "--account all: the configuration has no [accounts.NAME] tables.",
