@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -77,6 +76,8 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
 
 def _defect() -> FeedError:
     """The error for an exception that nobody foresaw. Its traceback shows code, no values."""
+    import traceback
+
     return FeedError(
         "This is a defect of kraken-feed.",
         why=traceback.format_exc(chain=True),

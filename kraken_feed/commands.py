@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shutil
 import signal
@@ -60,6 +59,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _token(arguments: argparse.Namespace) -> int:
+    import asyncio
+
     from .auth import Nonce
     from .credentials import find
     from .record import encode
@@ -145,6 +146,8 @@ COMMANDS = {
 
 def _run(main: Coroutine[Any, Any, str]) -> int:
     """Run to the end, on a loop that is then left as it is: closing it would wait for threads that look up names."""
+    import asyncio
+
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return INTERRUPTED if loop.run_until_complete(main) == "SIGINT" else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -33,6 +32,8 @@ def obey(service: Obedient) -> None:
 
     With nothing to reopen, SIGHUP means that the terminal has gone, if stdout is one; after ``nohup`` it means nothing.
     """
+    import asyncio  # loaded already, if there is a loop; without this `--version` would load it
+
     loop = asyncio.get_running_loop()
     terminal = os.isatty(1)  # asked now: once it has gone nobody can tell any more
     asked: list[int] = []
