@@ -94,6 +94,8 @@ class Keeper:
     async def save(self) -> None:
         """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
         if self._store is None:
+            for knowledge in self._knowledge.values():
+                knowledge.settle()
             await self._sink.synced()
             return
         changes = self._changes()

@@ -5,6 +5,7 @@ Everything is kept as the bytes that were written. Changes are merged only when 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Literal
@@ -16,8 +17,8 @@ from .wire import Item
 
 Snapshots = Literal["changes", "all", "none"]
 
-ENDED_KEPT = 50_000  # ended orders that are remembered, so that late news of them is known to be late
-SEEN_KEPT = 200_000  # fills and ledger entries that are remembered; a snapshot repeats fifty
+ENDED_KEPT = 20_000  # ended orders that are remembered, so that late news of them is known to be late
+SEEN_KEPT = 30_000  # fills and ledger entries; a snapshot repeats fifty, and a hole of so many is 600 calls to REST
 CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
 # What differs between a change and a snapshot without the order's state being another: v2's kind of event and its
@@ -33,7 +34,7 @@ class Remembered:
 
     def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
         self._limit = limit
-        self._ids: dict[str, None] = dict.fromkeys(ids)
+        self._ids: OrderedDict[str, None] = OrderedDict.fromkeys(ids)  # a dict finds its oldest slowly
         self.added: dict[str, None] = {}  # since the last take()
         self.forgotten: set[str] = set()
 
@@ -46,15 +47,14 @@ class Remembered:
     def add(self, name: str) -> bool:
         """Remember an id as the newest; False if it was known. Knowing it again makes it new again, so that what
         every snapshot repeats is never the oldest."""
-        known = self._ids.pop(name, self) is None
-        self._ids[name] = None
-        if known:
+        if name in self._ids:
+            self._ids.move_to_end(name)
             return False
-        self.added[name] = None
+        self._ids[name] = self.added[name] = None
         if len(self._ids) > self._limit:
-            oldest = next(iter(self._ids))
-            del self._ids[oldest]
-            self.forgotten.add(oldest)
+            oldest, _ = self._ids.popitem(last=False)
+            if self.added.pop(oldest, self) is self:  # else nobody was told of it
+                self.forgotten.add(oldest)
         return True
 
     def take(self) -> tuple[set[str], dict[str, None]]:
@@ -82,6 +82,7 @@ class Knowledge:
         seen: Iterable[str] = (),
     ) -> None:
         self.channel = channel
+        self._of_orders = channel in ORDER_CHANNELS
         self.orders: dict[str, list[bytes]] = {name: list(parts) for name, parts in (orders or {}).items()}
         self.ended = Remembered(ENDED_KEPT, ended)
         self.seen = Remembered(SEEN_KEPT, seen)
@@ -91,15 +92,20 @@ class Knowledge:
 
     def update(self, item: Item) -> bool:
         """Take in an item of an update, and say whether it is to be written."""
-        if not self._unseen(item):
+        if item.identity is not None and not self._unseen(item):
             return False
-        if self.channel in ORDER_CHANNELS and item.order_id is not None and item.order_id not in self.ended:
-            self.missing.discard(item.order_id)
-            parts = self.orders.setdefault(item.order_id, [])
-            parts.append(item.data)
-            if len(parts) > CHANGES_KEPT:
-                parts[:] = [fold(parts)]
-            self.changed.add(item.order_id)
+        order_id = item.order_id
+        if self._of_orders:
+            if order_id is not None and order_id not in self.ended:
+                if self.missing:
+                    self.missing.discard(order_id)
+                parts = self.orders.get(order_id)
+                if parts is None:
+                    parts = self.orders[order_id] = []
+                parts.append(item.data)
+                if len(parts) > CHANGES_KEPT:
+                    parts[:] = [fold(parts)]
+                self.changed.add(order_id)
         elif self.channel == "balances":
             self._forget(_asset(item))  # the next snapshot shows what has become of it
         return True
@@ -113,6 +119,12 @@ class Knowledge:
         if policy == "all":
             return [True] * len(items)
         return [False] * len(items) if policy == "none" and first else news
+
+    def settle(self) -> None:
+        """Nobody keeps a checkpoint: what has changed since somebody looked is of no interest."""
+        self.changed.clear()
+        self.ended.take()
+        self.seen.take()
 
     def backfilled(self, item: Item) -> bool:
         """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ BUSY_S = 1.0  # nobody else should have the file; a person who looks into it is 
 WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few minutes of a busy account
 WAL_BYTES = 8 * 1024 * 1024  # what a single large save has left of the -wal is cut back to this
 SECTOR = 512  # the smallest page that SQLite has; a whole file is a multiple
+MANY = 1_000  # ids to forget in one save: then it may be all of them
 BATCH = 10_000  # rows decoded at a time: a million ids are not in memory twice
 
 Step = tuple[str, ...]
@@ -312,6 +313,14 @@ _DROP = {
     "ended": "DELETE FROM ended WHERE channel = ? AND id = ?",
     "seen": "DELETE FROM seen WHERE channel = ? AND id = ?",
 }
+_IDS = {
+    "ended": "SELECT id FROM ended WHERE channel = ?",
+    "seen": "SELECT id FROM seen WHERE channel = ?",
+}
+_CLEAR = {
+    "ended": "DELETE FROM ended WHERE channel = ?",
+    "seen": "DELETE FROM seen WHERE channel = ?",
+}
 _ADD = {
     "ended": "INSERT INTO ended (channel, id) VALUES (?, ?) ON CONFLICT (channel, id) DO NOTHING",
     "seen": "INSERT INTO seen (channel, id) VALUES (?, ?) ON CONFLICT (channel, id) DO NOTHING",
@@ -335,7 +344,8 @@ def _write(database: sqlite3.Connection, changes: Changes) -> None:
         many("INSERT INTO object (channel, order_id, bytes) VALUES (?, ?, ?)", objects)
 
     for table, lists in (("ended", changes.ended), ("seen", changes.seen)):
-        many(_DROP[table], ((number[name], identity) for name, ids in lists.items() for identity in ids.dropped))
+        for name, ids in lists.items():
+            _drop(database, table, number[name], ids.dropped)
         many(_ADD[table], ((number[name], identity) for name, ids in lists.items() for identity in ids.added))
 
     many("DELETE FROM hole WHERE channel = ?", ((number[name],) for name in changes.holes))
@@ -347,6 +357,15 @@ def _write(database: sqlite3.Connection, changes: Changes) -> None:
             for hole in holes
         ),
     )
+
+
+def _drop(database: sqlite3.Connection, table: str, channel: int, dropped: Collection[str]) -> None:
+    """Forget ids, all at once if nothing else is there: a burst of fills replaces everything that is remembered."""
+    known = database.execute(_IDS[table], (channel,)) if len(dropped) >= MANY else None
+    if known is not None and all(identity in dropped for (identity,) in known):
+        database.execute(_CLEAR[table], (channel,))
+    else:
+        database.executemany(_DROP[table], ((channel, identity) for identity in dropped))
 
 
 def _numbers(database: sqlite3.Connection, changes: Changes) -> dict[str, int]:
