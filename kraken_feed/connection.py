@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 
 from . import __version__
 from .config import ConnectionConfig, is_loopback
 from .errors import ConfigError, FeedError, Transient
 from .session import Event, Session
+from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
 LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
@@ -26,13 +27,13 @@ ODD_S = 60.0  # 3xx, 400, 401, 404: an endpoint that is none, or a deployment go
 
 
 class Socket(Protocol):
-    """What a session needs of a WebSocket; websockets' ``ClientConnection`` is one."""
+    """What a session needs of a WebSocket; :class:`kraken_feed.stream.Stream` is one."""
 
     @property
     def transport(self) -> asyncio.Transport: ...
 
-    async def recv(self, decode: bool | None = None) -> str | bytes:
-        """The next message, as bytes with ``decode=False``. Raises ConnectionClosed."""
+    async def burst(self) -> Sequence[bytes]:
+        """Every message that is here, in order; waits for one if there is none. Raises ConnectionClosed."""
 
     async def send(self, message: str) -> None:
         """Send a text frame."""
@@ -54,15 +55,6 @@ class Room(Protocol):
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
 
 
-class _ClientConnection(ClientConnection):
-    """websockets' connection, for which nothing breaks when TLS fails behind a proxy (17.4): it was never made then,
-    and cannot be lost; the error is raised where somebody waits for it."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if hasattr(self, "recv_messages"):
-            super().connection_lost(exc)
-
-
 class _Connect(connect):
     """websockets' connect, without following redirects: the token would go wherever a redirect points, and each one
     would be a connect that no budget knows of."""
@@ -82,8 +74,12 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
         Transient: not now. ``delay`` says for how long it is useless to try.
         ConfigError: the proxy that the environment names cannot be used.
     """
+
+    class Bounded(Stream):
+        max_bytes = config.max_frame_bytes
+
     try:
-        return await _Connect(
+        socket = await _Connect(
             url,
             compression=None,
             max_size=config.max_frame_bytes,
@@ -93,7 +89,7 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
             proxy=proxy_for(url),
             ssl=ssl.create_default_context() if url.startswith("wss:") else None,
             user_agent_header=f"kraken-feed/{__version__}",
-            create_connection=_ClientConnection,
+            create_connection=Bounded,
         )
     except (ImportError, InvalidProxy) as error:  # SOCKS without its package; a proxy that is no URL
         raise ConfigError(
@@ -103,6 +99,8 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
         ) from error
     except (OSError, WebSocketException, EOFError, LookupError, ValueError) as error:
         raise unreachable(url, error) from error
+    assert isinstance(socket, Stream)  # as asked for
+    return socket
 
 
 def proxy_for(url: str) -> str | Literal[True] | None:
@@ -170,7 +168,7 @@ class Connection:
         """Connect, fetch a token, subscribe, and deliver what comes of each frame, until the session fails or ``stop``
         is set.
 
-        ``deliver`` is called once a frame, with an empty sequence for one that says nothing. After ``stop`` what had
+        ``deliver`` is called once a burst, with an empty sequence for one that says nothing. After ``stop`` what had
         been received by then is still delivered.
 
         Raises:
@@ -234,18 +232,25 @@ class Connection:
         await self._pump(self._socket, deliver, output)
 
     async def _pump(self, socket: Socket, deliver: Callable[[Sequence[Event]], None], output: Room) -> None:
-        session, now = self.session, self._now
+        session = self.session
         while session.failure is None:
             if output.full:
                 await self._wait_for_room(output)
             try:
-                frame = await socket.recv(decode=False)
+                frames = await socket.burst()
             except ConnectionClosed as closed:
                 session.disconnected(*_closing(closed))
                 break
-            assert isinstance(frame, bytes)  # decode=False
-            deliver(session.receive(frame, now()))
+            deliver(self._receive(frames))
         raise _Over
+
+    def _receive(self, frames: Sequence[bytes]) -> list[Event]:
+        """What comes of a burst; nothing of what lies behind the frame that ends the session."""
+        session, now = self.session, self._now()
+        events: list[Event] = []
+        for frame in frames:
+            events += session.receive(frame, now)
+        return events
 
     async def _wait_for_room(self, output: Room) -> None:
         """Read nothing while nobody takes what we write. The peer's frames wait in the kernel; it was not silent."""
@@ -303,9 +308,7 @@ class Connection:
         try:
             async with asyncio.timeout(0):
                 while self.session.failure is None:
-                    frame = await socket.recv(decode=False)
-                    assert isinstance(frame, bytes)  # decode=False
-                    deliver(self.session.receive(frame, self._now()))
+                    deliver(self._receive(await socket.burst()))
         except (TimeoutError, ConnectionClosed):
             return
         except AssertionError:  # websockets 17.4, where a message of too many fragments was cut off in the middle

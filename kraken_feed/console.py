@@ -35,7 +35,11 @@ class Rows:
         self._begun = False
 
     def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
-        """The row, its line feed included; the first comes under a heading."""
+        """The row, its line feed included; the first comes under a heading. Of several items, their rows."""
+        items = record.pop("items", None)
+        if items is not None:
+            keys = ("id", "sequence", "order_id", "exec_id", "data")
+            return b"".join(self(logger, name, {**record, **dict(zip(keys, item, strict=True))}) for item in items)
         row = self._row(record)
         if not self._begun:
             self._begun = True

@@ -138,6 +138,7 @@ class Feed:
         self._quota = quota or Quota(limits.count)
         self._quota.met.append(self.stop)
         self._over = False
+        self.limited = self._quota.left is not None
         self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
         self._store = store

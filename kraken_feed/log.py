@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from . import record
+from .record import Line
 from .stderr import Stderr
 from .text import Secrets, printable
 
@@ -33,8 +34,8 @@ MAX_TEXT = 1000  # characters of one value: the peer decides how long its texts 
 class LineWriter(Protocol):
     """Where rendered records go."""
 
-    def write(self, line: bytes) -> None:
-        """Take one line."""
+    def write(self, line: bytes, count: int = 1) -> None:
+        """Take one line, or several in one."""
 
 
 class FeedLogger(structlog.BoundLoggerBase):
@@ -44,11 +45,18 @@ class FeedLogger(structlog.BoundLoggerBase):
         """Emit one record."""
         self._proxy_to_logger("write", event_name, **fields)
 
+    def records(self, event_name: str, items: Sequence[Line], **fields: object) -> None:
+        """Emit one record for each item, all with the same fields."""
+        self._proxy_to_logger("write", event_name, items=items, **fields)
 
-def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes:
-    """The processor that makes the JSON line."""
+
+def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes | tuple[tuple[bytes, int], Any]:
+    """The processor that makes the JSON line, or several."""
     event_dict["event_name"] = event_dict.pop("event")
-    return record.render(event_dict)
+    items = event_dict.pop("items", None)
+    if items is None:
+        return record.render(event_dict)
+    return (record.render_items(event_dict, items), len(items)), {}
 
 
 def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) -> FeedLogger:

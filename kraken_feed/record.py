@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,10 @@ SCHEMA_VERSION = 1
 # The order of the keys on a line; whatever else a marker has comes after these. `data` is rendered apart, last.
 KEYS = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
 
-_encoder = msgspec.json.Encoder()
+# An item's part of a line: `id`, `sequence`, `order_id`, `exec_id`, `data`.
+Line = tuple[str, int | None, str | None, str | None, bytes]
+
+_encode = msgspec.json.Encoder().encode
 _second: int | None = None
 _second_text = ""
 
@@ -41,7 +44,10 @@ def item_id(account: str, channel: str, identity: str | None, connection: str, f
 
 def text(value: str) -> bytes:
     """``value`` as a JSON string in UTF-8. A lone surrogate, which UTF-8 cannot carry, becomes an escape."""
-    return _encoder.encode(value.encode("utf-8", "backslashreplace").decode())
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(value.encode("utf-8", "backslashreplace").decode())
 
 
 def opaque(frame: bytes, is_json: bool) -> dict[str, object]:
@@ -65,13 +71,32 @@ def render(fields: Mapping[str, Any]) -> bytes:
     return b"{%b}\n" % b",".join(parts)
 
 
+def render_items(fields: Mapping[str, Any], items: Sequence[Line]) -> bytes:
+    """The lines for several items that have the same fields otherwise: what :func:`render` gives for each."""
+    common = b"".join(b',"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields)
+    head = b'{"id":%b' + common.replace(b"%", b"%%")
+    order = head + b',"sequence":%d,"order_id":%b,"data":%b}\n'
+    fill = head + b',"sequence":%d,"order_id":%b,"exec_id":%b,"data":%b}\n'
+    lines: list[bytes] = []
+    for name, sequence, order_id, exec_id, data in items:
+        if sequence is None or order_id is None:
+            ids = {"sequence": sequence, "order_id": order_id, "exec_id": exec_id}
+            given = {key: value for key, value in ids.items() if value is not None}
+            lines.append(render({**fields, "id": name, **given, "data": data}))
+        elif exec_id is None:
+            lines.append(order % (text(name), sequence, text(order_id), data))
+        else:
+            lines.append(fill % (text(name), sequence, text(order_id), text(exec_id), data))
+    return b"".join(lines)
+
+
 def encode(fields: object) -> str:
     """Any value as JSON text, for lines that are no records."""
     try:
-        return _encoder.encode(fields).decode()
+        return _encode(fields).decode()
     except UnicodeEncodeError:  # a lone surrogate: a path that is no UTF-8
         return json.dumps(fields, separators=(",", ":"))
 
 
 def _value(value: object) -> bytes:
-    return text(value) if isinstance(value, str) else _encoder.encode(value)
+    return text(value) if isinstance(value, str) else _encode(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from . import record
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
+from .record import Line
 from .session import Opaque, Records
 from .text import without
 from .wire import Dialect, Item
@@ -18,6 +19,8 @@ UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 class Recorder:
     """Writes the records of one endpoint, in the order in which they are handed in. Nothing here waits.
 
+    Items are collected until the burst ends, and leave as one event of the logger.
+
     Args:
         account: its name.
         dialect: names the events.
@@ -26,7 +29,7 @@ class Recorder:
         snapshots: which items of a snapshot are written.
         feed_log: where records go.
         unix_ns: the wall clock.
-        more: counts an item; False if no more are wanted.
+        more: counts an item; False if no more are wanted. None: any number is.
     """
 
     def __init__(
@@ -39,10 +42,9 @@ class Recorder:
         snapshots: Snapshots,
         feed_log: FeedLogger,
         unix_ns: Callable[[], int],
-        more: Callable[[], bool],
+        more: Callable[[], bool] | None,
     ) -> None:
         self.connection: str | None = None  # its name, while there is one
-        self.frames = 0  # so far, of all connections
         self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
         self.written_ns = 0  # when the last item was; 0: never
         self._account = account
@@ -55,6 +57,9 @@ class Recorder:
         self._unix_ns = unix_ns
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
+        self._count = 0  # of frames without a sequence, unknown frames and engine states: tells them apart
+        self._lines: list[Line] = []  # of one burst, channel and type
+        self._channel, self._type, self._ns, self._prefix = "", "", 0, ""
 
     def connected(self, name: str, channels: Sequence[str]) -> None:
         """What follows comes over the connection of that name."""
@@ -71,28 +76,38 @@ class Recorder:
         self.connection = None
 
     def write(self, records: Records, frame_ns: int) -> None:
-        """One record for each item that is news. The fields of the frame are the same for all of them."""
-        channel, sequence, snapshot = records.channel, records.sequence, records.type == "snapshot"
-        log, name, connection = self._loggers[channel], self._dialect.EVENT_NAMES[channel], self.connection or ""
-        frame: dict[str, object] = {"ts": record.timestamp(frame_ns), "type": records.type}
-        place = f"frame{self.frames}" if sequence is None else f"{records.type[0]}{sequence}"
-        if sequence is not None:
-            frame["sequence"] = sequence
-        knowledge, written = self._knowledge[channel], 0
-        if snapshot:
-            news = knowledge.snapshot(records.items, self._snapshots)
+        """One record for each item that is news, with the next :meth:`flush` or marker at the latest."""
+        channel, sequence, knowledge = records.channel, records.sequence, self._knowledge[records.channel]
+        if channel != self._channel or records.type != self._type or frame_ns != self._ns:
+            self.flush()
+            self._channel, self._type, self._ns = channel, records.type, frame_ns
+            self._prefix = f"{self._account}:{channel}:"
+        place = f"{records.type[0]}{sequence}" if sequence is not None else self._place()
+        news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
-            if not (news[index] if snapshot else knowledge.update(item)):
+            if not (knowledge.update(item) if news is None else news[index]):
                 continue
-            fields = frame | _of_item(item)
-            fields["id"] = record.item_id(self._account, channel, item.identity, connection, place, index)
-            log.record(name, data=item.data, **fields)
-            written += 1
-            if not self._more():
+            identity = item.identity
+            name = f"{self._prefix}{identity}" if identity else f"{self._prefix}{self.connection}:{place}:{index}"
+            self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
+            if self._more is not None and not self._more():
                 break
-        if written:
-            self.written[channel, name] += written
-            self.written_ns = frame_ns
+
+    def flush(self) -> None:
+        """Hand over what was collected."""
+        lines = self._lines
+        if not lines:
+            return
+        self._lines = []
+        name = self._dialect.EVENT_NAMES[self._channel]
+        self._loggers[self._channel].records(name, lines, ts=record.timestamp(self._ns), type=self._type)
+        self.written[self._channel, name] += len(lines)
+        self.written_ns = self._ns
+
+    def _place(self) -> str:
+        """Of a frame without a sequence."""
+        self._count += 1
+        return f"frame{self._count}"
 
     def write_backfill(self, channel: str, item: Item) -> None:
         """What REST knows of an item that the feed did not bring."""
@@ -103,6 +118,7 @@ class Recorder:
             "type": "backfill",
             "connection": self.connection or self._live_last,
         }
+        self.flush()
         self.written[channel, name] += 1
         self.written_ns = now
         self._feed_log.bind(channel=channel).record(name, data=item.data, **fields, **_of_item(item))
@@ -110,7 +126,8 @@ class Recorder:
     def write_opaque(self, opaque: Opaque, token: str) -> None:
         """A frame that nobody here knows is written whole, but for a token that it may echo."""
         frame = without(opaque.frame, token)
-        self.mark(UNKNOWN_CHANNEL, "unknown", str(self.frames), **record.opaque(frame, opaque.json))
+        self._count += 1
+        self.mark(UNKNOWN_CHANNEL, "unknown", str(self._count), **record.opaque(frame, opaque.json))
 
     def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
         """Write a marker. ``which`` tells apart several of a kind on one connection."""
@@ -123,7 +140,14 @@ class Recorder:
         name = f"{self._account}:{channel}:{event_name}:{since}:{to}"
         self._mark(channel, event_name, name, **{"from": since, "to": to}, **fields)
 
+    def engine_changed(self, channels: Iterable[str], engine: str) -> None:
+        """Write ``feed.status``."""
+        self._count += 1
+        for channel in channels:
+            self.mark(channel, "feed.status", str(self._count), engine=engine)
+
     def _mark(self, channel: str, event_name: str, name: str, **fields: object) -> None:
+        self.flush()
         self.written[channel, event_name] += 1
         now = record.timestamp(self._unix_ns())
         self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)

@@ -174,12 +174,13 @@ class Sink:
 
     # -- lines
 
-    def write(self, line: bytes) -> None:
-        """Append one line, its line feed included. Never waits; out at the latest when the event loop turns."""
+    def write(self, line: bytes, count: int = 1) -> None:
+        """Append a line, or several in one, line feeds included. Never waits; out at the latest when the event loop
+        turns."""
         self._lines.append(line)
         self._bytes += len(line)
         self._handed += len(line)
-        self.lines += 1
+        self.lines += count
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)

@@ -63,10 +63,10 @@ _trade = msgspec.json.Decoder(_TradePeek)
 
 def decode(frame: bytes) -> Frame:
     """What ``frame`` says. Never raises: what cannot be read is ``Unknown``."""
-    if not is_text(frame):
+    if not (frame.isascii() or is_text(frame)):
         return unreadable(frame, "not UTF-8")
     try:
-        if frame.lstrip().startswith(b"["):
+        if frame.startswith(b"[") or frame.lstrip().startswith(b"["):
             return _decode_data(frame)
         return _decode_control(frame) or unreadable(frame, "an event that this version does not know")
     except (msgspec.DecodeError, RecursionError) as error:
@@ -83,7 +83,8 @@ def _decode_data(frame: bytes) -> Frame:
         for entry in envelope.entries:
             for order_id, raw in entry.items():
                 order = _order.decode(raw)
-                partial = partial or order.descr is _ABSENT
+                if order.descr is _ABSENT:
+                    partial = True
                 end = f"{order_id}:end" if order.status in TERMINAL else None
                 items.append(Item(bytes(raw), order_id, None, end))
     elif channel == "ownTrades":

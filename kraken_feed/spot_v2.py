@@ -68,7 +68,7 @@ _peek = msgspec.json.Decoder(_Peek)
 
 def decode(frame: bytes) -> Frame:
     """What ``frame`` says. Never raises: what cannot be read is ``Unknown``."""
-    if not is_text(frame):
+    if not (frame.isascii() or is_text(frame)):
         return unreadable(frame, "not UTF-8")
     try:
         envelope = _envelope.decode(one_line(frame))
@@ -80,16 +80,16 @@ def decode(frame: bytes) -> Frame:
 
 def _decode_channel(envelope: _Envelope) -> Frame | None:
     channel, rows = envelope.channel, envelope.data
+    if isinstance(channel, str) and channel in EVENT_NAMES:
+        kind = _frame_type(envelope.type)
+        if rows is None or kind is None:
+            return None
+        return Data(channel, [_item(raw) for raw in rows], envelope.sequence, kind)
     if channel == "heartbeat":
         return HEARTBEAT
-    if rows is None:
-        return None
     if channel == "status" and rows:
         status = _status.decode(rows[0])
         return EngineStatus(str(status.system), bytes(status.connection_id).decode())
-    kind = _frame_type(envelope.type)
-    if isinstance(channel, str) and channel in EVENT_NAMES and kind is not None:
-        return Data(channel, [_item(raw) for raw in rows], envelope.sequence, kind)
     return None
 
 
@@ -101,14 +101,16 @@ def _frame_type(kind: object) -> Literal["snapshot", "update"] | None:
 
 def _item(raw: msgspec.Raw) -> Item:
     peek = _peek.decode(raw)
-    order_id = peek.order_id if isinstance(peek.order_id, str) else None
-    kind = peek.exec_type.lower() if isinstance(peek.exec_type, str) else None
-    if kind == "trade" and isinstance(peek.exec_id, str):
-        return Item(bytes(raw), order_id, peek.exec_id, peek.exec_id)
-    if kind in TERMINAL and order_id is not None:
-        return Item(bytes(raw), order_id, None, f"{order_id}:end")
-    ledger_id = peek.ledger_id if isinstance(peek.ledger_id, str) else None
-    return Item(bytes(raw), order_id, None, ledger_id)
+    data, order_id, kind, exec_id, ledger_id = bytes(raw), peek.order_id, peek.exec_type, peek.exec_id, peek.ledger_id
+    if not isinstance(order_id, str):
+        order_id = None
+    if isinstance(kind, str):
+        kind = kind.lower()
+        if kind == "trade" and isinstance(exec_id, str):
+            return Item(data, order_id, exec_id, exec_id)
+        if kind in TERMINAL and order_id is not None:
+            return Item(data, order_id, None, f"{order_id}:end")
+    return Item(data, order_id, None, ledger_id if isinstance(ledger_id, str) else None)
 
 
 def _decode_answer(envelope: _Envelope) -> Frame | None:

@@ -59,6 +59,8 @@ class Owner(Protocol):
 
     stopping: asyncio.Event
 
+    limited: bool  # whether items are counted
+
     @property
     def enough(self) -> bool:
         """Whether nothing more is to be written."""
@@ -92,7 +94,7 @@ class Tail:
             snapshots=shared.snapshots,
             feed_log=shared.feed_log,
             unix_ns=shared.unix_ns,
-            more=feed.wrote_item,
+            more=feed.wrote_item if feed.limited else None,
         )
         self.losses: Counter[str] = Counter()  # by cause
         self.reconnects = 0  # times that every channel was live again after a loss
@@ -147,8 +149,8 @@ class Tail:
 
     @property
     def live(self) -> bool:
-        """Whether every channel is."""
-        return self._session is not None and self._session.live
+        """Whether every channel is, and was said to be."""
+        return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
     def state(self) -> dict[str, object]:
         """What an operator wants to know."""
@@ -317,7 +319,13 @@ class Tail:
         self.frame_ns = self._shared.unix_ns()
         if session.failure is None:
             self._heard_ns = self.frame_ns
-        self.recorder.frames += 1
+        try:
+            self._take(events, session, before)
+        finally:
+            self.recorder.flush()
+
+    def _take(self, events: Sequence[Event], session: Session, before: int) -> None:
+        """Write what comes of a burst. ``before`` is when the last frame before it came."""
         for event in events:
             if self._feed.enough:
                 return
@@ -339,8 +347,7 @@ class Tail:
     def _engine_changed(self, engine: str, session: Session) -> None:
         """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
         anew: for the snapshot, and for the hole's two ends."""
-        for channel in self.channels:
-            self.recorder.mark(channel, "feed.status", str(self.recorder.frames), engine=engine)
+        self.recorder.engine_changed(self.channels, engine)
         if engine != "online":
             self._engine_down_ns = self._engine_down_ns or self._heard_ns
         elif self._engine_down_ns is not None:
@@ -363,7 +370,7 @@ class Tail:
         self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.unix_ns())
-        if session.live:
+        if len(self._live) == len(self.channels):  # the session may be ahead of what is written
             self.reconnects += self._live_before
             self._live_since, self._down_since, self._live_before = self._now(), None, True
             self._attempts = 0

@@ -44,12 +44,17 @@ class MemorySocket:
     def transport(self) -> asyncio.Transport:
         raise AssertionError("nothing here has to be cut off")
 
-    async def recv(self, decode: bool | None = None) -> bytes:
-        frame = await self._frames.get()
-        if isinstance(frame, ConnectionClosed):
-            self._frames.put_nowait(frame)
-            raise frame
-        return frame
+    async def burst(self) -> list[bytes]:
+        frames: list[bytes] = []
+        while not frames or not self._frames.empty():
+            frame = await self._frames.get()
+            if isinstance(frame, ConnectionClosed):
+                self._frames.put_nowait(frame)
+                if frames:
+                    break
+                raise frame
+            frames.append(frame)
+        return frames
 
     async def send(self, message: str) -> None:
         if self._closed is not None:

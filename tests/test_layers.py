@@ -21,11 +21,11 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11", "latency",
+        "http11", "latency", "splitter",
     },
     {"session"},
     {
-        "rest", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr", "log",
+        "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr", "log",
         "credentials", "store",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
@@ -133,7 +133,7 @@ def test_pure_modules_have_no_sockets_disks_clocks_or_dice(name: str) -> None:
 
 
 def test_websockets_has_one_place() -> None:
-    assert _importers("websockets") == {"connection"}
+    assert _importers("websockets") == {"connection", "stream"}
     assert _importers("websockets", typing=True) == set()
 
 

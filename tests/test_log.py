@@ -374,7 +374,7 @@ class _Lines:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, count: int = 1) -> None:
         self.lines.append(line)
 
 

@@ -249,3 +249,33 @@ def test_equal_changes_of_two_frames_are_two_records() -> None:
     assert record.item_id("main", "openOrders", None, "run-1", 3, 0) != record.item_id(
         "main", "openOrders", None, "run-2", 3, 0
     )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            texts, st.none() | st.integers(0, 2**40), st.none() | texts, st.none() | texts, st.just(b'{"a":1.0}')
+        ),
+        max_size=5,
+    ),
+    texts,
+)
+def test_several_items_are_rendered_as_each_of_them_would_be(items: list[record.Line], account: str) -> None:
+    common = {
+        "ts": FIELDS["ts"],
+        "event_name": "order",
+        "v": 1,
+        "account": account,
+        "type": "100 %b",
+        "connection": "c",
+    }
+    each = [
+        record.render(
+            {**common, **{key: value for key, value in zip(_OF_ITEM, item, strict=True) if value is not None}}
+        )
+        for item in items
+    ]
+    assert record.render_items(common, items) == b"".join(each)
+
+
+_OF_ITEM = ("id", "sequence", "order_id", "exec_id", "data")

@@ -60,14 +60,15 @@ class Player:
     def transport(self) -> asyncio.Transport:
         raise AssertionError("nothing here has to be cut off")
 
-    async def recv(self, decode: bool | None = None) -> bytes:
+    async def burst(self) -> list[bytes]:
         if not self._burst:
             await self._subscribed.wait()
             await asyncio.sleep(self._pause)
             if not self._between(next(self._bursts)):
                 await asyncio.Event().wait()
-            self._burst = list(itertools.islice(self._frames, BURST))[::-1]
-        return self._burst.pop()
+            self._burst = list(itertools.islice(self._frames, BURST))
+        burst, self._burst = self._burst, []
+        return burst
 
     async def send(self, message: str) -> None:
         request = json.loads(message)

@@ -1,0 +1,88 @@
+"""Whole text frames out of a stream of WebSocket bytes, a burst at a time (RFC 6455, section 5.2).
+
+A library looks at every frame with the care that the protocol asks for. Nearly every frame of a feed is the simplest
+there is: one unfragmented, unmasked message without extensions. Those are taken here in one pass over what the socket
+gave; whatever else comes (pings, closes, fragments, what is against the rules) is passed on to the library, whole.
+"""
+
+from __future__ import annotations
+
+TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
+CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
+CLOSE = 0x88
+MASKED = 0x80  # in the length: no server may do that
+
+
+class Splitter:
+    """Takes messages out of one connection's bytes.
+
+    Once something comes that is neither a message in one frame nor a control frame, or a close, everything that
+    follows is left to the library (``done``): the order of what both bring would be lost otherwise.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.done = False
+        self._max = max_bytes
+        self._held: list[bytes] = []  # the beginning of a frame whose end has not come
+        self._size = 0
+        self._need = 0  # bytes of it that make another look worthwhile
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """The messages that are whole now, and the bytes that are the library's."""
+        if self._held:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size < self._need:
+                return [], b""
+            data = b"".join(self._held)
+            self._held.clear()
+        messages: list[bytes] = []
+        others: list[bytes] = []
+        place, end = 0, len(data)
+        while place + 2 <= end:
+            kind, length, start = data[place], data[place + 1], place + 2
+            if length == 126:
+                start += 2
+                if start > end:
+                    break
+                length = data[place + 2] << 8 | data[place + 3]
+            elif length == 127:
+                start += 8
+                length = int.from_bytes(data[place + 2 : start])
+            elif length & MASKED:
+                return self._leave(messages, others, data[place:])
+            if start > end:
+                break
+            stop = start + length
+            if kind == TEXT or kind == BINARY:  # noqa: SIM109  # the hot path
+                if length > self._max:
+                    return self._leave(messages, others, data[place:])
+                if stop > end:
+                    break
+                messages.append(data[start:stop])
+            elif kind not in CONTROL or kind == CLOSE or length > 125:
+                return self._leave(messages, others, data[place:])
+            elif stop > end:
+                break
+            else:
+                others.append(data[place:stop])
+            place = stop
+        if place < end:
+            self._hold(data[place:])
+        return messages, b"".join(others)
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep the beginning of a frame, and reckon how much of it is worth another look."""
+        self._held.append(rest)
+        self._size = len(rest)
+        header = 2 if len(rest) < 2 else {126: 4, 127: 10}.get(rest[1], 2)
+        if len(rest) < header:
+            self._need = header
+        elif header == 2:
+            self._need = header + rest[1]
+        else:
+            self._need = header + int.from_bytes(rest[2:header])
+
+    def _leave(self, messages: list[bytes], others: list[bytes], rest: bytes) -> tuple[list[bytes], bytes]:
+        self.done = True
+        return messages, b"".join([*others, rest])
