@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from . import record
@@ -30,13 +29,15 @@ from .connection import Dial, dial
 from .errors import FeedError, StateFailed
 from .figures import Figures, Holes
 from .keeper import Keeper
+from .limits import UNLIMITED, Limits, Quota
 from .log import FeedLogger
 from .orders import ORDER_CHANNELS, Knowledge, Snapshots
 from .recovery import Hole, Recovery
 from .rest import Rest
+from .shared import Shared
 from .sink import Sink
 from .store import Store
-from .tail import Shared, Tail
+from .tail import Tail
 from .text import Secrets
 from .wire import Item
 
@@ -44,39 +45,8 @@ if TYPE_CHECKING:
     import httpx
 
 RESTART_S = 60.0  # a Starter key's full counter needs 45 s to drain
-STOP_S = (
-    1.0  # for the output to take what is left, and the state; a stalled reader must not keep a service from stopping
-)
+STOP_S = 1.0  # for the output to take what is left, and the state: a stalled reader must not keep us from stopping
 CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """When to stop by ourselves: at the first snapshot, after so many items (markers do not count), after seconds."""
-
-    once: bool = False
-    count: int | None = None
-    duration: float | None = None
-
-
-UNLIMITED = Limits()
-
-
-class Quota:
-    """How many items may still be written, by all feeds that share it; None: any number."""
-
-    def __init__(self, left: int | None = None) -> None:
-        self.left = left
-        self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
-
-    def take(self) -> bool:
-        """Count an item; False if it was the last."""
-        if self.left is None:
-            return True
-        self.left -= 1
-        if self.left == 0:
-            for stop in self.met:
-                stop("count")
-        return self.left > 0
 
 
 def run_name(unix_ns: int) -> str:

@@ -19,8 +19,9 @@ from .backoff import Budget
 from .config import Config, without_backfill
 from .console import Rows
 from .errors import FeedError, OutputFailed
-from .feed import Feed, Limits, Quota
+from .feed import Feed
 from .figures import Program
+from .limits import Limits, Quota
 from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
 from .record import encode
 from .sink import Sink

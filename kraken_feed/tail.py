@@ -4,72 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
-from structlog.typing import FilteringBoundLogger
 
 from . import record
-from .auth import Credentials
-from .backoff import BackoffPolicy, Budget, delay
-from .config import DIALECTS, Config
-from .connection import CLOSE_S, ODD_S, Connection, Dial
+from .backoff import BackoffPolicy, delay
+from .config import DIALECTS
+from .connection import CLOSE_S, ODD_S, Connection
 from .errors import CredentialsRefused, OutageTooLong, Transient
 from .figures import Endpoint
-from .log import FeedLogger
-from .orders import Knowledge, Snapshots
 from .recorder import Recorder
-from .recovery import Recovery
 from .refusals import Verdict, classify
-from .rest import NEWER, Rest, refused_credentials
+from .rest import NEWER, refused_credentials
 from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
-from .sink import Sink
-from .text import Secrets
+from .shared import Owner, Shared
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
 LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
 OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
-
-
-class Shared(msgspec.Struct):
-    """What the tails of one account have in common."""
-
-    config: Config
-    account: str
-    credentials: Credentials
-    rest: Rest
-    budget: Budget
-    sink: Sink
-    feed_log: FeedLogger
-    log: FilteringBoundLogger
-    secrets: Secrets
-    dial: Dial
-    run: str  # names this run of the program in the names of its connections
-    unix_ns: Callable[[], int]
-    draw: Callable[[], float]
-    snapshots: Snapshots
-    knowledge: Mapping[str, Knowledge]
-    recovery: Recovery
-    connections: int = 0
-
-
-class Owner(Protocol):
-    """What a tail is told by the feed, and tells it."""
-
-    stopping: asyncio.Event
-
-    limited: bool  # whether items are counted
-
-    @property
-    def enough(self) -> bool:
-        """Whether nothing more is to be written."""
-
-    def went_live(self) -> None:
-        """All of the tail's channels are live."""
-
-    def wrote_item(self) -> bool:
-        """Count an item; False if no more are wanted."""
 
 
 class Loss(msgspec.Struct, frozen=True):

@@ -21,7 +21,8 @@ from websockets.http11 import Response
 from kraken_feed.auth import Credentials
 from kraken_feed.config import Config, ConnectionConfig
 from kraken_feed.connection import unreachable
-from kraken_feed.feed import Feed, Limits
+from kraken_feed.feed import Feed
+from kraken_feed.limits import Limits
 from kraken_feed.log import feed_logger
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text

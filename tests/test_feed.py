@@ -14,7 +14,7 @@ import pytest
 from kraken_feed.auth import Credentials
 from kraken_feed.config import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
-from kraken_feed.feed import Limits
+from kraken_feed.limits import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario

@@ -21,15 +21,18 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11", "latency", "splitter",
+        "http11", "latency", "splitter", "limits",
     },
     {"session"},
     {
         "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr", "log",
-        "credentials", "store",
+        "credentials", "store", "tables",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
-    {"backfill", "recovery", "recorder", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial", "check"},
+    {
+        "backfill", "recovery", "recorder", "shared", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial",
+        "check",
+    },
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
@@ -150,14 +153,16 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         for found in imports
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
-    assert _importers("structlog") <= {"log", "console", "feed", "tail", "recovery", "keeper", "supervisor", "service"}
+    assert _importers("structlog") <= {
+        "log", "console", "feed", "tail", "shared", "recovery", "keeper", "supervisor", "service",
+    }  # fmt: skip
     assert _importers("structlog", typing=True) <= {"console", "feed", "rest", "systemd"}
 
 
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
-        "session", "rest", "store", "backfill", "recovery", "tail", "feed", "findings", "key_info", "verdicts",
+        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tail", "limits", "findings", "key_info", "verdicts",
         "rehearsal", "trial",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()

@@ -17,7 +17,7 @@ from structlog.testing import LogCapture
 
 from kraken_feed.checkpoint import Changes
 from kraken_feed.config import BackfillConfig, Config
-from kraken_feed.feed import Limits
+from kraken_feed.limits import Limits
 from kraken_feed.orders import Knowledge
 from kraken_feed.recovery import Recovery
 from kraken_feed.simulator.exchange import Exchange

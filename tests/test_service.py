@@ -163,7 +163,7 @@ import sys, threading
 from kraken_feed import keeper, store
 from kraken_feed.cli import main
 keeper.SAVE_S = 0.05
-store._write = lambda database, changes: threading.Event().wait()
+store.tables.write = lambda database, changes: threading.Event().wait()
 main(sys.argv[1:])
 """
 

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from kraken_feed.config import Config
-from kraken_feed.feed import Limits
+from kraken_feed.limits import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario

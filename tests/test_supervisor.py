@@ -18,7 +18,8 @@ from kraken_feed.auth import Credentials
 from kraken_feed.backoff import Budget
 from kraken_feed.config import Config
 from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed
-from kraken_feed.feed import UNLIMITED, Feed, Limits, Quota
+from kraken_feed.feed import Feed
+from kraken_feed.limits import UNLIMITED, Limits, Quota
 from kraken_feed.log import feed_logger
 from kraken_feed.output_file import open_output
 from kraken_feed.simulator.exchange import Exchange

@@ -17,7 +17,7 @@ import pytest
 from kraken_feed.checkpoint import Changes
 from kraken_feed.config import Config
 from kraken_feed.errors import OutputFailed
-from kraken_feed.feed import Limits
+from kraken_feed.limits import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.sink import Sink
 from kraken_feed.store import Store
