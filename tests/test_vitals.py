@@ -63,12 +63,16 @@ def test_what_stays_as_it_is_does_not_grow() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hourly"),
-    [("rss", 40.0), ("pss", 40.0), ("anonymous", 40.0), ("descriptors", 12.0), ("threads", 12.0)],
+    [("rss", 40.0), ("anonymous", 40.0), ("descriptors", 12.0), ("threads", 12.0)],
 )
 def test_each_measure_that_grows_is_named(name: str, hourly: float) -> None:
     (complaint,) = vitals.growth(over_time(180, **{name: hourly}))
     measure = next(one for one in vitals.MEASURES if one.value(replace(LEVEL, **{name: -1.0})) == -1.0)
     assert complaint.startswith(measure.name)
+
+
+def test_a_larger_share_of_the_same_memory_is_no_growth() -> None:
+    assert vitals.growth(over_time(180, pss=40.0)) == []
 
 
 def test_growth_that_ends_before_the_middle_is_none() -> None:
