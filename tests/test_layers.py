@@ -162,9 +162,8 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
-        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tail", "limits", "findings", "key_info",
-        "verdicts",
-        "rehearsal", "trial",
+        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tail", "limits", "findings",
+        "key_info", "verdicts", "rehearsal", "trial",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 
