@@ -218,7 +218,7 @@ class Feed:
         """Stop because of ``error``, which :meth:`run` then raises. The first one stands."""
         if self._error is None:
             self._error = error
-        self.stop(f"error: {error.what}")
+        self.stop(f"error: {self._shared.secrets.mask(error.what)}")
 
     @property
     def live(self) -> bool:

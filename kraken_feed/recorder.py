@@ -14,6 +14,7 @@ from .text import without
 from .wire import Dialect, Item
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
+QUOTING = frozenset({"detail", "reason"})  # members of markers that may have the exchange's words in them
 
 
 class Recorder:
@@ -28,6 +29,7 @@ class Recorder:
         knowledge: by channel; decides what is news.
         snapshots: which items of a snapshot are written.
         feed_log: where records go.
+        mask: takes secrets out of a text of the exchange that a marker quotes.
         unix_ns: the wall clock.
         more: counts an item; False if no more are wanted. None: any number is.
     """
@@ -41,6 +43,7 @@ class Recorder:
         knowledge: Mapping[str, Knowledge],
         snapshots: Snapshots,
         feed_log: FeedLogger,
+        mask: Callable[[str], str],
         unix_ns: Callable[[], int],
         more: Callable[[], bool] | None,
     ) -> None:
@@ -54,6 +57,7 @@ class Recorder:
         self._knowledge = knowledge
         self._snapshots = snapshots
         self._feed_log = feed_log
+        self._mask = mask
         self._unix_ns = unix_ns
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
@@ -132,13 +136,13 @@ class Recorder:
     def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
         """Write a marker. ``which`` tells apart several of a kind on one connection."""
         parts = (self._account, channel, self.connection or self._run, event_name, which)
-        self._mark(channel, event_name, ":".join(filter(None, parts)), connection=self.connection, **fields)
+        self._write_marker(channel, event_name, ":".join(filter(None, parts)), connection=self.connection, **fields)
 
     def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``, of the span between two unix times in nanoseconds."""
         since, to = None if start is None else record.timestamp(start), record.timestamp(end)
         name = f"{self._account}:{channel}:{event_name}:{since}:{to}"
-        self._mark(channel, event_name, name, **{"from": since, "to": to}, **fields)
+        self._write_marker(channel, event_name, name, **{"from": since, "to": to}, **fields)
 
     def engine_changed(self, channels: Iterable[str], engine: str) -> None:
         """Write ``feed.status``."""
@@ -146,10 +150,12 @@ class Recorder:
         for channel in channels:
             self.mark(channel, "feed.status", str(self._count), engine=engine)
 
-    def _mark(self, channel: str, event_name: str, name: str, **fields: object) -> None:
+    def _write_marker(self, channel: str, event_name: str, name: str, **fields: object) -> None:
         self.flush()
         self.written[channel, event_name] += 1
         now = record.timestamp(self._unix_ns())
+        for key in QUOTING & fields.keys():
+            fields[key] = self._mask(str(fields[key]))
         self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)
 
 

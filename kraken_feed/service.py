@@ -30,6 +30,7 @@ from .stderr import Stderr
 from .store import Opened, Store
 from .supervisor import Supervisor
 from .systemd import Lifecycle, Notifier
+from .text import Secrets
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -79,6 +80,7 @@ class Service:
     ) -> None:
         self._log = diagnostics(arguments, credentials.values())
         self._stderr = Stderr(sys.stderr)
+        self._secrets: Secrets = arguments.secrets
         self._started_ns = time.time_ns()
         self._was_live = False
         opened = {account: self._state(arguments, config, account) for account in credentials}
@@ -125,7 +127,7 @@ class Service:
             reason = await self._feeds.run()
             return reason
         except FeedError as error:
-            reason = error.what
+            reason = self._secrets.mask(error.what)
             raise
         finally:
             self._lifecycle.stopping(reason)

@@ -46,6 +46,7 @@ class Tail:
             knowledge=shared.knowledge,
             snapshots=shared.snapshots,
             feed_log=shared.feed_log,
+            mask=shared.secrets.mask,
             unix_ns=shared.unix_ns,
             more=feed.wrote_item if feed.limited else None,
         )
