@@ -1,4 +1,8 @@
-"""Sentinel secrets: no byte of them leaves the process but on the way to Kraken."""
+"""Sentinel secrets: no byte of them leaves the process but on the way to Kraken.
+
+:class:`Watched` learns on the wire what there is to keep; every place that a process says or writes something is then
+searched for it. Places that one long run fills are in test_secret_places.py.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import base64
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -42,11 +47,30 @@ class Watched:
         return reply
 
     def assert_kept(self, done: Done, *further: str) -> None:
-        assert len(self.seen) >= 3, "nothing was seen on the wire: the test watches the wrong place"
-        said = done.out + done.err.encode()
-        for secret in (*self.seen, *further):
-            for form in (secret, secret.replace("/", "\\/"), base64.b64encode(secret.encode()).decode()[:-4]):
-                assert form.encode() not in said, f"a secret leaked: {form[:6]}…"
+        secrets = {*self.seen, *further}
+        assert len(secrets) >= 3, "nothing was seen on the wire: the test watches the wrong place"
+        found = leaks(done.out + done.err.encode(), secrets)
+        assert not found, f"a secret leaked: {found}"
+
+
+def forms(secret: str) -> dict[str, bytes]:
+    """How a text looks where it turns up: as it is, escaped as JSON and as URLs have it, encoded (wherever it stands
+    in what was encoded)."""
+    found = {
+        "raw": secret,
+        "JSON": secret.replace("/", "\\/"),
+        "URL": quote(secret, safe=""),
+        "form": quote_plus(secret),
+    }
+    for shift in range(3):  # what stands before it decides how it is cut
+        code = base64.b64encode(b"." * shift + secret.encode())[4 if shift else 0 :].decode()
+        found[f"base64, {shift}"] = code.rstrip("=")[:-2]
+    return {name: text.encode() for name, text in found.items()} | {"hex": secret.encode().hex().encode()}
+
+
+def leaks(content: bytes, secrets: Iterable[str]) -> list[str]:
+    """What of the secrets is in there: the first letters and the form."""
+    return [f"{secret[:4]}… ({name})" for secret in secrets for name, form in forms(secret).items() if form in content]
 
 
 def keys(place: Site) -> dict[str, str]:
@@ -106,13 +130,19 @@ async def test_no_secret_is_in_the_message_of_a_configuration_that_holds_one(tmp
 
 
 DEFECT = """
+import logging
 import sys
 import kraken_feed.tail
 from kraken_feed.cli import main
 
 async def broken(self):
+    unknown = "-".join(("SENTINEL", "local"))  # nobody has said that this is one to be masked
     token = (await self._shared.rest.token()).value
     self._shared.secrets.add(token)
+    try:
+        raise KeyError("tried")
+    except KeyError:
+        logging.getLogger("asyncio").error("a library's", exc_info=True)
     raise RuntimeError(f"token {token} key {self._shared.credentials.key} secrets {self._shared.credentials.secrets()}")
 
 kraken_feed.tail.Tail._token = broken
@@ -132,7 +162,52 @@ async def test_no_secret_is_in_the_traceback_of_a_defect(fmt: str, tmp_path: Pat
         done = await finish(process)
     assert done.code == 1
     assert "RuntimeError: token [masked] key [masked]" in done.err
+    assert "KeyError: 'tried'" in done.err.replace("\\'", "'")
+    assert "SENTINEL-local" not in done.err
     assert "This is a defect of kraken-feed" in done.err
+    watched.assert_kept(done, env["KRAKEN_API_SECRET"], OTP)
+
+
+CHECKED: dict[str, tuple[dict[str, str], int]] = {
+    "right": ({}, 0),
+    "another key's secret": ({"KRAKEN_API_SECRET": "another's"}, 77),
+    "an unknown key": ({"KRAKEN_API_KEY": "SENTINEL/unknown+key0123456789"}, 77),
+    "a wrong password": ({"KRAKEN_API_OTP": "SENTINELwrong0123456789"}, 77),
+    "half a pair": ({"KRAKEN_API_SECRET": ""}, 78),
+    "no base64": ({"KRAKEN_API_SECRET": "SENTINEL/secret*0123456789"}, 78),
+}
+
+
+@pytest.mark.parametrize("fmt", [(), ("--json",)], ids=["for people", "JSON"])
+@pytest.mark.parametrize("case", CHECKED)
+async def test_no_secret_is_in_what_a_check_says_of_a_key(case: str, fmt: tuple[str, ...], tmp_path: Path) -> None:
+    given, code = CHECKED[case]
+    async with site(tmp_path) as place:
+        own = keys(place)
+        env = own | given
+        if env["KRAKEN_API_SECRET"] == "another's":
+            env["KRAKEN_API_SECRET"] = place.exchange.secret
+        watched = Watched(place.exchange)
+        done = await run("check", *ALL, "-v", "--output", str(tmp_path / "out.jsonl"), *fmt, env=env)
+    names = ("KRAKEN_API_KEY", "KRAKEN_API_SECRET", "KRAKEN_API_OTP")
+    assert done.code == code
+    watched.assert_kept(done, *filter(None, {where[name] for where in (own, env) for name in names}))
+
+
+@pytest.mark.parametrize("fmt", [(), ("--json",)], ids=["for people", "JSON"])
+@pytest.mark.parametrize("text", ["ESession:Invalid session", "EGeneral:Permission denied"])
+async def test_no_secret_is_in_what_a_check_says_of_a_token_that_was_refused(
+    text: str, fmt: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With words of Kraken's that have them all in them."""
+    async with site(tmp_path) as place:
+        env = keys(place)
+        secrets = " ".join(env[f"KRAKEN_API_{name}"] for name in ("KEY", "SECRET", "OTP"))
+        place.inject(Fault("refuse_token", duration=1e9, text=f"{text} {secrets}"))
+        watched = Watched(place.exchange)
+        done = await run("check", *ALL, "-v", *fmt, env=env)
+    assert done.code in (69, 77)
+    assert b"[masked]" in done.out
     watched.assert_kept(done, env["KRAKEN_API_SECRET"], OTP)
 
 
@@ -143,3 +218,20 @@ async def test_the_sentinels_would_be_found(tmp_path: Path) -> None:
         done = await run("token", env=place.environment())
     with pytest.raises(AssertionError, match="leaked"):
         watched.assert_kept(done)
+
+
+@pytest.mark.parametrize("name", forms("x"))
+@pytest.mark.parametrize("before", ["", ".", "..", "..."])
+def test_a_secret_would_be_found_in_each_of_its_forms(name: str, before: str) -> None:
+    secret = "a/b+c=" + "SENTINEL0123456789"
+    for text, found in ((secret, True), (secret[::-1], False)):
+        whole = f"{before}{text}.."
+        code = base64.b64encode(whole.encode()).decode()
+        encoded = {
+            "raw": whole,
+            "JSON": json.dumps(whole).replace("/", "\\/"),
+            "URL": quote(whole, safe=""),
+            "form": quote_plus(whole),
+            "hex": whole.encode().hex(),
+        }.get(name, code)
+        assert bool(leaks(encoded.encode(), [secret])) is found
