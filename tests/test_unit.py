@@ -159,6 +159,10 @@ def test_a_restart_is_tried_for_the_exit_codes_that_it_may_mend_and_no_other() -
     assert not prevented & {error.exit_code for error in mendable}
 
 
+def test_no_core_is_left_behind_in_which_the_credentials_would_be() -> None:
+    assert UNIT.one("LimitCORE") == "0"
+
+
 def test_the_spans_of_the_unit_leave_room_for_those_of_the_program() -> None:
     assert seconds(UNIT.one("TimeoutStartSec")) > 2 * EXTEND_S
     assert seconds(UNIT.one("TimeoutStopSec")) > 2 * STOP_S
