@@ -20,7 +20,7 @@ class _Lines:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, count: int = 1) -> None:
         self.records.append(msgspec.json.decode(line))
 
 
