@@ -7,7 +7,6 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import NamedTuple, NoReturn
 
 from . import __version__
@@ -120,6 +119,8 @@ def _moment(text: str) -> int:
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
         return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
+    from datetime import datetime
+
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError

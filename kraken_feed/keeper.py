@@ -94,8 +94,10 @@ class Keeper:
     async def save(self) -> None:
         """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
         if self._store is None:
-            for knowledge in self._knowledge.values():
-                knowledge.settle()
+            for knowledge in self._knowledge.values():  # nobody keeps it, and it must not pile up
+                knowledge.take()
+                knowledge.ended.take()
+                knowledge.seen.take()
             await self._sink.synced()
             return
         changes = self._changes()
@@ -140,9 +142,8 @@ class Keeper:
         """What is known now and was not at the last call."""
         changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole())
         for channel, knowledge in self._knowledge.items():
-            for name in knowledge.changed:
-                changes.set_order(channel, name, *knowledge.orders.get(name, ()))
-            knowledge.changed.clear()
+            for name, parts in knowledge.take().items():
+                changes.set_order(channel, name, *parts)
             changes.ended[channel] = Ids(*knowledge.ended.take())
             changes.seen[channel] = Ids(*knowledge.seen.take())
             if self._recovery.changed:

@@ -87,7 +87,8 @@ class Knowledge:
         self.ended = Remembered(ENDED_KEPT, ended)
         self.seen = Remembered(SEEN_KEPT, seen)
         self.missing: set[str] = set()
-        self.changed: set[str] = set()  # names in `orders` that changed since somebody last cleared this
+        self.changed: set[str] = set()  # names in `orders` that changed since the last take()
+        self._kept: set[str] = set(self.orders)  # that the checkpoint has been told of
         self.first = not (self.orders or len(self.ended) or len(self.seen))  # no snapshot was ever taken in
 
     def update(self, item: Item) -> bool:
@@ -120,11 +121,16 @@ class Knowledge:
             return [True] * len(items)
         return [False] * len(items) if policy == "none" and first else news
 
-    def settle(self) -> None:
-        """Nobody keeps a checkpoint: what has changed since somebody looked is of no interest."""
+    def take(self) -> dict[str, list[bytes]]:
+        """The orders that have changed since the last call, as they are now; of those that are gone, nothing."""
+        taken = {name: self.orders.get(name, []) for name in self.changed}
         self.changed.clear()
-        self.ended.take()
-        self.seen.take()
+        for name, parts in taken.items():
+            if parts:
+                self._kept.add(name)
+            else:
+                self._kept.discard(name)
+        return taken
 
     def backfilled(self, item: Item) -> bool:
         """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that
@@ -156,8 +162,12 @@ class Knowledge:
         return standing == "newer"
 
     def _forget(self, name: str) -> None:
-        if self.orders.pop(name, None) is not None:
+        if self.orders.pop(name, None) is None:
+            return
+        if name in self._kept:
             self.changed.add(name)
+        else:
+            self.changed.discard(name)  # it came and went, and no checkpoint ever heard of it
 
 
 def _asset(item: Item) -> str:

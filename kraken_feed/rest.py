@@ -235,7 +235,7 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
             transport=transport,
             timeout=CALL_S,
             trust_env=not loopback,  # proxies from the environment; none on the way to this machine
-            verify=ssl.create_default_context(),  # the same trust as the WebSocket: the system's, or SSL_CERT_FILE
+            verify=_trust(url),
             headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
         )
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # proxies; SOCKS without its package
@@ -305,6 +305,11 @@ def _outcome(error: FeedError) -> str:
     if not isinstance(error, Transient):
         return "refused"
     return error.cause if error.cause in ("throttled", "locked_out", "refused") else "failed"
+
+
+def _trust(url: str) -> ssl.SSLContext:
+    """The same trust as the WebSocket's: the system's, or SSL_CERT_FILE. Without TLS none, which loads at once."""
+    return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _texts(error: object) -> list[str]:

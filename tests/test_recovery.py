@@ -418,3 +418,16 @@ def test_an_order_that_rest_calls_open_is_not_missing_whatever_the_snapshot_lack
 
     virtual_time.run(main())
     assert marks.names == ["feed.backfilled"]
+
+
+def test_a_checkpoint_is_not_told_of_what_came_and_went_before_it_asked() -> None:
+    """A burst of short-lived orders would make it forget thousands that it has never known."""
+    knowledge = Knowledge("openOrders", {"KEPT": [b'{"status":"open"}']})
+    for name in ("KEPT", "BRIEF", "STAYS"):
+        knowledge.update(Item(b'{"status":"open"}', name))
+    for name in ("KEPT", "BRIEF"):
+        knowledge.update(Item(b'{"status":"closed"}', name, None, f"{name}:end"))
+    assert knowledge.take() == {"KEPT": [], "STAYS": [b'{"status":"open"}']}
+    knowledge.update(Item(b'{"status":"closed"}', "STAYS", None, "STAYS:end"))
+    assert knowledge.take() == {"STAYS": []}
+    assert knowledge.take() == {}
