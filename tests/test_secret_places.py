@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 from asyncio.subprocess import Process
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,11 +40,11 @@ PLACES = {
     "output.torn": (TORN,),
     "state": (b"SQLite format 3", b"-wal", b".lock"),
     "stderr": (b'"event":"connection_lost"', b"[masked]", b"Fatal Python error: Aborted", b"most recent call first"),
-    "state line": (b'"event":"state"', b'"account":"main"', b'"account":"b"'),
+    "state line": (b'"event":"state"', b'"account":"main"', b'"account":"b"', b'"stopping":"error: ', b"[masked]"),
     "notifications": (b"STATUS=main: ", b" | b: "),
     "/metrics": (b'cause="refused"', b'account="b"'),
     "/healthz": (b'"status"',),
-    "/readyz": (b'"status"',),
+    "/readyz": (b'"reason":"stopped: error: Kraken refused the API key', b"[masked]"),
     "refused: output": (b'"reason":"error: Kraken refused the API key', b"[masked]"),
     "refused: state": (b"SQLite format 3",),
     "refused: stderr": (b'"exit_code":77', b"[masked]"),
@@ -87,17 +88,22 @@ class Stderr:
         self.content = b""
         self._stream = process.stderr
 
-    async def until(self, event: str, times: int = 1, **fields: object) -> dict[str, Any]:
-        """The last of so many events with these fields."""
+    async def until(self, event: str, times: int = 1) -> dict[str, Any]:
+        """The last of so many events of a name."""
+        return (await self.all(*[event] * times))[-1]
+
+    async def all(self, *events: str) -> list[dict[str, Any]]:
+        """One event for each of the names, in whichever order they come."""
+        missing, seen = Counter(events), []
         async with asyncio.timeout(PATIENCE_S):
-            while line := await self._stream.readline():
+            while missing.total() and (line := await self._stream.readline()):
                 self.content += line
-                entry: dict[str, Any] = msgspec.json.decode(line)
-                if entry["event"] == event and fields.items() <= entry.items():
-                    times -= 1
-                if not times:
-                    return entry
-        raise AssertionError(f"no {event} on stderr:\n{self.content.decode()}")
+                entry = msgspec.json.decode(line)
+                if missing[entry["event"]]:
+                    missing[entry["event"]] -= 1
+                    seen.append(entry)
+        assert not missing.total(), f"no {missing} on stderr:\n{self.content.decode()}"
+        return seen
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +194,16 @@ async def _aborted(home: Path) -> Filled:
 
 
 async def _provoke(place: Site, stderr: Stderr, secrets: list[str]) -> None:
-    """Let Kraken put secrets into a reason to close (which has room for two), a refusal, and an error of REST."""
+    """Let Kraken put secrets into a reason to close (which has room for two), a refusal that passes, one that stops an
+    account, and an error of REST that leaves the other account with gaps."""
     every = " ".join(secrets)
     place.inject(
         Fault("rest_error", method="ClosedOrders", text=f"EQuery:Unknown {every}", duration=1e9),
         Fault("refuse_token", channel="ownTrades", text=f"ESession:Invalid {every}"),
+        Fault("refuse_token", channel="balances", text=f"EGeneral:Permission denied {every}"),
         Fault("drop", code=1001, reason=f"{secrets[0]} {secrets[-1]}"),
     )
-    await stderr.until("gap", len(ACCOUNTS), channel="openOrders")
+    await stderr.all("account_stopped", "connection_failed", "gap")
 
 
 async def _refused(home: Path) -> Filled:
