@@ -9,7 +9,6 @@ does not ends the feed with the error that says why.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets as entropy
 import time
@@ -271,6 +270,10 @@ class Feed:
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }
 
+    def going_live(self, channel: str, whole_ns: int) -> None:
+        """A channel is about to be said to be live. From here on a crash has to be known as a hole."""
+        self._keeper.begin(channel, whole_ns)
+
     def went_live(self) -> None:
         """A tail has all of its channels live. From here on a crash has to be known as a hole."""
         self._keeper.soon()
@@ -300,17 +303,14 @@ class Feed:
             async with asyncio.timeout(STOP_S):
                 await self._keeper.save()
         except TimeoutError:
-            await self._leave_behind(sink)
+            self._leave_behind(sink)
         async with asyncio.TaskGroup() as tasks:
             for tail in self._tails:
                 tasks.create_task(tail.close(CLOSE_S))
 
-    async def _leave_behind(self, sink: Sink) -> None:
+    def _leave_behind(self, sink: Sink) -> None:
         """What the output does not take is not in the checkpoint either: the next run will know it as a hole. Without
         a state nobody will."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._keeper.begin()
         error: FeedError = sink.undelivered()
         if not sink.pending and sink.sync_started is None:
             error = StateFailed(

@@ -73,7 +73,6 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._soon.wait()
-            await self.begin()
             await self.save()
 
     def soon(self) -> None:
@@ -84,12 +83,17 @@ class Keeper:
         """Whether a save hangs."""
         return self._since is not None and now - self._since > SAVE_S
 
-    async def begin(self) -> None:
-        """Of a channel that is live for the first time ever, save just that, without waiting for the output: from here
-        on the next run will know what it has missed, and what of this run the output did not take."""
-        whole = {channel: ns for channel, ns in self._whole().items() if channel not in self.kept}
-        if whole and self._store is not None:
-            await self._write(Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=whole))
+    def begin(self, channel: str, whole_ns: int) -> None:
+        """A channel is about to be live. If it is so for the first time ever, save just that, at once and before it is
+        said: from here on the next run will know what it has missed, and what of this run the output did not take."""
+        if self._store is None or channel in self.kept:
+            return
+        try:
+            self._store.save(Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole={channel: whole_ns}))
+        except StateFailed as error:
+            self._say(error)
+        else:
+            self.kept.add(channel)
 
     async def save(self) -> None:
         """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
@@ -123,9 +127,7 @@ class Keeper:
         try:
             await asyncio.to_thread(self._store.save, changes)
         except StateFailed as error:
-            if str(error) != self._failure:  # a full disk is full every second
-                self._log.error("checkpoint_failed", reason=str(error))
-            self._failure = str(error)
+            self._say(error)
             return False
         finally:
             self._since = None
@@ -134,6 +136,12 @@ class Keeper:
         self._failure, self.saved_ns = "", changes.saved_ns
         self.kept |= changes.whole.keys()
         return True
+
+    def _say(self, error: StateFailed) -> None:
+        """Once for each reason: a full disk is full every second."""
+        if str(error) != self._failure:
+            self._log.error("checkpoint_failed", reason=str(error))
+        self._failure = str(error)
 
     def _whole(self) -> dict[str, int]:
         return {channel: ns for tail in self._tails for channel, ns in tail.whole().items()}

@@ -54,6 +54,9 @@ class Owner(Protocol):
     def enough(self) -> bool:
         """Whether nothing more is to be written."""
 
+    def going_live(self, channel: str, whole_ns: int) -> None:
+        """A channel is whole from then on (unix nanoseconds), and about to be said to be live."""
+
     def went_live(self) -> None:
         """All of the tail's channels are live."""
 

@@ -319,6 +319,7 @@ class Tail:
     def _went_live(self, channel: str) -> None:
         session = self._session
         assert session is not None  # it said so
+        self._feed.going_live(channel, self._heard_ns)
         self._live.add(channel)
         self.recorder.went_live()
         self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)

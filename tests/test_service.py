@@ -163,7 +163,8 @@ import sys, threading
 from kraken_feed import keeper, store
 from kraken_feed.cli import main
 keeper.SAVE_S = 0.05
-store.tables.write = lambda database, changes: threading.Event().wait()
+write = store.tables.write
+store.tables.write = lambda database, changes: threading.Event().wait() if changes.seen else write(database, changes)
 main(sys.argv[1:])
 """
 
