@@ -257,7 +257,7 @@ class Connection:
         self.paused, since = True, self._now()
         await output.room()
         self.session.excuse(self._now() - since)
-        self.paused = False  # nothing is read until the output has room
+        self.paused = False
         self._woken.set()
 
     async def _keep_time(self, socket: Socket) -> None:

@@ -275,7 +275,7 @@ class Feed:
         self._keeper.begin(channel, whole_ns)
 
     def went_live(self) -> None:
-        """A tail has all of its channels live. From here on a crash has to be known as a hole."""
+        """A tail has all of its channels live."""
         self._keeper.soon()
         self.changed()
         if self._limits.once and self.live:

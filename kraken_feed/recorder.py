@@ -63,7 +63,7 @@ class Recorder:
         self._loggers: dict[str, FeedLogger] = {}
         self._count = 0  # of frames without a sequence, unknown frames and engine states: tells them apart
         self._lines: list[Line] = []  # of one burst, channel and type
-        self._channel, self._type, self._ns, self._prefix = "", "", 0, ""
+        self._channel, self._type, self._ns = "", "", 0
 
     def connected(self, name: str, channels: Sequence[str]) -> None:
         """What follows comes over the connection of that name."""
@@ -85,14 +85,12 @@ class Recorder:
         if channel != self._channel or records.type != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, records.type, frame_ns
-            self._prefix = f"{self._account}:{channel}:"
         place = f"{records.type[0]}{sequence}" if sequence is not None else self._place()
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
             if not (knowledge.update(item) if news is None else news[index]):
                 continue
-            identity = item.identity
-            name = f"{self._prefix}{identity}" if identity else f"{self._prefix}{self.connection}:{place}:{index}"
+            name = record.item_id(self._account, channel, item.identity, self.connection or "", place, index)
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
             if self._more is not None and not self._more():
                 break
@@ -116,16 +114,13 @@ class Recorder:
     def write_backfill(self, channel: str, item: Item) -> None:
         """What REST knows of an item that the feed did not bring."""
         name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
-        fields: dict[str, object] = {
-            "id": record.item_id(self._account, channel, item.identity, self._live_last, "backfill", 0),
-            "ts": record.timestamp(now),
-            "type": "backfill",
-            "connection": self.connection or self._live_last,
-        }
+        identity = record.item_id(self._account, channel, item.identity, self._live_last, "backfill", 0)
+        line = identity, None, item.order_id, item.exec_id, item.data
+        log = self._feed_log.bind(channel=channel, connection=self.connection or self._live_last)
         self.flush()
+        log.records(name, [line], ts=record.timestamp(now), type="backfill")
         self.written[channel, name] += 1
         self.written_ns = now
-        self._feed_log.bind(channel=channel).record(name, data=item.data, **fields, **_of_item(item))
 
     def write_opaque(self, opaque: Opaque, token: str) -> None:
         """A frame that nobody here knows is written whole, but for a token that it may echo."""
@@ -157,13 +152,3 @@ class Recorder:
         for key in QUOTING & fields.keys():
             fields[key] = self._mask(str(fields[key]))
         self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)
-
-
-def _of_item(item: Item) -> dict[str, object]:
-    """The ids that an item has."""
-    fields: dict[str, object] = {}
-    if item.order_id is not None:
-        fields["order_id"] = item.order_id
-    if item.exec_id is not None:
-        fields["exec_id"] = item.exec_id
-    return fields
