@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterable
 
-Key = tuple[str, str]  # channel, order id
+import msgspec
 
 
 class Hole(msgspec.Struct, frozen=True):
@@ -43,68 +43,66 @@ class Checkpoint(msgspec.Struct):
     channels: dict[str, ChannelState] = {}
 
 
-class Ids(msgspec.Struct):
-    """Changes to a list of ids. What is in both was dropped first: it moves to the end."""
+class Entry(msgspec.Struct, omit_defaults=True):
+    """What is new of one channel. Later entries build on earlier ones.
 
-    dropped: set[str] = set()
-    added: dict[str, None] = {}  # a dict for its order
+    ``orders`` replaces an order's objects, and forgets the order if there are none; ``grown`` appends to them, after
+    ``orders``. ``ended`` and ``seen`` are appended; an id that is there already moves to the end.
+    """
 
-    def add(self, identity: str) -> None:
-        """Append; an id that is there already keeps its place."""
-        self.added.setdefault(identity)
+    orders: dict[str, list[bytes]] = {}
+    grown: dict[str, list[bytes]] = {}
+    ended: list[str] = []
+    seen: list[str] = []
 
-    def drop(self, identity: str) -> None:
-        self.added.pop(identity, None)
-        self.dropped.add(identity)
+    def set_order(self, order_id: str, objects: Iterable[bytes]) -> None:
+        """The order is this now: a whole object, and perhaps changes to it; or nothing."""
+        self.orders[order_id] = list(objects)
+        self.grown.pop(order_id, None)
 
-    def merge(self, later: Ids) -> None:
-        for identity in later.dropped:
-            self.drop(identity)
-        for identity in later.added:
-            self.add(identity)
+    def grow_order(self, order_id: str, changes: Iterable[bytes]) -> None:
+        """The order has changed."""
+        (self.orders[order_id] if order_id in self.orders else self.grown.setdefault(order_id, [])).extend(changes)
+
+    def merge(self, later: Entry) -> None:
+        """Take in what came after."""
+        for order_id, objects in later.orders.items():
+            self.set_order(order_id, objects)
+        for order_id, changes in later.grown.items():
+            self.grow_order(order_id, changes)
+        self.ended += later.ended
+        self.seen += later.seen
+
+    def apply(self, state: ChannelState) -> None:
+        """Bring it into what was known before. Ids that come again are still there twice."""
+        for order_id, objects in self.orders.items():
+            if objects:
+                state.orders[order_id] = objects
+            else:
+                state.orders.pop(order_id, None)
+        for order_id, changes in self.grown.items():
+            state.orders.setdefault(order_id, []).extend(changes)
+        state.ended += self.ended
+        state.seen += self.seen
 
 
 class Changes(msgspec.Struct):
-    """What is new since the last save. Saving the same changes twice is harmless, ``grown`` excepted.
+    """What is new since the last save. Saving the same changes twice is harmless, what has grown excepted.
 
-    ``nonce`` is kept if None, ``whole`` and ``holes`` replace; ``orders`` replaces an order's objects, and forgets it
-    if there are none; ``grown`` appends to them, after ``orders``.
+    ``nonce`` is kept if None, ``whole`` and ``holes`` replace. With ``anew`` the entries are all that there is to know
+    of every channel: those that were kept before are dropped.
     """
 
     nonce: int | None = None
     saved_ns: int = 0
     whole: dict[str, int] = {}
     holes: dict[str, list[Hole]] = {}
-    orders: dict[Key, list[bytes]] = {}
-    grown: dict[Key, list[bytes]] = {}
-    ended: dict[str, Ids] = {}
-    seen: dict[str, Ids] = {}
+    entries: dict[str, Entry] = {}
+    anew: bool = False
 
-    def set_order(self, channel: str, order_id: str, *objects: bytes) -> None:
-        """The order is this now: a whole object, and perhaps changes to it."""
-        self.orders[channel, order_id] = list(objects)
-        self.grown.pop((channel, order_id), None)
-
-    def grow_order(self, channel: str, order_id: str, change: bytes) -> None:
-        """The order has changed."""
-        key = channel, order_id
-        (self.orders[key] if key in self.orders else self.grown.setdefault(key, [])).append(change)
-
-    def forget_order(self, channel: str, order_id: str) -> None:
-        """The order is not open any more."""
-        self.set_order(channel, order_id)
-
-    def add_ended(self, channel: str, order_id: str) -> None:
-        self.ended.setdefault(channel, Ids()).add(order_id)
-
-    def drop_ended(self, channel: str, order_id: str) -> None:
-        self.ended.setdefault(channel, Ids()).drop(order_id)
-
-    def add_seen(self, channel: str, identity: str) -> None:
-        self.seen.setdefault(channel, Ids()).add(identity)
-
-    def drop_seen(self, channel: str, identity: str) -> None:
-        self.seen.setdefault(channel, Ids()).drop(identity)
+    def entry(self, channel: str) -> Entry:
+        """The channel's, made if it is missing."""
+        return self.entries.setdefault(channel, Entry())
 
     def merge(self, later: Changes) -> None:
         """Take in what came after: saving the result is saving both. For when a save has failed."""
@@ -112,11 +110,8 @@ class Changes(msgspec.Struct):
         self.saved_ns = later.saved_ns
         self.whole.update(later.whole)
         self.holes.update(later.holes)
-        for (channel, order_id), objects in later.orders.items():
-            self.set_order(channel, order_id, *objects)
-        for (channel, order_id), changes in later.grown.items():
-            for change in changes:
-                self.grow_order(channel, order_id, change)
-        for ours, theirs in ((self.ended, later.ended), (self.seen, later.seen)):
-            for channel, ids in theirs.items():
-                ours.setdefault(channel, Ids()).merge(ids)
+        if later.anew:
+            self.anew = True
+            self.entries.clear()
+        for channel, entry in later.entries.items():
+            self.entry(channel).merge(entry)

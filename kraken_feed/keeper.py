@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from structlog.typing import FilteringBoundLogger
 
 from .auth import Nonce
-from .checkpoint import Changes, Checkpoint, Ids
+from .checkpoint import Changes, Checkpoint
 from .checkpoint import Hole as KeptHole
 from .errors import StateFailed
 from .orders import Knowledge
@@ -100,8 +100,6 @@ class Keeper:
         if self._store is None:
             for knowledge in self._knowledge.values():  # nobody keeps it, and it must not pile up
                 knowledge.take()
-                knowledge.ended.take()
-                knowledge.seen.take()
             await self._sink.synced()
             return
         changes = self._changes()
@@ -148,12 +146,11 @@ class Keeper:
 
     def _changes(self) -> Changes:
         """What is known now and was not at the last call."""
-        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole())
+        assert self._store is not None  # the caller has looked
+        anew = self._store.long
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole(), anew=anew)
         for channel, knowledge in self._knowledge.items():
-            for name, parts in knowledge.take().items():
-                changes.set_order(channel, name, *parts)
-            changes.ended[channel] = Ids(*knowledge.ended.take())
-            changes.seen[channel] = Ids(*knowledge.seen.take())
+            changes.entries[channel] = knowledge.take(anew)
             if self._recovery.changed:
                 changes.holes[channel] = [
                     KeptHole(channel, hole.start, hole.end, hole.cause, "")

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from .checkpoint import Entry
 from .view import Fields, parse, value
 from .wire import Item
 
@@ -35,8 +36,9 @@ class Remembered:
     def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
         self._limit = limit
         self._ids: OrderedDict[str, None] = OrderedDict.fromkeys(ids)  # a dict finds its oldest slowly
-        self.added: dict[str, None] = {}  # since the last take()
-        self.forgotten: set[str] = set()
+        self._added: list[str] = []  # since the last take(), in order, some of them more than once
+        while len(self._ids) > limit:
+            self._ids.popitem(last=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self._ids
@@ -47,20 +49,20 @@ class Remembered:
     def add(self, name: str) -> bool:
         """Remember an id as the newest; False if it was known. Knowing it again makes it new again, so that what
         every snapshot repeats is never the oldest."""
+        self._added.append(name)
+        if len(self._added) > 2 * self._limit:  # most are forgotten again, or stand there more than once
+            self._added = [*self._ids, name]
         if name in self._ids:
             self._ids.move_to_end(name)
             return False
-        self._ids[name] = self.added[name] = None
+        self._ids[name] = None
         if len(self._ids) > self._limit:
-            oldest, _ = self._ids.popitem(last=False)
-            if self.added.pop(oldest, self) is self:  # else nobody was told of it
-                self.forgotten.add(oldest)
+            self._ids.popitem(last=False)
         return True
 
-    def take(self) -> tuple[set[str], dict[str, None]]:
-        """What was forgotten and added since the last call."""
-        taken = self.forgotten, self.added
-        self.added, self.forgotten = {}, set()
+    def take(self, anew: bool = False) -> list[str]:
+        """What was added since the last call, or everything, the oldest first."""
+        taken, self._added = list(self._ids) if anew else self._added, []
         return taken
 
 
@@ -88,7 +90,8 @@ class Knowledge:
         self.seen = Remembered(SEEN_KEPT, seen)
         self.missing: set[str] = set()
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
-        self._kept: set[str] = set(self.orders)  # that the checkpoint has been told of
+        # Of each order that the checkpoint has been told of, how many of its objects; 0 if those are others by now.
+        self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
         self.first = not (self.orders or len(self.ended) or len(self.seen))  # no snapshot was ever taken in
 
     def update(self, item: Item) -> bool:
@@ -105,7 +108,7 @@ class Knowledge:
                     parts = self.orders[order_id] = []
                 parts.append(item.data)
                 if len(parts) > CHANGES_KEPT:
-                    parts[:] = [fold(parts)]
+                    self._replace(order_id, fold(parts))
                 self.changed.add(order_id)
         elif self.channel == "balances":
             self._forget(_asset(item))  # the next snapshot shows what has become of it
@@ -121,16 +124,24 @@ class Knowledge:
             return [True] * len(items)
         return [False] * len(items) if policy == "none" and first else news
 
-    def take(self) -> dict[str, list[bytes]]:
-        """The orders that have changed since the last call, as they are now; of those that are gone, nothing."""
-        taken = {name: self.orders.get(name, []) for name in self.changed}
-        self.changed.clear()
-        for name, parts in taken.items():
-            if parts:
-                self._kept.add(name)
+    def take(self, anew: bool = False) -> Entry:
+        """What is known by now and was not at the last call; with ``anew``, all that is known."""
+        entry = Entry(ended=self.ended.take(anew), seen=self.seen.take(anew))
+        if anew:
+            self._kept = {}
+        for name in self.orders if anew else self.changed:
+            parts, kept = self.orders.get(name), self._kept.get(name, 0)
+            if parts is None:
+                del self._kept[name]
+                entry.orders[name] = []
+                continue
+            if kept:
+                entry.grown[name] = parts[kept:]
             else:
-                self._kept.discard(name)
-        return taken
+                entry.orders[name] = parts.copy()
+            self._kept[name] = len(parts)
+        self.changed.clear()
+        return entry
 
     def backfilled(self, item: Item) -> bool:
         """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that
@@ -157,14 +168,21 @@ class Knowledge:
         known = self.orders.get(name)
         standing = compare(known, item.data) if known else "newer"
         if standing != "older":
-            self.orders[name] = [item.data]
+            self._replace(name, item.data)
             self.changed.add(name)
         return standing == "newer"
+
+    def _replace(self, name: str, whole: bytes) -> None:
+        """An order as one object."""
+        self.orders[name] = [whole]
+        if name in self._kept:
+            self._kept[name] = 0
 
     def _forget(self, name: str) -> None:
         if self.orders.pop(name, None) is None:
             return
         if name in self._kept:
+            self._kept[name] = 0
             self.changed.add(name)
         else:
             self.changed.discard(name)  # it came and went, and no checkpoint ever heard of it

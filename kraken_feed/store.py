@@ -14,7 +14,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -31,7 +31,9 @@ WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few 
 WAL_BYTES = 8 * 1024 * 1024  # what a single large save has left of the -wal is cut back to this
 SECTOR = 512  # the smallest page that SQLite has; a whole file is a multiple
 
-Step = tuple[str, ...]
+JOURNAL_BYTES = 4 * 1024 * 1024  # appended since it was last written anew: then that is worthwhile, if it was no longer
+
+Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
 
 # MIGRATIONS[n] takes a file from version n to n + 1; version 0 is an empty file. Add steps, never change one.
 MIGRATIONS: tuple[Step, ...] = (
@@ -49,6 +51,7 @@ MIGRATIONS: tuple[Step, ...] = (
         "cause TEXT NOT NULL, connection TEXT NOT NULL)",
         f"PRAGMA application_id = {APPLICATION_ID}",
     ),
+    tables.to_journal,
 )
 
 # What SQLite says when the file is not what was written, and when the file is not to blame.
@@ -79,6 +82,8 @@ class Store:
         self._database = database
         self._lock = lock
         self._turn = threading.Lock()
+        self._base = 0  # bytes of the journal when it was last written anew
+        self._appended = tables.journal_bytes(database)
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
@@ -108,6 +113,11 @@ class Store:
             undo.pop_all()
             return Opened(cls(database, path, lock), checkpoint, set_aside)
 
+    @property
+    def long(self) -> bool:
+        """Whether the next save had better have everything anew: the journal has grown to twice what it was."""
+        return self._appended > max(JOURNAL_BYTES, self._base)
+
     def save(self, changes: Changes) -> None:
         """Write what has changed: all of it, or nothing. The changes stay the caller's.
 
@@ -115,7 +125,8 @@ class Store:
             StateFailed: nothing was written. Merge what comes after into these changes and try again later.
         """
         with self._turn, _told(self.path), _transaction(self._database):
-            tables.write(self._database, changes)
+            size = tables.write(self._database, changes)
+        self._base, self._appended = (size, 0) if changes.anew else (self._base, self._appended + size)
 
     def close(self) -> None:
         """Leave one whole file behind and let go of the lock."""
@@ -190,6 +201,7 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None]:
         # nothing. FULL would wait at every save, to spare us those repeats.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         _migrate(database, version)
@@ -252,8 +264,13 @@ def _migrate(database: sqlite3.Connection, version: int) -> None:
     if version == len(MIGRATIONS):
         return
     with _transaction(database):
-        for statement in (statement for step in MIGRATIONS[version:] for statement in step):
-            database.execute(statement)
+        for step in MIGRATIONS[version:]:
+            if callable(step):
+                with _checking():
+                    step(database)
+            else:
+                for statement in step:
+                    database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
@@ -295,7 +312,7 @@ def _checking() -> Iterator[None]:
         if _code(error) in _WORLD:
             raise
         raise _Damaged from error
-    except (msgspec.ValidationError, UnicodeDecodeError, KeyError) as error:
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
         raise _Damaged from error
 
 

@@ -1,23 +1,37 @@
-"""The checkpoint in the tables of an open database: read as a whole, written by what has changed."""
+"""The checkpoint in the tables of an open database: read as a whole, written by what has changed.
+
+What is known of orders, fills and ended orders is a journal: each save appends one entry for a channel, encoded as
+MessagePack, with its checksum. A row for each order and id would cost as much as the rest of the tail. From time to
+time the journal is written anew, as what it has come to.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from typing import TypeVar
+from zlib import crc32
 
 import msgspec
 
-from .checkpoint import Changes, ChannelState, Checkpoint, Hole
+from .checkpoint import Changes, ChannelState, Checkpoint, Entry, Hole
 
 BATCH = 10_000  # rows decoded at a time: a million ids are not in memory twice
-MANY = 1_000  # ids to forget in one save: then it may be all of them
+SLICE = 1_000  # orders in one row: other threads go on between two
 
 Row = TypeVar("Row")
 
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
 
 def load(database: sqlite3.Connection) -> Checkpoint | None:
-    """All that is in the tables; None if nothing was ever saved."""
+    """All that is in the tables; None if nothing was ever saved.
+
+    Raises:
+        msgspec.DecodeError, ValueError, KeyError: it is not what was written.
+    """
     account = list(_rows(database, list[tuple[int, int]], "SELECT nonce, saved_ns FROM account"))
     if not account:
         return None
@@ -27,18 +41,23 @@ def load(database: sqlite3.Connection) -> Checkpoint | None:
     for number, name, whole_ns in _rows(database, list[tuple[int, str, int]], "SELECT * FROM channel ORDER BY number"):
         names[number] = name
         channels[name] = states[number] = ChannelState(whole_ns)
-    of_orders = "SELECT channel, order_id, CAST(bytes AS BLOB) FROM object ORDER BY n"
-    for number, order_id, data in _rows(database, list[tuple[int, str, bytes]], of_orders):
-        states[number].orders.setdefault(order_id, []).append(data)
-    for number, identity in _rows(database, list[tuple[int, str]], "SELECT channel, id FROM ended ORDER BY n"):
-        states[number].ended.append(identity)
-    for number, identity in _rows(database, list[tuple[int, str]], "SELECT channel, id FROM seen ORDER BY n"):
-        states[number].seen.append(identity)
+    for row in database.execute("SELECT channel, checksum, entry FROM journal ORDER BY n"):
+        number, checksum, entry = msgspec.convert(row, tuple[int, int, bytes])
+        if crc32(entry) != checksum:
+            raise ValueError("an entry of the journal is not what was written")
+        _decode(entry).apply(states[number])
+    for state in channels.values():
+        state.ended, state.seen = _once(state.ended), _once(state.seen)
     of_holes = "SELECT channel, start_ns, end_ns, cause, connection FROM hole ORDER BY n"
     kind = list[tuple[int, int | None, int | None, str, str]]
     for number, start_ns, end_ns, cause, connection in _rows(database, kind, of_holes):
         states[number].holes.append(Hole(names[number], start_ns, end_ns, cause, connection))
     return Checkpoint(*account[0], channels)
+
+
+def _once(ids: list[str]) -> list[str]:
+    """Each where it stands last."""
+    return list(dict.fromkeys(reversed(ids)))[::-1]
 
 
 def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -> Iterator[Row]:
@@ -48,27 +67,14 @@ def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -
         yield from msgspec.convert(rows, kind)
 
 
-# A table's name cannot be a parameter.
-_DROP = {
-    "ended": "DELETE FROM ended WHERE channel = ? AND id = ?",
-    "seen": "DELETE FROM seen WHERE channel = ? AND id = ?",
-}
-_IDS = {
-    "ended": "SELECT id FROM ended WHERE channel = ?",
-    "seen": "SELECT id FROM seen WHERE channel = ?",
-}
-_CLEAR = {
-    "ended": "DELETE FROM ended WHERE channel = ?",
-    "seen": "DELETE FROM seen WHERE channel = ?",
-}
-_ADD = {
-    "ended": "INSERT INTO ended (channel, id) VALUES (?, ?) ON CONFLICT (channel, id) DO NOTHING",
-    "seen": "INSERT INTO seen (channel, id) VALUES (?, ?) ON CONFLICT (channel, id) DO NOTHING",
-}
+def journal_bytes(database: sqlite3.Connection) -> int:
+    """How long the journal is."""
+    (size,) = database.execute("SELECT coalesce(sum(length(entry)), 0) FROM journal").fetchone()
+    return int(size)
 
 
-def write(database: sqlite3.Connection, changes: Changes) -> None:
-    """Bring the changes into the tables. To be called within a transaction."""
+def write(database: sqlite3.Connection, changes: Changes) -> int:
+    """Bring the changes into the tables: the bytes that the journal got. To be called within a transaction."""
     many = database.executemany
     database.execute(
         "INSERT INTO account (one, nonce, saved_ns) VALUES (1, coalesce(?, 0), ?) "
@@ -78,16 +84,9 @@ def write(database: sqlite3.Connection, changes: Changes) -> None:
     number = _numbers(database, changes)
     many("UPDATE channel SET whole_ns = ? WHERE number = ?", ((ns, number[name]) for name, ns in changes.whole.items()))
 
-    replaced = ((number[name], order_id) for name, order_id in changes.orders)
-    many("DELETE FROM object WHERE channel = ? AND order_id = ?", replaced)
-    for orders in (changes.orders, changes.grown):
-        objects = ((number[name], order_id, data) for (name, order_id), several in orders.items() for data in several)
-        many("INSERT INTO object (channel, order_id, bytes) VALUES (?, ?, ?)", objects)
-
-    for table, lists in (("ended", changes.ended), ("seen", changes.seen)):
-        for name, ids in lists.items():
-            _drop(database, table, number[name], ids.dropped)
-        many(_ADD[table], ((number[name], identity) for name, ids in lists.items() for identity in ids.added))
+    if changes.anew:
+        database.execute("DELETE FROM journal")
+    size = sum(_append(database, number[name], entry) for name, entry in changes.entries.items())
 
     many("DELETE FROM hole WHERE channel = ?", ((number[name],) for name in changes.holes))
     many(
@@ -98,21 +97,62 @@ def write(database: sqlite3.Connection, changes: Changes) -> None:
             for hole in holes
         ),
     )
+    return size
 
 
-def _drop(database: sqlite3.Connection, table: str, channel: int, dropped: Collection[str]) -> None:
-    """Forget ids, all at once if nothing else is there: a burst of fills replaces everything that is remembered."""
-    known = database.execute(_IDS[table], (channel,)) if len(dropped) >= MANY else None
-    if known is not None and all(identity in dropped for (identity,) in known):
-        database.execute(_CLEAR[table], (channel,))
-    else:
-        database.executemany(_DROP[table], ((channel, identity) for identity in dropped))
+def _append(database: sqlite3.Connection, channel: int, entry: Entry) -> int:
+    """Write an entry of the journal, and say how long it is."""
+    size = 0
+    for part in _parts(entry):
+        encoded = _encode(part)
+        size += len(encoded)
+        row = channel, crc32(encoded), encoded
+        database.execute("INSERT INTO journal (channel, checksum, entry) VALUES (?, ?, ?)", row)
+    return size
+
+
+def _parts(entry: Entry) -> Iterator[Entry]:
+    """The entry in parts of a bounded number of orders, to be taken in their order."""
+    for orders in _slices(entry.orders):
+        yield Entry(orders=orders)
+    for grown in _slices(entry.grown):
+        yield Entry(grown=grown)
+    if entry.ended or entry.seen:
+        yield Entry(ended=entry.ended, seen=entry.seen)
+
+
+def _slices(orders: dict[str, list[bytes]]) -> Iterator[dict[str, list[bytes]]]:
+    items = iter(orders.items())
+    while some := dict(islice(items, SLICE)):
+        yield some
 
 
 def _numbers(database: sqlite3.Connection, changes: Changes) -> dict[str, int]:
     """The channels by name; new ones get a number."""
-    names = {*changes.whole, *changes.holes, *changes.ended, *changes.seen}
-    names.update(name for name, _ in (*changes.orders, *changes.grown))
+    names = {*changes.whole, *changes.holes, *changes.entries}
     statement = "INSERT INTO channel (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
     database.executemany(statement, ((name,) for name in sorted(names)))
     return dict(database.execute("SELECT name, number FROM channel").fetchall())
+
+
+# ------------------------------------------------------------------------------------------------ older versions
+
+
+def to_journal(database: sqlite3.Connection) -> None:
+    """From version 1, which had a row for each object and id, to version 2."""
+    database.execute(
+        "CREATE TABLE journal (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, checksum INTEGER NOT NULL, "
+        "entry BLOB NOT NULL)"
+    )
+    states: dict[int, ChannelState] = {}
+    of_orders = "SELECT channel, order_id, CAST(bytes AS BLOB) FROM object ORDER BY n"
+    for number, order_id, data in _rows(database, list[tuple[int, str, bytes]], of_orders):
+        states.setdefault(number, ChannelState()).orders.setdefault(order_id, []).append(data)
+    for number, identity in _rows(database, list[tuple[int, str]], "SELECT channel, id FROM ended ORDER BY n"):
+        states.setdefault(number, ChannelState()).ended.append(identity)
+    for number, identity in _rows(database, list[tuple[int, str]], "SELECT channel, id FROM seen ORDER BY n"):
+        states.setdefault(number, ChannelState()).seen.append(identity)
+    for number, state in states.items():
+        _append(database, number, Entry(orders=state.orders, ended=state.ended, seen=state.seen))
+    for table in ("object", "ended", "seen"):
+        database.execute(f"DROP TABLE {table}")

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import LogCapture
 
-from kraken_feed.checkpoint import Changes
+from kraken_feed import orders
+from kraken_feed.checkpoint import Changes, ChannelState, Entry
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.limits import Limits
 from kraken_feed.orders import Knowledge
@@ -310,11 +311,9 @@ def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
     before, after = virtual_time.run(main())
     (first,) = before
     assert first.whole, "from when on the channel is whole"
-    assert not first.orders
-    assert not first.ended
-    assert not first.seen
+    assert not first.entries
     assert len(after) >= 3
-    assert after[1].orders
+    assert after[1].entries["openOrders"].orders
 
 
 @pytest.mark.parametrize("spelling", ["query_from", "queryFrom"])
@@ -427,7 +426,50 @@ def test_a_checkpoint_is_not_told_of_what_came_and_went_before_it_asked() -> Non
         knowledge.update(Item(b'{"status":"open"}', name))
     for name in ("KEPT", "BRIEF"):
         knowledge.update(Item(b'{"status":"closed"}', name, None, f"{name}:end"))
-    assert knowledge.take() == {"KEPT": [], "STAYS": [b'{"status":"open"}']}
+    assert knowledge.take().orders == {"KEPT": [], "STAYS": [b'{"status":"open"}']}
     knowledge.update(Item(b'{"status":"closed"}', "STAYS", None, "STAYS:end"))
-    assert knowledge.take() == {"STAYS": []}
-    assert knowledge.take() == {}
+    assert knowledge.take().orders == {"STAYS": []}
+    assert knowledge.take() == Entry()
+
+
+ORDER = st.sampled_from("ABC")
+HAPPENINGS = st.lists(
+    st.one_of(
+        st.tuples(st.just("update"), ORDER),
+        st.tuples(st.just("end"), ORDER),
+        st.tuples(st.just("fill"), st.sampled_from("TUVWX")),
+        st.tuples(st.just("snapshot"), st.sets(ORDER)),
+        st.tuples(st.just("take"), st.booleans()),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(HAPPENINGS)
+def test_whatever_happens_the_entries_of_a_checkpoint_come_to_what_is_known(
+    happenings: list[tuple[str, Any]],
+) -> None:
+    """Orders grow, are folded, replaced by snapshots, end and come again; some entries are of everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders, "CHANGES_KEPT", 3)
+        patch.setattr(orders, "ENDED_KEPT", 2)
+        patch.setattr(orders, "SEEN_KEPT", 3)
+        knowledge, kept = Knowledge("openOrders"), ChannelState()
+        for number, (what, which) in enumerate([*happenings, ("take", False)]):
+            data = b'{"n":%d,"vol_exec":"%d"}' % (number, number)
+            match what:
+                case "update":
+                    knowledge.update(Item(data, which))
+                case "end":
+                    knowledge.update(Item(data, which, None, f"{which}:end"))
+                case "fill":
+                    knowledge.update(Item(data, None, which, which))
+                case "snapshot":
+                    knowledge.snapshot([Item(data, name) for name in sorted(which)], "changes")
+                case "take":
+                    kept = ChannelState() if which else kept
+                    knowledge.take(which).apply(kept)
+    assert kept.orders == knowledge.orders
+    assert list(dict.fromkeys(reversed(kept.ended)))[:2] == list(reversed(knowledge.ended.take(True)))
+    assert list(dict.fromkeys(reversed(kept.seen)))[:3] == list(reversed(knowledge.seen.take(True)))

@@ -164,7 +164,7 @@ from kraken_feed import keeper, store
 from kraken_feed.cli import main
 keeper.SAVE_S = 0.05
 write = store.tables.write
-store.tables.write = lambda database, changes: threading.Event().wait() if changes.seen else write(database, changes)
+store.tables.write = lambda database, changes: threading.Event().wait() if changes.entries else write(database, changes)
 main(sys.argv[1:])
 """
 

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import store as module
-from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Hole
+from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Entry, Hole
 from kraken_feed.errors import ConfigError, StateFailed, StateHeld
 from kraken_feed.store import Store
 
@@ -51,10 +51,10 @@ def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
     changes.whole["openOrders"] = 9
     changes.holes["openOrders"] = [Hole("openOrders", None, 5, "network", "c1"), Hole("openOrders", 6, None, "", "")]
     for number in range(orders):
-        changes.set_order("openOrders", f"O{number:05}", b"{" + b"x" * 200 + b"}", b'{"vol_exec":"0.10"}')
-        changes.add_ended("openOrders", f"E{number:05}")
+        changes.entry("openOrders").set_order(f"O{number:05}", [b"{" + b"x" * 200 + b"}", b'{"vol_exec":"0.10"}'])
+        changes.entry("openOrders").ended.append(f"E{number:05}")
     for number in range(seen):
-        changes.add_seen("ownTrades", f"T{number:06}")
+        changes.entry("ownTrades").seen.append(f"T{number:06}")
     return changes
 
 
@@ -66,12 +66,12 @@ def expected(changes: Changes) -> Checkpoint:
         {
             "openOrders": ChannelState(
                 9,
-                {order_id: objects for (_, order_id), objects in changes.orders.items()},
-                list(changes.ended["openOrders"].added),
+                changes.entries["openOrders"].orders,
+                changes.entries["openOrders"].ended,
                 [],
                 changes.holes["openOrders"],
             ),
-            "ownTrades": ChannelState(seen=list(changes.seen["ownTrades"].added)),
+            "ownTrades": ChannelState(seen=changes.entries["ownTrades"].seen),
         },
     )
 
@@ -117,7 +117,7 @@ def test_saves_from_several_threads_wait_for_each_other(tmp_path: Path) -> None:
     def save(number: int) -> None:
         changes = Changes()
         for n in range(100):
-            changes.add_seen("ownTrades", f"T{number}-{n}")
+            changes.entry("ownTrades").seen.append(f"T{number}-{n}")
         opened.store.save(changes)
 
     with ThreadPoolExecutor(8) as pool:
@@ -145,7 +145,7 @@ NS = st.integers(0, 2**63 - 1)
 OBJECTS = st.lists(st.binary(max_size=5), max_size=3)
 HOLES = st.lists(st.tuples(st.none() | NS, st.none() | NS, st.text(max_size=3), st.text(max_size=3)), max_size=3)
 STEP = st.one_of(
-    st.tuples(st.sampled_from(["add_seen", "drop_seen", "add_ended", "drop_ended", "forget"]), CHANNEL, ID, st.none()),
+    st.tuples(st.sampled_from(["seen", "ended", "forget"]), CHANNEL, ID, st.none()),
     st.tuples(st.just("set"), CHANNEL, ID, OBJECTS),
     st.tuples(st.just("grow"), CHANNEL, ID, st.binary(max_size=5)),
     st.tuples(st.just("whole"), CHANNEL, st.just(""), NS),
@@ -158,11 +158,11 @@ Step = tuple[str, str, str, object]
 def record(changes: Changes, step: Step) -> None:
     match step:
         case "set", channel, identity, list(objects):
-            changes.set_order(channel, identity, *objects)
+            changes.entry(channel).set_order(identity, objects)
         case "grow", channel, identity, bytes(change):
-            changes.grow_order(channel, identity, change)
+            changes.entry(channel).grow_order(identity, [change])
         case "forget", channel, identity, _:
-            changes.forget_order(channel, identity)
+            changes.entry(channel).set_order(identity, [])
         case "whole", channel, _, int(ns):
             changes.whole[channel] = ns
         case "holes", channel, _, list(holes):
@@ -170,7 +170,7 @@ def record(changes: Changes, step: Step) -> None:
         case "nonce", _, _, int(nonce):
             changes.nonce = nonce
         case name, channel, identity, _:
-            getattr(changes, name)(channel, identity)
+            getattr(changes.entry(channel), name).append(identity)
 
 
 def model(model: Checkpoint, step: Step) -> None:
@@ -180,7 +180,7 @@ def model(model: Checkpoint, step: Step) -> None:
         model.nonce = value
         return
     state = model.channels.setdefault(channel, ChannelState())
-    ids = state.seen if name.endswith("seen") else state.ended
+    ids = state.seen if name == "seen" else state.ended
     match name, value:
         case "set", list(objects):
             state.orders[identity] = list(objects)
@@ -192,27 +192,42 @@ def model(model: Checkpoint, step: Step) -> None:
             state.whole_ns = ns
         case "holes", list(holes):
             state.holes = [Hole(channel, *hole) for hole in holes]
-        case (("add_seen" | "add_ended"), _):
-            ids.extend([identity] if identity not in ids else [])
-        case (("drop_seen" | "drop_ended"), _):
-            ids[:] = [known for known in ids if known != identity]
+        case (("seen" | "ended"), _):
+            ids[:] = [*(known for known in ids if known != identity), identity]
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.lists(STEP, max_size=12), st.sampled_from(["save", "fail", "reopen"])), max_size=8))
+def everything(known: Checkpoint) -> dict[str, Entry]:
+    """What a model knows of orders and ids, to be written anew."""
+    return {
+        channel: Entry(
+            {order_id: list(objects) for order_id, objects in state.orders.items() if objects},
+            ended=list(state.ended),
+            seen=list(state.seen),
+        )
+        for channel, state in known.channels.items()
+    }
+
+
+END = st.sampled_from(["save", "fail", "reopen"])
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.tuples(st.lists(STEP, max_size=12), st.booleans(), END), max_size=8))
 def test_any_sequence_of_saves_failures_and_restarts_ends_where_a_plain_model_does(
-    bursts: list[tuple[list[Step], str]],
+    bursts: list[tuple[list[Step], bool, str]],
 ) -> None:
-    """After a failed save the next one brings the merged changes."""
+    """After a failed save the next one brings the merged changes; some say everything anew."""
     wanted = Checkpoint()
     with TemporaryDirectory() as directory:
         opened = Store.open(directory, "main", NOW_NS)
         kept = Changes()
-        for saved_ns, (steps, end) in enumerate([*bursts, ([], "reopen")], 1):
+        for saved_ns, (steps, anew, end) in enumerate([*bursts, ([], False, "reopen")], 1):
             changes = Changes(saved_ns=saved_ns)
             for step in steps:
                 record(changes, step)
                 model(wanted, step)
+            if anew:
+                changes.entries, changes.anew = everything(wanted), True
             kept.merge(changes)
             if end == "fail":
                 continue
@@ -230,42 +245,55 @@ def test_any_sequence_of_saves_failures_and_restarts_ends_where_a_plain_model_do
 
 def test_merging_leaves_the_later_changes_alone() -> None:
     first, later = Changes(), Changes()
-    later.set_order("openOrders", "O", b"{}")
+    later.entry("openOrders").set_order("O", [b"{}"])
     first.merge(later)
-    first.grow_order("openOrders", "O", b"[]")
-    assert later.orders == {("openOrders", "O"): [b"{}"]}
+    first.entry("openOrders").grow_order("O", [b"[]"])
+    first.entry("openOrders").seen.append("T")
+    assert later.entries == {"openOrders": Entry({"O": [b"{}"]})}
 
 
-# What is done to a list that holds A, B and C; what it holds then.
-ON_IDS = [
-    ("drop A, add A", ["B", "C", "A"]),
-    ("add A", ["A", "B", "C"]),
-    ("add D, add E, add D", ["A", "B", "C", "D", "E"]),
-    ("add D, drop D", ["A", "B", "C"]),
-    ("drop B, add B, drop B", ["A", "C"]),
-    ("drop X", ["A", "B", "C"]),
-]
+# What is added to a list that holds A, B and C; what it holds then.
+ON_IDS = [("A", "BCA"), ("D", "ABCD"), ("DED", "ABCED"), ("", "ABC"), ("CBA", "CBA")]
 
 
 @pytest.mark.parametrize("kind", ["seen", "ended"])
 @pytest.mark.parametrize("merged", [False, True], ids=["saved", "merged"])
-@pytest.mark.parametrize(("done", "left"), ON_IDS, ids=[done for done, _ in ON_IDS])
-def test_ids_keep_the_order_in_which_they_came(
-    tmp_path: Path, kind: str, merged: bool, done: str, left: list[str]
-) -> None:
+@pytest.mark.parametrize(("added", "left"), ON_IDS)
+def test_an_id_stands_where_it_came_last(tmp_path: Path, kind: str, merged: bool, added: str, left: str) -> None:
     first, together = Changes(), Changes()
-    for identity in ("A", "B", "C"):
-        getattr(first, f"add_{kind}")("ownTrades", identity)
-    for verb, identity in (step.split() for step in done.split(", ")):
+    getattr(first.entry("ownTrades"), kind).extend("ABC")
+    for identity in added:
         one = Changes()
-        getattr(one, f"{verb}_{kind}")("ownTrades", identity)
+        getattr(one.entry("ownTrades"), kind).append(identity)
         together.merge(one)
     if merged:
         first.merge(together)
     saved(tmp_path, first, *([] if merged else [together]))
     checkpoint = reopened(tmp_path)
     assert checkpoint is not None
-    assert getattr(checkpoint.channels["ownTrades"], kind) == left
+    assert getattr(checkpoint.channels["ownTrades"], kind) == list(left)
+
+
+def test_the_journal_is_long_when_it_has_doubled_and_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "JOURNAL_BYTES", 5_000)
+    opened = Store.open(str(tmp_path), "main", NOW_NS)
+    rounds = []
+    for number in range(60):
+        changes = Changes(saved_ns=number, anew=opened.store.long)
+        kept = range(number + 1) if changes.anew else [number]
+        for n in kept:
+            changes.entry("openOrders").set_order(f"O{n}", [b"x" * 1000])
+        if changes.anew:
+            rounds.append(number)
+        opened.store.save(changes)
+        assert not (changes.anew and opened.store.long)
+    assert rounds == [5, 12, 26, 54]
+    opened.store.close()
+    checkpoint = reopened(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.channels["openOrders"].orders == {f"O{n}": [b"x" * 1000] for n in range(60)}
 
 
 def test_a_save_costs_what_has_changed_and_not_what_the_account_has(tmp_path: Path) -> None:
@@ -276,14 +304,13 @@ def test_a_save_costs_what_has_changed_and_not_what_the_account_has(tmp_path: Pa
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     changes = Changes(nonce=8, saved_ns=9)
     changes.whole["openOrders"] = 10
-    changes.grow_order("openOrders", "O05000", b"{}")
-    changes.set_order("openOrders", "O07000", b"{}")
-    changes.forget_order("openOrders", "O09000")
-    changes.drop_seen("ownTrades", "T000000")
-    changes.add_seen("ownTrades", "T999999")
+    changes.entry("openOrders").grow_order("O05000", [b"{}"])
+    changes.entry("openOrders").set_order("O07000", [b"{}"])
+    changes.entry("openOrders").set_order("O09000", [])
+    changes.entry("ownTrades").seen.append("T999999")
     before = database.total_changes
     opened.store.save(changes)
-    rows = {"account": 1, "whole": 1, "grown": 1, "replaced": 2 + 1, "forgotten": 2, "dropped": 1, "added": 1}
+    rows = {"account": 1, "whole": 1, "replaced and forgotten": 1, "grown": 1, "ids": 1}
     assert database.total_changes - before == sum(rows.values())
     assert (tmp_path / "main.sqlite3-wal").stat().st_size < 100_000
     opened.store.close()
@@ -295,9 +322,10 @@ def test_the_wal_stays_small_however_much_is_saved(tmp_path: Path) -> None:
     largest = 0
     for number in range(300):
         changes = Changes()
-        changes.set_order("openOrders", "O", b"x" * 100_000)
+        changes.anew = opened.store.long
+        changes.entry("openOrders").set_order("O", [b"x" * 100_000])
         if number == 150:
-            changes.set_order("openOrders", "large", b"x" * 4 * module.WAL_BYTES)
+            changes.entry("openOrders").set_order("large", [b"x" * 4 * module.WAL_BYTES])
         opened.store.save(changes)
         if number != 150:
             largest = max(largest, wal.stat().st_size)
@@ -313,11 +341,11 @@ def nth(number: int) -> Changes:
     """Changes that differ from save to save: a torn one, or a mix of two, equals no state between saves."""
     changes = Changes(nonce=number, saved_ns=number)
     changes.whole["openOrders"] = number
-    changes.set_order("openOrders", f"O{number % 20}", b"%d " % number * 2000)
-    changes.grow_order("openOrders", f"O{(number + 7) % 20}", b"%d" % number)
-    changes.forget_order("openOrders", f"O{(number + 13) % 20}")
-    changes.add_seen("ownTrades", f"T{number}")
-    changes.drop_seen("ownTrades", f"T{number - 50}")
+    orders = changes.entry("openOrders")
+    orders.set_order(f"O{number % 20}", [b"%d " % number * 2000])
+    orders.grow_order(f"O{(number + 7) % 20}", [b"%d" % number])
+    orders.set_order(f"O{(number + 13) % 20}", [])
+    changes.entry("ownTrades").seen.append(f"T{number}")
     changes.holes["ownTrades"] = [Hole("ownTrades", number, None, "killed", "c")] * (number % 3)
     return changes
 
@@ -347,7 +375,7 @@ def apply(state: Checkpoint, number: int) -> None:
     orders.orders[f"O{number % 20}"] = [b"%d " % number * 2000]
     orders.orders.setdefault(f"O{(number + 7) % 20}", []).append(b"%d" % number)
     orders.orders.pop(f"O{(number + 13) % 20}", None)
-    trades.seen = [f"T{n}" for n in range(max(1, number - 49), number + 1)]
+    trades.seen.append(f"T{number}")
     trades.holes = [Hole("ownTrades", number, None, "killed", "c")] * (number % 3)
 
 
@@ -489,8 +517,9 @@ def test_a_file_of_version_1_is_read(version_1: Path) -> None:
     assert reopened(version_1.parent) == IN_VERSION_1
 
 
-def test_a_new_file_has_the_layout_of_version_1(version_1: Path) -> None:
+def test_an_old_file_comes_to_the_layout_of_a_new_one(version_1: Path) -> None:
     saved(version_1.parent, Changes(), account="new")
+    assert reopened(version_1.parent) == IN_VERSION_1
     layout = "SELECT type, name, tbl_name, replace(replace(replace(sql, char(10), ''), '    ', ''), ', ', ',') "
     layout += "FROM sqlite_master ORDER BY name"
 
@@ -498,7 +527,8 @@ def test_a_new_file_has_the_layout_of_version_1(version_1: Path) -> None:
         return [str(row).replace(" ", "") for row in query(path, layout)]
 
     assert words(version_1.parent / "new.sqlite3") == words(version_1)
-    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(1,)]
+    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(len(module.MIGRATIONS),)]
+    assert reopened(version_1.parent) == IN_VERSION_1, "and stays what it was"
 
 
 def test_an_older_file_is_brought_up_step_by_step(version_1: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,11 +539,11 @@ def test_an_older_file_is_brought_up_step_by_step(version_1: Path, monkeypatch: 
     assert checkpoint is not None
     assert checkpoint.nonce == 71
     assert checkpoint.channels == IN_VERSION_1.channels
-    assert query(version_1, "PRAGMA user_version") == [(3,)]
+    assert query(version_1, "PRAGMA user_version") == [(4,)]
     assert query(version_1, "SELECT reason FROM hole") == [("unknown",)]
     assert reopened(version_1.parent) == checkpoint, "and not once more"
     saved(version_1.parent, Changes(), account="new")
-    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(3,)]
+    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(4,)]
 
 
 def test_a_migration_that_fails_changes_nothing_and_is_nobodys_damage(
@@ -582,7 +612,16 @@ def test_a_file_with_any_page_flipped_is_set_aside(whole: Path) -> None:
         flipped = content[:start] + bytes(byte ^ 0xFF for byte in content[start:end]) + content[end:]
         whole.write_bytes(flipped)
         assert_set_aside(whole.parent, flipped, f"-{page + 1}" if page else "")
-    assert len(content) // 4096 > 30
+    assert len(content) // 4096 > 15
+
+
+def test_a_flipped_bit_in_an_object_or_an_id_is_seen(whole: Path) -> None:
+    """SQLite does not look into what a row holds; the entry's checksum does."""
+    content = whole.read_bytes()
+    for number, found in enumerate((b"x" * 200, b"vol_exec", b"O00007", b"E00100", b"T000500"), 1):
+        flipped = content.replace(found, bytes([found[0] ^ 1]) + found[1:])
+        whole.write_bytes(flipped)
+        assert_set_aside(whole.parent, flipped, f"-{number}" if number > 1 else "")
 
 
 @functools.cache
@@ -617,8 +656,10 @@ def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) 
 @pytest.mark.parametrize(
     "script",
     [
-        "UPDATE seen SET id = CAST(x'ff' AS TEXT) WHERE n = 1",
-        "UPDATE seen SET id = x'00' WHERE n = 1",
+        "UPDATE journal SET entry = CAST(entry AS TEXT) WHERE n = 1",
+        "UPDATE journal SET entry = substr(entry, 2) WHERE n = 1",
+        "UPDATE journal SET entry = x'c0', checksum = 1231433021 WHERE n = 1",
+        "UPDATE journal SET checksum = 'x' WHERE n = 1",
         "UPDATE channel SET whole_ns = 5.5",
         "UPDATE channel SET number = 77 WHERE number = 2",
         "DROP TABLE hole",
@@ -627,8 +668,10 @@ def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) 
         "PRAGMA application_id = 1",
     ],
     ids=[
-        "no text",
-        "bytes for text",
+        "a text",
+        "cut",
+        "no entry",
+        "no checksum",
         "no integer",
         "no such channel",
         "no such table",
@@ -704,7 +747,7 @@ opened = Store.open(directory, "main", 0)
 opened.store.save(nth(1))
 room(limit)
 unsaved = nth(2)
-unsaved.set_order("openOrders", "large", b"x" * 500_000)
+unsaved.entry("openOrders").set_order("large", [b"x" * 500_000])
 for number in (3, 4):
     try:
         opened.store.save(unsaved)

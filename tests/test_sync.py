@@ -268,7 +268,7 @@ class Busy:
 
     def _save(self, changes: Changes) -> None:
         """The first save of all says only from when on there is something to know."""
-        if changes.orders or changes.ended or changes.seen:
+        if changes.entries:
             self.events.append(("save", self.path.stat().st_size))
 
     async def run(self, seconds: float) -> None:
