@@ -5,7 +5,6 @@ Everything is kept as the bytes that were written. Changes are merged only when 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Literal
@@ -18,8 +17,10 @@ from .wire import Item
 
 Snapshots = Literal["changes", "all", "none"]
 
-ENDED_KEPT = 20_000  # ended orders that are remembered, so that late news of them is known to be late
-SEEN_KEPT = 30_000  # fills and ledger entries; a snapshot repeats fifty, and a hole of so many is 600 calls to REST
+ENDED_KEPT = (
+    10_000  # ended orders whose late news is known to be late: 45 minutes of them at what a pair's limits allow
+)
+SEEN_KEPT = 20_000  # fills and ledger entries; a snapshot repeats fifty, and a hole of so many is 400 calls to REST
 CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
 # What differs between a change and a snapshot without the order's state being another: v2's kind of event and its
@@ -31,39 +32,44 @@ ORDER_CHANNELS = ("openOrders", "executions")
 
 
 class Remembered:
-    """A bounded set of ids, the oldest forgotten first."""
+    """A bounded set of ids, the oldest forgotten first: the last ``limit`` at least, and never more than twice as many.
+
+    It has two generations; when the new one is full, the old one is forgotten as a whole.
+    """
 
     def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
         self._limit = limit
-        self._ids: OrderedDict[str, None] = OrderedDict.fromkeys(ids)  # a dict finds its oldest slowly
-        self._added: list[str] = []  # since the last take(), in order, some of them more than once
-        while len(self._ids) > limit:
-            self._ids.popitem(last=False)
+        self._old: dict[str, None] = {}
+        self._new: dict[str, None] = {}
+        self._added: list[str] = []  # since the last take()
+        for name in ids:
+            self.add(name)
+        self._added.clear()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ids
+        return name in self._new or name in self._old
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._new.keys() | self._old.keys())
 
     def add(self, name: str) -> bool:
-        """Remember an id as the newest; False if it was known. Knowing it again makes it new again, so that what
-        every snapshot repeats is never the oldest."""
-        self._added.append(name)
-        if len(self._added) > 2 * self._limit:  # most are forgotten again, or stand there more than once
-            self._added = [*self._ids, name]
-        if name in self._ids:
-            self._ids.move_to_end(name)
+        """Remember an id as a new one; False if it was known. Knowing it again makes it new again, so that what every
+        snapshot repeats is never the oldest."""
+        if name in self._new:
             return False
-        self._ids[name] = None
-        if len(self._ids) > self._limit:
-            self._ids.popitem(last=False)
-        return True
+        known = name in self._old
+        self._new[name] = None
+        self._added.append(name)
+        if len(self._new) >= self._limit:
+            self._old, self._new = self._new, {}
+            if len(self._added) > 2 * self._limit:
+                del self._added[: -2 * self._limit]  # forgotten by now
+        return not known
 
     def take(self, anew: bool = False) -> list[str]:
         """What was added since the last call, or everything, the oldest first."""
-        taken, self._added = list(self._ids) if anew else self._added, []
-        return taken
+        taken, self._added = self._added, []
+        return [*(name for name in self._old if name not in self._new), *self._new] if anew else taken
 
 
 class Knowledge:

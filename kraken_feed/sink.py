@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol, Self
@@ -27,6 +28,7 @@ from .sync import Sync, hanging, not_on_disk
 
 HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
 LOW_BYTES = 1024 * 1024
+CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
 SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
@@ -79,7 +81,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._hold = Hold(patience, self._write_out)
         self._sync = Sync(self._sync_ended)
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self._chunk = memoryview(b"")
         self._bytes = 0  # handed in and not taken yet
         self._handed = 0
@@ -283,8 +285,12 @@ class Sink:
 
     def _next_chunk(self) -> bool:
         if not self._chunk and self._lines:
-            self._chunk = memoryview(b"".join(self._lines))
-            self._lines.clear()
+            lines, size = [], 0
+            while self._lines and size < CHUNK_BYTES:
+                line = self._lines.popleft()
+                lines.append(line)
+                size += len(line)
+            self._chunk = memoryview(b"".join(lines))
         return bool(self._chunk)
 
     def _note_blocked(self, *, progress: bool) -> None:

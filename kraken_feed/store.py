@@ -31,6 +31,7 @@ WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few 
 WAL_BYTES = 8 * 1024 * 1024  # what a single large save has left of the -wal is cut back to this
 SECTOR = 512  # the smallest page that SQLite has; a whole file is a multiple
 
+CACHE_KIB = 256  # nothing is read again, once the file is open
 JOURNAL_BYTES = 4 * 1024 * 1024  # appended since it was last written anew: then that is worthwhile, if it was no longer
 
 Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
@@ -201,6 +202,7 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None]:
         # nothing. FULL would wait at every save, to spare us those repeats.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
