@@ -1,22 +1,27 @@
 """The door: arguments, signals, exit codes.
 
-Nothing heavy is imported before the arguments are parsed: ``--help`` and ``--version`` load argparse and little else.
+Nothing heavy is imported before the arguments are parsed: ``--help`` loads argparse and little else, and ``--version``
+not even that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .arguments import parse
-from .commands import COMMANDS
+from . import __version__
 from .errors import FeedError, OutputFailed, ReaderGone, UsageError
 from .signals import INTERRUPTED, die_of
+from .stdout import print_line
 from .text import Secrets, printable
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -25,8 +30,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to write out
     stdout_closed = _occupy_standard_descriptors()
     log_format, secrets = "auto", Secrets()
+    words = list(sys.argv[1:] if argv is None else argv)
+    gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start
     try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv), COMMANDS)
+        if words == ["--version"] and not stdout_closed:
+            print_line(f"kraken-feed {__version__}")
+            _leave(0)
+        arguments = _parse(words)
         log_format = getattr(arguments, "log_format", "auto")
         arguments.secrets = secrets
         if stdout_closed:
@@ -41,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:
         die_of(signal.SIGINT)
     _leave(code)
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    from .arguments import parse
+    from .commands import COMMANDS
+
+    return parse(words, COMMANDS)
 
 
 def _leave(code: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from .arguments import Command
-from .errors import ConfigError, OutputFailed, ReaderGone, Transient
+from .errors import ConfigError, Transient
 from .signals import INTERRUPTED
+from .stdout import print_line
 
 if TYPE_CHECKING:
     from .config import Config
 
+START_S = 1.0  # by then everything is imported, down to what the first request to REST needs
 AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
 
 
@@ -82,7 +85,7 @@ def _token(arguments: argparse.Namespace) -> int:
             token = await rest.token()
         finally:
             await rest.close()
-        _print(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
+        print_line(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
         return ""
 
     return _run(fetch())
@@ -101,7 +104,7 @@ def _check(arguments: argparse.Namespace) -> int:
     diagnostics(arguments, [])
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]  # a text file
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
-    report = Report(_print, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
+    report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
     world = check.World(os.environ, state_directory(os.environ))
     codes: list[int] = []
@@ -116,13 +119,14 @@ def _check(arguments: argparse.Namespace) -> int:
 def _simulate(arguments: argparse.Namespace) -> int:
     from .simulator.main import run
 
+    gc.enable()
     return run(arguments)
 
 
 def _unit(arguments: argparse.Namespace) -> int:
     from .units import compose
 
-    _print(compose(arguments))
+    print_line(compose(arguments))
     return 0
 
 
@@ -130,7 +134,7 @@ def _schema(arguments: argparse.Namespace) -> int:
     from .record import encode
     from .schema import record_schema
 
-    _print(encode(record_schema()))
+    print_line(encode(record_schema()))
     return 0
 
 
@@ -151,6 +155,7 @@ def _run(main: Coroutine[Any, Any, str]) -> int:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.call_later(START_S, gc.enable)
     return INTERRUPTED if loop.run_until_complete(main) == "SIGINT" else 0
 
 
@@ -182,19 +187,3 @@ def _load(arguments: argparse.Namespace) -> tuple[Config, str | None]:
                     remedy="Check the path and who may read it, or name another with --config.",
                 ) from error
     return Config(), None
-
-
-def _print(line: str) -> None:
-    """A line on stdout, or the reason why not."""
-    try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
-        if isinstance(error, BrokenPipeError):
-            raise ReaderGone("The reader of stdout has closed it.") from None
-        raise OutputFailed(
-            "Cannot write to stdout.",
-            why=f"{error.strerror}.",
-            remedy="Make room where it leads, or lead it elsewhere.",
-        ) from error

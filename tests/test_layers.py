@@ -25,8 +25,8 @@ FLOORS = [
     },
     {"session"},
     {
-        "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr", "log",
-        "credentials", "store", "tables",
+        "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr",
+        "stdout", "log", "credentials", "store", "tables",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
@@ -230,7 +230,7 @@ def _loaded(code: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"]])
 def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
-    code = "from kraken_feed.cli import main\n"
+    code = "import os\nos._exit = sys.exit\nfrom kraken_feed.cli import main\n"
     if arguments is not None:
         code += f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert end.code == 0\n"
     loaded = _loaded(code)

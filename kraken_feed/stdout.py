@@ -1,0 +1,24 @@
+"""What the commands say that write no records."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import OutputFailed, ReaderGone
+
+
+def print_line(line: str) -> None:
+    """A line on stdout, or the reason why not."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone("The reader of stdout has closed it.") from None
+        raise OutputFailed(
+            "Cannot write to stdout.",
+            why=f"{error.strerror}.",
+            remedy="Make room where it leads, or lead it elsewhere.",
+        ) from error
