@@ -107,7 +107,7 @@ class Feed:
         self._quota = quota or Quota(limits.count)
         self._quota.met.append(self.stop)
         self._over = False
-        self.limited = self._quota.left is not None
+        self.limited = limits.once or self._quota.left is not None
         self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
         self._store = store

@@ -106,16 +106,19 @@ class Knowledge:
             return False
         order_id = item.order_id
         if self._of_orders:
-            if order_id is not None and order_id not in self.ended:
-                if self.missing:
-                    self.missing.discard(order_id)
-                parts = self.orders.get(order_id)
-                if parts is None:
-                    parts = self.orders[order_id] = []
-                parts.append(item.data)
-                if len(parts) > CHANGES_KEPT:
-                    self._replace(order_id, fold(parts))
-                self.changed.add(order_id)
+            if order_id is None:
+                return True
+            parts = self.orders.get(order_id)
+            if parts is None:
+                if order_id in self.ended:
+                    return True
+                parts = self.orders[order_id] = []
+            parts.append(item.data)
+            if len(parts) > CHANGES_KEPT:
+                self._replace(order_id, fold(parts))
+            self.changed.add(order_id)
+            if self.missing:
+                self.missing.discard(order_id)
         elif self.channel == "balances":
             self._forget(_asset(item))  # the next snapshot shows what has become of it
         return True

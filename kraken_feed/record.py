@@ -77,17 +77,26 @@ def render_items(fields: Mapping[str, Any], items: Sequence[Line]) -> bytes:
     head = b'{"id":%b' + common.replace(b"%", b"%%")
     order = head + b',"sequence":%d,"order_id":%b,"data":%b}\n'
     fill = head + b',"sequence":%d,"order_id":%b,"exec_id":%b,"data":%b}\n'
+    string = _encode
     lines: list[bytes] = []
-    for name, sequence, order_id, exec_id, data in items:
-        if sequence is None or order_id is None:
-            ids = {"sequence": sequence, "order_id": order_id, "exec_id": exec_id}
-            given = {key: value for key, value in ids.items() if value is not None}
-            lines.append(render({**fields, "id": name, **given, "data": data}))
-        elif exec_id is None:
-            lines.append(order % (text(name), sequence, text(order_id), data))
-        else:
-            lines.append(fill % (text(name), sequence, text(order_id), text(exec_id), data))
+    try:
+        for name, sequence, order_id, exec_id, data in items:
+            if sequence is None or order_id is None:
+                lines.append(_render_item(fields, (name, sequence, order_id, exec_id, data)))
+            elif exec_id is None:
+                lines.append(order % (string(name), sequence, string(order_id), data))
+            else:
+                lines.append(fill % (string(name), sequence, string(order_id), string(exec_id), data))
+    except UnicodeEncodeError:
+        lines = [_render_item(fields, item) for item in items]
     return b"".join(lines)
+
+
+def _render_item(fields: Mapping[str, Any], item: Line) -> bytes:
+    name, sequence, order_id, exec_id, data = item
+    ids = {"sequence": sequence, "order_id": order_id, "exec_id": exec_id}
+    given = {key: value for key, value in ids.items() if value is not None}
+    return render({**fields, "id": name, **given, "data": data})
 
 
 def encode(fields: object) -> str:

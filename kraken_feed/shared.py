@@ -48,7 +48,7 @@ class Owner(Protocol):
 
     stopping: asyncio.Event
 
-    limited: bool  # whether items are counted
+    limited: bool  # whether there can be enough, and items are counted
 
     @property
     def enough(self) -> bool:

@@ -280,8 +280,9 @@ class Tail:
 
     def _take(self, events: Sequence[Event], session: Session, before: int) -> None:
         """Write what comes of a burst. ``before`` is when the last frame before it came."""
+        limited = self._feed.limited
         for event in events:
-            if self._feed.enough:
+            if limited and self._feed.enough:
                 return
             match event:
                 case Records():

@@ -123,9 +123,7 @@ def unreadable(frame: bytes, why: str) -> Unknown:
 
 def one_line(frame: bytes) -> bytes:
     """``frame`` without line breaks. JSON has them only between tokens: inside strings they are escaped."""
-    if 10 in frame or 13 in frame:  # as numbers: a search for a bytes object takes ten times as long
-        return frame.replace(b"\n", b" ").replace(b"\r", b" ")
-    return frame
+    return frame.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def is_text(frame: bytes) -> bool:
