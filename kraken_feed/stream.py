@@ -11,7 +11,7 @@ from websockets.protocol import State
 
 from .splitter import Splitter
 
-AHEAD_BYTES = 1024 * 1024  # of messages that nobody has taken yet: then the peer waits
+AHEAD_BYTES = 128 * 1024  # of messages that nobody has taken yet: then the peer waits
 
 
 class Stream(ClientConnection):
