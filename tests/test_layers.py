@@ -21,7 +21,7 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11", "latency", "splitter", "limits",
+        "http11", "latency", "splitter", "limits", "records",
     },
     {"session"},
     {
@@ -163,7 +163,7 @@ def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
         "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tail", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial",
+        "key_info", "verdicts", "rehearsal", "trial", "records",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 
