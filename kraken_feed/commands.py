@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from .arguments import Command
-from .errors import ConfigError, Transient
+from .errors import Transient
 from .signals import INTERRUPTED
 from .stdout import print_line
 
@@ -95,9 +95,11 @@ def _check(arguments: argparse.Namespace) -> int:
     import shutil
 
     from . import check
+    from .assembly import state_directory
+    from .config_file import load
     from .findings import Report
     from .log import wants_color
-    from .service import diagnostics, state_directory
+    from .service import diagnostics
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a check that is cut short has not found everything well
     channels = _channels(arguments.channels) if arguments.channels else ()
@@ -110,7 +112,9 @@ def _check(arguments: argparse.Namespace) -> int:
     codes: list[int] = []
 
     async def checked() -> str:
-        codes.append(await check.run(lambda: _load(arguments), asked, report, arguments.secrets, world))
+        codes.append(
+            await check.run(lambda: load(arguments.config, os.environ), asked, report, arguments.secrets, world)
+        )
         return ""
 
     return _run(checked()) or codes[0]
@@ -168,22 +172,6 @@ def _channels(named: Sequence[str]) -> tuple[str, ...]:
 
 def _config(arguments: argparse.Namespace) -> Config:
     """The first configuration file there is, or the defaults."""
-    return _load(arguments)[0]
+    from .config_file import load
 
-
-def _load(arguments: argparse.Namespace) -> tuple[Config, str | None]:
-    """The configuration, and the path of its file if there is one."""
-    from .config import Config, candidates, parse
-
-    for path, required in candidates(os.environ, arguments.config):
-        try:
-            with open(path, "rb") as file:
-                return parse(file.read(), path), path
-        except OSError as error:
-            if required or not isinstance(error, FileNotFoundError | NotADirectoryError):
-                raise ConfigError(
-                    f"Cannot read the configuration {path}.",
-                    why=f"{error.strerror}.",
-                    remedy="Check the path and who may read it, or name another with --config.",
-                ) from error
-    return Config(), None
+    return load(arguments.config, os.environ)[0]

@@ -25,6 +25,7 @@ from .backoff import Budget, CallCounter
 from .checkpoint import ChannelState, Checkpoint
 from .config import CHANNELS, Config
 from .connection import Dial, dial
+from .destination import Destination
 from .errors import FeedError, StateFailed
 from .figures import Figures, Holes
 from .keeper import Keeper
@@ -34,9 +35,8 @@ from .orders import ORDER_CHANNELS, Knowledge, Snapshots
 from .recovery import Hole, Recovery
 from .rest import Rest
 from .shared import Shared
-from .sink import Sink
 from .store import Store
-from .tail import Tail
+from .tails import Tail
 from .text import Secrets
 from .wire import Item
 
@@ -82,7 +82,7 @@ class Feed:
         channels: Sequence[str],
         credentials: Credentials,
         *,
-        sink: Sink,
+        sink: Destination,
         feed_log: FeedLogger,
         log: FilteringBoundLogger,
         secrets: Secrets,
@@ -176,8 +176,9 @@ class Feed:
         Raises:
             FeedError: it makes no sense to go on. What was received is written all the same, if it can be.
         """
+        patient, timer = self._shared.sink.patient, None
         if self._limits.duration is not None:
-            asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
+            timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._recovery.run()), tasks.create_task(self._keeper.run())]
@@ -185,13 +186,16 @@ class Feed:
                 for task in beside:
                     task.cancel()
         except BaseException:
+            patient = False
             self.stop("defect")
             raise
         finally:  # a defect, too, leaves behind what was received before it
             self._over = True
             try:
-                await self._finish()
+                await self._finish(patient)
             finally:
+                if timer is not None:
+                    timer.cancel()
                 await self._shared.rest.close()
                 await self._keeper.close(CLOSE_S)
         if self._error is not None:
@@ -292,7 +296,7 @@ class Feed:
         except FeedError as error:
             self.fail(error)
 
-    async def _finish(self) -> None:
+    async def _finish(self, patient: bool) -> None:
         """Everything out, the last markers last; then close."""
         sink = self._shared.sink
         if self._store is None:
@@ -300,15 +304,18 @@ class Feed:
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
+            if patient:
+                await sink.synced()
             async with asyncio.timeout(STOP_S):
                 await self._keeper.save()
         except TimeoutError:
             self._leave_behind(sink)
-        async with asyncio.TaskGroup() as tasks:
-            for tail in self._tails:
-                tasks.create_task(tail.close(CLOSE_S))
+        finally:
+            async with asyncio.TaskGroup() as tasks:
+                for tail in self._tails:
+                    tasks.create_task(tail.close(CLOSE_S))
 
-    def _leave_behind(self, sink: Sink) -> None:
+    def _leave_behind(self, sink: Destination) -> None:
         """What the output does not take is not in the checkpoint either: the next run will know it as a hole. Without
         a state nobody will."""
         error: FeedError = sink.undelivered()

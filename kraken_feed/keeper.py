@@ -11,12 +11,12 @@ from structlog.typing import FilteringBoundLogger
 from .auth import Nonce
 from .checkpoint import Changes, Checkpoint
 from .checkpoint import Hole as KeptHole
+from .destination import Destination
 from .errors import StateFailed
 from .orders import Knowledge
 from .recovery import Recovery
-from .sink import Sink
 from .store import Store
-from .tail import Tail
+from .tails import Tail
 
 CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
 SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
@@ -42,7 +42,7 @@ class Keeper:
         store: Store | None,
         checkpoint: Checkpoint | None,
         *,
-        sink: Sink,
+        sink: Destination,
         tails: Iterable[Tail],
         knowledge: Mapping[str, Knowledge],
         recovery: Recovery,

@@ -8,27 +8,25 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
 from . import __version__, signals
+from .assembly import Fail, Plan, assemble, state_directory
 from .auth import Credentials
-from .backoff import Budget
-from .config import Config, without_backfill
+from .config import Config
 from .console import Rows
 from .errors import FeedError, OutputFailed
-from .feed import Feed
 from .figures import Program
-from .limits import Limits, Quota
+from .limits import Limits
 from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
 from .record import encode
 from .sink import Sink
 from .status import status_line
 from .stderr import Stderr
-from .store import Opened, Store
-from .supervisor import Supervisor
 from .systemd import Lifecycle, Notifier
 from .text import Secrets
 
@@ -59,7 +57,7 @@ async def serve(
 
 
 class Service:
-    """The feeds of one process, what they write to, and who is told of them.
+    """What belongs to a process around its feeds: what they write to, and who is told of them.
 
     Args:
         arguments: of ``tail`` or ``demo``.
@@ -78,41 +76,20 @@ class Service:
         notifier: Notifier,
         watchdog: float | None,
     ) -> None:
+        self._arguments = arguments
         self._log = diagnostics(arguments, credentials.values())
         self._stderr = Stderr(sys.stderr)
         self._secrets: Secrets = arguments.secrets
         self._started_ns = time.time_ns()
         self._was_live = False
-        opened = {account: self._state(arguments, config, account) for account in credentials}
-        self._sink, feed_log = _output(arguments, config, self._log, self._failed)
-        if getattr(arguments, "no_backfill", False):
-            config = without_backfill(config)
-        budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(arguments.count)
-        feeds = [
-            Feed(
-                config,
-                account,
-                channels,
-                key,
-                sink=self._sink,
-                feed_log=feed_log,
-                log=self._log.bind(account=account) if len(credentials) > 1 else self._log,
-                secrets=arguments.secrets,
-                limits=Limits(arguments.once, arguments.count, arguments.duration),
-                quota=quota,
-                budget=budget,
-                snapshots=arguments.snapshots,
-                since_ns=getattr(arguments, "since", None),
-                store=kept.store if kept else None,
-                checkpoint=kept.checkpoint if kept else None,
-                damaged=kept is not None and kept.set_aside is not None,
-            )
-            for (account, key), kept in zip(credentials.items(), opened.values(), strict=True)
-        ]
-        self._feeds = Supervisor(feeds, self._log)
+        self._feeds = assemble(
+            _plan(arguments, config, channels, credentials),
+            partial(self._open_output, config),
+            log=self._log,
+            secrets=self._secrets,
+            changed=lambda: self._lifecycle.changed(),
+        )
         self._lifecycle = Lifecycle(notifier, self, watchdog=watchdog, log=self._log)
-        for feed in feeds:
-            feed.changed = self._lifecycle.changed
         self._listener = self._listen(config)
 
     async def run(self) -> str:
@@ -205,31 +182,28 @@ class Service:
         self._log.info("metrics_listening", url=listener.url)
         return listener
 
-    def _failed(self, error: FeedError) -> None:
-        self._feeds.fail(error)
+    def _open_output(self, config: Config, failed: Fail) -> tuple[Sink, FeedLogger]:
+        self._sink, feed_log = _output(self._arguments, config, self._log, failed)
+        return self._sink, feed_log
 
-    def _state(self, arguments: argparse.Namespace, config: Config, account: str) -> Opened | None:
-        """The account's state, unless none is wanted; the demo's exchange lives no longer than the demo."""
-        if getattr(arguments, "no_state", True):
-            return None
+
+def _plan(
+    arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
+) -> Plan:
+    """What the command line asks for. The demo keeps no state: its exchange lives no longer than it does."""
+    directory = None
+    if not getattr(arguments, "no_state", True):
         directory = arguments.state or config.state.directory or state_directory(os.environ)
-        opened = Store.open(os.path.expanduser(directory), account, time.time_ns())
-        if opened.set_aside is not None:
-            self._log.error(
-                "state_damaged",
-                account=account,
-                kept_as=opened.set_aside,
-                what="what was missed since the last run is not known",
-            )
-        return opened
-
-
-def state_directory(environ: Mapping[str, str]) -> str:
-    """Where the state is if nobody says: systemd's directory, or the user's."""
-    if environ.get("STATE_DIRECTORY"):
-        return environ["STATE_DIRECTORY"].partition(":")[0]
-    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
-    return os.path.join(home, "kraken-feed")
+    return Plan(
+        config=config,
+        channels=tuple(channels),
+        credentials=credentials,
+        state=directory,
+        backfill=not getattr(arguments, "no_backfill", False),
+        snapshots=arguments.snapshots,
+        since_ns=getattr(arguments, "since", None),
+        limits=Limits(arguments.once, arguments.count, arguments.duration),
+    )
 
 
 def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials]) -> FilteringBoundLogger:
@@ -245,7 +219,7 @@ def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials
 
 
 def _output(
-    arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Callable[[FeedError], None]
+    arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Fail
 ) -> tuple[Sink, FeedLogger]:
     """Where records go, and the logger that brings them there in the format that fits."""
     path, patience = arguments.output, config.output.patience_s

@@ -13,11 +13,11 @@ from .auth import Credentials
 from .backoff import Budget
 from .config import Config
 from .connection import Dial
+from .destination import Destination
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
 from .recovery import Recovery
 from .rest import Rest
-from .sink import Sink
 from .text import Secrets
 
 
@@ -29,7 +29,7 @@ class Shared(msgspec.Struct):
     credentials: Credentials
     rest: Rest
     budget: Budget
-    sink: Sink
+    sink: Destination
     feed_log: FeedLogger
     log: FilteringBoundLogger
     secrets: Secrets

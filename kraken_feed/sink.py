@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol, Self
 
+from .destination import HIGH_BYTES, LOW_BYTES
 from .errors import FeedError, OutputFailed, ReaderGone
 from .figures import Histogram, Output
 from .hold import FULL, Hold
@@ -26,8 +27,6 @@ from .output_file import Torn, open_output
 from .readiness import Readiness
 from .sync import Sync, hanging, not_on_disk
 
-HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
-LOW_BYTES = 1024 * 1024
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
 SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
@@ -44,7 +43,7 @@ def _silent(event: str, **fields: object) -> None:
 
 
 class Sink:
-    """Where the lines go. See the module.
+    """Where the lines go. See the module; it is a :class:`kraken_feed.destination.Destination`.
 
     Args:
         fd: the descriptor.
@@ -54,6 +53,8 @@ class Sink:
         warn: is told ``output_held``, ``output_resumed`` and ``output_mended``.
         patience: seconds without a line taken for which a full disk is waited for.
     """
+
+    patient = False  # a stalled reader must not keep us from stopping
 
     def __init__(
         self,

@@ -21,17 +21,18 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11", "latency", "splitter", "limits", "records",
+        "http11", "latency", "splitter", "limits", "records", "destination",
     },
     {"session"},
     {
         "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr",
         "stdout", "log", "credentials", "store", "tables",
+        "config_file", "inbox",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
-        "backfill", "recovery", "recorder", "shared", "tail", "keeper", "feed", "supervisor", "rehearsal", "trial",
-        "check",
+        "backfill", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal", "trial",
+        "check", "assembly",
     },
     {"service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
@@ -154,7 +155,7 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
     assert _importers("structlog") <= {
-        "log", "console", "feed", "tail", "shared", "recovery", "keeper", "supervisor", "service",
+        "log", "console", "feed", "tails", "shared", "recovery", "keeper", "supervisor", "service", "assembly",
     }  # fmt: skip
     assert _importers("structlog", typing=True) <= {"console", "feed", "rest", "systemd"}
 
@@ -162,8 +163,8 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
-        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tail", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial", "records",
+        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
+        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 

@@ -132,7 +132,7 @@ async def test_no_secret_is_in_the_message_of_a_configuration_that_holds_one(tmp
 DEFECT = """
 import logging
 import sys
-import kraken_feed.tail
+import kraken_feed.tails
 from kraken_feed.cli import main
 
 async def broken(self):
@@ -145,7 +145,7 @@ async def broken(self):
         logging.getLogger("asyncio").error("a library's", exc_info=True)
     raise RuntimeError(f"token {token} key {self._shared.credentials.key} secrets {self._shared.credentials.secrets()}")
 
-kraken_feed.tail.Tail._token = broken
+kraken_feed.tails.Tail._token = broken
 main(sys.argv[1:])
 """
 
