@@ -1,3 +1,100 @@
-"""Tail an account's private Kraken feeds as JSON lines, through reconnects, byte for byte."""
+"""Tail an account's private Kraken feeds as JSON lines, through reconnects, byte for byte.
+
+A program's door is :func:`tail`; what is not in ``__all__`` is private.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .auth import Credentials
+    from .errors import (
+        ConfigError,
+        CredentialsRefused,
+        FeedError,
+        OutageTooLong,
+        RequestRefused,
+        StateFailed,
+        StateHeld,
+        UsageError,
+    )
+    from .figures import Figures
+    from .handle import Records, tail
+    from .records import (
+        Backfilled,
+        Balance,
+        Execution,
+        Gap,
+        Item,
+        Live,
+        Lost,
+        Marker,
+        Order,
+        Record,
+        Status,
+        Stopped,
+        Trade,
+        Unknown,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Backfilled",
+    "Balance",
+    "ConfigError",
+    "Credentials",
+    "CredentialsRefused",
+    "Execution",
+    "FeedError",
+    "Figures",
+    "Gap",
+    "Item",
+    "Live",
+    "Lost",
+    "Marker",
+    "Order",
+    "OutageTooLong",
+    "Record",
+    "Records",
+    "RequestRefused",
+    "StateFailed",
+    "StateHeld",
+    "Status",
+    "Stopped",
+    "Trade",
+    "Unknown",
+    "UsageError",
+    "__version__",
+    "tail",
+]
+
+_HOMES = {
+    "auth": ("Credentials",),
+    "errors": (
+        "ConfigError", "CredentialsRefused", "FeedError", "OutageTooLong", "RequestRefused", "StateFailed", "StateHeld",
+        "UsageError",
+    ),
+    "figures": ("Figures",),
+    "handle": ("Records", "tail"),
+    "records": (
+        "Backfilled", "Balance", "Execution", "Gap", "Item", "Live", "Lost", "Marker", "Order", "Record", "Status",
+        "Stopped", "Trade", "Unknown",
+    ),
+}  # fmt: skip
+
+if not TYPE_CHECKING:  # to a type checker it would mean that every name is there
+
+    def __getattr__(name: str) -> object:
+        """Loaded when asked for: the command's first words need none of it."""
+        for home, names in _HOMES.items():
+            if name in names:
+                from importlib import import_module
+
+                globals()[name] = value = getattr(import_module(f".{home}", __name__), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

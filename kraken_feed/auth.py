@@ -25,7 +25,7 @@ class Credentials:
 
     __slots__ = ("key", "otp", "secret", "source")
 
-    def __init__(self, key: str, secret: str, otp: str | None = None, *, source: str) -> None:
+    def __init__(self, key: str, secret: str, otp: str | None = None, *, source: str = "the program") -> None:
         self.key = key.strip()
         if not self.key or not self.key.isascii() or not self.key.isprintable() or " " in self.key:
             raise ConfigError(

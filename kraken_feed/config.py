@@ -146,6 +146,11 @@ def parse(content: bytes, origin: str) -> Config:
             why=_sentence(str(error)),
             remedy="Mend that place; config.example.toml shows every key.",
         ) from error
+    return from_tree(tree, origin)
+
+
+def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
+    """The configuration in what TOML makes of it; as :func:`parse`."""
     _refuse_unknown(tree, Config, "", origin)
     try:
         config = msgspec.convert(tree, Config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
@@ -64,8 +65,8 @@ class _Connect(connect):
         return exc
 
 
-async def dial(url: str, config: ConnectionConfig) -> Socket:
-    """Open a WebSocket.
+async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None = None) -> Socket:
+    """Open a WebSocket. ``logger`` is the library's, instead of the one of that name that belongs to the program.
 
     No compression is offered: frames are small, and a peer's answer to the offer once broke clients
     (https://github.com/knowm/XChange/issues/3804). No WebSocket pings are sent: their pongs prove the transport only,
@@ -91,6 +92,7 @@ async def dial(url: str, config: ConnectionConfig) -> Socket:
             ssl=ssl.create_default_context() if url.startswith("wss:") else None,
             user_agent_header=f"kraken-feed/{__version__}",
             create_connection=Bounded,
+            logger=logger,
         )
     except (ImportError, InvalidProxy) as error:  # SOCKS without its package; a proxy that is no URL
         raise ConfigError(

@@ -50,12 +50,17 @@ def find_all(config: Config, accounts: Sequence[str], environ: Mapping[str, str]
         ConfigError: as :func:`find`, or two accounts have the same key.
     """
     found = {account: find(config, account, environ, alone=len(accounts) == 1) for account in accounts}
+    refuse_shared(found)
+    return found
+
+
+def refuse_shared(found: Mapping[str, Credentials]) -> None:
+    """Raise ConfigError if two accounts have the same key."""
     owners: dict[str, str] = {}
     for account, credentials in found.items():
         other = owners.setdefault(credentials.key, account)
         if other != account:
             raise shared_key(other, account, credentials)
-    return found
 
 
 def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:

@@ -304,16 +304,20 @@ class Feed:
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
-            if patient:
+            if patient:  # however long that takes: nobody keeps a connection for it
+                await self._close_tails()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):
                 await self._keeper.save()
         except TimeoutError:
             self._leave_behind(sink)
         finally:
-            async with asyncio.TaskGroup() as tasks:
-                for tail in self._tails:
-                    tasks.create_task(tail.close(CLOSE_S))
+            await self._close_tails()
+
+    async def _close_tails(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for tail in self._tails:
+                tasks.create_task(tail.close(CLOSE_S))
 
     def _leave_behind(self, sink: Destination) -> None:
         """What the output does not take is not in the checkpoint either: the next run will know it as a hole. Without

@@ -3,6 +3,9 @@
 The feed's logger binds what is constant and renders a record to the line that goes to the sink. The diagnostics'
 logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
 above whatever our level: websockets at DEBUG shows the subscribe request, token included.
+
+In somebody else's program diagnostics go to the logger that it gives, masked too, and no logger of its is touched:
+websockets gets one that nobody else has.
 """
 
 from __future__ import annotations
@@ -146,6 +149,63 @@ def diagnostics_logger(
     ).bind()
     _pin_libraries(_ToStructlog(logger))
     return logger
+
+
+class Log(Protocol):
+    """What diagnostics are handed to: a structlog logger, or what has the same verbs."""
+
+    def debug(self, event: str, /, **fields: Any) -> Any:
+        """Say what nobody has to know."""
+
+    def info(self, event: str, /, **fields: Any) -> Any:
+        """Say what is well."""
+
+    def warning(self, event: str, /, **fields: Any) -> Any:
+        """Say what may need a look."""
+
+    def error(self, event: str, /, **fields: Any) -> Any:
+        """Say what is trouble."""
+
+
+def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> structlog.typing.FilteringBoundLogger:
+    """The diagnostics' logger in somebody else's program: masked, then handed on to ``log``, which decides what is
+    shown. None is the standard library's logger ``kraken_feed``, which is silent until the program sets up logging.
+    """
+    if log is None:
+        log = logging.getLogger("kraken_feed")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())  # else Python would print warnings of a program without logging
+    masking: list[Processor] = [structlog.processors.format_exc_info, _masked(secrets), _escaped]
+    processors = [_if_enabled, *masking, _as_text] if isinstance(log, logging.Logger) else [*masking, _handed_on]
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        log,
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        context_class=dict,
+    ).bind()
+    return logger
+
+
+def library_logger(diagnostics: structlog.typing.FilteringBoundLogger) -> logging.Logger:
+    """A logger for websockets that belongs to nobody else, and leads its warnings into ``diagnostics``."""
+    logger = logging.Logger("websockets", logging.WARNING)
+    logger.addHandler(_ToStructlog(diagnostics))
+    return logger
+
+
+def _if_enabled(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+    if not logger.isEnabledFor(logging.getLevelNamesMapping()[name.upper()]):
+        raise structlog.DropEvent
+    return event_dict
+
+
+def _as_text(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+    event = str(event_dict.pop("event"))
+    return " ".join([event, *(f"{key}={record.encode(value)}" for key, value in event_dict.items())])
+
+
+def _handed_on(logger: WrappedLogger, name: str, event_dict: EventDict) -> tuple[tuple[object], EventDict]:
+    return (event_dict.pop("event"),), event_dict
 
 
 def _pin_libraries(handler: logging.Handler) -> None:

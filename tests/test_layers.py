@@ -34,7 +34,7 @@ FLOORS = [
         "backfill", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal", "trial",
         "check", "assembly",
     },
-    {"service", "arguments", "commands", "cli", "__main__"},
+    {"handle", "service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 PURE = sorted(set().union(*FLOORS[:4]))
@@ -111,7 +111,14 @@ def test_every_module_has_its_floor() -> None:
     assert set(MODULES) == set(FLOOR)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_package_itself_loads_nothing_of_it() -> None:
+    """Its public names are loaded when they are asked for; type checkers see them from the start."""
+    ours = {found for found in MODULES["__init__"] if _ours(found.module) is not None}
+    assert ours
+    assert all(found.typing_only for found in ours)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"__init__"}))
 def test_imports_point_down(name: str) -> None:
     for found in MODULES[name]:
         ours = _ours(found.module)
@@ -124,6 +131,7 @@ def test_no_module_imports_itself_through_others() -> None:
     graph = {
         name: {ours for found in imports if (ours := _ours(found.module)) is not None and ours in MODULES}
         for name, imports in MODULES.items()
+        if name != "__init__"
     }
     TopologicalSorter(graph).prepare()
 
@@ -237,6 +245,21 @@ def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | Non
     loaded = _loaded(code)
     assert "kraken_feed.cli" in loaded
     assert not loaded.intersection(HEAVY)
+
+
+NOT_FOR_THE_COMMAND = {f"kraken_feed.{name}" for name in ("handle", "inbox", "records")} | {"rich"}
+
+
+def test_a_tail_loads_nothing_that_only_programs_need() -> None:
+    assert not _loaded("import kraken_feed.cli, kraken_feed.service") & NOT_FOR_THE_COMMAND
+
+
+def test_a_program_loads_nothing_that_only_the_command_needs() -> None:
+    loaded = _loaded("import kraken_feed; kraken_feed.tail")
+    only = {"cli", "arguments", "commands", "service", "sink", "systemd", "signals", "check", "console"}
+    assert "kraken_feed.handle" in loaded
+    assert not loaded & {f"kraken_feed.{name}" for name in only}
+    assert _loaded("import kraken_feed") & {f"kraken_feed.{name}" for name in MODULES} == set()
 
 
 def test_probe_sees_what_is_loaded() -> None:
