@@ -153,8 +153,10 @@ class Records:
             self._log.info("records_left", bytes=inbox.pending)
         if cancelled:
             raise asyncio.CancelledError
-        defect = None if running.cancelled() else running.exception()
-        if error is None and defect is not None and not isinstance(defect, FeedError):
+        if running.cancelled():
+            return
+        defect = running.exception()
+        if defect is not None and not isinstance(defect, FeedError) and error is None and not self._told:
             raise defect
 
     def __aiter__(self) -> Self:

@@ -269,7 +269,8 @@ async def test_no_secret_is_in_a_program_that_logs_everything(
     assert "connection_lost" in content
     assert "CredentialsRefused" in content
     assert len(watched.seen) >= 4
-    assert leaks(content.encode(), {*watched.seen, env["KRAKEN_API_SECRET"], OTP}) == []
+    whole = {*watched.seen, env["KRAKEN_API_SECRET"], OTP}
+    assert leaks(content.encode(), whole | {secret[-12:] for secret in whole}) == []  # libraries cut long texts
     assert out == ""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import traceback
+import weakref
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from kraken_feed.records import Backfilled, Gap, Item, Live, Lost, Record, Stopp
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.store import Store
+from kraken_feed.tails import Tail
 
 from .memory import World
 from .reading import ALL, play, reading, tallied, through
@@ -131,6 +135,50 @@ def test_a_refused_account_stops_alone(tmp_path: Path) -> None:
         reasons = {record.account: record.reason for record in taken if isinstance(record, Stopped)}
         assert reasons["main"] == "stop"
         assert "refused the API key" in reasons["other"]
+
+    play(script, tmp_path)
+
+
+def test_an_error_that_quotes_a_secret_is_raised_without_it(tmp_path: Path) -> None:
+    async def script(world: World, state: Path) -> None:
+        text = f"EGeneral:Permission denied for {world.exchange.key}"
+        world.exchange.inject(Fault("rest_error", at=0.0, duration=1e9, text=text), world.now())
+        async with reading(world, state) as records:
+            with pytest.raises(CredentialsRefused, match="Permission denied for") as raised:
+                await through(records)
+        assert world.exchange.key not in str(raised.value)
+        assert world.exchange.key not in "".join(traceback.format_exception(raised.value))
+
+    play(script, tmp_path)
+
+
+def test_nothing_waits_for_a_duration_that_is_not_over(tmp_path: Path) -> None:
+    async def script(world: World, state: Path) -> None:
+        records = reading(world, state, limits=Limits(duration=1e6))
+        async with records:
+            await through(records, 3)
+        feeds = weakref.ref(records._feeds._feeds[0]) if records._feeds is not None else None
+        assert feeds is not None
+        del records
+        gc.collect()
+        assert feeds() is None
+
+    play(script, tmp_path)
+
+
+def test_a_defect_is_raised_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Tail) -> None:
+        raise ZeroDivisionError
+
+    async def script(world: World, state: Path) -> None:
+        monkeypatch.setattr(Tail, "_token", broken)
+        async with reading(world, state) as records:
+            with pytest.raises(ExceptionGroup) as raised:
+                await through(records)
+        assert raised.value.subgroup(ZeroDivisionError)
+        with pytest.raises(ExceptionGroup):
+            async with reading(world, state) as records:
+                await asyncio.sleep(60.0)
 
     play(script, tmp_path)
 

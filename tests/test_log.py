@@ -14,7 +14,15 @@ import pytest
 import structlog
 
 from kraken_feed import log as logs
-from kraken_feed.log import LIBRARIES, LogFormat, diagnostics_logger, feed_logger, wants_color
+from kraken_feed.log import (
+    LIBRARIES,
+    LogFormat,
+    diagnostics_logger,
+    feed_logger,
+    library_logger,
+    program_logger,
+    wants_color,
+)
 from kraken_feed.stderr import Stderr
 from kraken_feed.text import MASK, Secrets, without
 
@@ -365,6 +373,76 @@ def test_stream_that_fails_does_not_stop_the_feed() -> None:
     stderr.msg("line")
     assert stream.getvalue().endswith("\nline\n")
     assert "1 lines dropped" in stream.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------ a program's loggers
+
+
+class _Heard(logging.Handler):
+    """A handler of the program's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        self.texts.append(f"{entry.levelname} {self.format(entry)}")
+
+
+@pytest.fixture
+def heard() -> Iterator[_Heard]:
+    """What the standard library's logger of the package is told, at INFO."""
+    handler, ours = _Heard(), logging.getLogger("kraken_feed")
+    before = ours.level, ours.handlers[:]
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    yield handler
+    ours.setLevel(before[0])
+    ours.handlers = before[1]
+
+
+def _known() -> Secrets:
+    secrets = Secrets()
+    secrets.add(TOKEN, KEY)
+    return secrets
+
+
+def test_a_program_is_told_masked_text_by_default(heard: _Heard) -> None:
+    log = program_logger(None, _known()).bind(account="main")
+    log.debug("connecting")
+    log.warning("connection_lost", detail=f"%s {TOKEN}", retry_in=1.5, text="\x1b[2J")
+    assert heard.texts == [f'WARNING connection_lost account="main" detail="%s {MASK}" retry_in=1.5 text="\\\\x1b[2J"']
+
+
+def test_a_program_with_a_structlog_logger_is_told_masked_fields() -> None:
+    with structlog.testing.capture_logs() as entries:
+        log = program_logger(structlog.get_logger(), _known()).bind(account="main")
+        log.error("gap", reason=f"about {KEY}", inner={"token": [TOKEN]})
+    assert entries == [
+        {"account": "main", "event": "gap", "log_level": "error", "reason": f"about {MASK}", "inner": {"token": [MASK]}}
+    ]
+
+
+def test_a_traceback_is_handed_on_as_masked_text(heard: _Heard) -> None:
+    try:
+        raise ValueError(TOKEN)
+    except ValueError:
+        program_logger(None, _known()).error("library", exc_info=True)
+    (text,) = heard.texts
+    assert "ValueError" in text
+    _assert_silent(text)
+
+
+def test_the_librarys_own_logger_says_warnings_only_and_to_nobody_else(
+    heard: _Heard, root_records: list[logging.LogRecord]
+) -> None:
+    library = library_logger(program_logger(None, _known()))
+    assert not library.isEnabledFor(logging.DEBUG)
+    library.info("sent %s", TOKEN)
+    library.warning("sent %s", TOKEN)
+    assert heard.texts == [f'WARNING library library="websockets" text="sent {MASK}"']
+    assert library is not logging.getLogger("websockets")
+    assert [entry.name for entry in root_records] == ["kraken_feed"]
 
 
 # ------------------------------------------------------------------------------------------------ records
