@@ -151,11 +151,9 @@ class Records:
                 cancelled = True  # raised below: what is open has to be closed first
         if inbox.pending:
             self._log.info("records_left", bytes=inbox.pending)
+        defect = None if running.cancelled() else running.exception()
         if cancelled:
             raise asyncio.CancelledError
-        if running.cancelled():
-            return
-        defect = running.exception()
         if defect is not None and not isinstance(defect, FeedError) and error is None and not self._told:
             raise defect
 
@@ -225,7 +223,7 @@ def _credentials(
     if given is None:
         return find_all(config, choose_accounts(config, named), os.environ)
     if isinstance(given, Credentials):
-        given = {(*named, config.account)[0]: given}
+        given = {named[0] if named and ALL not in named else config.account: given}
     chosen = dict.fromkeys(given if ALL in named or not named else named)
     for account in chosen or (config.account,):
         check_account(account)

@@ -216,6 +216,24 @@ async def test_it_lives_in_the_lifespan_of_a_web_application(tmp_path: Path) -> 
     assert isinstance(taken[-1], kraken_feed.Stopped)
 
 
+@pytest.mark.usefixtures("alone")
+def test_it_lives_in_a_notebook_cell_by_cell(tmp_path: Path) -> None:
+    """Each cell is a task of its own in a loop that is there before and after."""
+    with asyncio.Runner() as notebook:
+        cells, loop = contextlib.AsyncExitStack(), notebook.get_loop()
+        place = notebook.run(cells.enter_async_context(site(tmp_path, rate=50.0)))
+        records = kraken_feed.tail(
+            "executions", config=endpoints(place), credentials=credentials(place), state=tmp_path
+        )
+        assert notebook.run(records.__aenter__()) is records
+        taken = [notebook.run(records.__anext__()) for _ in range(10)]
+        assert asyncio.all_tasks(loop)
+        notebook.run(records.__aexit__(None, None, None))
+        assert not asyncio.all_tasks(loop)
+        notebook.run(cells.aclose())
+    assert len({record.id for record in taken}) == 10
+
+
 # ------------------------------------------------------------------------------------------------ what it says
 
 

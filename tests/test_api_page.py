@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from kraken_feed.record import timestamp
@@ -98,8 +99,14 @@ async def test_the_program_that_forwards_has_everything_once_through_kills(tmp_p
     ends: list[Ended] = []
 
     def rows() -> list[tuple[str, bytes]]:
-        with sqlite3.connect(tmp_path / "queue.sqlite3") as database:
+        with closing(sqlite3.connect(tmp_path / "queue.sqlite3")) as database:
             return database.execute("SELECT id, line FROM queue ORDER BY rowid").fetchall()
+
+    def output() -> Output:
+        (tmp_path / "out").write_bytes(b"".join(line for _, line in rows()))
+        output = Output(tmp_path / "out", ends)
+        output.read()
+        return output
 
     async with site(tmp_path, rate=60.0) as place:
         place.configure(RECOVER)
@@ -112,23 +119,20 @@ async def test_the_program_that_forwards_has_everything_once_through_kills(tmp_p
             await finish(process)
             ends.append(Ended("SIGKILL", place.server.now(), sum(len(line) for _, line in rows()), b""))
         process = await started(TOLD + QUEUE, tmp_path, place.environment())
-        for event in ["feed.backfilled"] * 2 + ["execution"] * 20:
+        for event in ["feed.live"] * 2 + ["execution"] * 20:
             await lines(process, named(event))
+        while output().unclosed():
+            await lines(process, named("feed.backfilled"))
         process.send_signal(signal.SIGTERM)
         done = await finish(process)
         changes = list(place.exchange.ledger.changes)
     assert (done.code, done.err) == (0, "")
-    found = rows()
-    stopped = json.loads(found[-1][1])
-    assert stopped["event_name"] == "feed.stopped"
-    (tmp_path / "out").write_bytes(b"".join(line for _, line in found))
-    output = Output(tmp_path / "out", ends)
-    output.read()
+    names, last = [name for name, _ in rows()], json.loads(rows()[-1][1])
+    assert last["event_name"] == "feed.stopped"
+    assert len(set(names)) == len(names)
     before = [change for change in changes if timestamp(int(change.at * 1e9)) < done.lines[0]["ts"]]
-    counts = compare(output, before)
+    counts = compare(output(), before)
     assert min(counts["fill"].ledger, counts["entry"].ledger, counts["end"].ledger) > 20
     missed = [name for count in counts.values() for name in count.lost]
     assert [name for name in missed if name.split(":")[1] in ("executions", "balances")] == []
-    assert output.torn == []
-    assert output.unclosed() == []
-    assert len({name for name, _ in found}) == len(found)
+    assert output().torn == []
