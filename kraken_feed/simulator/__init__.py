@@ -1,11 +1,11 @@
 """A stand-in for Kraken's private side on loopback: REST, WebSocket v1 and v2 on one port.
 
 It is one exchange with one account, or several with a key each: tokens, subscriptions, snapshots, sequences, a flow of
-orders that a seed repeats, and faults by script or at random. Its frames look as recorded and documented ones do
-(tests/frames names the sources), and its ledger holds what it published, byte for byte. It is not Kraken: nothing of
-theirs is in it or is asked by it, order entry is refused, there are no public feeds and no margin, and its limits are
-as documented, not as measured. It shares no code with the client: both sides agreeing on the same mistake would
-hide it.
+orders that a seed repeats, order entry, and faults by script or at random. Its frames look as recorded and documented
+ones do (tests/frames names the sources), and its ledger holds what it published, byte for byte. It is not Kraken:
+nothing of theirs is in it or is asked by it, order entry knows limit and market orders, there are no public feeds and
+no margin, and its limits are as documented, not as measured. It shares no code with the client: both sides agreeing on
+the same mistake would hide it.
 
     kraken-feed simulate --scenario faults.toml --ledger ledger.jsonl
 

@@ -1,5 +1,6 @@
 """One account: its book, the flow of its orders, its ledger, and the connections that listen to it."""
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from random import Random
@@ -35,6 +36,7 @@ class Account:
         self.book = Book(self._rng(seed, "ids"), tier)
         self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
         self.keys: list[ApiKey] = []
+        self.cancel_at = math.inf  # when all orders are canceled, unless the client asks for later
         self.peers: list[Peer] = []  # in the order in which they showed their first good token
 
     @property
@@ -56,8 +58,16 @@ class Account:
         self.ledger.happened(self.engine.past(past_trades, now))
         self.ledger.happened(self.engine.populate(open_orders, now, age=600.0))
 
+    def due(self) -> float:
+        """When `live` should be called next."""
+        return min(self.engine.due(), self.cancel_at)
+
     def live(self, now: float) -> None:
         """Lets its orders live until now."""
+        if self.cancel_at <= now:
+            self.cancel_at = math.inf
+            for order_id in list(self.book.open):
+                self.cancel(order_id, now, "CancelAllOrdersAfter Timeout")
         for frame in self.engine.live(now):
             self.publish(frame, now)
 

@@ -42,6 +42,10 @@ class Book:
         """The order's latest state."""
         return self.states[order_id][-1][1]
 
+    def ident(self, prefix: str) -> str:
+        """A new id, of something that is no order, trade or ledger entry."""
+        return self._idents.transaction(prefix)
+
     def orders(self) -> Iterator[Order]:
         """The latest state of every order there ever was, oldest first."""
         return (states[-1][1] for states in self.states.values())

@@ -1,13 +1,16 @@
 """What v1 and v2 have in common: requests once they are understood, and what a dialect must be able to say."""
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 from msgspec import Struct
 
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.order import Change
+
+if TYPE_CHECKING:
+    from kraken_feed.simulator.order_entry import Desk
 
 OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
 
@@ -42,6 +45,7 @@ class Request(Struct, frozen=True):
     token: str = ""
     options: Options = Options()
     echo: object = None  # what an error ack repeats
+    message: Mapping[str, Any] = {}  # the whole of it, where more than that is needed
 
 
 class Complaint(Struct, frozen=True):
@@ -72,6 +76,10 @@ class Dialect(Protocol):
     def unsubscribed(self, channel: str, now: float, reqid: int | None = None) -> bytes: ...
 
     def refused(self, request: Request, text: str, now: float) -> bytes: ...
+
+    def order(self, event: str, message: Mapping[str, Any], desk: "Desk") -> list[bytes]:
+        """Does what a request of order entry asks for: the answers."""
+        ...
 
     def rate_exceeded(self, request: Request | None, variant: str, now: float) -> bytes: ...
 

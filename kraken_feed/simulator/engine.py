@@ -72,6 +72,10 @@ class Engine:
             frames += self._events[kind](at) if (kind := self._choose()) else []
         return frames
 
+    def market(self, pair: Pair) -> Decimal:
+        """What the pair costs now."""
+        return self._market[pair.rest].quantize(quantum(pair.price_decimals))
+
     def populate(self, count: int, now: float, *, age: float = 0.0) -> list[Change]:
         """Brings `count` open orders onto the book; with an `age`, they have been there that long."""
         changes: list[Change] = []
@@ -154,7 +158,7 @@ class Engine:
         order = changes[0].order
         changes += self.book.accept(order.id, now + _ACCEPTED_S)
         part = self._part(order)
-        price = self._market[pair.rest].quantize(quantum(pair.price_decimals))
+        price = self.market(pair)
         changes += self.book.fill(order.id, part, now + 0.0001, price=price)
         step = quantum(pair.price_decimals) * self._rng.randrange(1, 5)
         price += step if side == "buy" else -step

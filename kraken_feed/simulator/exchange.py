@@ -216,7 +216,7 @@ class Exchange:
         recovery = self._recovery[0][0] if self._recovery else math.inf
         later = (waiting.due for waiting in self._waiting if not math.isinf(waiting.due))
         return min(
-            min(account.engine.due() for account in self.accounts),
+            min(account.due() for account in self.accounts),
             self.schedule.due(),
             recovery,
             min(later, default=math.inf),

@@ -34,6 +34,10 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "delay_ack": ("dialect", "channel", "for", "seconds"),
     "early_data": ("dialect", "channel", "for"),
     "msg_rate": ("dialect", "for", "variant"),
+    "refuse_order": ("dialect", "for", "text"),
+    "no_answer": ("dialect", "for", "variant", "count"),
+    "duplicate_answer": ("dialect", "for"),
+    "drop_answer": ("dialect", "for", "code", "reason"),
     "upgrade_refused": ("dialect", "for", "status", "retry_after"),
     "expired_token": ("for",),
     "http_502": ("for", "method"),
@@ -48,8 +52,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is the default
     "unknown_frame": ("event", "channel"),
     "split": ("fragments", "writes"),
     "no_ack": ("ignored", "lost"),
+    "no_answer": ("lost", "ignored"),
     "msg_rate": ("error", "status", "bare"),
 }
+ORDER_KINDS = frozenset({"refuse_order", "no_answer", "duplicate_answer", "drop_answer"})  # they meet order entry only
 PEER_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "after" in names)
 EXCHANGE_KINDS = frozenset({"multi", "many_orders", "maintenance"})
 REST_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "method" in names)

@@ -42,6 +42,8 @@ READ_PERMISSIONS = (
     "create-ws-token",
 )
 
+TRADING_PERMISSIONS = ("modify-trades", "close-trades")
+
 
 class Limits(Struct, frozen=True):
     """What a key is limited to besides its permissions, as its owner set it. Times are unix seconds; 0 is no limit."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.key import TRADING_PERMISSIONS
 from kraken_feed.simulator.ledger import Ledger, Sink
 from kraken_feed.simulator.scenario import Scenario, ScenarioError, load
 from kraken_feed.simulator.server import Server
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--open-orders", type=_orders, default=5, metavar="N", help="how many there are at the start (default: 5)"
     )
+    parser.add_argument("--trading", action="store_true", help="the keys may trade, too (default: they may only read)")
     parser.add_argument(
         "--accounts", type=_accounts, default=1, metavar="N", help="so many, each with a key of its own (default: 1)"
     )
@@ -73,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
                 accounts=args.accounts,
                 ledger=Ledger(sink, keep=False),
             )
+            if args.trading:
+                for key in exchange.keys.values():
+                    key.permissions += TRADING_PERMISSIONS
             asyncio.run(_serve(exchange, args.port, tls))
     except ScenarioError as exc:
         sys.stderr.write(f"kraken-feed simulate: {exc}\n")

@@ -12,6 +12,7 @@ from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Dialect, Optio
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.ledger import Frame, Item
 from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.order_entry import Desk
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.account import Account
@@ -205,13 +206,37 @@ class Peer:
         elif request.kind == "ping":
             self.say(self.speak.pong(request, now), now)
         elif request.kind == "order":
-            self.say(self.speak.refused(request, "EGeneral:Permission denied", now), now)
+            self._order(request, now)
         elif request.kind == "unsubscribe":
             self._unsubscribe(request, now)
         elif (delay := self._fault("delay_ack", now, request.channels[0])) is not None:
             self._delayed.append((now + (3.0 if delay.seconds is None else delay.seconds), request))
         else:
             self._subscribe(request, now)
+
+    def _order(self, request: Request, now: float) -> None:
+        """Does what order entry asks for, and says what became of it."""
+        refusal = self._fault("refuse_order", now)
+        mute = self._fault("no_answer", now)
+        if mute is not None and mute.shape == "ignored":
+            return
+        if refusal is not None:
+            answers = [self.speak.refused(request, refusal.text or "EOrder:Insufficient funds", now)]
+        else:
+            key = self.exchange.redeem(request.token, self, now)
+            if isinstance(key, str):
+                answers = [self.speak.refused(request, key, now)]
+            else:
+                answers = self.speak.order(request.event, request.message, Desk(key, now))
+        if mute is not None:
+            answers = answers[: -mute.count] if mute.count else []
+        times = 1 if self._fault("duplicate_answer", now) is None else 2
+        end = self._fault("drop_answer", now)
+        for answer in answers if end is None else ():
+            for _ in range(times):
+                self.say(answer, now)
+        if end is not None:
+            self.close(Abort() if end.code is None else Close(end.code, end.reason))
 
     def _answer_late(self, now: float) -> None:
         due = [request for at, request in self._delayed if at <= now]

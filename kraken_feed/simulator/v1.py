@@ -12,13 +12,12 @@ from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
 from kraken_feed.simulator.v1_feed import frame as frame
 from kraken_feed.simulator.v1_feed import snapshot as snapshot
 from kraken_feed.simulator.v1_feed import updates as updates
+from kraken_feed.simulator.v1_orders import EVENTS
+from kraken_feed.simulator.v1_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("openOrders", "ownTrades")
 
 _PUBLIC = ("ticker", "ohlc", "trade", "book", "spread")
-_ORDER_EVENTS = (
-    "addOrder", "editOrder", "amendOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter",
-)  # fmt: skip
 _TOP_FIELDS = {"event", "reqid", "pair", "subscription"}
 _FIELDS = {"name", "token", "ratecounter", "snapshot", "consolidate_taker", "rebased"}
 _MAX_REQID = 2**64
@@ -99,8 +98,8 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     event = message["event"]
     if event == "ping":
         return Request("ping", event, reqid)
-    if event in _ORDER_EVENTS:
-        return Request("order", event, reqid, token=str(message.get("token", "")))
+    if event in EVENTS:
+        return Request("order", event, reqid, token=str(message.get("token", "")), message=message)
     if event not in ("subscribe", "unsubscribe"):
         return _complain("Event(s) not found", reqid)
     return _parse_subscription(event, reqid, message)

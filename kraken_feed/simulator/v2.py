@@ -13,13 +13,11 @@ from kraken_feed.simulator.stamp import rfc3339
 from kraken_feed.simulator.v2_feed import frame as frame
 from kraken_feed.simulator.v2_feed import snapshot as snapshot
 from kraken_feed.simulator.v2_feed import updates as updates
+from kraken_feed.simulator.v2_orders import METHODS
+from kraken_feed.simulator.v2_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("executions", "balances")
 
-_ORDER_METHODS = (
-    "add_order", "amend_order", "edit_order", "cancel_order", "cancel_all", "cancel_all_orders_after",
-    "batch_add", "batch_cancel",
-)  # fmt: skip
 _TOP_FIELDS = {"method", "params", "req_id"}
 _FLAGS = {
     "executions": {
@@ -123,8 +121,10 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     if method == "ping":
         unsupported = _unsupported(method, message, _TOP_FIELDS - {"params"})
         return Complaint(_failure(method, reqid, unsupported, now)) if unsupported else Request("ping", method, reqid)
-    if method in _ORDER_METHODS:
-        return Request("order", method, reqid)
+    if method in METHODS:
+        params = message.get("params")
+        token = params.get("token", "") if isinstance(params, dict) else ""
+        return Request("order", method, reqid, token=str(token), message=message)
     if method not in ("subscribe", "unsubscribe"):
         return Complaint(_failure(method, reqid, "Unsupported event", now))
     problem = _problem(method, message)

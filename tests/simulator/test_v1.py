@@ -251,7 +251,7 @@ def subscribe(name: object = "openOrders", **more: object) -> dict[str, Any]:
             "Subscription Not Found",
             "subscriptionStatus",
         ),
-        ({"event": "addOrder", "token": "x"}, "EGeneral:Permission denied", "addOrderStatus"),
+        ({"event": "addOrder", "token": "x"}, "EAPI:Invalid token", "addOrderStatus"),
     ],
 )
 def test_mistakes_are_answered_and_leave_the_socket_open(message: object, text: str, event: str) -> None:

@@ -286,7 +286,7 @@ def test_a_ping_is_answered_with_both_times() -> None:
         ),
         ({"method": "subscribe", "params": {"channel": "balances", "token": "x"}}, "EAPI:Invalid token"),
         ({"method": "unsubscribe", "params": {"channel": "balances"}}, "Subscription Not Found"),
-        ({"method": "add_order", "params": {"token": "x"}}, "EGeneral:Permission denied"),
+        ({"method": "add_order", "params": {"token": "x"}}, "EAPI:Invalid token"),
     ],
 )
 def test_mistakes_are_answered_and_leave_the_socket_open(message: object, text: str) -> None:
