@@ -31,7 +31,29 @@ examples:
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` tells more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
 exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state held by another,
-77 credentials refused, 78 configuration invalid, 130 interrupted
+77 credentials refused, 78 configuration invalid, 130 interrupted; of `call` also 65 refused and
+76 outcome unknown
+"""
+
+
+CALL = """\
+methods, Spot v1: addOrder, editOrder, amendOrder, cancelOrder, cancelAll, cancelAllOrdersAfter
+methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, cancel_all_orders_after,
+                  batch_add, batch_cancel
+
+key=value is a string where Kraken wants a string and a number where it wants a number, key:=JSON is JSON;
+a list is key=value several times. A method without its parameters tells what it takes.
+
+Without --live, Kraken is asked to check the order only (validate) where it can do that; other requests are
+printed as they would be sent. With it, a request is sent once, and never again.
+
+examples:
+  kraken-feed call add_order order_type=limit side=buy symbol=BTC/USD order_qty=0.01 limit_price=61000.0
+  kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
+  kraken-feed call cancelAllOrdersAfter timeout=60 --live
+
+exit codes: 0 every answer is a success, 65 refused, 76 sent, and the outcome unknown: look before you send
+it again
 """
 
 
@@ -77,6 +99,9 @@ def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
             add_options(command)
             chosen = command
     arguments, unknown = parser.parse_known_args(argv)
+    if hasattr(arguments, "words"):  # argparse takes none that follow an option
+        arguments.words += [word for word in unknown if not word.startswith("-")]
+        unknown = [word for word in unknown if word.startswith("-")]
     if unknown:
         if not unknown[0].startswith("-"):
             raise UsageError(f"Not expected here: {unknown[0]}.", remedy=f"Try: {chosen.prog} --help")
@@ -207,6 +232,24 @@ def check_options(parser: argparse.ArgumentParser) -> None:
 def token_options(parser: argparse.ArgumentParser) -> None:
     """Of `token`."""
     parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")
+    common_options(parser)
+
+
+def call_options(parser: argparse.ArgumentParser) -> None:
+    """Of `call`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
+    parser.epilog = CALL
+    parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method, and what it takes")
+    parser.add_argument("--live", action="store_true", help="do it; without this nothing happens to the account")
+    parser.add_argument("--params", metavar="FILE", help="a file with parameters as a JSON object; - is stdin")
+    parser.add_argument(
+        "--allow-unknown", action="store_true", help="send parameters and values that this version does not know"
+    )
+    parser.add_argument(
+        "--timeout", type=_positive_seconds, metavar="SECONDS", default=10.0,
+        help="how long to wait for Kraken's answers (default: 10)",
+    )  # fmt: skip
     common_options(parser)
 
 

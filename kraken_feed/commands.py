@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from .arguments import Command
-from .errors import Transient
-from .signals import INTERRUPTED
+from .errors import Transient, UsageError
+from .signals import INTERRUPTED, die_of
 from .stdout import print_line
 
 if TYPE_CHECKING:
     from .config import Config
+    from .rest import Rest, Token
 
 START_S = 1.0  # by then everything is imported, down to what the first request to REST needs
 AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
@@ -61,8 +62,6 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    import asyncio
-
     from .auth import Nonce
     from .credentials import find
     from .record import encode
@@ -74,21 +73,82 @@ def _token(arguments: argparse.Namespace) -> int:
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
-        rest = Rest(config.endpoints.rest, credentials, Nonce())
-        try:
-            token = await rest.token()
-        except Transient as error:
-            if error.cause != "refused":
-                error.remedy = error.remedy or AGAIN
-                raise
-            await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
-            token = await rest.token()
-        finally:
-            await rest.close()
+        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))
         print_line(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
         return ""
 
     return _run(fetch())
+
+
+async def _fetch_token(rest: Rest) -> Token:
+    """One token; afterwards ``rest`` is closed."""
+    import asyncio
+
+    try:
+        return await rest.token()
+    except Transient as error:
+        if error.cause != "refused":
+            error.remedy = error.remedy or AGAIN
+            raise
+        await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
+        return await rest.token()
+    finally:
+        await rest.close()
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from .auth import Nonce
+    from .call import Call
+    from .credentials import find
+    from .request import build
+    from .rest import Rest
+    from .service import diagnostics
+    from .signals import obey
+    from .stderr import Stderr
+    from .text import MASK
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what was not sent must not look done
+    given = None if arguments.params is None else _read(arguments.params)
+    request = build(
+        arguments.words, given, time.time_ns() // 1000, time.time(),
+        live=arguments.live, unknown=arguments.allow_unknown,
+    )  # fmt: skip
+    _as_utf8()
+    if not arguments.live and not request.method.checks:
+        print_line(request.frame(MASK))
+        if not arguments.quiet:
+            Stderr(sys.stderr).info("kraken-feed: nothing was sent: this is what --live sends.")
+        return 0
+    config = _config(arguments)
+    account = arguments.account or config.account
+    credentials = find(config, account, os.environ)
+    log = diagnostics(arguments, [credentials])
+
+    async def token() -> str:
+        return (await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))).value
+
+    async def call() -> str:
+        call = Call(
+            request, config, credentials, token=token, print=print_line, secrets=arguments.secrets,
+            timeout=arguments.timeout, log=log, look=_look(arguments),
+        )  # fmt: skip
+        obey(call)
+        return await call.run()
+
+    if stopped := _reason(call()):
+        Stderr(sys.stderr).error(f"kraken-feed: nothing was sent: {stopped} came first.")
+        if stopped == "SIGINT":
+            return INTERRUPTED
+        die_of(signal.Signals[stopped])
+    if not (request.live or arguments.quiet):
+        Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
+    return 0
+
+
+def _look(arguments: argparse.Namespace) -> str:
+    """The command that shows the open orders and the last trades."""
+    options = [f"--{name} {value}" for name in ("account", "config") if (value := getattr(arguments, name))]
+    return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -104,7 +164,7 @@ def _check(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a check that is cut short has not found everything well
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]  # a text file
+    _as_utf8("backslashreplace")
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
@@ -145,6 +205,7 @@ def _schema(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
     "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
+    "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
     "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
@@ -154,13 +215,18 @@ COMMANDS = {
 
 
 def _run(main: Coroutine[Any, Any, str]) -> int:
+    """Run to the end: the exit code."""
+    return INTERRUPTED if _reason(main) == "SIGINT" else 0
+
+
+def _reason(main: Coroutine[Any, Any, str]) -> str:
     """Run to the end, on a loop that is then left as it is: closing it would wait for threads that look up names."""
     import asyncio
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.call_later(START_S, gc.enable)
-    return INTERRUPTED if loop.run_until_complete(main) == "SIGINT" else 0
+    return loop.run_until_complete(main)
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:
@@ -175,3 +241,22 @@ def _config(arguments: argparse.Namespace) -> Config:
     from .config_file import load
 
     return load(arguments.config, os.environ)[0]
+
+
+def _read(path: str) -> str:
+    """The text of a file; ``-`` is stdin.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(0 if path == "-" else path, encoding="utf-8", closefd=path != "-") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"{error.strerror}." if isinstance(error, OSError) else "It is not UTF-8."
+        raise UsageError(f"Cannot read --params {path}.", why=why) from error
+
+
+def _as_utf8(errors: str = "surrogateescape") -> None:
+    """Write UTF-8 to stdout, whatever the environment says."""
+    sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file

@@ -137,6 +137,36 @@ def unreachable(url: str, error: Exception) -> Transient:
     return Transient(f"{url} cannot be reached.", cause="connect", why=f"{type(error).__name__}: {error}")
 
 
+async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
+    """Close with code 1000; a peer that does not agree within so long is cut off."""
+    try:
+        async with asyncio.timeout(seconds):
+            await socket.close()
+    except TimeoutError:
+        socket.transport.abort()
+
+
+async def burst(socket: Socket) -> Sequence[bytes]:
+    """Every message that is here, for who has no session. Raises Transient: none is here, and none will come."""
+    try:
+        return await socket.burst()
+    except ConnectionClosed as closed:
+        raise _over(closed) from closed
+
+
+async def send(socket: Socket, message: str) -> None:
+    """Send a text frame, for who has no session. Raises Transient: nobody knows whether it has left."""
+    try:
+        await socket.send(message)
+    except ConnectionClosed as closed:
+        raise _over(closed) from closed
+
+
+def _over(closed: ConnectionClosed) -> Transient:
+    detail, cause = _closing(closed)
+    return Transient("The connection is over.", cause=cause, why=detail)
+
+
 class _Over(Exception):
     """Ends the tasks of a connection together."""
 
@@ -212,13 +242,8 @@ class Connection:
 
     async def close(self, seconds: float = CLOSE_S) -> None:
         """Close with code 1000; a peer that does not agree within so long is cut off."""
-        if self._socket is None:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._socket.close()
-        except TimeoutError:
-            self._socket.transport.abort()
+        if self._socket is not None:
+            await hang_up(self._socket, seconds)
 
     async def _work(
         self,

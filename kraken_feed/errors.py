@@ -54,6 +54,18 @@ class RequestRefused(FeedError):
     exit_code = 1
 
 
+class CallRefused(FeedError):
+    """Kraken answered a request of order entry with an error; what it asked for was not done."""
+
+    exit_code = 65
+
+
+class OutcomeUnknown(FeedError):
+    """A request that may have changed the account was sent, and nobody can say whether it did."""
+
+    exit_code = 76
+
+
 class OutputFailed(FeedError):
     """Records cannot be written: a full disk, an I/O error, a reader that does not read."""
 

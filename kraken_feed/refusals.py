@@ -23,6 +23,8 @@ LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
 
 MAX_TEXT = 200  # characters that are looked at; the peer decides how long its texts are
 
+_MODIFY, _CLOSE = '"Create & modify orders" (modify-trades)', '"Cancel & close orders" (close-trades)'
+
 # What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
 PERMISSIONS = {
     "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
@@ -36,7 +38,16 @@ PERMISSIONS = {
     "executions": '"Query open orders & trades" and "Query closed orders & trades" '
     "(query-open-trades, query-closed-trades)",
     "balances": '"Query funds" (query-funds)',
-}
+    **dict.fromkeys(("addOrder", "add_order"), _MODIFY),
+    **dict.fromkeys(("editOrder", "edit_order", "batch_add"), f"{_MODIFY} and {_CLOSE}"),
+    **dict.fromkeys(
+        (
+            "amendOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter", "amend_order", "cancel_order",
+            "cancel_all", "cancel_all_orders_after", "batch_cancel",
+        ),
+        f"{_MODIFY} or {_CLOSE}",
+    ),
+}  # fmt: skip
 
 
 class Verdict(NamedTuple):
@@ -61,12 +72,16 @@ def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) ->
     return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)
 
 
+def _order(meaning: str) -> Verdict:
+    """An answer to order entry, which a tail never gets."""
+    return Verdict("permanent", SERVICE_S, 1, RequestRefused, meaning)
+
+
 _DEFECT = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
-_ORDER = Verdict("permanent", SERVICE_S, 1, RequestRefused, "an answer to order entry, which is not used here")
 _SERVICE = Verdict("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
 _PERMISSION = _refused("the API key lacks a permission")
 _SESSION = Verdict("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
-_OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "the channel does not take this option any more")
+_OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
 
 # Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
 _TABLE: dict[str, Verdict] = {
@@ -107,12 +122,27 @@ _TABLE: dict[str, Verdict] = {
     "ESession:Invalid session": _SESSION,
     "ESession:": _SESSION,
     "EService:Throttled": Verdict("throttled", SERVICE_S, meaning="too many requests at a time"),
-    "EService:Deadline elapsed": _ORDER,
+    "EService:Deadline elapsed": _order("the deadline had passed before the order could be matched"),
+    "EService:Market in": _SERVICE._replace(meaning="the market takes no such orders now, as the text says"),
     "EService:": _SERVICE,
     "EOrder:Rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
     "EOrder:Domain rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
-    "EOrder:": _ORDER,
-    "EBM:": _ORDER,
+    "EOrder:Insufficient funds": _order("the account has too little that is free for it, fees included"),
+    "EOrder:Insufficient margin": _order("the account has too little free margin for it"),
+    "EOrder:Unknown order": _order("there is no such open order: it never was, or it is filled, canceled or expired"),
+    "EOrder:Invalid order": _order("the order is not open, or its parameters do not fit together"),
+    "EOrder:Invalid price": _order("the pair does not take this price: too many decimals, or too far away"),
+    "EOrder:Tick size check failed": _order("the price is no multiple of the pair's tick size"),
+    "EOrder:Order minimum not met": _order("the volume is below the pair's least (ordermin)"),
+    "EOrder:Cost minimum not met": _order("volume times price is below the pair's least (costmin)"),
+    "EOrder:Post only order": _order("it was to be post-only, and would have taken liquidity"),
+    "EOrder:Orders limit exceeded": _order("there are as many open orders in the pair as the account may have"),
+    "EOrder:Positions limit exceeded": _order("there are as many positions as the account may have"),
+    "EOrder:Cannot open": _order("the account may not trade on margin here"),
+    "EOrder:Margin": _order("the margin that the account may use is exhausted"),
+    "EOrder:Unknown position": _order("there is no such position"),
+    "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
+    "EBM:": _order("it is beyond a limit that Kraken has set"),
     "EQuery:": _DEFECT,
     "ETrade:": _DEFECT,
     "EFunding:": _DEFECT,

@@ -96,9 +96,10 @@ def _levels(call: ast.Call, function: ast.AST) -> set[str]:
 
 
 def _written_out() -> Iterator[tuple[str, str]]:
-    """Events that are written without a logger: dictionaries with an ``event``. Dialects speak to Kraken."""
+    """Events that are written without a logger: dictionaries with an ``event``. Dialects, and requests,
+    speak to Kraken."""
     for path, _, node in _inside(ast.Dict):
-        if isinstance(node, ast.Dict) and path.stem not in {f"spot_{dialect}" for dialect in DIALECTS}:
+        if isinstance(node, ast.Dict) and path.stem not in {"request", *(f"spot_{dialect}" for dialect in DIALECTS)}:
             named = {template(key): value for key, value in zip(node.keys, node.values, strict=True) if key is not None}
             if "event" in named:
                 yield template(named["event"]), template(named["level"]) if "level" in named else "info"

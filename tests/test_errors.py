@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kraken_feed.errors import (
+    CallRefused,
     ConfigError,
     CredentialsRefused,
     FeedError,
     OutageTooLong,
+    OutcomeUnknown,
     OutputFailed,
     ReaderGone,
     RequestRefused,
@@ -25,6 +27,8 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (ConfigError, False, 78),
     (CredentialsRefused, False, 77),
     (RequestRefused, False, 1),
+    (CallRefused, False, 65),
+    (OutcomeUnknown, False, 76),
     (OutputFailed, False, 74),
     (ReaderGone, False, 0),
     (OutageTooLong, False, 69),

@@ -21,7 +21,8 @@ FLOORS = [
     {
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
-        "http11", "latency", "splitter", "limits", "records", "destination",
+        "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
+        "answers",
     },
     {"session"},
     {
@@ -32,7 +33,7 @@ FLOORS = [
     },
     {
         "backfill", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal", "trial",
-        "check", "assembly",
+        "check", "assembly", "call",
     },
     {"handle", "service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
@@ -163,7 +164,7 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
         if found.module.startswith("structlog.") and found.module != "structlog.typing"
     } <= {"log"}
     assert _importers("structlog") <= {
-        "log", "console", "feed", "tails", "shared", "recovery", "keeper", "supervisor", "service", "assembly",
+        "log", "console", "feed", "tails", "shared", "recovery", "keeper", "supervisor", "service", "assembly", "call",
     }  # fmt: skip
     assert _importers("structlog", typing=True) <= {"console", "feed", "rest", "systemd"}
 
@@ -172,7 +173,7 @@ def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
         "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly",
+        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 
@@ -223,6 +224,34 @@ def test_simulator_knows_nothing_of_the_client(name: str) -> None:
     assert {module for module in ours if not module.startswith("kraken_feed.simulator")} <= {"kraken_feed"}
 
 
+# ------------------------------------------------------------------------------------------------ order entry
+
+ORDER_ENTRY = {"literal", "methods", "request", "answers", "call"}
+TAIL = ("commands", "cli", "service", "supervisor", "feed", "tail", "check", "systemd", "listener")
+
+
+def test_only_the_word_call_imports_order_entry_and_not_before_it_is_said() -> None:
+    importers = {
+        (name, found.at_load)
+        for name, imports in MODULES.items()
+        for found in imports
+        if _ours(found.module) in ORDER_ENTRY and name not in ORDER_ENTRY
+    }
+    assert importers == {("commands", False)}
+
+
+def test_only_call_can_send_what_order_entry_makes() -> None:
+    """The others of it are pure: they have nothing to send with."""
+    assert FLOOR["call"] > max(FLOOR[name] for name in ORDER_ENTRY - {"call"})
+    assert ORDER_ENTRY - {"call"} < set(PURE)
+
+
+def test_the_path_of_a_tail_loads_no_order_entry() -> None:
+    loaded = _loaded("import " + ", ".join(f"kraken_feed.{name}" for name in TAIL))
+    assert "kraken_feed.tail" in loaded
+    assert not loaded.intersection(f"kraken_feed.{name}" for name in ORDER_ENTRY)
+
+
 # ------------------------------------------------------------------------------------------------ what is loaded when
 
 HEAVY = ("httpx", "websockets", "structlog", "msgspec", "kraken_feed.simulator")
@@ -237,7 +266,9 @@ def _loaded(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"], ["call", "--help"]]
+)
 def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
     code = "import os\nos._exit = sys.exit\nfrom kraken_feed.cli import main\n"
     if arguments is not None:

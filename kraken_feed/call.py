@@ -1,0 +1,279 @@
+"""Order entry: the one module that can change an account. A request is sent once, and never again.
+
+Connect, then token, then the frame; from then on there is no error that says "try again", only what Kraken answered, or
+that nobody knows. The path of a tail imports nothing of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from . import connection
+from .answers import Answers
+from .auth import Credentials
+from .config import Config
+from .connection import Dial, Socket
+from .errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
+from .record import encode
+from .refusals import classify
+from .request import Request
+from .rest import refused_credentials
+from .stderr import Stderr
+from .text import Secrets
+from .wire import one_line
+
+GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
+FAULTS = ("EGeneral:Internal error", "EDatabase:")  # Kraken's own, and it does not say before or after what
+NOTHING = "Nothing was sent."
+
+T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """Somebody wants us to end."""
+
+
+class Call:
+    """One request, sent once. Signals reach it: before it is sent they prevent that, afterwards they end the waiting.
+
+    Args:
+        request: what to send.
+        config: the endpoints and the deadlines.
+        credentials: the key, for messages.
+        token: fetches one.
+        print: takes Kraken's answers, a line each.
+        secrets: the token is added to it.
+        timeout: seconds to wait for the answers.
+        log: diagnostics.
+        look: the command that shows what became of it.
+        dial: opens the socket.
+    """
+
+    reopens = False
+
+    def __init__(
+        self,
+        request: Request,
+        config: Config,
+        credentials: Credentials,
+        *,
+        token: Callable[[], Awaitable[str]],
+        print: Callable[[str], None],
+        secrets: Secrets,
+        timeout: float,
+        log: FilteringBoundLogger,
+        look: str,
+        dial: Dial = connection.dial,
+    ) -> None:
+        self._request = request
+        self._config = config
+        self._credentials = credentials
+        self._token = token
+        self._print = print
+        self._secrets = secrets
+        self._timeout = timeout
+        self._log = log
+        self._look = look
+        self._dial = dial
+        self._answers = Answers(request)
+        self._value = ""  # of the token
+        self._sent = False
+        self._signal = ""
+        self._stop = asyncio.Event()
+        self._unwritten: OutputFailed | ReaderGone | None = None
+
+    async def run(self) -> str:
+        """Ask, and print what Kraken answers. The name of the signal that came before anything was sent, or nothing.
+
+        Raises:
+            OutcomeUnknown: it was sent, and nobody knows what became of it.
+            CallRefused, CredentialsRefused: Kraken refused it.
+            OutputFailed: Kraken answered, and the answer could not be written.
+            FeedError: anything else; nothing was sent, or nothing that could change the account.
+        """
+        socket: Socket | None = None
+        lacking = ""
+        try:
+            url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
+            socket = await self._before(self._dial(url, self._config.connection))
+            self._value = await self._before(self._token())
+            self._secrets.add(self._value)
+            await self._listen(socket)
+            lacking = await self._ask(socket)
+        except _Stopped:
+            return self._signal
+        except FeedError as error:
+            error.remedy = f"{NOTHING} {error.remedy}".strip()
+            raise
+        finally:
+            if socket is not None:
+                await connection.hang_up(socket)
+        self._judge(lacking)
+        return ""
+
+    # -- what signals ask for
+
+    def stop(self, reason: str) -> None:
+        """Send nothing any more, or wait for nothing any more."""
+        self._signal = self._signal or reason
+        self._stop.set()
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def tell(self) -> None:
+        """One line of state on stderr."""
+        known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
+        Stderr(sys.stderr).info(encode({"event": "state", "request": self._request.names, **known}))
+
+    # -- before
+
+    async def _before(self, work: Awaitable[T]) -> T:
+        """``work``, unless a signal comes first."""
+        task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _Stopped
+        finally:
+            for each in (task, stopped):
+                each.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
+
+    async def _listen(self, socket: Socket) -> None:
+        """Take what has come so far, the greeting mostly: a connection that is closed already is known here."""
+        try:
+            async with asyncio.timeout(0):
+                while True:
+                    await connection.burst(socket)
+        except TimeoutError:
+            return
+
+    # -- sent
+
+    async def _ask(self, socket: Socket) -> str:
+        """Send, and take the answers; what is lacking of them in the end, if anything."""
+        frame = self._request.frame(self._value)
+        self._request.check_deadline(time.time())
+        if self._stop.is_set():
+            raise _Stopped
+        self._log.debug("call_sent", method=self._request.method.name, names=self._request.names)
+        self._sent = True  # from here on it may have arrived, whatever is raised
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._before(connection.send(socket, frame))
+                while not self._answers.complete:
+                    self._take(await self._before(connection.burst(socket)))
+        except TimeoutError:
+            return f"within {self._timeout:g} s"
+        except Transient as error:
+            return f"before the connection was over: {error.why}"
+        except _Stopped:
+            return f"before {self._signal} came"
+        if self._answers.open_ended:
+            await self._linger(socket)
+        return ""
+
+    async def _linger(self, socket: Socket) -> None:
+        """Take what else there is, and nobody misses."""
+        try:
+            async with asyncio.timeout(GRACE_S):
+                while True:
+                    self._take(await self._before(connection.burst(socket)))
+        except (TimeoutError, Transient, _Stopped):
+            return
+
+    def _take(self, frames: Sequence[bytes]) -> None:
+        """Print what is an answer. If that fails, go on: what Kraken says has to be known all the more."""
+        for frame in frames:
+            if self._answers.take(frame) is not None and self._unwritten is None:
+                try:
+                    self._print(self._line(frame))
+                except (OutputFailed, ReaderGone) as error:
+                    self._unwritten = error
+
+    def _line(self, frame: bytes) -> str:
+        return self._secrets.mask(one_line(frame).decode("utf-8", "surrogateescape"))
+
+    # -- judged
+
+    def _judge(self, lacking: str) -> None:
+        """Raise what has to be said, if it was not a plain success."""
+        if self._answers.repeated:
+            self._log.warning("answer_repeated", times=self._answers.repeated)
+        known, request = self._answers.known, self._request
+        texts = tuple(dict.fromkeys(text for answer in known for text in answer.errors))
+        placed = self._placed()
+        reason = self._lacking(lacking) if lacking else self._doubt(texts)
+        if placed:
+            reason = f"it was to be checked only, and Kraken's answer names an order, {placed}"
+        if reason and not (request.live or placed):
+            raise Transient(
+                f"{request.method.name} was not checked: {reason}.",
+                cause="no_ack",
+                remedy="It was a check: nothing can have happened to the account. Try again.",
+            )
+        if reason:
+            raise OutcomeUnknown(
+                f"It is not known whether {request.method.name} was done: {reason}.",
+                why=f"It was sent once, with {request.names}, and is not sent again.",
+                remedy=f"Look before you do anything: {self._look}",
+            )
+        if self._unwritten is not None:
+            raise self._not_written(self._unwritten, texts)
+        if texts:
+            raise self._refused(texts)
+
+    def _lacking(self, lacking: str) -> str:
+        came, wanted = sum(answer.covers for answer in self._answers.known), self._answers.wanted
+        unreadable = ", and a frame that cannot be read" if self._answers.unreadable else ""
+        what = "no answer" if not came else f"only {came} of {wanted} answers"
+        return f"{what} came {lacking}{unreadable}"
+
+    def _doubt(self, texts: Sequence[str]) -> str:
+        """What makes the answers say nothing certain."""
+        if any(answer.success is None for answer in self._answers.known):
+            return "Kraken's answer says neither yes nor no"
+        if self._answers.surplus:
+            return "more answers came than orders were named"
+        return next((f"Kraken answered {text}" for text in texts if text.startswith(FAULTS)), "")
+
+    def _placed(self) -> str:
+        """The order that there must not be after a mere check."""
+        if self._request.live:
+            return ""
+        given = set(map(str, self._request.params.values()))
+        named = (order for answer in self._answers.known for order in answer.orders)
+        return next((order for order in named if order not in given), "")
+
+    def _refused(self, texts: Sequence[str]) -> FeedError:
+        name, verdicts = self._request.method.name, {text: classify(text, time.time()) for text in texts}
+        for text, verdict in verdicts.items():
+            if verdict.error is CredentialsRefused:
+                return refused_credentials(name, text, verdict, self._credentials)
+        meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
+        remedy = "It was not done, and is not tried again."
+        if any(answer.success or answer.orders for answer in self._answers.known):
+            remedy = "The rest was done: stdout has every answer."
+        elif any(text.startswith("EService:") for text in texts) and self._request.live:
+            remedy = f"It is not tried again. Look before you do: {self._look}"
+        return CallRefused(
+            f"Kraken refused {name}: {'; '.join(texts)}", why=f"That means: {'; '.join(meanings)}.", remedy=remedy
+        )
+
+    def _not_written(self, error: FeedError, texts: Sequence[str]) -> OutputFailed:
+        said = "; ".join(texts) or "; ".join(self._line(answer.frame) for answer in self._answers.known)
+        outcome = f"Kraken refused it: {said}" if texts else f"Kraken did it: {said}"
+        return OutputFailed(
+            "Kraken's answer cannot be written to stdout.",
+            why=f"{error.why or error.what}\n{outcome}",
+            remedy="Do not send it again because of this: the request itself was answered.",
+        )

@@ -1,0 +1,265 @@
+"""Requests of order entry: the frames byte for byte, and everything that is wrong before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kraken_feed.arguments import CALL
+from kraken_feed.errors import UsageError
+from kraken_feed.methods import METHODS
+from kraken_feed.refusals import PERMISSIONS
+from kraken_feed.request import Request, build
+
+NOW = 1_760_000_000.0
+LIMIT = ("order_type=limit", "side=buy", "symbol=BTC/USD", "order_qty=0.10", "limit_price=61000.0")
+V1_LIMIT = ("ordertype=limit", "type=buy", "pair=XBT/USD", "volume=0.10", "price=61000.0")
+ROW = '{"order_type":"limit","side":"buy","order_qty":0.10,"limit_price":61000.0}'
+
+
+def ask(*words: str, given: str | None = None, live: bool = True, unknown: bool = False) -> Request:
+    return build(words, given, 7, NOW, live=live, unknown=unknown)
+
+
+def ahead(seconds: float) -> str:
+    return (datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+# ------------------------------------------------------------------------------------------------ right
+
+RIGHT: dict[str, tuple[Sequence[str], str]] = {
+    "addOrder": (
+        ["addOrder", *V1_LIMIT, "userref=7", "oflags=post,fciq", "close[ordertype]=limit", "close[price]=+2%"],
+        '{"event":"addOrder","token":"T","reqid":7,"ordertype":"limit","type":"buy","pair":"XBT/USD","volume":"0.10",'
+        '"price":"61000.0","userref":"7","oflags":"post,fciq","close[ordertype]":"limit","close[price]":"+2%"}',
+    ),
+    "editOrder": (
+        ["editOrder", "orderid=OA", "pair=XBT/USD", "price=60500", "newuserref=666", "reqid=12"],
+        '{"event":"editOrder","token":"T","reqid":12,"orderid":"OA","pair":"XBT/USD","price":"60500","newuserref":"666"}',
+    ),
+    "amendOrder": (
+        ["amendOrder", "txid=OA", "limit_price=60400.0", "post_only=true"],
+        '{"event":"amendOrder","token":"T","reqid":7,"txid":"OA","limit_price":"60400.0","post_only":true}',
+    ),
+    "cancelOrder": (
+        ["cancelOrder", "txid=OA", "txid=OB", "cl_ord_id=a,b"],
+        '{"event":"cancelOrder","token":"T","reqid":7,"txid":["OA","OB"],"cl_ord_id":["a,b"]}',
+    ),
+    "cancelAll": (["cancelAll"], '{"event":"cancelAll","token":"T","reqid":7}'),
+    "cancelAllOrdersAfter": (
+        ["cancelAllOrdersAfter", "timeout=60"],
+        '{"event":"cancelAllOrdersAfter","token":"T","reqid":7,"timeout":60}',
+    ),
+    "add_order": (
+        ["add_order", *LIMIT, "post_only=true", "order_userref=-3",
+         'conditional:={"order_type":"limit","limit_price":6.10}'],
+        '{"method":"add_order","params":{"order_type":"limit","side":"buy","symbol":"BTC/USD","order_qty":0.10,'
+        '"limit_price":61000.0,"post_only":true,"order_userref":-3,'
+        '"conditional":{"order_type":"limit","limit_price":6.10},"token":"T"},"req_id":7}',
+    ),
+    "amend_order": (
+        ["amend_order", "cl_ord_id=x=y", "order_qty:=1.50", "req_id=99"],
+        '{"method":"amend_order","params":{"cl_ord_id":"x=y","order_qty":1.50,"token":"T"},"req_id":99}',
+    ),
+    "edit_order": (
+        ["edit_order", "order_id=OA", "symbol=BTC/USD", "limit_price=60500.10"],
+        '{"method":"edit_order","params":{"order_id":"OA","symbol":"BTC/USD","limit_price":60500.10,"token":"T"},"req_id":7}',
+    ),
+    "cancel_order": (
+        ["cancel_order", "order_userref=5", "order_userref=6"],
+        '{"method":"cancel_order","params":{"order_userref":[5,6],"token":"T"},"req_id":7}',
+    ),
+    "cancel_all": (["cancel_all"], '{"method":"cancel_all","params":{"token":"T"},"req_id":7}'),
+    "cancel_all_orders_after": (
+        ["cancel_all_orders_after", "timeout=0"],
+        '{"method":"cancel_all_orders_after","params":{"timeout":0,"token":"T"},"req_id":7}',
+    ),
+    "batch_add": (
+        ["batch_add", "symbol=BTC/USD", f"orders:=[{ROW}, {ROW}]"],
+        '{"method":"batch_add","params":{"symbol":"BTC/USD","orders":[' + f"{ROW},{ROW}" + '],"token":"T"},"req_id":7}',
+    ),
+    "batch_cancel": (
+        ["batch_cancel", "orders=OA", "cl_ord_id=ü"],
+        '{"method":"batch_cancel","params":{"orders":["OA"],"cl_ord_id":["ü"],"token":"T"},"req_id":7}',
+    ),
+}  # fmt: skip
+
+
+def test_every_method_is_here_and_in_the_help_and_has_its_permission_named() -> None:
+    assert list(RIGHT) == list(METHODS)
+    listed = re.findall(r"\w+", re.sub(r"(?m)^methods, Spot v\d:", "", CALL.partition("\n\n")[0]))
+    assert listed == list(METHODS)
+    assert set(METHODS) <= set(PERMISSIONS)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_frame_is_this_byte_for_byte(name: str) -> None:
+    words, frame = RIGHT[name]
+    assert ask(*words).frame("T") == frame
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_only_live_may_change_the_account_and_what_can_be_checked_is(name: str) -> None:
+    words, frame = RIGHT[name]
+    request = ask(*words, live=False)
+    assert ask(*words).live
+    assert not request.live
+    if not request.method.checks:
+        assert request.frame("T") == frame
+    elif request.method.dialect == "v1":
+        assert request.frame("T") == frame.removesuffix("}") + ',"validate":"true"}'
+    else:
+        assert request.frame("T") == frame.replace(',"token"', ',"validate":true,"token"')
+
+
+@pytest.mark.parametrize("word", ["validate=true", "validate:=true"])
+def test_a_check_that_is_asked_for_stays_one_with_live(word: str) -> None:
+    assert not ask("add_order", *LIMIT, word).live
+    assert not ask("addOrder", *V1_LIMIT, word).live
+    assert ask("addOrder", *V1_LIMIT, "validate=false").live
+
+
+@given(st.from_regex(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,12})?", fullmatch=True))
+def test_a_number_is_sent_as_it_was_typed(digits: str) -> None:
+    words = [word for word in LIMIT if not word.startswith("order_qty")]
+    for word in (f"order_qty={digits}", f"order_qty:={digits}"):
+        assert f'"order_qty":{digits},' in ask("add_order", *words, word).frame("T")
+    words = [word for word in V1_LIMIT if not word.startswith("volume")]
+    assert f'"volume":"{digits}"' in ask("addOrder", *words, f"volume={digits}").frame("T")
+
+
+def test_a_whole_object_is_taken_and_words_add_to_it() -> None:
+    given = '{"order_type":"limit","side":"buy","symbol":"BTC/USD","order_qty":0.10}'
+    assert ask("add_order", "limit_price=61000.0", given=given).frame("T") == ask("add_order", *LIMIT).frame("T")
+
+
+def test_what_is_not_known_is_sent_if_that_is_wished() -> None:
+    frame = ask("add_order", *LIMIT, "brand_new=1", "newer:=[1.0]", "stp_type=cancel_none", unknown=True).frame("T")
+    assert '"brand_new":"1","newer":[1.0],"stp_type":"cancel_none"' in frame
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5, 60])
+def test_a_deadline_that_kraken_takes_passes(seconds: float) -> None:
+    assert f'"deadline":"{ahead(seconds)}"' in ask("add_order", *LIMIT, f"deadline={ahead(seconds)}").frame("T")
+
+
+def test_orders_and_names_tell_what_to_look_for() -> None:
+    request = ask("cancelOrder", "txid=OA", "txid=12", "cl_ord_id=a")
+    assert request.orders == ("OA", "12", "a")
+    assert request.names == "reqid 7, cl_ord_id a, txid OA 12"
+    row = ROW.replace("}", ',"cl_ord_id":"a"}')
+    assert ask("batch_add", "symbol=BTC/USD", f"orders:=[{row},{ROW}]").names == "req_id 7, cl_ord_id a"
+    assert ask("batch_cancel", "orders=OA", "orders=OB").names == "req_id 7, orders OA OB"
+
+
+# ------------------------------------------------------------------------------------------------ wrong
+
+WRONG: list[tuple[Sequence[str], str]] = [
+    ([], "No method is named."),
+    (["addorder"], "Did you mean addOrder?"),
+    (["AddOrder"], "Did you mean addOrder?"),
+    (["place"], 'There is no method "place".'),
+    (["cancel_all", "now"], '"now" is no parameter.'),
+    (["add_order", *LIMIT, "limit_prise=1"], "Did you mean limit_price?"),
+    (["addOrder", *V1_LIMIT, "limit_price=1"], 'there is no parameter "limit_price"'),
+    (["add_order", *LIMIT, "token=x"], "token is filled in here"),
+    (["add_order", *LIMIT, "side=buy"], "side is given twice"),
+    (["add_order", *LIMIT, "order_qty:=2"], "order_qty is given twice"),
+    (["add_order"], "add_order needs order_type."),
+    (["add_order"], "It takes order_type*, side*, order_qty"),
+    (["cancel_all_orders_after"], "needs timeout"),
+    (["add_order", *LIMIT[:4]], "needs limit_price for limit"),
+    (["add_order", *LIMIT[:3], LIMIT[4]], "needs order_qty or cash_order_qty"),
+    (["add_order", "order_type=stop-loss", *LIMIT[1:4]], "needs triggers for stop-loss"),
+    (["addOrder", "ordertype=stop-loss-limit", *V1_LIMIT[1:]], "needs price2 for stop-loss-limit"),
+    (["amend_order", "limit_price=1"], "needs order_id or cl_ord_id"),
+    (["amendOrder", "txid=a"], "needs volume or display_volume or limit_price or trigger_price or post_only"),
+    (["cancelOrder"], "needs txid or cl_ord_id"),
+    (["add_order", *LIMIT, "cl_ord_id=a", "order_userref=1"], "cl_ord_id and order_userref exclude each other"),
+    (["addOrder", *V1_LIMIT, "cl_ord_id=a", "userref=1"], "userref and cl_ord_id exclude each other"),
+    (["cancel_order", "order_id=a", "cl_ord_id=b"], "order_id and cl_ord_id exclude each other"),
+    (["add_order", *LIMIT[:4], "limit_price=1,5"], 'limit_price is a number, such as 0.25, and 1,5 is not'),
+    (["add_order", *LIMIT[:4], "limit_price=+1"], "+1 is not"),
+    (["add_order", *LIMIT[:4], "limit_price=01"], "01 is not"),
+    (["add_order", *LIMIT[:4], "limit_price=١"], "١ is not"),
+    (["add_order", *LIMIT[:4], 'limit_price:="1"'], '"1" is not'),
+    (["addOrder", *V1_LIMIT[:4], "price:=1"], "price is a price in a string"),
+    (["addOrder", *V1_LIMIT[:4], "price=1e3"], '"1e3" is not'),
+    (["addOrder", *V1_LIMIT, "userref=a"], "userref is a whole number in a string"),
+    (["addOrder", *V1_LIMIT, "validate=yes"], "validate is true or false"),
+    (["add_order", *LIMIT, "post_only=yes"], "post_only is true or false"),
+    (["add_order", *LIMIT, "order_userref=1.5"], "order_userref is a whole number"),
+    (["add_order", *LIMIT, "cl_ord_id="], "cl_ord_id is a string that is not empty"),
+    (["add_order", *LIMIT, "triggers=1"], "Write triggers:='…' with JSON in it."),
+    (["add_order", *LIMIT, "triggers:={"], "triggers holds no JSON"),
+    (["add_order", *LIMIT, 'triggers:={"prise":1}'], "Did you mean triggers.price?"),
+    (["add_order", *LIMIT, "triggers:={}"], "needs triggers.price"),
+    (["add_order", *LIMIT, 'triggers:={"price":"1"}'], "triggers.price is a number"),
+    (["add_order", "order_type=limited", *LIMIT[1:]], 'order_type cannot be "limited".'),
+    (["addOrder", *V1_LIMIT, "oflags=post,past"], 'oflags cannot be "past".'),
+    (["cancel_order", "order_userref=a"], "order_userref is a list of whole numbers"),
+    (["cancel_all_orders_after", "timeout=86400"], "timeout is a whole number of seconds from 0 to 86399"),
+    (["cancelAllOrdersAfter", "timeout=-1"], "and -1 is not"),
+    (["cancel_order", "order_id:=[]"], "order_id takes 1 to 1000, not 0"),
+    (["batch_add", "symbol=BTC/USD", f"orders:=[{ROW}]"], "orders takes 2 to 15, not 1"),
+    (["batch_add", "symbol=BTC/USD", 'orders:=[{"side":"buy"},{}]'], "batch_add needs orders[0].order_type."),
+    (["batch_add", "symbol=BTC/USD", "orders:=[1,2]"], "orders is a list of JSON objects"),
+    (["batch_cancel", "orders=OA"], "batch_cancel takes 2 to 50 orders, not 1."),
+    (["batch_cancel", "orders:=" + str(["O"] * 40).replace("'", '"'), *["cl_ord_id=a"] * 11], "not 51"),
+    (["cancel_all", "req_id=0"], "req_id is a whole number above 0 and below 2^64"),
+    (["cancel_all", "req_id=18446744073709551616"], "req_id is a whole number"),
+    (["add_order", *LIMIT, "deadline=soon"], "deadline is an RFC 3339 time with its zone"),
+    (["add_order", *LIMIT, "deadline=2025-10-09T08:53:25"], "deadline is an RFC 3339 time with its zone"),
+    (["add_order", *LIMIT, f"deadline={ahead(0.4)}"], "is +0.400 s from now"),
+    (["add_order", *LIMIT, f"deadline={ahead(61)}"], "is +61.000 s from now"),
+    (["addOrder", *V1_LIMIT, f"deadline={ahead(-3)}"], "is -3.000 s from now"),
+    (["add_order", *LIMIT, "cl_ord_id=\udcff"], "a parameter is no Unicode text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG, ids=range(len(WRONG)))
+def test_what_is_wrong_is_said_before_anything_is_sent(words: Sequence[str], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask(*words)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["[]", "1", "nothing", '{"a":1,"a":1}'])
+def test_a_file_that_holds_no_object_is_refused(given: str) -> None:
+    with pytest.raises(UsageError):
+        ask("cancel_all", given=given)
+
+
+@pytest.mark.parametrize("word", ["txid=OA", 'txid:=["OA"]'])
+def test_a_list_of_the_file_is_not_added_to(word: str) -> None:
+    with pytest.raises(UsageError, match="txid is given twice"):
+        ask("cancelOrder", word, given='{"txid":["OB"]}')
+
+
+@pytest.mark.parametrize("word", ["validate=false", "validate:=false"])
+@pytest.mark.parametrize("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]], ids=["v2", "v1"])
+def test_who_switches_the_check_off_has_to_say_live(order: Sequence[str], word: str) -> None:
+    with pytest.raises(UsageError, match="validate is false, but --live is not given"):
+        ask(*order, word, live=False)
+
+
+@pytest.mark.parametrize("word", ["validate=FALSE", "validate:=0", 'validate:="no"', "validate:=null", "validate="])
+@pytest.mark.parametrize("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]], ids=["v2", "v1"])
+def test_nothing_else_passes_for_a_check_whatever_else_is_allowed(order: Sequence[str], word: str) -> None:
+    for live in (True, False):
+        with pytest.raises(UsageError):
+            ask(*order, word, live=live, unknown=True)
+
+
+@given(st.sampled_from(sorted(METHODS)), st.lists(st.text(max_size=20)), st.none() | st.text(max_size=20))
+def test_any_words_are_a_request_or_a_usage_error(method: str, words: list[str], given: str | None) -> None:
+    try:
+        request = ask(method, *words, given=given, live=False, unknown=True)
+    except UsageError:
+        return
+    assert not request.live
