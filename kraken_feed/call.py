@@ -31,6 +31,7 @@ from .wire import one_line
 GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
 FAULTS = ("EGeneral:Internal error", "EDatabase:")  # Kraken's own, and it does not say before or after what
 NOTHING = "Nothing was sent."
+TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Call:
         log: diagnostics.
         look: the command that shows what became of it.
         dial: opens the socket.
+        unix: the wall clock, for deadlines.
     """
 
     reopens = False
@@ -70,6 +72,7 @@ class Call:
         log: FilteringBoundLogger,
         look: str,
         dial: Dial = connection.dial,
+        unix: Callable[[], float] = time.time,
     ) -> None:
         self._request = request
         self._config = config
@@ -81,6 +84,7 @@ class Call:
         self._log = log
         self._look = look
         self._dial = dial
+        self._unix = unix
         self._answers = Answers(request)
         self._value = ""  # of the token
         self._sent = False
@@ -112,8 +116,8 @@ class Call:
             error.remedy = f"{NOTHING} {error.remedy}".strip()
             raise
         finally:
-            if socket is not None:
-                await connection.hang_up(socket)
+            if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
+                await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
         self._judge(lacking)
         return ""
 
@@ -161,7 +165,7 @@ class Call:
     async def _ask(self, socket: Socket) -> str:
         """Send, and take the answers; what is lacking of them in the end, if anything."""
         frame = self._request.frame(self._value)
-        self._request.check_deadline(time.time())
+        self._request.check_deadline(self._unix())
         if self._stop.is_set():
             raise _Stopped
         self._log.debug("call_sent", method=self._request.method.name, names=self._request.names)
@@ -225,7 +229,7 @@ class Call:
             raise OutcomeUnknown(
                 f"It is not known whether {request.method.name} was done: {reason}.",
                 why=f"It was sent once, with {request.names}, and is not sent again.",
-                remedy=f"Look before you do anything: {self._look}",
+                remedy=f"Look before you do anything: {self._look}{TIMER * ('timeout' in request.params)}",
             )
         if self._unwritten is not None:
             raise self._not_written(self._unwritten, texts)
@@ -255,7 +259,7 @@ class Call:
         return next((order for order in named if order not in given), "")
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
-        name, verdicts = self._request.method.name, {text: classify(text, time.time()) for text in texts}
+        name, verdicts = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
         for text, verdict in verdicts.items():
             if verdict.error is CredentialsRefused:
                 return refused_credentials(name, text, verdict, self._credentials)

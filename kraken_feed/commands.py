@@ -140,14 +140,17 @@ def _call(arguments: argparse.Namespace) -> int:
         if stopped == "SIGINT":
             return INTERRUPTED
         die_of(signal.Signals[stopped])
-    if not (request.live or arguments.quiet):
+    if not (arguments.live or arguments.quiet):
         Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
     return 0
 
 
 def _look(arguments: argparse.Namespace) -> str:
     """The command that shows the open orders and the last trades."""
-    options = [f"--{name} {value}" for name in ("account", "config") if (value := getattr(arguments, name))]
+    import shlex
+
+    given = {name: getattr(arguments, name) for name in ("account", "config")}
+    options = [f"--{name} {shlex.quote(value)}" for name, value in given.items() if value]
     return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
 
 

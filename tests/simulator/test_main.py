@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from kraken_feed.simulator.demo import CUT_S, demo_exchange
 from kraken_feed.simulator.main import main
-from tests.simulator.account import T0, Account, Tap
+from tests.simulator.account import T0, Account, Tap, sign
 
 COMMAND = [sys.executable, "-m", "kraken_feed.simulator"]
 
@@ -39,6 +39,24 @@ def test_it_prints_one_line_serves_and_ends_with_zero(tmp_path: Path, number: si
     assert (process.returncode, rest, errors) == (0, "", "")
     records = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert sum(record["kind"] == "open" for record in records) == 5  # two open orders, three past trades
+
+
+@pytest.mark.parametrize(("options", "text"), [((), "EGeneral:Permission denied"), (("--trading",), None)])
+def test_only_keys_that_are_to_trade_may(options: tuple[str, ...], text: str | None) -> None:
+    with start("--seed", "5", "--rate", "0", *options) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        body = b"nonce=1"
+        path = "/0/private/GetWebSocketsToken"
+        headers = {"API-Key": ready["key"], "API-Sign": sign(ready["secret"], path, "1", body)}
+        with urllib.request.urlopen(urllib.request.Request(ready["rest"] + path, body, headers)) as reply:
+            token = json.load(reply)["result"]["token"]
+        with connect(ready["ws_v2"]) as socket:
+            socket.recv()
+            socket.send(json.dumps({"method": "cancel_all", "params": {"token": token}}))
+            assert json.loads(socket.recv()).get("error") == text
+        process.terminate()
+        process.communicate(timeout=10)
 
 
 def test_the_seed_repeats_the_keys() -> None:

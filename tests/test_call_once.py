@@ -1,0 +1,148 @@
+"""The moments of a call that no exchange can be made to meet: just before a request leaves, and while it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
+
+from kraken_feed.auth import Credentials
+from kraken_feed.call import GRACE_S, Call
+from kraken_feed.config import Config, ConnectionConfig
+from kraken_feed.connection import Socket
+from kraken_feed.errors import FeedError, OutcomeUnknown, Transient, UsageError
+from kraken_feed.log import diagnostics_logger
+from kraken_feed.request import build
+from kraken_feed.text import Secrets
+
+from . import virtual_time
+
+NOW = 1_760_000_000.0
+CLOSED = ConnectionClosedError(Close(1001, "restarting"), None)
+ADD = ("add_order", "order_type=market", "side=buy", "symbol=BTC/USD", "order_qty=1", "req_id=7")
+CANCEL = ("cancelOrder", "txid=OA", "txid=OB", "reqid=7")
+V1_OK = b'{"event":"cancelOrderStatus","reqid":7,"status":"ok"}'
+
+
+class Wire:
+    """A socket that says what the test wants, and notes what it is told. After the last there is silence."""
+
+    def __init__(self, *said: Sequence[bytes] | Exception, takes: bool = True, closes: bool = True) -> None:
+        self.sent: list[str] = []
+        self.aborted = False
+        self.transport: Any = self
+        self._said = list(said)
+        self._takes, self._closes = takes, closes
+
+    async def burst(self) -> Sequence[bytes]:
+        # what answers a request comes after it
+        if not self._said or (not self.sent and not isinstance(self._said[0], Exception)):
+            await asyncio.Event().wait()
+        said = self._said.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    async def send(self, message: str) -> None:
+        self.sent.append(message)
+        if not self._takes:
+            await asyncio.Event().wait()
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        if not self._closes:
+            await asyncio.Event().wait()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Play:
+    """One call on a wire, in virtual time: what came of it, and when."""
+
+    def __init__(self, wire: Wire, *words: str, clock: float = NOW, at_token: str = "", later: float = 0.0) -> None:
+        self.wire, self.printed = wire, list[str]()
+        self.error: FeedError | None = None
+        self.reason = ""
+        self._words, self._clock, self._at_token, self._later = words, clock, at_token, later
+        self.took = virtual_time.run(self._run())
+
+    async def _run(self) -> float:
+        call: Call
+
+        async def dial(url: str, config: ConnectionConfig) -> Socket:
+            return self.wire
+
+        async def token() -> str:
+            if self._at_token:
+                call.stop(self._at_token)
+            return "TOKEN"
+
+        call = Call(
+            build(self._words, None, 7, NOW, live=True, unknown=False), Config(),
+            Credentials("K" * 20, "c2VjcmV0", source="a test"), token=token, print=self.printed.append,
+            secrets=Secrets(), timeout=10.0, look="look", dial=dial, unix=lambda: self._clock,
+            log=diagnostics_logger(Secrets(), level="error", fmt="json", colors=False),
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        if self._later:
+            loop.call_later(self._later, call.stop, "SIGTERM")
+        try:
+            self.reason = await call.run()
+        except FeedError as error:
+            self.error = error
+        return loop.time()
+
+
+def test_a_connection_that_is_closed_before_the_request_was_sent_nothing() -> None:
+    play = Play(Wire(CLOSED), *ADD)
+    assert isinstance(play.error, Transient)
+    assert play.error.remedy == "Nothing was sent."
+    assert play.wire.sent == []
+
+
+def test_a_deadline_that_comes_near_while_the_token_is_fetched_was_sent_nothing() -> None:
+    deadline = f"deadline={datetime.fromtimestamp(NOW + 5, UTC).isoformat()}"
+    assert Play(Wire([b"{}"], CLOSED), *ADD, deadline, clock=NOW + 4).wire.sent
+    play = Play(Wire(), *ADD, deadline, clock=NOW + 4.6)
+    assert isinstance(play.error, UsageError)
+    assert play.error.remedy.startswith("Nothing was sent.")
+    assert play.wire.sent == []
+
+
+def test_a_signal_in_the_last_moment_prevents_the_request() -> None:
+    play = Play(Wire(), *ADD, at_token="SIGTERM")
+    assert (play.reason, play.error, play.wire.sent) == ("SIGTERM", None, [])
+
+
+@pytest.mark.parametrize(("wire", "says"), [
+    (Wire(), "no answer came within 10 s"),
+    (Wire(takes=False), "no answer came within 10 s"),
+    (Wire(CLOSED, takes=False), "Nothing was sent."),
+    (Wire([b'{"event":"heartbeat"}'], CLOSED), "before the connection was over: 1001 restarting"),
+])  # fmt: skip
+def test_whatever_happens_once_it_is_handed_over_is_unknown(wire: Wire, says: str) -> None:
+    play = Play(wire, *ADD)
+    assert play.error is not None
+    assert says in str(play.error)
+    assert isinstance(play.error, OutcomeUnknown) is bool(wire.sent)
+    assert len(wire.sent) <= 1
+
+
+def test_a_peer_that_does_not_agree_to_the_end_does_not_hold_up_who_has_asked_for_it() -> None:
+    play = Play(Wire(closes=False), *ADD, later=3.0)
+    assert isinstance(play.error, OutcomeUnknown)
+    assert play.wire.aborted
+    assert play.took == pytest.approx(3.0)
+
+
+def test_answers_of_v1_are_waited_upon_a_little_longer_than_they_are_many() -> None:
+    play = Play(Wire([V1_OK], [V1_OK]), *CANCEL)
+    assert (play.error, play.printed) == (None, [V1_OK.decode()] * 2)
+    assert play.took == pytest.approx(GRACE_S)
+    surplus = Play(Wire([V1_OK], [V1_OK], [V1_OK]), *CANCEL)
+    assert isinstance(surplus.error, OutcomeUnknown)
