@@ -82,7 +82,7 @@ class Answers:
     @property
     def _numbers(self) -> bool:
         """Whether orders are named by a user's reference."""
-        return any(name.isdigit() for name in self._request.orders)
+        return any(name.lstrip("-").isdigit() for name in self._request.orders)
 
     @property
     def _refused(self) -> bool:
@@ -131,12 +131,19 @@ def _read_v2(frame: bytes, message: dict[str, Any]) -> Answer:
     success = success if isinstance(success, bool) else (False if text is not None else None)
     if success is False:
         return Answer(frame, False, (NO_REASON if text is None else str(text),))
-    rows = result.get("orders", [result]) if isinstance(result, dict) else result if isinstance(result, list) else []
-    rows = [row for row in rows if isinstance(row, dict)]
-    errors = tuple(str(row.get("error", NO_REASON)) for row in rows if row.get("error") or row.get("success") is False)
+    rows = _rows(result)
+    errors = tuple(
+        str(row.get("error") or NO_REASON) for row in rows if row.get("error") or row.get("success") is False
+    )
     orders = tuple(_field(row, "order_id") for row in rows if _field(row, "order_id"))
     order = next((_field(row, "order_id") or _field(row, "cl_ord_id") for row in rows), "")
     return Answer(frame, False if errors else success, errors, order, orders)
+
+
+def _rows(result: object) -> list[dict[str, Any]]:
+    """The result, or those of a batch: an array, or an object with one (both were recorded)."""
+    rows = result.get("orders", [result]) if isinstance(result, dict) else result
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _field(row: dict[str, Any], name: str) -> str:

@@ -48,7 +48,7 @@ class Call:
         config: the endpoints and the deadlines.
         credentials: the key, for messages.
         token: fetches one.
-        print: takes Kraken's answers, a line each.
+        say: takes Kraken's answers, a line each.
         secrets: the token is added to it.
         timeout: seconds to wait for the answers.
         log: diagnostics.
@@ -66,7 +66,7 @@ class Call:
         credentials: Credentials,
         *,
         token: Callable[[], Awaitable[str]],
-        print: Callable[[str], None],
+        say: Callable[[str], None],
         secrets: Secrets,
         timeout: float,
         log: FilteringBoundLogger,
@@ -78,7 +78,7 @@ class Call:
         self._config = config
         self._credentials = credentials
         self._token = token
-        self._print = print
+        self._say = say
         self._secrets = secrets
         self._timeout = timeout
         self._log = log
@@ -102,7 +102,7 @@ class Call:
             FeedError: anything else; nothing was sent, or nothing that could change the account.
         """
         socket: Socket | None = None
-        lacking = ""
+        lacking: str | None = None
         try:
             url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
             socket = await self._before(self._dial(url, self._config.connection))
@@ -116,6 +116,8 @@ class Call:
             error.remedy = f"{NOTHING} {error.remedy}".strip()
             raise
         finally:
+            if self._sent and lacking is None:  # a defect of ours: what is raised speaks of that alone
+                self._log.error("outcome_unknown", request=self._request.names, look=self._look)
             if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
                 await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
         self._judge(lacking)
@@ -200,7 +202,7 @@ class Call:
         for frame in frames:
             if self._answers.take(frame) is not None and self._unwritten is None:
                 try:
-                    self._print(self._line(frame))
+                    self._say(self._line(frame))
                 except (OutputFailed, ReaderGone) as error:
                     self._unwritten = error
 

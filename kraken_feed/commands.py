@@ -129,7 +129,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
     async def call() -> str:
         call = Call(
-            request, config, credentials, token=token, print=print_line, secrets=arguments.secrets,
+            request, config, credentials, token=token, say=print_line, secrets=arguments.secrets,
             timeout=arguments.timeout, log=log, look=_look(arguments),
         )  # fmt: skip
         obey(call)

@@ -239,6 +239,8 @@ def _check_form(method: Method, field: Parameter, value: Any, name: str) -> None
             f"{method.name}: {name} is {_FORMS[field.kind]}, and {encode(value)} is not.",
             remedy=f"Write {name}:='…' with JSON in it." if field.kind in ("object", "objects") else "",
         )
+    if field.kind in ("texts", "integers") and len(set(value)) < len(value):
+        raise UsageError(f"{method.name}: {name} has the same twice.", remedy="Leave it out once.")
     if field.kind in ("texts", "objects") and not field.least <= len(value) <= field.most:
         raise UsageError(f"{method.name}: {name} takes {field.least} to {field.most}, not {len(value)}.")
 

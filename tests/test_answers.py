@@ -173,6 +173,15 @@ def test_an_answer_that_says_neither_yes_nor_no_is_neither(text: bytes) -> None:
     assert answer.success is None
 
 
+@pytest.mark.parametrize("result", [5, "x", [], [5], {"orders": 5}, {"orders": [5, {"success": False, "error": None}]}])
+def test_a_result_of_another_shape_is_read_as_far_as_it_goes(result: object) -> None:
+    answer = answers("batch_add").take(
+        json.dumps({"method": "batch_add", "req_id": 7, "success": True, "result": result}).encode()
+    )
+    assert answer is not None
+    assert answer.errors == (("an error without words",) if "None" in str(result) else ())
+
+
 def test_a_frame_that_cannot_be_read_is_counted() -> None:
     waiting = answers("addOrder")
     for text in (b"{", b"\xff", b"[" * 100_000):
@@ -192,10 +201,14 @@ MESSAGES = st.dictionaries(
 )  # fmt: skip
 
 
-@given(st.sampled_from(sorted(METHODS)), st.lists(MESSAGES | VALUES, max_size=4))
-def test_no_frame_whatever_it_says_is_an_error_of_ours(method: str, messages: list[object]) -> None:
+@given(st.sampled_from(sorted(METHODS)), st.lists(MESSAGES | VALUES, max_size=4), st.lists(MESSAGES, max_size=4))
+def test_no_frame_whatever_it_says_is_an_error_of_ours(
+    method: str, messages: list[object], meant: list[dict[str, object]]
+) -> None:
     waiting = answers(method)
-    for message in messages:
+    ours = {"event": f"{method}Status", "method": method, "reqid": 7, "req_id": 7}
+    for message in [*messages, *({**fields, **ours} for fields in meant)]:
         waiting.take(json.dumps(message).encode())
+    assert len(waiting.known) + waiting.repeated >= len(meant)
     assert isinstance(waiting.complete, bool)
     assert isinstance(waiting.surplus, bool)

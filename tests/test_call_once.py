@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +28,7 @@ NOW = 1_760_000_000.0
 CLOSED = ConnectionClosedError(Close(1001, "restarting"), None)
 ADD = ("add_order", "order_type=market", "side=buy", "symbol=BTC/USD", "order_qty=1", "req_id=7")
 CANCEL = ("cancelOrder", "txid=OA", "txid=OB", "reqid=7")
+SAID = io.StringIO()  # on stderr
 V1_OK = b'{"event":"cancelOrderStatus","reqid":7,"status":"ok"}'
 
 
@@ -64,12 +67,21 @@ class Wire:
 class Play:
     """One call on a wire, in virtual time: what came of it, and when."""
 
-    def __init__(self, wire: Wire, *words: str, clock: float = NOW, at_token: str = "", later: float = 0.0) -> None:
+    def __init__(
+        self, wire: Wire, *words: str, clock: float = NOW, at_token: str = "", later: float = 0.0,
+        broken: bool = False,
+    ) -> None:  # fmt: skip
         self.wire, self.printed = wire, list[str]()
+        self._broken = broken
         self.error: FeedError | None = None
         self.reason = ""
         self._words, self._clock, self._at_token, self._later = words, clock, at_token, later
         self.took = virtual_time.run(self._run())
+
+    def _say(self, line: str) -> None:
+        if self._broken:
+            raise RuntimeError("nobody foresaw this")
+        self.printed.append(line)
 
     async def _run(self) -> float:
         call: Call
@@ -84,9 +96,9 @@ class Play:
 
         call = Call(
             build(self._words, None, 7, NOW, live=True, unknown=False), Config(),
-            Credentials("K" * 20, "c2VjcmV0", source="a test"), token=token, print=self.printed.append,
+            Credentials("K" * 20, "c2VjcmV0", source="a test"), token=token, say=self._say,
             secrets=Secrets(), timeout=10.0, look="look", dial=dial, unix=lambda: self._clock,
-            log=diagnostics_logger(Secrets(), level="error", fmt="json", colors=False),
+            log=diagnostics_logger(Secrets(), level="error", fmt="json", colors=False, stream=SAID),
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         if self._later:
@@ -138,6 +150,13 @@ def test_a_peer_that_does_not_agree_to_the_end_does_not_hold_up_who_has_asked_fo
     assert isinstance(play.error, OutcomeUnknown)
     assert play.wire.aborted
     assert play.took == pytest.approx(3.0)
+
+
+def test_a_defect_after_the_request_tells_of_the_outcome_all_the_same() -> None:
+    with pytest.raises(RuntimeError):
+        Play(Wire([V1_OK]), *CANCEL, broken=True)
+    (entry,) = map(json.loads, SAID.getvalue().splitlines())
+    assert (entry["event"], entry["request"]) == ("outcome_unknown", "reqid 7, txid OA OB")
 
 
 def test_answers_of_v1_are_waited_upon_a_little_longer_than_they_are_many() -> None:

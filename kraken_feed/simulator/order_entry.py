@@ -8,6 +8,7 @@ https://docs.kraken.com/api-reference/trading/add-order , …/edit-order , …/a
 """
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -18,7 +19,7 @@ from msgspec import Struct
 from kraken_feed.simulator.account import Account
 from kraken_feed.simulator.dialect import integer
 from kraken_feed.simulator.key import ApiKey
-from kraken_feed.simulator.number import quantum
+from kraken_feed.simulator.number import VOLUME_PLACES
 from kraken_feed.simulator.order import Order, Side
 from kraken_feed.simulator.pair import Pair, find
 
@@ -30,6 +31,8 @@ ORDER_TYPES = (
 TRADED = ("limit", "market", "iceberg")
 MAX_TIMER_S = 86_400
 _DEADLINE_S = 60.0
+_FAR = 100  # times the market's price
+_MAX_VOLUME = 10**9
 _ORDERMIN = 1000  # a usual volume is so many times the least
 
 
@@ -163,8 +166,9 @@ class Desk:
         self._open_for_orders(post_only=wish.post_only)
         if wish.ordertype not in ("market", "settle-position") and wish.price is None:
             raise invalid("price")
-        if wish.price is not None and (wish.price <= 0 or _finer(wish.price, wish.pair.price_decimals)):
-            raise Refusal("EOrder:Invalid price")
+        self._check_price(wish.pair, wish.price)
+        if _finer(wish.volume, VOLUME_PLACES):
+            raise invalid("volume")
         if wish.volume < wish.pair.lot / _ORDERMIN:
             raise Refusal("EOrder:Order minimum not met")
         price = self._price(wish.pair) if wish.price is None else wish.price
@@ -206,8 +210,11 @@ class Desk:
     def amend(self, order: Order, volume: Decimal | None, price: Decimal | None) -> Order:
         """The same order with another volume or price; nothing is left of one that has more executed than that."""
         self._open_for_orders(post_only=order.post_only)
-        if price is not None and (order.price is None or price <= 0 or _finer(price, order.pair.price_decimals)):
+        if price is not None and order.price is None:
             raise Refusal("EOrder:Invalid price")
+        self._check_price(order.pair, price)
+        if volume is not None and (volume > _MAX_VOLUME or _finer(volume, VOLUME_PLACES)):
+            raise invalid("volume")
         if volume is not None and volume <= 0:
             raise Refusal("EOrder:Order minimum not met")
         if volume is not None and volume <= order.vol_exec:
@@ -252,11 +259,16 @@ class Desk:
         opened = self._account.book.open
         if name in opened:
             return [opened[name]]
-        return [order for order in opened.values() if name.isdigit() and order.userref == int(name) != 0]
+        return [order for order in opened.values() if whole_number(name) and order.userref == int(name) != 0]
 
     def called(self, cl_ord_id: str) -> list[Order]:
         """The open orders that the client called so."""
         return [order for order in self._account.book.open.values() if order.cl_ord_id == cl_ord_id]
+
+    def _check_price(self, pair: Pair, price: Decimal | None) -> None:
+        """Refuse one that the pair does not have, or that is absurdly far away."""
+        if price is not None and not (0 < price < _FAR * self._price(pair) and not _finer(price, pair.price_decimals)):
+            raise Refusal("EOrder:Invalid price")
 
     def _price(self, pair: Pair) -> Decimal:
         return self._account.engine.market(pair)
@@ -277,6 +289,12 @@ def invalid(name: str) -> Refusal:
     return Refusal(f"EGeneral:Invalid arguments:{name}")
 
 
+def whole_number(text: str) -> bool:
+    """Whether it is one, in plain digits."""
+    return re.fullmatch(r"-?\d{1,18}", text, re.A) is not None
+
+
 def _finer(value: Decimal, places: int) -> bool:
     """Whether it has more decimals than that."""
-    return value != value.quantize(quantum(places))
+    exponent = value.normalize().as_tuple().exponent
+    return not isinstance(exponent, int) or -exponent > places

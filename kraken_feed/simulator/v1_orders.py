@@ -12,7 +12,17 @@ import msgspec
 
 from kraken_feed.simulator.number import VOLUME_PLACES, fixed
 from kraken_feed.simulator.order import Order
-from kraken_feed.simulator.order_entry import CLOSE, MODIFY, ORDER_TYPES, Desk, Fields, Refusal, Wish, invalid
+from kraken_feed.simulator.order_entry import (
+    CLOSE,
+    MODIFY,
+    ORDER_TYPES,
+    Desk,
+    Fields,
+    Refusal,
+    Wish,
+    invalid,
+    whole_number,
+)
 from kraken_feed.simulator.stamp import rfc3339_seconds
 
 _AROUND = {"event", "token", "reqid"}
@@ -167,7 +177,7 @@ def _price(fields: Fields, name: str) -> Decimal | None:
 
 def _userref(fields: Fields, name: str) -> int:
     text = fields.text(name)
-    if text is not None and not text.lstrip("-").isdigit():
+    if text is not None and not whole_number(text):
         raise invalid(name)
     return int(text or 0)
 
@@ -177,10 +187,9 @@ def _end(fields: Fields, desk: Desk) -> float | None:
     text = fields.text("expiretm")
     if fields.text("timeinforce", ("GTC", "IOC", "GTD", "FOK")) != "GTD" or text is None:
         return None
-    try:
-        return desk.now + float(text[1:]) if text.startswith("+") else float(text)
-    except ValueError:
-        raise invalid("expiretm") from None
+    if not whole_number(text.removeprefix("+")):
+        raise invalid("expiretm")
+    return int(text) + (desk.now if text.startswith("+") else 0.0)
 
 
 def _description(wish: Wish) -> str:

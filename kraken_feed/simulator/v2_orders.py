@@ -161,6 +161,8 @@ def _cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]
         found = [desk.named(name) for name in fields.texts("order_id")]
     else:
         found = [desk.named(str(name)) for name in _wholes(params["order_userref"])]
+    if not found:
+        raise invalid(given[0])
     done: list[Done] = []
     for orders in found:
         for order in orders:

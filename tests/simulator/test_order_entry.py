@@ -5,7 +5,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kraken_feed.simulator import v1_orders, v2_orders
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
@@ -316,6 +319,28 @@ def test_the_engines_state_decides_what_is_taken(state: str, post_only: bool, te
     trader = v2(exchange)
     exchange.engine.status = state
     assert trader.one("add_order", **V2_LIMIT, post_only=post_only).get("error") == text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)
+    | st.from_regex(r"[+#-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?%?", fullmatch=True)
+    | st.sampled_from(["limit", "market", "buy", "XBT/USD", "BTC/USD", "gtd", "GTD", "²", "true", 1e-30, 1e300]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(V2_LIMIT)), inner, max_size=3),
+)  # fmt: skip
+
+
+@given(st.sampled_from(v1_orders.EVENTS + v2_orders.METHODS), st.data())
+def test_whatever_is_asked_is_answered(name: str, data: st.DataObject) -> None:
+    """And the account can go on: what came onto the book can be executed and told."""
+    exchange = quiet(open_orders=2, rate=5.0)
+    dialect, known = ("v1", v1_orders._KNOWN) if name in v1_orders.EVENTS else ("v2", v2_orders._KNOWN)
+    right = V1_LIMIT if dialect == "v1" else V2_LIMIT
+    fields = {field: value for field, value in right.items() if field in known[name]}
+    changed = data.draw(st.dictionaries(st.sampled_from(sorted(known[name]) or ["x"]), VALUES, max_size=4))
+    trader = v1(exchange) if dialect == "v1" else v2(exchange)
+    trader.send(name, **{**fields, **changed})
+    assert trader.tap.frames()
+    exchange.advance(T0 + 5)
 
 
 # -- faults
