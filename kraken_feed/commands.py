@@ -15,7 +15,7 @@ from . import arguments as options
 from .arguments import Command
 from .errors import Transient, UsageError
 from .signals import INTERRUPTED, die_of
-from .stdout import print_line
+from .stdout import as_utf8, print_line
 
 if TYPE_CHECKING:
     from .config import Config
@@ -113,7 +113,7 @@ def _call(arguments: argparse.Namespace) -> int:
         arguments.words, given, time.time_ns() // 1000, time.time(),
         live=arguments.live, unknown=arguments.allow_unknown,
     )  # fmt: skip
-    _as_utf8()
+    as_utf8()
     if not arguments.live and not request.method.checks:
         print_line(request.frame(MASK))
         if not arguments.quiet:
@@ -167,7 +167,7 @@ def _check(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a check that is cut short has not found everything well
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
-    _as_utf8("backslashreplace")
+    as_utf8("backslashreplace")
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
@@ -258,8 +258,3 @@ def _read(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = f"{error.strerror}." if isinstance(error, OSError) else "It is not UTF-8."
         raise UsageError(f"Cannot read --params {path}.", why=why) from error
-
-
-def _as_utf8(errors: str = "surrogateescape") -> None:
-    """Write UTF-8 to stdout, whatever the environment says."""
-    sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file

@@ -163,8 +163,7 @@ async def send(socket: Socket, message: str) -> None:
 
 
 def _over(closed: ConnectionClosed) -> Transient:
-    detail, cause = _closing(closed)
-    return Transient("The connection is over.", cause=cause, why=detail)
+    return Transient("The connection is over.", cause="closed", why=_closing(closed)[0])
 
 
 class _Over(Exception):

@@ -8,6 +8,11 @@ import sys
 from .errors import OutputFailed, ReaderGone
 
 
+def as_utf8(errors: str = "surrogateescape") -> None:
+    """Write UTF-8, whatever the environment says."""
+    sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file
+
+
 def print_line(line: str) -> None:
     """A line on stdout, or the reason why not."""
     try:
