@@ -227,7 +227,7 @@ def test_simulator_knows_nothing_of_the_client(name: str) -> None:
 # ------------------------------------------------------------------------------------------------ order entry
 
 ORDER_ENTRY = {"literal", "methods", "request", "answers", "call"}
-TAIL = ("commands", "cli", "service", "supervisor", "feed", "tail", "check", "systemd", "listener")
+TAIL = ("commands", "cli", "service", "supervisor", "feed", "tails", "check", "systemd", "listener")
 
 
 def test_only_the_word_call_imports_order_entry_and_not_before_it_is_said() -> None:
@@ -248,7 +248,7 @@ def test_only_call_can_send_what_order_entry_makes() -> None:
 
 def test_the_path_of_a_tail_loads_no_order_entry() -> None:
     loaded = _loaded("import " + ", ".join(f"kraken_feed.{name}" for name in TAIL))
-    assert "kraken_feed.tail" in loaded
+    assert "kraken_feed.tails" in loaded
     assert not loaded.intersection(f"kraken_feed.{name}" for name in ORDER_ENTRY)
 
 
