@@ -40,7 +40,7 @@ from tests import virtual_time
 BURST = 50  # frames that are there when the loop turns: some 20 kB, less than a pipe takes
 WARM_UP, MEASURED = 20, 40  # bursts
 
-CALLS = {"v1": 14.5, "v2": 19.0}  # Python functions entered for a frame of one item; 13.0 and 17.2 on 3.11
+CALLS = {"v1": 10.4, "v2": 12.4}  # Python functions entered for a frame of one item; 9.4 and 11.2 on 3.11
 RETAINED = 0.1  # objects that a frame leaves behind; one for each order that ends would be 0.2
 
 
