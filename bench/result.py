@@ -96,8 +96,10 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> list[str]:
     top = f"{row.top[0]} {_number(statistics.median(row.top[1]))} {row.unit}"
+    against, ratio, spread = "", "", ""
     if row.bottom is None:
-        against, ratio, spread = "", "", ""
+        figures = row.top[1]
+        spread = f"({_number(min(figures))}–{_number(max(figures))})" if len(figures) > 1 else ""
     else:
         against = f"{row.bottom[0]} {_number(statistics.median(row.bottom[1]))} {row.unit}"
         ratio, spread = f"{row.figure:.2f}", f"({min(row.ratios):.2f}–{max(row.ratios):.2f})"

@@ -144,22 +144,33 @@ def growth(size: Size, report: Report) -> None:
     early, late = size.growth
     span = early - WARM_UP
     for dialect in DIALECTS:
-        size.say(f"growth, {dialect}: {late:,} frames")
         script = Script(dialect, 100, (WARM_UP, span, late - early - span, span), lazy=True)
-        moments = []
-        with serving({"long": script}) as server, running(OURS, server, "long") as run:
-            for phase in range(len(script.phases)):
-                if phase:
-                    server.go_on()
-                moments.append(_settled(run, phase))
-            run.end()
-        first, second, third, fourth = moments
-        name, now = f"memory, frame {early:,} to {late:,}, {dialect}", fourth.resident
-        report.rows.append(Row(name, "MiB", ("growth", [fourth.since(second).resident]), None, Bound(2.0, 0.0)))
-        report.rows.append(Row(f"memory after {late:,} frames, {dialect}", "MiB", ("resident", [now])))
-        begun, done = (each.cpu_s / span * 1e6 for each in (second.since(first), fourth.since(third)))
-        sides = (f"the last {span:,}", [done]), (f"the first {span:,}", [begun])
+        grown, resident, begun, done = [], [], [], []
+        with serving({"long": script}) as server:
+            for round_ in range(size.growth_rounds):
+                size.say(f"growth, {dialect}: {late:,} frames, round {round_ + 1}")
+                first, second, third, fourth = _moments(server, len(script.phases))
+                grown.append(fourth.since(second).resident)
+                resident.append(fourth.resident)
+                begun.append(second.since(first).cpu_s / span * 1e6)
+                done.append(fourth.since(third).cpu_s / span * 1e6)
+        name = f"memory, frame {early:,} to {late:,}, {dialect}"
+        report.rows.append(Row(name, "MiB", ("growth", grown), None, Bound(2.0, 0.0)))
+        report.rows.append(Row(f"memory after {late:,} frames, {dialect}", "MiB", ("resident", resident)))
+        sides = (f"the last {span:,}", done), (f"the first {span:,}", begun)
         report.rows.append(Row(f"CPU a frame, of {late:,}, {dialect}", "µs", *sides, Bound(1.2, 1.0)))
+
+
+def _moments(server: Server, phases: int) -> list[_Moment]:
+    """How it is after each phase of the long script."""
+    with running(OURS, server, "long") as run:
+        moments = []
+        for phase in range(phases):
+            if phase:
+                server.go_on()
+            moments.append(_settled(run, phase))
+        run.end()
+    return moments
 
 
 @dataclass(frozen=True)

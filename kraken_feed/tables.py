@@ -8,7 +8,7 @@ time the journal is written anew, as what it has come to.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 from zlib import crc32
@@ -18,7 +18,7 @@ import msgspec
 from .checkpoint import Changes, ChannelState, Checkpoint, Entry, Hole
 
 BATCH = 10_000  # rows decoded at a time: a million ids are not in memory twice
-SLICE = 50  # orders in one row: small blocks leave no holes in the heap, and other threads go on between two
+ORDERS, IDS = 20, 2_000  # in one row: small blocks leave no holes in the heap, and other threads go on between two
 
 Row = TypeVar("Row")
 
@@ -112,18 +112,20 @@ def _append(database: sqlite3.Connection, channel: int, entry: Entry) -> int:
 
 
 def _parts(entry: Entry) -> Iterator[Entry]:
-    """The entry in parts of a bounded number of orders, to be taken in their order."""
-    for orders in _slices(entry.orders):
-        yield Entry(orders=orders)
-    for grown in _slices(entry.grown):
-        yield Entry(grown=grown)
-    if entry.ended or entry.seen:
-        yield Entry(ended=entry.ended, seen=entry.seen)
+    """The entry in parts of a bounded size, to be taken in their order."""
+    for orders in _slices(entry.orders.items(), ORDERS):
+        yield Entry(orders=dict(orders))
+    for grown in _slices(entry.grown.items(), ORDERS):
+        yield Entry(grown=dict(grown))
+    for ended in _slices(entry.ended, IDS):
+        yield Entry(ended=ended)
+    for seen in _slices(entry.seen, IDS):
+        yield Entry(seen=seen)
 
 
-def _slices(orders: dict[str, list[bytes]]) -> Iterator[dict[str, list[bytes]]]:
-    items = iter(orders.items())
-    while some := dict(islice(items, SLICE)):
+def _slices(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
         yield some
 
 
