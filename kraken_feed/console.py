@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.typing import EventDict, WrappedLogger
 
 from .text import printable
-from .view import Orders, parse, read_order, value
+from .view import Orders, parse, read_execution, read_fill, read_order, value
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
 WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)
@@ -83,18 +83,16 @@ class Rows:
         return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
 
     def _trade(self, record: EventDict) -> tuple[str, ...]:
-        fields = parse(record["data"])
-        pair, side, kind, price, volume = (value(fields, n) for n in ("pair", "type", "ordertype", "price", "vol"))
-        return pair, side, kind, price, volume, volume, "trade"
+        fill = read_fill(record["data"])
+        return fill.pair, fill.side, fill.kind, fill.price, fill.volume, fill.volume, "trade"
 
     def _execution(self, record: EventDict) -> tuple[str, ...]:
-        fields = parse(record["data"])
         order = self._orders.apply(record["channel"], record.get("order_id", ""), record["data"])
-        if value(fields, "exec_type") != "trade":
+        fill = read_execution(record["data"])
+        if fill is None:
             return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
-        pair, side, kind = (value(fields, n) for n in ("symbol", "side", "order_type"))
-        price, volume = value(fields, "last_price"), value(fields, "last_qty")
-        return pair, side, kind, price, volume, value(fields, "cum_qty") or volume, "trade"
+        so_far = value(parse(record["data"]), "cum_qty") or fill.volume
+        return fill.pair, fill.side, fill.kind, fill.price, fill.volume, so_far, "trade"
 
     def _balance(self, record: EventDict) -> tuple[str, ...]:
         fields = parse(record["data"])

@@ -1,22 +1,28 @@
-"""What is known of the open orders, from snapshots and the changes since: enough to read a change that stands alone.
+"""Orders and fills as a person reads them, whichever dialect brought them.
 
-Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. Values stay the text that Kraken
-sent, digits and trailing zeros included.
+Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So what is known of the open
+orders is kept, from snapshots and the changes since: enough to read a change that stands alone. Values stay the text
+that Kraken sent, digits and trailing zeros included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 
 Fields = dict[str, msgspec.Raw]
 
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
+_items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+_LAST_S = 253_402_300_800  # the year 10000, where calendars end
 
 
 class Order(msgspec.Struct):
-    """One order as far as it is known; an empty text is not known. ``filled`` is cumulative."""
+    """One order as far as it is known; an empty text is not known. ``filled``, ``cost`` and ``average`` are of all of
+    its fills so far; ``opened`` is as :func:`moment` reads it."""
 
     pair: str = ""
     side: str = ""
@@ -25,10 +31,38 @@ class Order(msgspec.Struct):
     volume: str = ""
     filled: str = ""
     status: str = ""
+    cost: str = ""
+    average: str = ""
+    opened: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in _ENDED
 
 
-# Where each dialect keeps what an Order holds. v1's `descr.price` is the limit; `price` would be the average.
-_V1 = {"vol": "volume", "vol_exec": "filled", "status": "status"}
+class Fill(msgspec.Struct, frozen=True):
+    """One fill. ``time`` is as :func:`moment` reads it; ``fee`` has its currency where that is said."""
+
+    order_id: str
+    pair: str
+    side: str
+    kind: str
+    price: str
+    volume: str
+    cost: str
+    time: str
+    fee: str = ""
+    role: str = ""
+
+
+# Where each dialect keeps what an Order or a Fill holds. v1's `descr.price` is the limit; `price` would be the average.
+# Sources: https://docs.kraken.com/api/docs/websocket-v1/openorders, …/websocket-v1/owntrades and
+# …/websocket-v2/executions; REST: https://docs.kraken.com/api/docs/rest-api/get-trade-history
+_V1 = {
+    "vol": "volume", "vol_exec": "filled", "status": "status", "cost": "cost", "avg_price": "average",
+    "opentm": "opened",
+}  # fmt: skip
 _V1_DESCR = {"pair": "pair", "type": "side", "ordertype": "kind", "price": "price"}
 _V2 = {
     "symbol": "pair",
@@ -38,7 +72,17 @@ _V2 = {
     "order_qty": "volume",
     "cum_qty": "filled",
     "order_status": "status",
+    "cum_cost": "cost",
+    "avg_price": "average",
 }
+_V1_FILL = {
+    "ordertxid": "order_id", "pair": "pair", "type": "side", "ordertype": "kind", "price": "price", "vol": "volume",
+    "cost": "cost", "fee": "fee", "time": "time",
+}  # fmt: skip
+_V2_FILL = {
+    "order_id": "order_id", "symbol": "pair", "side": "side", "order_type": "kind", "last_price": "price",
+    "last_qty": "volume", "cost": "cost", "timestamp": "time",
+}  # fmt: skip
 _ENDED = ("closed", "canceled", "expired", "filled")
 
 
@@ -57,14 +101,11 @@ class Orders:
         An order that has ended is forgotten. Values of an unexpected type are passed over.
         """
         key, fields = (channel, order_id), parse(data)
-        if _is_past_trade(fields):
+        if is_past_trade(fields):
             return self._known.get(key, Order())
         order = self._known.setdefault(key, Order())
-        if channel == "openOrders":
-            _take_v1(order, fields)
-        else:
-            _take(order, fields, _V2)
-        if order.status in _ENDED:
+        take(order, channel, fields)
+        if order.ended:
             del self._known[key]
         return order
 
@@ -81,13 +122,56 @@ def read_order(data: bytes) -> Order:
     return order
 
 
+def take(order: Order, channel: str, fields: Fields) -> None:
+    """Take in an item of ``openOrders`` or ``executions``, whole or what has changed."""
+    if channel == "openOrders":
+        _take_v1(order, fields)
+        return
+    _take(order, fields, _V2)
+    order.opened = order.opened or value(fields, "timestamp")  # of the event: the first is the one that opened it
+    if not order.price and "triggers" in fields:
+        trigger = parse(fields["triggers"])
+        order.price = value(trigger, "price") + ("%" if value(trigger, "price_type") == "pct" else "")
+
+
+def read_fill(data: bytes) -> Fill:
+    """A trade of ``ownTrades`` or REST, whose fields are the same."""
+    fields = parse(data)
+    return Fill(**{ours: value(fields, theirs) for theirs, ours in _V1_FILL.items()})
+
+
+def read_execution(data: bytes) -> Fill | None:
+    """A fill of ``executions``; None if the item is something else."""
+    fields = parse(data)
+    if value(fields, "exec_type") != "trade":
+        return None
+    fee = parse(next(iter(_list(fields.get("fees"))), b""))
+    return Fill(
+        **{ours: value(fields, theirs) for theirs, ours in _V2_FILL.items()},
+        fee=" ".join(filter(None, (value(fee, "qty"), value(fee, "asset")))),
+        role={"m": "maker", "t": "taker"}.get(value(fields, "liquidity_ind"), ""),
+    )
+
+
+def moment(text: str) -> int:
+    """Unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it says none."""
+    try:
+        seconds = datetime.fromisoformat(text).timestamp() if "T" in text else float(text)
+        return int(seconds * 1e9) if 0 < seconds < _LAST_S else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
 def _take_v1(order: Order, fields: Fields) -> None:
     _take(order, fields, _V1)
     if "descr" in fields:
         _take(order, parse(fields["descr"]), _V1_DESCR)
+    limit = value(fields, "limitprice")
+    if limit.strip("0."):  # of an amended or triggered order; of any other it is nothing
+        order.price = limit
 
 
-def _is_past_trade(fields: Fields) -> bool:
+def is_past_trade(fields: Fields) -> bool:
     """Whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
     return value(fields, "exec_type") == "trade" and "cum_qty" not in fields
 
@@ -105,6 +189,13 @@ def parse(data: bytes | msgspec.Raw) -> Fields:
         return _fields.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return {}
+
+
+def _list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    try:
+        return _items.decode(raw) if raw is not None else []
+    except msgspec.DecodeError:
+        return []
 
 
 def value(fields: Fields, name: str) -> str:
