@@ -98,10 +98,14 @@ class Records:
     """
 
     def __init__(
-        self, plan: Callable[[], Plan], log: Log | logging.Logger | None, make: Callable[..., Feed] | None = None
+        self,
+        plan: Callable[[], Plan],
+        log: Log | logging.Logger | None,
+        make: Callable[..., Feed] | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._plan = plan
-        self._secrets = Secrets()
+        self._secrets = secrets or Secrets()
         self._log = program_logger(log, self._secrets)
         self._make = make or partial(Feed, dial=partial(dial, logger=library_logger(self._log)))
         self._inbox = Inbox()

@@ -147,7 +147,7 @@ def diagnostics_logger(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     ).bind()
-    _pin_libraries(_ToStructlog(logger))
+    pin_libraries(logger)
     return logger
 
 
@@ -208,7 +208,9 @@ def _handed_on(logger: WrappedLogger, name: str, event_dict: EventDict) -> tuple
     return (event_dict.pop("event"),), event_dict
 
 
-def _pin_libraries(handler: logging.Handler) -> None:
+def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger) -> None:
+    """Lead the libraries' logs into ``diagnostics``, in a process that is ours."""
+    handler = _ToStructlog(diagnostics)
     for name in LIBRARIES:
         library = logging.getLogger(name)
         library.setLevel(logging.WARNING)
