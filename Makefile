@@ -40,7 +40,7 @@ bench: $(READY)  ## What a frame costs, against a floor and against others, in a
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics,watch]'
 	touch $@
 
 clean:

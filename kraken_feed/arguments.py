@@ -26,6 +26,7 @@ examples:
   kraken-feed openOrders ownTrades | jq .data   two channels, into a pipeline
   kraken-feed executions --output fills.jsonl   append to a file; SIGHUP reopens it
   kraken-feed openOrders --once                 print the open orders and exit
+  kraken-feed watch                             open orders and fills on the whole screen; q quits
   kraken-feed token                             print a WebSocket token
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` tells more.
@@ -166,6 +167,13 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     _config_options(parser)
 
 
+def _accounts_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--account", dest="accounts", metavar="NAME", action="append", default=[],
+        help="an account, as the configuration names it; several times for several, `all` for every one",
+    )  # fmt: skip
+
+
 def _config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
     _log_options(parser)
@@ -208,11 +216,23 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
         "--since", type=_moment, metavar="WHEN",
         help="recover what happened from then on, if the state does not know better: 2h, 30m, 7d, or RFC 3339",
     )  # fmt: skip
-    parser.add_argument(
-        "--account", dest="accounts", metavar="NAME", action="append", default=[],
-        help="an account, as the configuration names it; several times for several, `all` for every one",
-    )  # fmt: skip
+    _accounts_option(parser)
     _config_options(parser)
+
+
+def watch_options(parser: argparse.ArgumentParser) -> None:
+    """Of `watch`."""
+    parser.epilog = (
+        "It is a tail of its own, without a state: it locks none and writes none, so it may run beside a service,"
+        " with an API key of its own."
+    )
+    whose = parser.add_mutually_exclusive_group()
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="executions (default), openOrders, ownTrades")
+    whose.add_argument("--demo", action="store_true", help="an embedded exchange: no account, no network")
+    _accounts_option(whose)
+    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing of what was missed")
+    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
@@ -222,10 +242,7 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
     parser.add_argument("--no-state", action="store_true", help="there will be no checkpoint")
-    parser.add_argument(
-        "--account", dest="accounts", metavar="NAME", action="append", default=[],
-        help="an account, as the configuration names it; several times for several, `all` for every one",
-    )  # fmt: skip
+    _accounts_option(parser)
     _config_options(parser)
 
 

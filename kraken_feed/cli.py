@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from . import __version__
 from .errors import FeedError, OutputFailed, ReaderGone, UsageError
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody can answer it
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to write out
     stdout_closed = _occupy_standard_descriptors()
+    sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
     log_format, secrets = "auto", Secrets()
     words = list(sys.argv[1:] if argv is None else argv)
     gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from .arguments import Command
-from .errors import Transient, UsageError
+from .errors import ConfigError, Transient, UsageError
 from .signals import INTERRUPTED, die_of
 from .stdout import as_utf8, print_line
 
 if TYPE_CHECKING:
+    from .auth import Credentials
     from .config import Config
     from .rest import Rest, Token
 
@@ -41,11 +43,8 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from .auth import Credentials
-    from .config import Endpoints, check_account, for_demo
+    from .config import check_account
     from .service import serve
-    from .simulator.demo import demo_exchange
-    from .simulator.server import Server
 
     config = _config(arguments)
     channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
@@ -53,12 +52,60 @@ def _demo(arguments: argparse.Namespace) -> int:
     check_account(account)
 
     async def demo() -> str:
-        async with Server(demo_exchange(time.time())) as server:
-            endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
-            credentials = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
-            return await serve(arguments, for_demo(config, endpoints), channels, {account: credentials})
+        async with _embedded(config) as (embedded, credentials):
+            return await serve(arguments, embedded, channels, {account: credentials})
 
     return _run(demo())
+
+
+@contextlib.asynccontextmanager
+async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]:
+    """An exchange on loopback while the context lasts: the configuration that leads to it, and its key."""
+    from .auth import Credentials
+    from .config import Endpoints, for_demo
+    from .simulator.demo import demo_exchange
+    from .simulator.server import Server
+
+    async with Server(demo_exchange(time.time())) as server:
+        endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
+        key = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
+        yield for_demo(config, endpoints), key
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from .config import choose_accounts
+    from .credentials import find_all
+    from .terminal import check_terminal
+
+    check_terminal(1, os.environ, arguments.channels or ("openOrders",))
+    with _extra("rich", "watch"):
+        from . import watch
+    config = _config(arguments)
+    channels = watch.check(_channels(arguments.channels or watch.CHANNELS))
+
+    async def demo() -> str:
+        async with _embedded(config) as (embedded, key):
+            return await watch.watch(arguments, embedded, channels, {"demo": key})
+
+    if arguments.demo:
+        return _run(demo())
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    return _run(watch.watch(arguments, config, channels, credentials))
+
+
+@contextlib.contextmanager
+def _extra(library: str, name: str) -> Iterator[None]:
+    """Imports inside need a library that only an extra brings, and that nothing else is to load."""
+    if sys.modules.get(library) is None:
+        sys.modules.pop(library, None)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        raise ConfigError(
+            f"{name} needs {library}, which is not installed.", remedy=f"pip install 'kraken-feed[{name}]'"
+        ) from None
 
 
 def _token(arguments: argparse.Namespace) -> int:
@@ -209,6 +256,7 @@ COMMANDS = {
     "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
     "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
     "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
+    "watch": Command("open orders, the last fills and the feed's state, on a terminal", options.watch_options, _watch),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
     "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),

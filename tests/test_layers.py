@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,20 +23,20 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
-        "answers",
+        "answers", "board", "columns", "screen",
     },
     {"session"},
     {
         "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr",
         "stdout", "log", "credentials", "store", "tables",
-        "config_file", "inbox",
+        "config_file", "inbox", "terminal",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
         "backfill", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal", "trial",
         "check", "assembly", "call",
     },
-    {"handle", "service", "arguments", "commands", "cli", "__main__"},
+    {"handle", "watch", "service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
 FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
 PURE = sorted(set().union(*FLOORS[:4]))
@@ -173,7 +174,7 @@ def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
         "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers",
+        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 
@@ -183,6 +184,22 @@ def test_prometheus_client_has_one_place() -> None:
     assert _importers("prometheus_client", typing=True) == set()
 
 
+def test_rich_is_where_the_screen_is_made() -> None:
+    assert _importers("rich") == {"columns", "screen"}
+    assert _importers("rich", typing=True) == set()
+
+
+def test_nothing_loads_the_screen_with_itself() -> None:
+    """It is an extra, too; and nothing on the way of a record knows of it."""
+    importers = {
+        (name, _ours(found.module))
+        for name, imports in MODULES.items()
+        for found in imports
+        if f"kraken_feed.{_ours(found.module)}" in WATCH and (found.at_load or name != "commands")
+    }
+    assert {name for name, _ in importers} <= {"columns", "screen", "watch"}
+
+
 def test_nothing_else_from_outside_the_standard_library_is_imported() -> None:
     outside = {
         found.module.partition(".")[0]
@@ -190,7 +207,7 @@ def test_nothing_else_from_outside_the_standard_library_is_imported() -> None:
         for found in imports
         if found.module.partition(".")[0] not in sys.stdlib_module_names
     }
-    assert outside == {"kraken_feed", "websockets", "httpx", "structlog", "msgspec", "prometheus_client"}
+    assert outside == {"kraken_feed", "websockets", "httpx", "structlog", "msgspec", "prometheus_client", "rich"}
 
 
 # ------------------------------------------------------------------------------------------------ the simulator
@@ -261,39 +278,51 @@ METRICS = {"prometheus_client", "http.server", *(f"kraken_feed.{name}" for name 
 
 def _loaded(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after ``code``."""
-    script = f"import sys\n{code}\nsys.stderr.write('\\n'.join(sys.modules))"
+    script = f"import sys\n{code}\nsys.stdout.write('\\n'.join(name for name, it in sys.modules.items() if it))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stderr.split())
+    return set(done.stdout.split())
+
+
+def _run(*arguments: str) -> str:
+    """Code that runs the command to its end."""
+    return (
+        "import os\nos._exit = sys.exit\nfrom kraken_feed.cli import main\n"
+        f"try:\n    main({list(arguments)!r})\nexcept SystemExit as end:\n    print(end.code)\n"
+    )
 
 
 @pytest.mark.parametrize(
     "arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"], ["call", "--help"]]
 )
 def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
-    code = "import os\nos._exit = sys.exit\nfrom kraken_feed.cli import main\n"
-    if arguments is not None:
-        code += f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert end.code == 0\n"
-    loaded = _loaded(code)
+    loaded = _loaded("from kraken_feed.cli import main" if arguments is None else _run(*arguments))
+    assert "0" in loaded or arguments is None
     assert "kraken_feed.cli" in loaded
     assert not loaded.intersection(HEAVY)
 
 
-NOT_FOR_THE_COMMAND = {f"kraken_feed.{name}" for name in ("handle", "inbox", "records")} | {"rich"}
+WATCH = {f"kraken_feed.{name}" for name in ("board", "columns", "screen", "terminal", "watch")} | {"rich"}
+NOT_FOR_THE_COMMAND = {f"kraken_feed.{name}" for name in ("handle", "inbox", "records")} | WATCH
 
 
 def test_a_tail_loads_nothing_that_only_programs_need() -> None:
-    assert not _loaded("import kraken_feed.cli, kraken_feed.service") & NOT_FOR_THE_COMMAND
+    """Not even where rich is installed, which structlog loads if it finds it."""
+    assert importlib.util.find_spec("rich") is not None
+    loaded = _loaded(_run("demo", "executions", "--count", "3"))
+    assert {"kraken_feed.service", "kraken_feed.tails", "structlog", "0"} <= loaded
+    assert not loaded & NOT_FOR_THE_COMMAND
 
 
 def test_a_program_loads_nothing_that_only_the_command_needs() -> None:
     loaded = _loaded("import kraken_feed; kraken_feed.tail")
     only = {"cli", "arguments", "commands", "service", "sink", "systemd", "signals", "check", "console"}
     assert "kraken_feed.handle" in loaded
-    assert not loaded & {f"kraken_feed.{name}" for name in only}
+    assert not loaded & {*(WATCH - {"rich"}), *(f"kraken_feed.{name}" for name in only)}
     assert _loaded("import kraken_feed") & {f"kraken_feed.{name}" for name in MODULES} == set()
 
 
 def test_probe_sees_what_is_loaded() -> None:
+    assert _loaded("import kraken_feed.watch") >= WATCH
     assert set(HEAVY) - {"kraken_feed.simulator"} <= _loaded("import kraken_feed.feed")
     assert _loaded("import kraken_feed.metrics, kraken_feed.listener") >= METRICS
 

@@ -12,6 +12,7 @@ import pytest
 from kraken_feed.record import KEYS
 
 from .installed import COMMAND, QUICK, Site, bare, finish, site
+from .tools import tool
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
@@ -57,6 +58,8 @@ async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
     command = line.partition("  #")[0].strip()
     if re.match(r"kraken-feed (openOrders|executions|demo)", command) and "--once" not in command:
         command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
+    if "kraken-feed watch" in command:
+        command = f"TERM=xterm {tool('script')} -qec '{command} --duration 1' /dev/null"
     if "simulate" in command:
         command = f"exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!"
     command = re.sub(r"^/opt/kraken-feed/bin/(.*) \| sudo tee .*", r"\1", command)
