@@ -87,10 +87,10 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
 
 class Changes(msgspec.Struct):
-    """What is new since the last save. Saving the same changes twice is harmless, what has grown excepted.
+    """What is new since the last save. Saving the same changes twice is harmless.
 
-    ``nonce`` is kept if None, ``whole`` and ``holes`` replace. With ``anew`` the entries are all that there is to know
-    of every channel: those that were kept before are dropped.
+    ``nonce`` is kept if None, ``whole`` and ``holes`` replace. ``anew`` are channels whose entry is all that there is
+    to know of them: those that were kept before are dropped.
     """
 
     nonce: int | None = None
@@ -98,7 +98,7 @@ class Changes(msgspec.Struct):
     whole: dict[str, int] = {}
     holes: dict[str, list[Hole]] = {}
     entries: dict[str, Entry] = {}
-    anew: bool = False
+    anew: set[str] = set()
 
     def entry(self, channel: str) -> Entry:
         """The channel's, made if it is missing."""
@@ -110,8 +110,8 @@ class Changes(msgspec.Struct):
         self.saved_ns = later.saved_ns
         self.whole.update(later.whole)
         self.holes.update(later.holes)
-        if later.anew:
-            self.anew = True
-            self.entries.clear()
+        self.anew |= later.anew
+        for channel in later.anew & self.entries.keys():
+            del self.entries[channel]
         for channel, entry in later.entries.items():
             self.entry(channel).merge(entry)

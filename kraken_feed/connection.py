@@ -21,6 +21,7 @@ from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
 LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
+SETTLE_S = 10.0  # after a stall, until what has piled up at the peer is surely here
 BATCH = 250  # frames taken in at once: what comes of them stays in the processor's cache, and out of the heap
 GRACE_S = 2.0  # after such a time, for what the peer has sent meanwhile to get here
 BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
@@ -187,6 +188,7 @@ class Connection:
         self._dial = dial
         self._socket: Socket | None = None
         self.paused = False  # nothing is read until the output has room
+        self._behind_until = 0.0
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
@@ -200,8 +202,8 @@ class Connection:
         """Connect, fetch a token, subscribe, and deliver what comes of each frame, until the session fails or ``stop``
         is set.
 
-        ``deliver`` is called once a burst, with an empty sequence for one that says nothing. After ``stop`` what had
-        been received by then is still delivered.
+        ``deliver`` is called for every ``BATCH`` frames, with an empty sequence for those that say nothing. After
+        ``stop`` what had been received by then is still delivered.
 
         Raises:
             Transient, ConfigError: the socket cannot be opened.
@@ -272,9 +274,19 @@ class Connection:
                 deliver(self._receive(frames[start : start + BATCH]))
         raise _Over
 
+    @property
+    def behind(self) -> bool:
+        """Whether frames may have been waiting: then the moment in which one is read says little about its age."""
+        return self._now() < self._behind_until
+
+    def _fall_behind(self) -> None:
+        self._behind_until = self._now() + SETTLE_S
+
     def _receive(self, frames: Sequence[bytes]) -> list[Event]:
         """What comes of a burst; nothing of what lies behind the frame that ends the session."""
         session, now = self.session, self._now()
+        if session.last_text is not None and now - session.last_text > session.timing.silence:
+            self._fall_behind()  # nobody has ended the session meanwhile: we did not run
         events: list[Event] = []
         for frame in frames:
             events += session.receive(frame, now)
@@ -285,6 +297,7 @@ class Connection:
         self.paused, since = True, self._now()
         await output.room()
         self.session.excuse(self._now() - since)
+        self._fall_behind()
         self.paused = False
         self._woken.set()
 
@@ -300,6 +313,7 @@ class Connection:
                 if deadline is None or deadline > now:
                     continue  # frames came in the meantime
                 if now - deadline > LATE_S:
+                    self._fall_behind()
                     self.session.excuse(now - deadline + GRACE_S)
                     continue
                 self.session.tick(now)

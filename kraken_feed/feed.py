@@ -344,4 +344,6 @@ class Feed:
 
 def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:
     state = checkpoint.channels.get(channel) if checkpoint is not None else None
-    return Knowledge(channel) if state is None else Knowledge(channel, state.orders, state.ended, state.seen)
+    if state is None:
+        return Knowledge(channel)
+    return Knowledge(channel, state.orders, state.ended, state.seen, first=not state.whole_ns)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from .auth import Nonce
@@ -63,6 +64,7 @@ class Keeper:
         self._unix_ns = unix_ns
         self._soon = asyncio.Event()
         self._since: float | None = None  # when the save under way was begun
+        self._writing: asyncio.Future[None] | None = None
         self._unsaved: Changes | None = None
         self._failure = ""  # of the last save
 
@@ -102,11 +104,14 @@ class Keeper:
                 knowledge.take()
             await self._sink.synced()
             return
+        await self._settled()
         changes = self._changes()
         if self._unsaved is not None:
             self._unsaved.merge(changes)
             changes = self._unsaved
         self._unsaved = changes
+        if self._store.long:
+            changes = self._everything(changes)
         await self._sink.synced()
         if self._sink.error is None and await self._write(changes):
             self._unsaved = None
@@ -121,9 +126,10 @@ class Keeper:
     async def _write(self, changes: Changes) -> bool:
         """Whether it could be saved."""
         assert self._store is not None  # the callers have looked
-        self._since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._since, self._writing = loop.time(), loop.run_in_executor(None, self._store.save, changes)
         try:
-            await asyncio.to_thread(self._store.save, changes)
+            await asyncio.shield(self._writing)
         except StateFailed as error:
             self._say(error)
             return False
@@ -134,6 +140,15 @@ class Keeper:
         self._failure, self.saved_ns = "", changes.saved_ns
         self.kept |= changes.whole.keys()
         return True
+
+    async def _settled(self) -> None:
+        """Wait for a save that was cancelled: it goes on in its thread, and reads what must not change meanwhile."""
+        if self._writing is None:
+            return
+        await asyncio.wait([self._writing])
+        if self._writing.exception() is None:
+            self._unsaved = None
+        self._writing = None
 
     def _say(self, error: StateFailed) -> None:
         """Once for each reason: a full disk is full every second."""
@@ -146,11 +161,9 @@ class Keeper:
 
     def _changes(self) -> Changes:
         """What is known now and was not at the last call."""
-        assert self._store is not None  # the caller has looked
-        anew = self._store.long
-        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole(), anew=anew)
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._unix_ns(), whole=self._whole())
         for channel, knowledge in self._knowledge.items():
-            changes.entries[channel] = knowledge.take(anew)
+            changes.entries[channel] = knowledge.take()
             if self._recovery.changed:
                 changes.holes[channel] = [
                     KeptHole(channel, hole.start, hole.end, hole.cause, "")
@@ -159,3 +172,8 @@ class Keeper:
                 ]
         self._recovery.changed = False
         return changes
+
+    def _everything(self, changes: Changes) -> Changes:
+        """The same, with all that is known instead of what has changed."""
+        entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
+        return msgspec.structs.replace(changes, entries=entries, anew=set(entries))

@@ -5,7 +5,7 @@ Everything is kept as the bytes that were written. Changes are merged only when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
@@ -17,9 +17,7 @@ from .wire import Item
 
 Snapshots = Literal["changes", "all", "none"]
 
-ENDED_KEPT = (
-    10_000  # ended orders whose late news is known to be late: 45 minutes of them at what a pair's limits allow
-)
+ENDED_KEPT = 10_000  # ended orders whose late news is known to be late: 45 minutes of them at a pair's limits
 SEEN_KEPT = 20_000  # fills and ledger entries; a snapshot repeats fifty, and a hole of so many is 400 calls to REST
 CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
@@ -32,19 +30,16 @@ ORDER_CHANNELS = ("openOrders", "executions")
 
 
 class Remembered:
-    """A bounded set of ids, the oldest forgotten first: the last ``limit`` at least, and never more than twice as many.
+    """A bounded set of ids, the oldest forgotten first: the last ``limit`` at least, three times as many at most.
 
     It has two generations; when the new one is full, the old one is forgotten as a whole.
     """
 
-    def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
+    def __init__(self, limit: int, ids: Sequence[str] = ()) -> None:
         self._limit = limit
-        self._old: dict[str, None] = {}
+        self._old: dict[str, None] = dict.fromkeys(ids[-2 * limit :])
         self._new: dict[str, None] = {}
         self._added: list[str] = []  # since the last take()
-        for name in ids:
-            self.add(name)
-        self._added.clear()
 
     def __contains__(self, name: object) -> bool:
         return name in self._new or name in self._old
@@ -66,10 +61,14 @@ class Remembered:
                 del self._added[: -2 * self._limit]  # forgotten by now
         return not known
 
-    def take(self, anew: bool = False) -> list[str]:
-        """What was added since the last call, or everything, the oldest first."""
+    def take(self) -> list[str]:
+        """What was added since the last call, the oldest first."""
         taken, self._added = self._added, []
-        return [*(name for name in self._old if name not in self._new), *self._new] if anew else taken
+        return taken
+
+    def everything(self) -> list[str]:
+        """All of them, the oldest first."""
+        return [*(name for name in self._old if name not in self._new), *self._new]
 
 
 class Knowledge:
@@ -86,8 +85,10 @@ class Knowledge:
         self,
         channel: str,
         orders: Mapping[str, Sequence[bytes]] | None = None,
-        ended: Iterable[str] = (),
-        seen: Iterable[str] = (),
+        ended: Sequence[str] = (),
+        seen: Sequence[str] = (),
+        *,
+        first: bool = True,
     ) -> None:
         self.channel = channel
         self._of_orders = channel in ORDER_CHANNELS
@@ -98,7 +99,7 @@ class Knowledge:
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
         # Of each order that the checkpoint has been told of, how many of its objects; 0 if those are others by now.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
-        self.first = not (self.orders or len(self.ended) or len(self.seen))  # no snapshot was ever taken in
+        self.first = first  # no snapshot was ever taken in
 
     def update(self, item: Item) -> bool:
         """Take in an item of an update, and say whether it is to be written."""
@@ -123,22 +124,23 @@ class Knowledge:
             self._forget(_asset(item))  # the next snapshot shows what has become of it
         return True
 
-    def snapshot(self, items: Sequence[Item], policy: Snapshots) -> list[bool]:
-        """Take in a whole snapshot, and say of each of its items whether it is to be written."""
-        first, self.first = self.first, False
-        news = [self._is_news(item) for item in items]
+    def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
+        """Whether each item of a whole snapshot is to be written. An item is taken in when its answer is."""
+        hold = policy == "none" and self.first
+        self.first = False
         if self.channel in ORDER_CHANNELS:
             self.missing = self.orders.keys() - {item.order_id for item in items if item.identity is None}
-        if policy == "all":
-            return [True] * len(items)
-        return [False] * len(items) if policy == "none" and first else news
 
-    def take(self, anew: bool = False) -> Entry:
-        """What is known by now and was not at the last call; with ``anew``, all that is known."""
-        entry = Entry(ended=self.ended.take(anew), seen=self.seen.take(anew))
-        if anew:
-            self._kept = {}
-        for name in self.orders if anew else self.changed:
+        def is_written(item: Item) -> bool:
+            news = self._is_news(item)
+            return policy == "all" or (news and not hold)
+
+        return map(is_written, items)
+
+    def take(self) -> Entry:
+        """What is known by now and was not at the last call."""
+        entry = Entry(ended=self.ended.take(), seen=self.seen.take())
+        for name in self.changed:
             parts, kept = self.orders.get(name), self._kept.get(name, 0)
             if parts is None:
                 del self._kept[name]
@@ -151,6 +153,11 @@ class Knowledge:
             self._kept[name] = len(parts)
         self.changed.clear()
         return entry
+
+    def everything(self) -> Entry:
+        """All that is known. Whoever has kept it, instead of what :meth:`take` has just said, goes on with that."""
+        orders = {name: parts.copy() for name, parts in self.orders.items()}
+        return Entry(orders, ended=self.ended.everything(), seen=self.seen.everything())
 
     def backfilled(self, item: Item) -> bool:
         """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that

@@ -88,7 +88,7 @@ class Recorder:
         place = f"{records.type[0]}{sequence}" if sequence is not None else self._place()
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
-            if not (knowledge.update(item) if news is None else news[index]):
+            if not (knowledge.update(item) if news is None else next(news)):
                 continue
             name = record.item_id(self._account, channel, item.identity, self.connection or "", place, index)
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))

@@ -116,7 +116,7 @@ class Store:
 
     @property
     def long(self) -> bool:
-        """Whether the next save had better have everything anew: the journal has grown to twice what it was."""
+        """Whether a save of everything anew is due: the journal has grown to twice what it was."""
         return self._appended > max(JOURNAL_BYTES, self._base)
 
     def save(self, changes: Changes) -> None:
@@ -125,9 +125,13 @@ class Store:
         Raises:
             StateFailed: nothing was written. Merge what comes after into these changes and try again later.
         """
-        with self._turn, _told(self.path), _transaction(self._database):
-            size = tables.write(self._database, changes)
-        self._base, self._appended = (size, 0) if changes.anew else (self._base, self._appended + size)
+        with self._turn, _told(self.path):
+            if changes.anew:
+                self._base = 2 * self._appended  # until the next attempt, should this one find no room
+            with _transaction(self._database):
+                size = tables.write(self._database, changes)
+                whole = tables.journal_bytes(self._database) if changes.anew else self._base
+            self._base, self._appended = whole, 0 if changes.anew else self._appended + size
 
     def close(self) -> None:
         """Leave one whole file behind and let go of the lock."""

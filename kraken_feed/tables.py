@@ -17,7 +17,7 @@ import msgspec
 
 from .checkpoint import Changes, ChannelState, Checkpoint, Entry, Hole
 
-BATCH = 10_000  # rows decoded at a time: a million ids are not in memory twice
+BATCH = 10_000  # rows decoded at a time
 ORDERS, IDS = 20, 2_000  # in one row: small blocks leave no holes in the heap, and other threads go on between two
 
 Row = TypeVar("Row")
@@ -43,7 +43,7 @@ def load(database: sqlite3.Connection) -> Checkpoint | None:
         channels[name] = states[number] = ChannelState(whole_ns)
     for row in database.execute("SELECT channel, checksum, entry FROM journal ORDER BY n"):
         number, checksum, entry = msgspec.convert(row, tuple[int, int, bytes])
-        if crc32(entry) != checksum:
+        if crc32(entry, number) != checksum:
             raise ValueError("an entry of the journal is not what was written")
         _decode(entry).apply(states[number])
     for state in channels.values():
@@ -84,8 +84,7 @@ def write(database: sqlite3.Connection, changes: Changes) -> int:
     number = _numbers(database, changes)
     many("UPDATE channel SET whole_ns = ? WHERE number = ?", ((ns, number[name]) for name, ns in changes.whole.items()))
 
-    if changes.anew:
-        database.execute("DELETE FROM journal")
+    many("DELETE FROM journal WHERE channel = ?", ((number[name],) for name in changes.anew))
     size = sum(_append(database, number[name], entry) for name, entry in changes.entries.items())
 
     many("DELETE FROM hole WHERE channel = ?", ((number[name],) for name in changes.holes))
@@ -106,7 +105,7 @@ def _append(database: sqlite3.Connection, channel: int, entry: Entry) -> int:
     for part in _parts(entry):
         encoded = _encode(part)
         size += len(encoded)
-        row = channel, crc32(encoded), encoded
+        row = channel, crc32(encoded, channel), encoded
         database.execute("INSERT INTO journal (channel, checksum, entry) VALUES (?, ?, ?)", row)
     return size
 

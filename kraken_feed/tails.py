@@ -271,12 +271,18 @@ class Tail:
         session, before = self._session, self._heard_ns
         assert session is not None  # it made the events
         self.frame_ns = self._shared.unix_ns()
-        if session.failure is None:
+        if session.failure is None and not (self._behind and self._heard_ns):
             self._heard_ns = self.frame_ns
         try:
             self._take(events, session, before)
         finally:
             self.recorder.flush()
+            if self._feed.limited and self._feed.enough:
+                self._heard_ns = before or self._heard_ns  # what was not written is the next run's
+
+    @property
+    def _behind(self) -> bool:
+        return self._connection is not None and self._connection.behind
 
     def _take(self, events: Sequence[Event], session: Session, before: int) -> None:
         """Write what comes of a burst. ``before`` is when the last frame before it came."""
@@ -315,7 +321,7 @@ class Tail:
         """A frame that is no JSON may have been any: what came since the one before it is to be checked."""
         for channel in self._live:
             self._shared.recovery.open(channel, before, "unreadable")
-            self._shared.recovery.end(channel, self._heard_ns)
+            self._shared.recovery.end(channel, self.frame_ns)
 
     def _went_live(self, channel: str) -> None:
         session = self._session

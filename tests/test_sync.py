@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from kraken_feed.checkpoint import Changes
+from kraken_feed.checkpoint import Changes, Entry
 from kraken_feed.config import Config
 from kraken_feed.errors import OutputFailed
 from kraken_feed.limits import Limits
@@ -268,7 +268,7 @@ class Busy:
 
     def _save(self, changes: Changes) -> None:
         """The first save of all says only from when on there is something to know."""
-        if changes.entries:
+        if any(entry != Entry() for entry in changes.entries.values()):
             self.events.append(("save", self.path.stat().st_size))
 
     async def run(self, seconds: float) -> None:
