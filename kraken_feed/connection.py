@@ -100,7 +100,7 @@ async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None
             "The proxy that the environment names cannot be used.",
             why=error.msg,  # without the URL, which may hold a password
             remedy="Install kraken-feed[socks], or correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
-        ) from error
+        ) from None  # its cause quotes the URL
     except (OSError, WebSocketException, EOFError, LookupError, ValueError) as error:
         raise unreachable(url, error) from error
     assert isinstance(socket, Stream)  # as asked for

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from .assembly import Plan, assemble, state_directory
 from .auth import Credentials
@@ -33,6 +33,7 @@ from .supervisor import Supervisor
 from .text import Secrets
 
 Path = str | os.PathLike[str]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Number = TypeVar("Number", int | None, float | None)
 
 
@@ -79,7 +80,7 @@ def tail(
             credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found),
             state=directory,
             backfill=backfill,
-            snapshots=snapshots,
+            snapshots=_policy(snapshots),
             since_ns=_unix_ns(since),
             limits=Limits(once, _positive("count", count), _positive("duration", duration)),
         )
@@ -175,6 +176,7 @@ class Records:
         line = await self._inbox.take()
         if line is not None:
             return read(line)
+        await asyncio.wait([self._running])  # somebody else may just be leaving the context
         if not self._told:
             self._told = True
             self._running.result()
@@ -241,11 +243,22 @@ def _credentials(
 def _unix_ns(since: datetime | timedelta | None) -> int | None:
     if since is None:
         return None
-    if isinstance(since, timedelta):
-        since = datetime.now(UTC) - since
-    if since.tzinfo is None:
+    now = datetime.now(UTC)
+    try:
+        moment = now - since if isinstance(since, timedelta) else since
+    except OverflowError:
+        moment = datetime.min.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
         raise UsageError("since has no time zone.", remedy="Give one: datetime.now(UTC), or so long ago: a timedelta.")
-    return int(since.timestamp() * 1_000_000_000)
+    if not EPOCH <= moment <= now:
+        raise UsageError("since is no time from 1970 to now.")
+    return int(moment.timestamp() * 1_000_000_000)
+
+
+def _policy(snapshots: Snapshots) -> Snapshots:
+    if snapshots not in get_args(Snapshots):
+        raise UsageError(f"snapshots is one of {', '.join(get_args(Snapshots))}.")
+    return snapshots
 
 
 def _positive(name: str, number: Number) -> Number:

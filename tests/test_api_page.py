@@ -8,6 +8,7 @@ import re
 import signal
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 from kraken_feed.record import timestamp
@@ -61,8 +62,12 @@ async def test_the_program_that_prints_fills_prints_every_fill(tmp_path: Path) -
         process.send_signal(signal.SIGINT)
         done = await finish(process)
     assert len(trades) == known + 2
-    kinds = [line.split()[:2] for line in lines]
-    assert [volume for _, volume in kinds if volume in ("0.25000000", "1.25000000")] != []
+    said = []
+    for line in lines:
+        side, volume, pair, _, price = line.split()
+        said.append((side, Decimal(volume), pair, Decimal(price)))
+    happened = [(trade.order.side, trade.volume, trade.order.pair.v1, trade.price) for trade in trades]
+    assert sorted(said) == sorted(happened)
     assert done.err.rstrip().endswith("KeyboardInterrupt")
     assert "destroyed" not in done.err
 

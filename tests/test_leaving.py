@@ -184,6 +184,17 @@ def test_every_way_out_closes_everything_in_time(
     play(script, tmp_path)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 30.0], ids=["at once", "connecting", "live"])
+def test_a_task_that_iterates_while_another_leaves_comes_to_its_end(tmp_path: Path, seconds: float) -> None:
+    async def script(world: World, state: Path) -> None:
+        async with reading(world, state, *ALL) as records:
+            iterating = asyncio.create_task(through(records))
+            await asyncio.sleep(seconds)
+        await iterating
+
+    play(script, tmp_path)
+
+
 def test_a_loop_that_cancels_all_of_its_tasks_closes_everything(tmp_path: Path) -> None:
     """As ``asyncio.run`` does at its end, also to a tail whose context nobody leaves."""
 

@@ -7,13 +7,16 @@ import contextlib
 import os
 import ssl
 import time
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trustme
 
-from kraken_feed.connection import proxy_for
+from kraken_feed.config import ConnectionConfig
+from kraken_feed.connection import dial, proxy_for
+from kraken_feed.errors import ConfigError
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.server import Server
 
@@ -142,3 +145,11 @@ async def test_a_socks_proxy_without_its_package_is_a_configuration_error(tmp_pa
         done = await run("openOrders", env=env)
     assert done.code == 78
     assert "proxy" in done.log[0]["what"]
+
+
+async def test_the_password_of_a_proxy_that_is_none_is_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a program the error is shown with its causes."""
+    monkeypatch.setenv("wss_proxy", "foo://user:SENTINEL-PASSWORD@127.0.0.1:9")
+    with pytest.raises(ConfigError) as caught:
+        await dial("wss://ws.invalid", ConnectionConfig())
+    assert "SENTINEL-PASSWORD" not in "".join(traceback.format_exception(caught.value))
