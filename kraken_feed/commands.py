@@ -276,8 +276,14 @@ def _reason(main: Coroutine[Any, Any, str]) -> str:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.call_later(START_S, gc.enable)
+    loop.call_later(START_S, _collect)
     return loop.run_until_complete(main)
+
+
+def _collect() -> None:
+    """Collect garbage from here on, and do not look through what is there already: it stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ WAL_BYTES = 8 * 1024 * 1024  # what a single large save has left of the -wal is 
 SECTOR = 512  # the smallest page that SQLite has; a whole file is a multiple
 
 CACHE_KIB = 256  # nothing is read again, once the file is open
-JOURNAL_BYTES = 4 * 1024 * 1024  # appended since it was last written anew: then that is worthwhile, if it was no longer
+JOURNAL_BYTES = 1024 * 1024  # appended since it was last written anew: then that is worthwhile, if it was no longer
 
 Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
 
