@@ -1,4 +1,4 @@
-"""Lines to one output: a burst is one write, and nobody waits for a slow reader.
+"""Lines to one output: a burst is one write (a large one several), and nobody waits for a slow reader.
 
 ``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
 descriptor does not take at once is kept, up to a bound (``full``), and written when it takes more: the loop never

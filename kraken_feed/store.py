@@ -1,8 +1,8 @@
 """The checkpoint: what the output already holds, in one SQLite file an account, so that a hole can be found and closed.
 
 It is written after the output, never before it: what is written last may be repeated, with the same ids, after a kill;
-nothing is lost. A save costs what has changed, not what the account has; everything is read once, when the file is
-opened.
+nothing is lost. A save costs what has changed, not what the account has, but for the rewriting of a long journal;
+everything is read once, when the file is opened.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def _size(path: str) -> int:
 def _version(database: sqlite3.Connection, path: str) -> int:
     """The version of a sound file of ours.
 
-    The check reads every page but does not compare the indexes with their tables: a tenth of a second for a million
-    ids, when reading them takes one. So there is no need to know whether the last run ended well.
+    The check reads every page; what is in the journal has checksums of its own. So there is no need to know whether the
+    last run ended well.
     """
     with _checking():
         (version,) = database.execute("PRAGMA user_version").fetchone()
