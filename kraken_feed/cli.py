@@ -23,15 +23,19 @@ from .text import Secrets, printable
 if TYPE_CHECKING:
     import argparse
 
+UNDONE = ("call", "check")  # commands that have not done what they were asked for when SIGTERM comes early
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script: run, and leave with the contract's exit code."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody can answer it
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to write out
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = _command(words)
+    early = signal.SIG_DFL if command in UNDONE else lambda number, frame: sys.exit(0)
+    signal.signal(signal.SIGTERM, early)  # until there is something to write out, or to prevent
     stdout_closed = _occupy_standard_descriptors()
     sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
     log_format, secrets = "auto", Secrets()
-    words = list(sys.argv[1:] if argv is None else argv)
     gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start
     try:
         if words == ["--version"] and not stdout_closed:
@@ -52,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:
         die_of(signal.SIGINT)
     _leave(code)
+
+
+def _command(words: list[str]) -> str:
+    """The word that is the command, before anything is imported that knows them: only how loud to be may precede it."""
+    return next((word for word in words if word not in ("-q", "--quiet", "-v", "--verbose")), "")
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -154,7 +154,6 @@ def _call(arguments: argparse.Namespace) -> int:
     from .stderr import Stderr
     from .text import MASK
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what was not sent must not look done
     given = None if arguments.params is None else _read(arguments.params)
     request = build(
         arguments.words, given, time.time_ns() // 1000, time.time(),
@@ -211,7 +210,6 @@ def _check(arguments: argparse.Namespace) -> int:
     from .log import wants_color
     from .service import diagnostics
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a check that is cut short has not found everything well
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
     as_utf8("backslashreplace")

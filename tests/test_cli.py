@@ -7,6 +7,8 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +423,37 @@ async def test_sigterm_writes_everything_and_exits_0(tmp_path: Path) -> None:
     records = [*seen, *done.lines]
     assert [record["event_name"] for record in records[-2:]] == ["feed.stopped", "feed.stopped"]
     assert {record["reason"] for record in records[-2:]} == {"SIGTERM"}
+
+
+EARLY = """
+import os, signal, sys
+class Signalled:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kraken_feed.commands":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Signalled())
+from kraken_feed.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("call", "cancel_all", "--live"), -signal.SIGTERM),
+        (("-q", "--verbose", "call", "cancel_all", "--live"), -signal.SIGTERM),
+        (("check",), -signal.SIGTERM),
+        (("openOrders", "call"), 0),
+        (("--account", "call", "openOrders"), 0),
+    ],
+)
+def test_sigterm_while_it_starts_is_no_success_of_what_has_to_be_done_to_succeed(
+    words: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, *words], env=bare(tmp_path), capture_output=True, check=False, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
 async def test_sigint_dies_of_it_after_writing_everything(tmp_path: Path) -> None:
