@@ -48,7 +48,7 @@ class Call:
         config: the endpoints and the deadlines.
         credentials: the key, for messages.
         token: fetches one.
-        say: takes Kraken's answers, a line each.
+        say: takes Kraken's answers, a line each, in a thread: it may wait for whoever reads them.
         secrets: the token is added to it.
         timeout: seconds to wait for the answers.
         log: diagnostics.
@@ -91,6 +91,8 @@ class Call:
         self._signal = ""
         self._stop = asyncio.Event()
         self._unwritten: OutputFailed | ReaderGone | None = None
+        self._written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._written.set_result(None)
 
     async def run(self) -> str:
         """Ask, and print what Kraken answers. The name of the signal that came before anything was sent, or nothing.
@@ -174,6 +176,12 @@ class Call:
         self._sent = True  # from here on it may have arrived, whatever is raised
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
+            return await self._hear(socket, frame, deadline)
+        finally:
+            await self._write_out(deadline)
+
+    async def _hear(self, socket: Socket, frame: str, deadline: float) -> str:
+        try:
             async with asyncio.timeout_at(deadline):
                 await self._before(connection.send(socket, frame))
                 while not self._answers.complete:
@@ -198,13 +206,31 @@ class Call:
             return
 
     def _take(self, frames: Sequence[bytes]) -> None:
-        """Print what is an answer. If that fails, go on: what Kraken says has to be known all the more."""
+        """Have what is an answer printed, and go on: what Kraken says has to be known, whether it can be or not."""
         for frame in frames:
-            if self._answers.take(frame) is not None and self._unwritten is None:
-                try:
-                    self._say(self._line(frame))
-                except (OutputFailed, ReaderGone) as error:
-                    self._unwritten = error
+            if self._answers.take(frame) is not None:
+                self._written = asyncio.ensure_future(self._write(self._line(frame), after=self._written))
+
+    async def _write(self, line: str, after: asyncio.Future[None]) -> None:
+        await after
+        if self._unwritten is None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._say, line)
+            except (OutputFailed, ReaderGone) as error:
+                self._unwritten = error
+
+    async def _write_out(self, deadline: float) -> None:
+        """Wait for what is being printed: until the deadline or a signal, and a little longer."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.wait({self._written, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        await asyncio.wait({self._written}, timeout=GRACE_S)
+        if self._written.done():
+            self._written.result()  # raises what nobody foresaw
+        else:
+            self._written.cancel()
+            self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
 
     def _line(self, frame: bytes) -> str:
         return self._secrets.mask(one_line(frame).decode("utf-8", "surrogateescape"))

@@ -16,7 +16,7 @@ from . import arguments as options
 from .arguments import Command
 from .errors import ConfigError, Transient, UsageError
 from .signals import INTERRUPTED, die_of
-from .stdout import as_utf8, print_line
+from .stdout import as_utf8, print_line, write_line
 
 if TYPE_CHECKING:
     from .auth import Credentials
@@ -175,7 +175,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
     async def call() -> str:
         call = Call(
-            request, config, credentials, token=token, say=print_line, secrets=arguments.secrets,
+            request, config, credentials, token=token, say=write_line, secrets=arguments.secrets,
             timeout=arguments.timeout, log=log, look=_look(arguments),
         )  # fmt: skip
         obey(call)

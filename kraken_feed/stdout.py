@@ -20,10 +20,21 @@ def print_line(line: str) -> None:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
-        if isinstance(error, BrokenPipeError):
-            raise ReaderGone("The reader of stdout has closed it.") from None
-        raise OutputFailed(
-            "Cannot write to stdout.",
-            why=f"{error.strerror}.",
-            remedy="Make room where it leads, or lead it elsewhere.",
-        ) from error
+        raise _failure(error) from error
+
+
+def write_line(line: str) -> None:
+    """The same from a thread: while it waits for the reader it holds nothing that the end of the process needs."""
+    data = memoryview(f"{line}\n".encode("utf-8", "surrogateescape"))
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError as error:
+        raise _failure(error) from error
+
+
+def _failure(error: OSError) -> OutputFailed | ReaderGone:
+    if isinstance(error, BrokenPipeError):
+        return ReaderGone("The reader of stdout has closed it.")
+    remedy = "Make room where it leads, or lead it elsewhere."
+    return OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.", remedy=remedy)

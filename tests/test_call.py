@@ -20,7 +20,8 @@ from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 from kraken_feed.simulator.order_entry import Desk
 from kraken_feed.simulator.peer import Peer
 
-from .installed import COMMAND, PATIENCE_S, Done, Site, bare, finish, run, site, start
+from .installed import COMMAND, PATIENCE_S, Done, Site, bare, finish, logged, run, site, start
+from .test_cli import full_pipe
 from .test_secrets import Watched, keys
 
 ROW = '{"order_type":"limit","side":"buy","order_qty":0.10,"limit_price":60000.0}'
@@ -501,6 +502,25 @@ async def test_an_answer_that_cannot_be_written_is_told_on_stderr(output: str, m
     (entry,) = done.log
     assert entry["what"] == "Kraken's answer cannot be written to stdout."
     assert f"Kraken did it: {place.answers[0]}" in entry["why"]
+    assert place.happened == PLACED
+
+
+async def test_a_signal_while_nobody_reads_the_answer_has_it_told_on_stderr(market: Any) -> None:
+    async with market() as place:
+        reader, stdout = full_pipe()
+        process = await start("call", *LIMIT, "--live", "--timeout", "60", env=place.env, stdout=stdout)
+        os.close(stdout)
+        async with asyncio.timeout(PATIENCE_S):
+            await place.taken.wait()
+        answers = 0
+        while not answers:
+            process.send_signal(signal.SIGUSR1)
+            answers = (await logged(process, "state"))["answers"]
+        process.send_signal(signal.SIGTERM)
+        done = await finish(process)
+        os.close(reader)
+    assert done.code == 74
+    assert f"Kraken did it: {place.answers[0]}" in done.log[-1]["why"]
     assert place.happened == PLACED
 
 

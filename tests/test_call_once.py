@@ -17,7 +17,7 @@ from kraken_feed.auth import Credentials
 from kraken_feed.call import GRACE_S, Call
 from kraken_feed.config import Config, ConnectionConfig
 from kraken_feed.connection import Socket
-from kraken_feed.errors import FeedError, OutcomeUnknown, Transient, UsageError
+from kraken_feed.errors import FeedError, OutcomeUnknown, OutputFailed, Transient, UsageError
 from kraken_feed.log import diagnostics_logger
 from kraken_feed.request import build
 from kraken_feed.text import Secrets
@@ -69,10 +69,10 @@ class Play:
 
     def __init__(
         self, wire: Wire, *words: str, clock: float = NOW, at_token: str = "", later: float = 0.0,
-        broken: bool = False,
+        broken: bool = False, stalled: bool = False,
     ) -> None:  # fmt: skip
         self.wire, self.printed = wire, list[str]()
-        self._broken = broken
+        self._broken, self._stalled = broken, stalled
         self.error: FeedError | None = None
         self.reason = ""
         self._words, self._clock, self._at_token, self._later = words, clock, at_token, later
@@ -101,6 +101,8 @@ class Play:
             log=diagnostics_logger(Secrets(), level="error", fmt="json", colors=False, stream=SAID),
         )  # fmt: skip
         loop = asyncio.get_running_loop()
+        if self._stalled:  # whoever reads stdout: the thread that writes there does not come back
+            loop.run_in_executor = lambda *call: loop.create_future()  # type: ignore[method-assign]  # a test's loop
         if self._later:
             loop.call_later(self._later, call.stop, "SIGTERM")
         try:
@@ -150,6 +152,25 @@ def test_a_peer_that_does_not_agree_to_the_end_does_not_hold_up_who_has_asked_fo
     assert isinstance(play.error, OutcomeUnknown)
     assert play.wire.aborted
     assert play.took == pytest.approx(3.0)
+
+
+ADDED = b'{"method":"add_order","req_id":7,"success":true,"result":{"order_id":"OA"}}'
+
+
+@pytest.mark.parametrize(("later", "took"), [(0.0, 10.0), (3.0, 3.0)], ids=["timeout", "signal"])
+def test_a_reader_that_does_not_read_holds_up_neither_the_timeout_nor_a_signal(later: float, took: float) -> None:
+    play = Play(Wire([ADDED]), *ADD, stalled=True, later=later)
+    assert isinstance(play.error, OutputFailed)
+    assert f"Kraken did it: {ADDED.decode()}" in str(play.error)
+    assert play.took == pytest.approx(took + GRACE_S)
+
+
+def test_what_comes_is_heard_while_nobody_reads_what_came() -> None:
+    play = Play(Wire([V1_OK], [V1_OK]), *CANCEL, stalled=True)
+    assert isinstance(play.error, OutputFailed)
+    partly = Play(Wire([V1_OK], CLOSED), *CANCEL, stalled=True, later=60.0)
+    assert isinstance(partly.error, OutcomeUnknown)
+    assert "only 1 of 2 answers came before the connection was over" in str(partly.error)
 
 
 def test_a_defect_after_the_request_tells_of_the_outcome_all_the_same() -> None:
