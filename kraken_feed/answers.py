@@ -21,7 +21,8 @@ class Answer(NamedTuple):
     """One answer, its bytes as they came.
 
     ``errors`` are Kraken's words, ``success`` is None if the frame says neither yes nor no. ``order`` is the order that
-    it is about, ``orders`` are those that it says there are now, ``covers`` is how many it speaks for.
+    it is about, ``orders`` are those that it says there are now, ``covers`` is how many it speaks for; ``done`` is how
+    many orders of a batch it tells of, None if it does not say.
     """
 
     frame: bytes
@@ -30,6 +31,7 @@ class Answer(NamedTuple):
     order: str = ""
     orders: tuple[str, ...] = ()
     covers: int = 1
+    done: int | None = None
 
 
 class Answers:
@@ -80,6 +82,13 @@ class Answers:
         return not self._numbers and len(self.known) > self.wanted
 
     @property
+    def uneven(self) -> str:
+        """How many orders of a batch a success tells of, of how many, if that is not all of them; else nothing."""
+        batch = self._request.batch
+        done = next((answer.done for answer in self.known if answer.done is not None), batch)
+        return "" if not batch or done == batch else f"{done} of {batch} orders"
+
+    @property
     def _numbers(self) -> bool:
         """Whether orders are named by a user's reference."""
         return any(name.lstrip("-").isdigit() for name in self._request.orders)
@@ -117,12 +126,11 @@ class Answers:
 def _read_v1(frame: bytes, message: dict[str, Any]) -> Answer:
     status, count = message.get("status"), message.get("count")
     text = message.get("errorMessage", message.get("Error"))
-    error = status == "error" or text is not None
-    success = False if error else True if status == "ok" else None
+    error = status == "error" or (text is not None and status != "ok")
+    success = False if error else True if status == "ok" and not text else None
     named = _texts(message.get("txid"))
     many = count if isinstance(count, int) and message.get("event") == "cancelOrderStatus" else 1
-    errors = (NO_REASON if text is None else str(text),) if error else ()
-    return Answer(frame, success, errors, orders=named, covers=max(1, many))
+    return Answer(frame, success, _words(text) if error else (), orders=named, covers=max(1, many))
 
 
 def _read_v2(frame: bytes, message: dict[str, Any]) -> Answer:
@@ -130,14 +138,29 @@ def _read_v2(frame: bytes, message: dict[str, Any]) -> Answer:
     success = message.get("success")
     success = success if isinstance(success, bool) else (False if text is not None else None)
     if success is False:
-        return Answer(frame, False, (NO_REASON if text is None else str(text),))
-    rows = _rows(result)
+        return Answer(frame, False, _words(text))
+    rows = _rows(result) or _rows(message.get("orders"))
     errors = tuple(
         str(row.get("error") or NO_REASON) for row in rows if row.get("error") or row.get("success") is False
     )
     orders = tuple(_field(row, "order_id") for row in rows if _field(row, "order_id"))
     order = next((_field(row, "order_id") or _field(row, "cl_ord_id") for row in rows), "")
-    return Answer(frame, False if errors else success, errors, order, orders)
+    success = None if text else False if errors else success  # a yes with an error is neither
+    return Answer(frame, success, errors, order, orders, done=_done(message, rows))
+
+
+def _done(message: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
+    """Of how many orders a batch's answer says what became of them."""
+    if message.get("method") == "batch_cancel":
+        counts = (message.get("orders_cancelled"), *(row.get("count") for row in (message, *rows)))
+        return next((count for count in counts if type(count) is int), None)
+    return sum(1 for row in rows if _field(row, "order_id") or row.get("error") or row.get("success") is False)
+
+
+def _words(text: object) -> tuple[str, ...]:
+    """Kraken's error, or errors, in its words."""
+    texts = text if isinstance(text, list) else [text]
+    return tuple(str(each) for each in texts if each is not None) or (NO_REASON,)
 
 
 def _rows(result: object) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -221,7 +221,7 @@ class Call:
 
     async def _write_out(self, deadline: float) -> None:
         """Wait for what is being printed: until the deadline or a signal, and a little longer."""
-        stopped = asyncio.ensure_future(self._stop.wait())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.wait({self._written, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -276,6 +276,8 @@ class Call:
             return "Kraken's answer says neither yes nor no"
         if self._answers.surplus:
             return "more answers came than orders were named"
+        if self._answers.uneven:
+            return f"Kraken's answer tells of {self._answers.uneven}"
         return next((f"Kraken answered {text}" for text in texts if text.startswith(FAULTS)), "")
 
     def _placed(self) -> str:

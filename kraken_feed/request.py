@@ -65,6 +65,15 @@ class Request(NamedTuple):
         return tuple(str(name) for field in self.method.named for name in self.params.get(field, ()))
 
     @property
+    def batch(self) -> int:
+        """How many orders a batch tells of in its one answer; 0 if that cannot be known: no batch, a mere check, or a
+        user's reference, which can stand for several."""
+        if not self.live or not self.method.name.startswith("batch_"):
+            return 0
+        named = [*self.params.get("orders", ()), *self.params.get("cl_ord_id", ())]
+        return 0 if any(isinstance(name, str) and name.lstrip("-").isdigit() for name in named) else len(named)
+
+    @property
     def names(self) -> str:
         """By what the request and its orders can be found again, in words."""
         batch = self.params.get("orders", [])

@@ -182,6 +182,84 @@ def test_a_result_of_another_shape_is_read_as_far_as_it_goes(result: object) -> 
     assert answer.errors == (("an error without words",) if "None" in str(result) else ())
 
 
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        ("add_order", b'{"method":"add_order","req_id":7,"success":true,"error":"x","result":{"order_id":"OA"}}'),
+        ("addOrder", b'{"event":"addOrderStatus","reqid":7,"status":"ok","errorMessage":"x","txid":"OA"}'),
+    ],
+)
+def test_a_success_with_an_error_is_neither_yes_nor_no_and_its_order_is_seen(method: str, text: bytes) -> None:
+    answer = answers(method).take(text)
+    assert answer is not None
+    assert (answer.success, answer.errors, answer.orders) == (None, (), ("OA",))
+
+
+ROW, REFUSED = {"order_id": "OA"}, {"success": False, "error": "EOrder:Invalid price"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "uneven"),
+    [
+        ({"result": [ROW, ROW]}, ""),
+        ({"result": {"orders": [ROW, REFUSED]}}, ""),
+        ({"orders": [ROW, REFUSED]}, ""),
+        ({"result": [ROW]}, "1 of 2 orders"),
+        ({"result": [ROW, ROW, ROW]}, "3 of 2 orders"),
+        ({"result": [ROW, {}]}, "1 of 2 orders"),
+        ({"result": []}, "0 of 2 orders"),
+        ({}, "0 of 2 orders"),
+    ],
+)
+def test_a_batch_tells_what_became_of_every_order_or_is_uneven(fields: dict[str, object], uneven: str) -> None:
+    waiting = answers("batch_add")
+    answer = waiting.take(json.dumps({"method": "batch_add", "req_id": 7, "success": True, **fields}).encode())
+    assert answer is not None
+    assert answer.success is ("Invalid price" not in str(fields))
+    assert waiting.uneven == uneven
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "uneven"),
+    [
+        ("orders=OA orders=OB", {"orders_cancelled": 2}, ""),
+        ("orders=OA orders=OB", {"orders_cancelled": 1}, "1 of 2 orders"),
+        ("orders=OA cl_ord_id=b", {"orders_cancelled": 0}, "0 of 2 orders"),
+        ("orders=OA orders=OB", {"count": 1}, "1 of 2 orders"),
+        ("orders=OA orders=OB", {"result": {"count": 1}}, "1 of 2 orders"),
+        ("orders=OA orders=OB", {}, ""),
+        ("orders=OA orders=12", {"orders_cancelled": 5}, ""),  # a user's reference stands for any number
+    ],
+)
+def test_the_count_of_a_batch_that_cancels_is_held_against_its_orders(
+    words: str, fields: dict[str, object], uneven: str
+) -> None:
+    waiting = answers("batch_cancel", 7, *words.split())
+    waiting.take(json.dumps({"method": "batch_cancel", "req_id": 7, "success": True, **fields}).encode())
+    assert waiting.uneven == uneven
+
+
+def test_a_batch_that_is_refused_or_was_to_be_checked_only_is_not_uneven() -> None:
+    refusal = b'{"method":"batch_add","req_id":7,"success":false,"error":"EOrder:Insufficient funds"}'
+    check = b'{"method":"batch_add","req_id":7,"success":true,"result":[]}'
+    for waiting, text in (
+        (answers("batch_add"), refusal),
+        (answers("batch_add", 7, *WORDS["batch_add"], "validate=true"), check),
+    ):
+        waiting.take(text)
+        assert (len(waiting.known), waiting.uneven) == (1, "")
+
+
+def test_several_errors_are_several() -> None:
+    for told, errors in (
+        (["EGeneral:Internal error", "EOrder:x"], ("EGeneral:Internal error", "EOrder:x")),
+        ([], ("an error without words",)),
+    ):
+        answer = answers("add_order").take(json.dumps({"req_id": 7, "success": False, "error": told}).encode())
+        assert answer is not None
+        assert answer.errors == errors
+
+
 def test_a_frame_that_cannot_be_read_is_counted() -> None:
     waiting = answers("addOrder")
     for text in (b"{", b"\xff", b"[" * 100_000):

@@ -173,6 +173,14 @@ def test_what_comes_is_heard_while_nobody_reads_what_came() -> None:
     assert "only 1 of 2 answers came before the connection was over" in str(partly.error)
 
 
+def test_a_batch_that_does_not_tell_of_every_order_is_unknown() -> None:
+    row = '{"order_type":"market","side":"buy","order_qty":1}'
+    answer = b'{"method":"batch_add","req_id":7,"success":true,"result":[{"order_id":"OA"}]}'
+    play = Play(Wire([answer]), "batch_add", "symbol=BTC/USD", f"orders:=[{row},{row}]", "req_id=7")
+    assert isinstance(play.error, OutcomeUnknown)
+    assert "Kraken's answer tells of 1 of 2 orders" in str(play.error)
+
+
 def test_a_defect_after_the_request_tells_of_the_outcome_all_the_same() -> None:
     with pytest.raises(RuntimeError):
         Play(Wire([V1_OK]), *CANCEL, broken=True)
