@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .refusals import normal
 from .request import Request
 
 V1_OTHERS = ("systemStatus", "subscriptionStatus")  # they end like answers, and are none
@@ -96,7 +97,7 @@ class Answers:
     @property
     def _refused(self) -> bool:
         """Whether the one answer there is speaks of the request, and not of an order."""
-        return len(self.known) == 1 and any(not text.startswith("EOrder:") for text in self.known[0].errors)
+        return len(self.known) == 1 and any(not normal(text).startswith("eorder:") for text in self.known[0].errors)
 
     def _same(self, answer: Answer, other: Answer) -> bool:
         """Whether the one is the other come again."""

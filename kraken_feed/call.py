@@ -21,7 +21,7 @@ from .config import Config
 from .connection import Dial, Socket
 from .errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
 from .record import encode
-from .refusals import classify
+from .refusals import UNKNOWN, classify, normal
 from .request import Request
 from .rest import refused_credentials
 from .stderr import Stderr
@@ -29,7 +29,7 @@ from .text import Secrets
 from .wire import one_line
 
 GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
-FAULTS = ("EGeneral:Internal error", "EDatabase:")  # Kraken's own, and it does not say before or after what
+FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own, and it does not say before or after what
 NOTHING = "Nothing was sent."
 TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
 
@@ -103,27 +103,19 @@ class Call:
             OutputFailed: Kraken answered, and the answer could not be written.
             FeedError: anything else; nothing was sent, or nothing that could change the account.
         """
-        socket: Socket | None = None
-        lacking: str | None = None
+        told = False  # whether the caller learns what became of it
         try:
-            url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
-            socket = await self._before(self._dial(url, self._config.connection))
-            self._value = await self._before(self._token())
-            self._secrets.add(self._value)
-            await self._listen(socket)
-            lacking = await self._ask(socket)
-        except _Stopped:
-            return self._signal
-        except FeedError as error:
-            error.remedy = f"{NOTHING} {error.remedy}".strip()
+            lacking = await self._exchange()
+            if lacking is not None:
+                self._judge(lacking)
+            told = True
+        except FeedError:
+            told = True
             raise
         finally:
-            if self._sent and lacking is None:  # a defect of ours: what is raised speaks of that alone
+            if self._sent and not told:  # a defect of ours: what is raised speaks of that alone
                 self._log.error("outcome_unknown", request=self._request.names, look=self._look)
-            if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
-                await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
-        self._judge(lacking)
-        return ""
+        return self._signal if lacking is None else ""
 
     # -- what signals ask for
 
@@ -141,6 +133,25 @@ class Call:
         Stderr(sys.stderr).info(encode({"event": "state", "request": self._request.names, **known}))
 
     # -- before
+
+    async def _exchange(self) -> str | None:
+        """Connect, ask, hang up: what is lacking of the answers, if anything; None if nothing was sent, at a signal."""
+        socket: Socket | None = None
+        try:
+            url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
+            socket = await self._before(self._dial(url, self._config.connection))
+            self._value = await self._before(self._token())
+            self._secrets.add(self._value)
+            await self._listen(socket)
+            return await self._ask(socket)
+        except _Stopped:
+            return None
+        except FeedError as error:
+            error.remedy = f"{NOTHING} {error.remedy}".strip()
+            raise
+        finally:
+            if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
+                await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
 
     async def _before(self, work: Awaitable[T]) -> T:
         """``work``, unless a signal comes first."""
@@ -278,7 +289,7 @@ class Call:
             return "more answers came than orders were named"
         if self._answers.uneven:
             return f"Kraken's answer tells of {self._answers.uneven}"
-        return next((f"Kraken answered {text}" for text in texts if text.startswith(FAULTS)), "")
+        return next((f"Kraken answered {text}" for text in texts if normal(text).startswith(FAULTS)), "")
 
     def _placed(self) -> str:
         """The order that there must not be after a mere check."""
@@ -290,18 +301,24 @@ class Call:
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
         name, verdicts = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
+        partly = "The rest was done: stdout has every answer." if self._partly else ""
         for text, verdict in verdicts.items():
             if verdict.error is CredentialsRefused:
-                return refused_credentials(name, text, verdict, self._credentials)
+                error = refused_credentials(name, text, verdict, self._credentials)
+                error.remedy = f"{error.remedy} {partly}".strip()
+                return error
         meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
-        remedy = "It was not done, and is not tried again."
-        if any(answer.success or answer.orders for answer in self._answers.known):
-            remedy = "The rest was done: stdout has every answer."
-        elif any(text.startswith("EService:") for text in texts) and self._request.live:
-            remedy = f"It is not tried again. Look before you do: {self._look}"
+        remedy = partly or "It was not done, and is not tried again."
+        if self._request.live and any(verdict in UNKNOWN or _service(text) for text, verdict in verdicts.items()):
+            remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(texts)}", why=f"That means: {'; '.join(meanings)}.", remedy=remedy
         )
+
+    @property
+    def _partly(self) -> bool:
+        """Whether a part was done, of what was refused as a whole or in part."""
+        return any(answer.success or answer.orders for answer in self._answers.known)
 
     def _not_written(self, error: FeedError, texts: Sequence[str]) -> OutputFailed:
         said = "; ".join(texts) or "; ".join(self._line(answer.frame) for answer in self._answers.known)
@@ -311,3 +328,8 @@ class Call:
             why=f"{error.why or error.what}\n{outcome}",
             remedy="Do not send it again because of this: the request itself was answered.",
         )
+
+
+def _service(text: str) -> bool:
+    """Whether Kraken says that it is not available, which it may have noticed too late."""
+    return normal(text).startswith("eservice:")

@@ -168,9 +168,15 @@ _TABLE: dict[str, Verdict] = {
 }
 _UNKNOWN_TEXT = Verdict("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
 _UNKNOWN_CODE = Verdict("transient", TOKEN_S, meaning="an error that this version does not know")
+UNKNOWN = (_UNKNOWN_TEXT, _UNKNOWN_CODE)  # the verdicts on what the table does not have
 _CODE = re.compile(r"e[a-z]+:")
 _BY_LENGTH = sorted(((prefix.casefold(), verdict) for prefix, verdict in _TABLE.items()), key=lambda row: -len(row[0]))
 _BLANKS = re.compile(r"\s*:\s*")
+
+
+def normal(text: str) -> str:
+    """The beginning of an error string as prefixes are compared with it."""
+    return _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
 
 
 def classify(text: str, unix_now: float) -> Verdict:
@@ -178,11 +184,11 @@ def classify(text: str, unix_now: float) -> Verdict:
 
     ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
     """
-    normal = _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
-    unknown = _UNKNOWN_CODE if _CODE.match(normal) else _UNKNOWN_TEXT
-    prefix, verdict = next((row for row in _BY_LENGTH if normal.startswith(row[0])), ("", unknown))
+    plain = normal(text)
+    unknown = _UNKNOWN_CODE if _CODE.match(plain) else _UNKNOWN_TEXT
+    prefix, verdict = next((row for row in _BY_LENGTH if plain.startswith(row[0])), ("", unknown))
     if prefix == "eservice:throttled":
-        until = normal.rpartition(":")[2]
+        until = plain.rpartition(":")[2]
         if until.isascii() and until.isdigit() and len(until) < 16:
             return verdict._replace(delay=min(max(int(until) - unix_now, SERVICE_S), LOCKOUT_S))
     return verdict

@@ -13,11 +13,20 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
+from kraken_feed import call
 from kraken_feed.auth import Credentials
 from kraken_feed.call import GRACE_S, Call
 from kraken_feed.config import Config, ConnectionConfig
 from kraken_feed.connection import Socket
-from kraken_feed.errors import FeedError, OutcomeUnknown, OutputFailed, Transient, UsageError
+from kraken_feed.errors import (
+    CallRefused,
+    CredentialsRefused,
+    FeedError,
+    OutcomeUnknown,
+    OutputFailed,
+    Transient,
+    UsageError,
+)
 from kraken_feed.log import diagnostics_logger
 from kraken_feed.request import build
 from kraken_feed.text import Secrets
@@ -84,17 +93,17 @@ class Play:
         self.printed.append(line)
 
     async def _run(self) -> float:
-        call: Call
+        asked: Call
 
         async def dial(url: str, config: ConnectionConfig) -> Socket:
             return self.wire
 
         async def token() -> str:
             if self._at_token:
-                call.stop(self._at_token)
+                asked.stop(self._at_token)
             return "TOKEN"
 
-        call = Call(
+        asked = Call(
             build(self._words, None, 7, NOW, live=True, unknown=False), Config(),
             Credentials("K" * 20, "c2VjcmV0", source="a test"), token=token, say=self._say,
             secrets=Secrets(), timeout=10.0, look="look", dial=dial, unix=lambda: self._clock,
@@ -104,9 +113,9 @@ class Play:
         if self._stalled:  # whoever reads stdout: the thread that writes there does not come back
             loop.run_in_executor = lambda *call: loop.create_future()  # type: ignore[method-assign]  # a test's loop
         if self._later:
-            loop.call_later(self._later, call.stop, "SIGTERM")
+            loop.call_later(self._later, asked.stop, "SIGTERM")
         try:
-            self.reason = await call.run()
+            self.reason = await asked.run()
         except FeedError as error:
             self.error = error
         return loop.time()
@@ -181,10 +190,81 @@ def test_a_batch_that_does_not_tell_of_every_order_is_unknown() -> None:
     assert "Kraken's answer tells of 1 of 2 orders" in str(play.error)
 
 
+def refusal(text: str | list[str], order: str = "") -> bytes:
+    return json.dumps({"method": "cancel_order", "req_id": 7, "success": False, "error": text, "at": order}).encode()
+
+
+V2_CANCEL = ("cancel_order", "order_id=OA", "order_id=OB", "req_id=7")
+V2_OK = b'{"method":"cancel_order","req_id":7,"success":true,"result":{"order_id":"OA"}}'
+
+
+@pytest.mark.parametrize("text", [
+    "EGeneral:Internal error", "EGeneral: Internal error", "egeneral:internal error", "EDatabase :x",
+    ["EOrder:Unknown order", "EGeneral:Internal error"],
+])  # fmt: skip
+def test_a_fault_at_kraken_is_unknown_however_it_is_written(text: str | list[str]) -> None:
+    assert isinstance(Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7").error, OutcomeUnknown)
+
+
+LOOK = "It is not tried again. Look before you do: look"
+
+
+@pytest.mark.parametrize(("text", "remedy"), [
+    ("EOrder:Unknown order", "It was not done, and is not tried again."),
+    ("EOrder:Something new", "It was not done, and is not tried again."),
+    ("EService:Busy", LOOK),
+    ("eservice : busy", LOOK),
+    ("Timeout waiting for engine", LOOK),
+    ("EGeneral:Something new", LOOK),
+    ([], LOOK),
+])  # fmt: skip
+def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
+    text: str | list[str], remedy: str
+) -> None:
+    play = Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7")
+    assert isinstance(play.error, CallRefused)
+    assert play.error.remedy == remedy
+    partly = Play(Wire([V2_OK, refusal(text)]), *V2_CANCEL)
+    assert isinstance(partly.error, CallRefused)
+    rest = "The rest was done: stdout has every answer."
+    assert partly.error.remedy == (f"{rest} {LOOK}" if remedy == LOOK else rest)
+
+
+def test_a_key_that_is_refused_for_a_part_is_told_that_the_rest_was_done() -> None:
+    denied = refusal("EGeneral:Permission denied")
+    play, partly = Play(Wire([denied]), *V2_CANCEL), Play(Wire([V2_OK, denied]), *V2_CANCEL)
+    assert isinstance(play.error, CredentialsRefused)
+    assert isinstance(partly.error, CredentialsRefused)
+    assert "The rest was done" not in play.error.remedy
+    assert partly.error.remedy == f"{play.error.remedy} The rest was done: stdout has every answer."
+
+
+def test_a_refusal_of_one_order_does_not_end_the_waiting_for_the_other_however_it_is_written() -> None:
+    play = Play(Wire([refusal("eorder: Unknown order")]), *V2_CANCEL)
+    assert isinstance(play.error, OutcomeUnknown)
+    assert "only 1 of 2 answers" in str(play.error)
+
+
+@pytest.mark.parametrize(("place", "name"), [(Wire, "close"), (call, "classify")], ids=["hang up", "judge"])
+def test_a_defect_after_the_answer_tells_of_the_outcome_all_the_same(
+    place: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*anything: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(place, name, defect)
+    said = len(SAID.getvalue())
+    with pytest.raises(RuntimeError):
+        Play(Wire([refusal("EOrder:Unknown order")]), *V2_CANCEL[:2], "req_id=7")
+    (entry,) = map(json.loads, SAID.getvalue()[said:].splitlines())
+    assert (entry["event"], entry["request"]) == ("outcome_unknown", "req_id 7, order_id OA")
+
+
 def test_a_defect_after_the_request_tells_of_the_outcome_all_the_same() -> None:
+    said = len(SAID.getvalue())
     with pytest.raises(RuntimeError):
         Play(Wire([V1_OK]), *CANCEL, broken=True)
-    (entry,) = map(json.loads, SAID.getvalue().splitlines())
+    (entry,) = map(json.loads, SAID.getvalue()[said:].splitlines())
     assert (entry["event"], entry["request"]) == ("outcome_unknown", "reqid 7, txid OA OB")
 
 
