@@ -21,7 +21,7 @@ OURS = ("token", "event", "method", "params")  # what a frame has besides parame
 
 _WORD = re.compile(r"([A-Za-z][\w\[\]]*)(:?=)(.*)", re.S)
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.A)
-_INTEGER = re.compile(r"-?(0|[1-9]\d*)", re.A)
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,19})", re.A)  # as many digits as 2^64 has
 _AMOUNT = re.compile(r"\d+(\.\d+)?", re.A)
 _PRICE = re.compile(r"[+#-]?\d+(\.\d+)?%?", re.A)
 

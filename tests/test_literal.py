@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.literal import Number, decode, encode
+from kraken_feed.literal import MAX_DEPTH, Number, decode, encode
 
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(
@@ -35,7 +35,17 @@ def test_a_string_of_digits_stays_a_string() -> None:
     assert encode(decode('["0.10",0.10]')) == '["0.10",0.10]'
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", '{"a":1,"a":2}', "01", "[" * 100_000])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_what_is_nested_is_written_again_to_a_fixed_depth_and_refused_beyond(opened: str, closed: str) -> None:
+    deep = opened * MAX_DEPTH + "1" + closed * MAX_DEPTH
+    assert encode(decode(deep)) == deep
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode(opened + deep + closed)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", "[Infinity]", '{"a":1,"a":2}', "01", "[" * 100_000, "[" * 450 + "]" * 450]
+)
 def test_what_is_no_json_or_says_two_things_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(text)
