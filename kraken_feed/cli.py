@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         log_format = getattr(arguments, "log_format", "auto")
         arguments.secrets = secrets
         if stdout_closed:
-            raise OutputFailed("Stdout is closed.", remedy="Redirect it: to a file, a pipe or /dev/null.")
+            sent = "Nothing was sent. " if command == "call" else ""
+            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it: to a file, a pipe or /dev/null.")
         code = arguments.run(arguments)
     except FeedError as error:
         code = complain(error, log_format, secrets)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from .arguments import Command
-from .errors import ConfigError, Transient, UsageError
+from .errors import ConfigError, OutputFailed, Transient, UsageError
 from .signals import INTERRUPTED, die_of
 from .stdout import as_utf8, print_line, write_line
 
@@ -161,7 +161,11 @@ def _call(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     as_utf8()
     if not arguments.live and not request.method.checks:
-        print_line(request.frame(MASK))
+        try:
+            print_line(request.frame(MASK))
+        except OutputFailed as error:
+            error.remedy = f"Nothing was sent. {error.remedy}"
+            raise
         if not arguments.quiet:
             Stderr(sys.stderr).info("kraken-feed: nothing was sent: this is what --live sends.")
         return 0

@@ -293,6 +293,25 @@ async def test_an_exchange_that_cannot_be_reached_was_sent_nothing(market: Any, 
 
 
 @pytest.mark.parametrize(
+    ("words", "stdout"),
+    [((*LIMIT, "--live"), ">&-"), (("-q", "cancel_all"), ">&-"), (("cancel_all",), ">/dev/full")],
+)
+async def test_a_stdout_that_takes_nothing_before_the_request_says_that_nothing_was_sent(
+    words: tuple[str, ...], stdout: str, market: Any
+) -> None:
+    async with market() as place:
+        flags, rest = [word for word in words if word == "-q"], [word for word in words if word != "-q"]
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", f'exec "$@" {stdout}', "bash", COMMAND, *flags, "call", *rest, env=place.env,
+            stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        done = await finish(shell)
+        assert place.exchange.connections == 0
+    assert done.code == 74
+    assert done.log[-1]["remedy"].startswith("Nothing was sent.")
+
+
+@pytest.mark.parametrize(
     ("fault", "code"),
     [
         (Fault("rest_error", text="EAPI:Invalid signature", duration=60.0), 77),
