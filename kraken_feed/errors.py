@@ -55,7 +55,8 @@ class RequestRefused(FeedError):
 
 
 class CallRefused(FeedError):
-    """Kraken answered a request of order entry with an error; what it asked for was not done."""
+    """Kraken answered a request of order entry with an error; what it asked for, or a part of it, was not
+    done."""
 
     exit_code = 65
 

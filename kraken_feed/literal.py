@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-
 MAX_DEPTH = 64  # Kraken's requests need five; it is far from what Python can follow
 
 

@@ -23,6 +23,7 @@ _WORD = re.compile(r"([A-Za-z][\w\[\]]*)(:?=)(.*)", re.S)
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.A)
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,19})", re.A)  # as many digits as 2^64 has
 _AMOUNT = re.compile(r"\d+(\.\d+)?", re.A)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.A)
 _PRICE = re.compile(r"[+#-]?\d+(\.\d+)?%?", re.A)
 
 _FORMS: Mapping[Kind, str] = {
@@ -205,9 +206,8 @@ def _json(method: str, name: str, text: str) -> Any:
     try:
         return decode(text)
     except ValueError as error:
-        raise UsageError(
-            f"{method}: {name} holds no JSON.", why=str(error), remedy=f"Is it quoted for the shell? {name}:='…'"
-        ) from error
+        remedy = "Correct the file." if name == "--params" else f"Is it quoted for the shell? {name}:='…'"
+        raise UsageError(f"{method}: {name} holds no JSON.", why=str(error), remedy=remedy) from error
 
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -328,12 +328,11 @@ def _objects(field: Parameter, value: Any, name: str) -> Iterator[tuple[str, Map
 
 
 def _moment(text: str) -> float:
-    """Unix seconds; NaN if it is no time, or has no zone."""
+    """Unix seconds; NaN if it is no RFC 3339 time: ISO 8601, which Python reads, has many more."""
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text).timestamp() if _RFC_3339.fullmatch(text) else float("nan")
     except ValueError:
         return float("nan")
-    return moment.timestamp() if moment.tzinfo is not None else float("nan")
 
 
 def _on(method: Method) -> bool | str:

@@ -148,6 +148,21 @@ def test_a_deadline_that_kraken_takes_passes(seconds: float) -> None:
     assert f'"deadline":"{ahead(seconds)}"' in ask("add_order", *LIMIT, f"deadline={ahead(seconds)}").frame("T")
 
 
+@pytest.mark.parametrize("zone", ["Z", "+00:00", ".5Z", ".123456789-00:00"])
+def test_a_deadline_may_have_any_fraction_and_zone(zone: str) -> None:
+    text = ahead(5).partition("+")[0] + zone
+    assert f'"deadline":"{text}"' in ask("add_order", *LIMIT, f"deadline={text}").frame("T")
+
+
+def test_a_file_that_holds_no_json_is_to_be_corrected_and_a_word_to_be_quoted() -> None:
+    with pytest.raises(UsageError) as caught:
+        ask("cancel_all", given="{")
+    assert caught.value.remedy == "Correct the file."
+    with pytest.raises(UsageError) as caught:
+        ask("add_order", *LIMIT, "triggers:={")
+    assert caught.value.remedy.startswith("Is it quoted for the shell?")
+
+
 def test_orders_and_names_tell_what_to_look_for() -> None:
     request = ask("cancelOrder", "txid=OA", "txid=12", "cl_ord_id=a")
     assert request.orders == ("OA", "12", "a")
@@ -220,6 +235,10 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["add_order", *LIMIT, "triggers:=" + "[" * 450 + "]" * 450], "nested too deeply"),
     (["add_order", *LIMIT, "deadline=soon"], "deadline is an RFC 3339 time with its zone"),
     (["add_order", *LIMIT, "deadline=2025-10-09T08:53:25"], "deadline is an RFC 3339 time with its zone"),
+    *((["add_order", *LIMIT, f"deadline={text}"], "deadline is an RFC 3339 time") for text in (
+        "20251009T085325Z", "2025-10-09 08:53:25Z", "2025-W41-4T08:53:25Z", "2025-10-09T08:53Z",
+        "2025-10-09T08:53:25+00", "2025-10-09T08:53:25,5Z", "2025-13-09T08:53:25Z",
+    )),
     (["add_order", *LIMIT, f"deadline={ahead(0.4)}"], "is +0.400 s from now"),
     (["add_order", *LIMIT, f"deadline={ahead(61)}"], "is +61.000 s from now"),
     (["addOrder", *V1_LIMIT, f"deadline={ahead(-3)}"], "is -3.000 s from now"),
