@@ -7,6 +7,7 @@ that nobody knows. The path of a tail imports nothing of this.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +26,7 @@ from .refusals import UNKNOWN, classify, normal
 from .request import Request
 from .rest import refused_credentials
 from .stderr import Stderr
-from .text import Secrets
+from .text import MASK, Secrets
 from .wire import one_line
 
 GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
@@ -87,6 +88,7 @@ class Call:
         self._unix = unix
         self._answers = Answers(request)
         self._value = ""  # of the token
+        self._echo = re.compile("(?!)")  # it, however JSON writes it
         self._sent = False
         self._signal = ""
         self._stop = asyncio.Event()
@@ -142,6 +144,7 @@ class Call:
             socket = await self._before(self._dial(url, self._config.connection))
             self._value = await self._before(self._token())
             self._secrets.add(self._value)
+            self._echo = re.compile("".join(map(_written, self._value)))
             await self._listen(socket)
             return await self._ask(socket)
         except _Stopped:
@@ -244,7 +247,8 @@ class Call:
             self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
 
     def _line(self, frame: bytes) -> str:
-        return self._secrets.mask(one_line(frame).decode("utf-8", "surrogateescape"))
+        text = self._secrets.mask(one_line(frame).decode("utf-8", "surrogateescape"))
+        return self._echo.sub(MASK, text) if "\\u" in text else text
 
     # -- judged
 
@@ -328,6 +332,11 @@ class Call:
             why=f"{error.why or error.what}\n{outcome}",
             remedy="Do not send it again because of this: the request itself was answered.",
         )
+
+
+def _written(character: str) -> str:
+    """A pattern of everything that a character may be in a JSON string."""
+    return rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))"
 
 
 def _service(text: str) -> bool:

@@ -152,7 +152,7 @@ def _call(arguments: argparse.Namespace) -> int:
     from .service import diagnostics
     from .signals import obey
     from .stderr import Stderr
-    from .text import MASK
+    from .text import MASK, printable_json
 
     given = None if arguments.params is None else _read(arguments.params)
     request = build(
@@ -174,12 +174,17 @@ def _call(arguments: argparse.Namespace) -> int:
     credentials = find(config, account, os.environ)
     log = diagnostics(arguments, [credentials])
 
+    terminal = os.isatty(1)
+
+    def say(line: str) -> None:
+        write_line(printable_json(line) if terminal else line)
+
     async def token() -> str:
         return (await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))).value
 
     async def call() -> str:
         call = Call(
-            request, config, credentials, token=token, say=write_line, secrets=arguments.secrets,
+            request, config, credentials, token=token, say=say, secrets=arguments.secrets,
             timeout=arguments.timeout, log=log, look=_look(arguments),
         )  # fmt: skip
         obey(call)
@@ -190,8 +195,11 @@ def _call(arguments: argparse.Namespace) -> int:
         if stopped == "SIGINT":
             return INTERRUPTED
         die_of(signal.Signals[stopped])
-    if not (arguments.live or arguments.quiet):
-        Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
+    if not (request.live or arguments.quiet):
+        if arguments.live:
+            Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
+        else:
+            Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
     return 0
 
 

@@ -47,6 +47,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_json(line: str) -> str:
+    """The same for a line of JSON, which says the same afterwards."""
+    import json  # only where there is a terminal
+
+    return "".join(c if c.isprintable() or c == "\t" else json.dumps(c)[1:-1] for c in line)
+
+
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:
     """``Did you mean …?`` for the nearest of ``known``, or the list of them."""
     import difflib  # only when somebody has made a mistake

@@ -478,6 +478,15 @@ async def test_what_says_nothing_certain_leaves_it_unknown(
     assert says in unknown(done)["what"]
 
 
+async def test_a_check_that_is_asked_for_with_live_is_said_to_be_one(market: Any) -> None:
+    async with market() as place:
+        done = await place.call(*LIMIT, "validate=true", "--live")
+        quiet = await place.call(*LIMIT, "validate=true", "--live", "--quiet")
+    assert (done.code, place.happened) == (0, [])
+    assert done.err == "kraken-feed: checked only, as validate asks: nothing has happened to the account.\n"
+    assert (quiet.code, quiet.err) == (0, "")
+
+
 async def test_a_check_that_is_not_answered_has_done_nothing(market: Any) -> None:
     async with market() as place:
         place.place.inject(Fault("no_answer"))
@@ -524,6 +533,23 @@ async def test_an_answer_that_cannot_be_written_is_told_on_stderr(output: str, m
     assert place.happened == PLACED
 
 
+async def test_a_terminal_is_not_steered_by_what_kraken_says(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = '{"method":"add_order",\t"req_id":7,"success":false,"error":"EOrder:ü\u009b31m\u202e\U000e0001"}'
+    monkeypatch.setattr(v2, "order", lambda *request: [said.encode()])
+    async with market() as place:
+        piped = await place.call(*LIMIT, "req_id=7", "--live")
+        terminal, stdout = os.openpty()
+        process = await start("call", *LIMIT, "req_id=7", "--live", env=place.env, stdout=stdout)
+        done = await finish(process)
+        shown = os.read(terminal, 4096).decode()
+        os.close(stdout)
+        os.close(terminal)
+    assert piped.out.decode() == said + "\n"
+    assert done.code == 65
+    assert "EOrder:ü\\u009b31m\\u202e\\udb40\\udc01" in shown
+    assert json.loads(shown) == json.loads(said)
+
+
 async def test_a_signal_while_nobody_reads_the_answer_has_it_told_on_stderr(market: Any) -> None:
     async with market() as place:
         reader, stdout = full_pipe()
@@ -552,8 +578,11 @@ async def test_no_secret_is_in_what_is_printed_or_said(
     case: str, fmt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def echo(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
-        token = message["params"]["token"].replace("/", "\\/")
-        text = f'"error":"{message["params"]["token"]} {token}"'
+        token = message["params"]["token"]
+        escaped = "".join(f"\\u{ord(character):04{'xX'[place % 2]}}" for place, character in enumerate(token))
+        partly = token.replace("/", "\\u002f").replace("+", "\\u002B").replace("a", "\\u0061")
+        slashes = token.replace("/", "\\/")
+        text = f'"error":"{token} {slashes} {escaped} {partly}"'
         return [f'{{"method":"add_order","success":false,{text}}}'.encode()]
 
     if case == "echoed":
@@ -568,5 +597,5 @@ async def test_no_secret_is_in_what_is_printed_or_said(
         done = await run("call", *words, env=env | {"PYTHONASYNCIODEBUG": "1"})
     assert done.code == {"done": 0, "dry": 0, "lost": 76}.get(case, 65)
     if case == "echoed":
-        assert done.out.count(b"[masked]") == 2
+        assert done.out.count(b"[masked]") == 4
     watched.assert_kept(done, env["KRAKEN_API_SECRET"])
