@@ -198,16 +198,18 @@ class Call:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._before(connection.send(socket, frame))
-                while not self._answers.complete:
-                    self._take(await self._before(connection.burst(socket)))
+            while not self._answers.complete:  # again, if the first of several looked like one to all, and was not
+                async with asyncio.timeout_at(deadline):
+                    while not self._answers.complete:
+                        self._take(await self._before(connection.burst(socket)))
+                if self._answers.open_ended:
+                    await self._linger(socket)
         except TimeoutError:
             return f"within {self._timeout:g} s"
         except Transient as error:
             return f"before the connection was over: {error.why}"
         except _Stopped:
             return f"before {self._signal} came"
-        if self._answers.open_ended:
-            await self._linger(socket)
         return ""
 
     async def _linger(self, socket: Socket) -> None:

@@ -230,6 +230,14 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
     assert partly.error.remedy == (f"{rest} {LOOK}" if remedy == LOOK else rest)
 
 
+def test_a_refusal_that_looked_like_one_of_the_whole_does_not_speak_for_orders_that_were_not_answered() -> None:
+    busy, words = refusal("EService:Busy"), (*V2_CANCEL, "order_id=OC")
+    assert isinstance(Play(Wire([busy]), *words).error, CallRefused)
+    play = Play(Wire([busy], [V2_OK]), *words)
+    assert isinstance(play.error, OutcomeUnknown)
+    assert "only 2 of 3 answers came within 10 s" in str(play.error)
+
+
 def test_a_key_that_is_refused_for_a_part_is_told_that_the_rest_was_done() -> None:
     denied = refusal("EGeneral:Permission denied")
     play, partly = Play(Wire([denied]), *V2_CANCEL), Play(Wire([V2_OK, denied]), *V2_CANCEL)
