@@ -198,12 +198,14 @@ class Call:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._before(connection.send(socket, frame))
-            while not self._answers.complete:  # again, if the first of several looked like one to all, and was not
+            complete = False
+            while not complete:  # again, if the first of several looked like one to all, and was not
                 async with asyncio.timeout_at(deadline):
                     while not self._answers.complete:
                         self._take(await self._before(connection.burst(socket)))
                 if self._answers.open_ended:
                     await self._linger(socket)
+                complete = self._answers.complete
         except TimeoutError:
             return f"within {self._timeout:g} s"
         except Transient as error:

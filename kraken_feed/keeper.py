@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from .auth import Nonce
@@ -176,4 +175,4 @@ class Keeper:
     def _everything(self, changes: Changes) -> Changes:
         """The same, with all that is known instead of what has changed."""
         entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
-        return msgspec.structs.replace(changes, entries=entries, anew=set(entries))
+        return Changes(changes.nonce, changes.saved_ns, changes.whole, changes.holes, entries, set(entries))
