@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Kind = Literal[
-    "text", "flags", "price", "amount", "digits", "flag text", "deadline",  # JSON strings
+    "text", "flags", "price", "amount", "digits", "flag text", "deadline",  # JSON strings; digits may be bare
     "number", "integer", "seconds", "flag", "texts", "integers", "object", "objects",
 ]  # fmt: skip
 

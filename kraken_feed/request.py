@@ -31,7 +31,7 @@ _FORMS: Mapping[Kind, str] = {
     "flags": "a list of words with commas between them",
     "price": "a price in a string, such as 61000.5, or relative: +5, -1.5%, #2",
     "amount": "a number in a string, such as 0.25",
-    "digits": "a whole number in a string",
+    "digits": "a whole number, in a string or bare",
     "flag text": "true or false",
     "deadline": "an RFC 3339 time with its zone, such as 2026-01-31T08:00:05.000Z",
     "number": "a number, such as 0.25",
@@ -259,6 +259,8 @@ def _fits(field: Parameter, value: Any) -> bool:
     match field.kind:
         case "number":
             return number and _NUMBER.fullmatch(value) is not None
+        case "digits" if number:
+            return _INTEGER.fullmatch(value) is not None
         case "integer":
             return number and _INTEGER.fullmatch(value) is not None
         case "seconds":

@@ -103,6 +103,10 @@ def test_the_frame_is_this_byte_for_byte(name: str) -> None:
     assert ask(*words).frame("T") == frame
 
 
+def test_a_reference_of_v1_may_be_a_bare_number() -> None:
+    assert ask("addOrder", *V1_LIMIT, "userref:=7").frame("T").endswith('"price":"61000.0","userref":7}')
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_only_live_may_change_the_account_and_what_can_be_checked_is(name: str) -> None:
     words, frame = RIGHT[name]
@@ -205,7 +209,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["add_order", *LIMIT[:4], 'limit_price:="1"'], '"1" is not'),
     (["addOrder", *V1_LIMIT[:4], "price:=1"], "price is a price in a string"),
     (["addOrder", *V1_LIMIT[:4], "price=1e3"], '"1e3" is not'),
-    (["addOrder", *V1_LIMIT, "userref=a"], "userref is a whole number in a string"),
+    (["addOrder", *V1_LIMIT, "userref=a"], "userref is a whole number, in a string or bare"),
     (["addOrder", *V1_LIMIT, "validate=yes"], "validate is true or false"),
     (["add_order", *LIMIT, "post_only=yes"], "post_only is true or false"),
     (["add_order", *LIMIT, "order_userref=1.5"], "order_userref is a whole number"),
