@@ -6,8 +6,8 @@ from typing import Protocol
 
 from .errors import FeedError
 
-HIGH_BYTES = 4 * 1024 * 1024  # a reader this far behind is a stalled one; some 8,000 records
-LOW_BYTES = 1024 * 1024
+HIGH_BYTES = 1024 * 1024  # a reader this far behind is a stalled one; some 2,000 records
+LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):

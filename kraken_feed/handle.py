@@ -93,7 +93,7 @@ class Records:
 
     A record counts as delivered when the next one is asked for: the checkpoint covers only what was. What was not,
     because the program left or died, is recovered by the next run over the same state. While the program is slow,
-    nothing is read beyond a few megabytes, and that time is not taken for silence.
+    nothing is read beyond about a megabyte, and that time is not taken for silence.
 
     One task iterates at a time. A wait that is cancelled loses nothing; iterating can go on.
     """

@@ -58,7 +58,7 @@ def test_open_orders_stay_as_many(dialect: Dialect) -> None:
     """Else a script of 100,000 open orders would measure another number of them."""
     records = _records(dialect, Script(dialect, 400, (4000,)))
     knowledge = Knowledge(records[0].channel)
-    knowledge.snapshot(records[0].items, "changes")
+    list(knowledge.snapshot(records[0].items, "changes"))
     assert len(knowledge.orders) == 400
     for frame in records[1:]:
         for item in frame.items:

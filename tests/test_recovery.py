@@ -408,7 +408,7 @@ def test_an_order_that_rest_calls_open_is_not_missing_whatever_the_snapshot_lack
         recovery = Recovery(Config().backfill, Answers(), {"openOrders": known}, marks, log, unix_ns)
         recovery.open("openOrders", unix_ns(), "closed")
         await asyncio.sleep(5.0)
-        known.snapshot([Item(b'{"status":"pending"}', "OAAAAA-BBBBB-CCCCC4")], "changes")
+        list(known.snapshot([Item(b'{"status":"pending"}', "OAAAAA-BBBBB-CCCCC4")], "changes"))
         assert known.missing == {"OAAAAA-BBBBB-CCCCC3"}
         recovery.end("openOrders", unix_ns())
         running = asyncio.create_task(recovery.run())
