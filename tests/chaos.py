@@ -29,8 +29,8 @@ from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.schedule import Schedule
 from kraken_feed.simulator.server import Server
 
-from .installed import COMMAND, Site
-from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike, until
+from .installed import COMMAND, Site, until
+from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
 from .tally import KINDS, NAMES, Count, Ended, Output, compare
 
 RATE = 250.0  # things that happen a second; each is one change of an order or more

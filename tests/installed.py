@@ -22,6 +22,8 @@ from kraken_feed.simulator.server import Server
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
 PATIENCE_S = 60.0  # for what takes milliseconds: a hung process fails the test instead of the suite
 
+LOOK_S = 0.05
+
 QUICK = """
 [connection]
 open_timeout_s = 5.0
@@ -159,3 +161,19 @@ async def logged(process: Process, event: str) -> dict[str, Any]:
             if entry["event"] == event:
                 return entry
     raise AssertionError(f"no {event} on stderr")
+
+
+async def until(
+    true: Callable[[], Any], seconds: float = PATIENCE_S, *, over: Callable[[], bool] = lambda: False
+) -> bool:
+    """Wait for what another process does to files, at most so long, or until there is nothing more to wait for.
+
+    A file has no event that could be waited for, so this looks again and again; how often decides nothing, and how long
+    it waits only when something is broken. Everything else in the tests waits for a frame, a line or a virtual clock.
+    """
+    ends = time.monotonic() + seconds
+    while not true():
+        if over() or time.monotonic() > ends:
+            return bool(true())
+        await asyncio.sleep(LOOK_S)
+    return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,11 +15,10 @@ import msgspec
 
 from kraken_feed.simulator.scenario import Scenario
 
-from .installed import PATIENCE_S, QUICK, Site, site, start
+from .installed import PATIENCE_S, QUICK, Site, site, start, until
 from .ledger_check import ITEMS, Line
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
-POLL_S = 0.05
 
 
 class Record(Line):
@@ -99,12 +97,7 @@ class Load:
 
     async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
         """Wait until it is so; False if the command ends before or if it takes too long."""
-        ends = time.monotonic() + seconds
-        while not condition():
-            if self.process.returncode is not None or time.monotonic() > ends:
-                return condition()
-            await asyncio.sleep(POLL_S)
-        return True
+        return await until(condition, seconds, over=lambda: self.process.returncode is not None)
 
     async def calm(self, files: Callable[[], Iterable[Path]], elsewhere: int = 0) -> dict[str, Any]:
         """Let nothing happen any more and everything arrive in the files, but for the lines that are elsewhere: what

@@ -29,6 +29,7 @@ from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.sink import Sink
 from kraken_feed.text import Secrets
 
+from . import virtual_time
 from .exchange_driver import T0
 
 
@@ -162,7 +163,7 @@ class Transport(httpx.AsyncBaseTransport):
         world.turn()
         if reply.hang:
             await asyncio.Event().wait()
-        await asyncio.sleep(reply.delay)
+        await virtual_time.elapse(reply.delay)
         return httpx.Response(reply.status, headers=reply.headers, stream=httpx.ByteStream(reply.body))
 
 

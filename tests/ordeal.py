@@ -6,10 +6,8 @@ hundred times faster than Kraken's.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -106,13 +104,3 @@ def strike(place: Site, faults: Sequence[Fault], account: int | None = None) -> 
     place.inject(*(replace(fault, account=account) if fault.kind in PEER_KINDS else fault for fault in faults))
     if any(fault.kind in OCCASION_KINDS for fault in faults):
         place.inject(Fault("drop", code=1001, account=account))
-
-
-async def until(true: Callable[[], Any], seconds: float) -> bool:
-    """Wait for a condition, at most so long."""
-    ends = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > ends:
-            return False
-        await asyncio.sleep(0.05)
-    return True

@@ -33,8 +33,8 @@ from kraken_feed.simulator.server import Server
 
 from . import vitals
 from .diagnostics import Diagnostics
-from .installed import Site, bare, start
-from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike, until
+from .installed import Site, bare, start, until
+from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
 from .tally import KINDS, NAMES, Count, Output, compare
 from .vitals import Sample
 

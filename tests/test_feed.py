@@ -421,7 +421,7 @@ def test_what_had_arrived_when_the_stop_came_is_written(path: Path) -> None:
         with memory.running(exchange()) as world:
             run = memory.Run(world, path, ("openOrders",), Config(), Limits())
             task = asyncio.create_task(run.feed.run())
-            await asyncio.sleep(5.0)
+            await virtual_time.elapse(5.0)
             for _ in range(20):
                 world.exchange.new_order(world.now())
             world.deliver()

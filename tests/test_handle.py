@@ -23,6 +23,7 @@ from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.store import Store
 from kraken_feed.tails import Tail
 
+from . import virtual_time
 from .memory import World
 from .reading import ALL, play, reading, tallied, through
 
@@ -83,7 +84,7 @@ def test_a_slow_program_is_waited_for_within_bounds_and_that_is_no_silence(
                 taken.append(record)
                 waiting = records._inbox
                 if len(taken) % 100 == 1:
-                    await asyncio.sleep(200.0)
+                    await virtual_time.elapse(200.0)
                 if len(taken) == 1:  # later what the kernel would hold comes at once: here it has no bound
                     assert high < waiting.pending < 2 * high
         assert len(taken) > 1000
@@ -178,7 +179,7 @@ def test_a_defect_is_raised_and_not_passed_over(tmp_path: Path, monkeypatch: pyt
         assert raised.value.subgroup(ZeroDivisionError)
         with pytest.raises(ExceptionGroup):
             async with reading(world, state) as records:
-                await asyncio.sleep(60.0)
+                await virtual_time.elapse(60.0)
 
     play(script, tmp_path)
 
@@ -188,7 +189,7 @@ def test_an_error_that_the_program_does_not_wait_for_is_not_raised_when_it_leave
         world.network = False
         policy = Config(reconnect=ReconnectConfig(max_outage_s=20.0))
         async with reading(world, state, config=policy) as records:
-            await asyncio.sleep(60.0)
+            await virtual_time.elapse(60.0)
             assert records.figures()[0].stopped
         async with reading(world, state, config=policy) as records:
             with pytest.raises(OutageTooLong):

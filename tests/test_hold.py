@@ -125,7 +125,7 @@ def full(tmp_path: Path) -> Iterator[Callable[..., None]]:
 def test_a_full_disk_is_waited_for_said_once_and_nothing_is_lost(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(10)
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         assert disk.content() == b"".join(map(record, range(3))), "whole lines only"
         assert disk.sink.held_since == 0.0
         pending = len(disk.everything) - len(disk.content())
@@ -141,9 +141,9 @@ def test_a_full_disk_is_waited_for_said_once_and_nothing_is_lost(full: Callable[
             )
         ]
         disk.write(10)
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         disk.free()
-        await asyncio.sleep(LONGEST_TRY_S)
+        await virtual_time.elapse(LONGEST_TRY_S)
         assert disk.content() == disk.everything
         assert [event for event, _ in disk.said] == ["output_held", "output_resumed"]
         assert 200 <= float(str(disk.said[1][1]["held_s"])) <= 200 + LONGEST_TRY_S
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_again_is_said_again(full: Callable[..., None]) -> N
     async def story(disk: Full) -> None:
         for number in range(1, 4):
             disk.write(5)
-            await asyncio.sleep(10)
+            await virtual_time.elapse(10)
             disk.free()
             await disk.sink.drained()
             assert [event for event, _ in disk.said] == ["output_held", "output_resumed"] * number
@@ -182,7 +182,7 @@ def test_when_patience_ends_the_output_fails_and_the_file_ends_in_a_whole_line(
         assert f"{pending} bytes of records were not written" in disk.failures[0].why
         assert os.strerror(errno.EFBIG) in disk.failures[0].why
         assert [event for event, _ in disk.said] == (["output_held"] if patience else [])
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         disk.write(1)
         await disk.sink.drained()
         assert len(disk.failures) == 1
@@ -193,9 +193,9 @@ def test_when_patience_ends_the_output_fails_and_the_file_ends_in_a_whole_line(
 def test_patience_is_counted_from_the_last_line_that_was_taken(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(100)
-        await asyncio.sleep(50)
+        await virtual_time.elapse(50)
         disk.room(2000)
-        await asyncio.sleep(50)
+        await virtual_time.elapse(50)
         assert disk.failures == []
         assert disk.content() == b"".join(map(record, range(6)))
         await disk.sink.drained()
@@ -209,13 +209,13 @@ def test_patience_is_counted_from_the_last_line_that_was_taken(full: Callable[..
 def test_after_some_lines_were_taken_the_tries_begin_anew(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(100)
-        await asyncio.sleep(50)
+        await virtual_time.elapse(50)
         before = disk.content()
         disk.room(2000)
-        while disk.content() == before:  # noqa: ASYNC110  # virtual time
-            await asyncio.sleep(FIRST_TRY_S / 4)
+        while disk.content() == before:  # virtual time
+            await virtual_time.elapse(FIRST_TRY_S / 4)
         disk.free()
-        await asyncio.sleep(FIRST_TRY_S)
+        await virtual_time.elapse(FIRST_TRY_S)
         assert disk.content() == disk.everything
 
     full(story)
@@ -224,10 +224,10 @@ def test_after_some_lines_were_taken_the_tries_begin_anew(full: Callable[..., No
 def test_a_sink_that_is_closed_does_not_try_again(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(10)
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         disk.close()
         disk.free()
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         assert disk.content() == b"".join(map(record, range(3)))
         assert disk.failures == []
 
@@ -254,7 +254,7 @@ def test_while_a_disk_is_full_memory_is_bounded_and_nobody_spins(
         calls = 0
         for _ in range(1000):
             disk.write(1)
-            await asyncio.sleep(1)
+            await virtual_time.elapse(1)
         assert 400 <= calls <= 420, "two a try: what goes, and the reason why no more does"
         assert not room.done()
         disk.free()
@@ -269,7 +269,7 @@ def test_while_a_disk_is_full_memory_is_bounded_and_nobody_spins(
 def test_who_waits_for_the_output_tries_a_full_disk_at_once(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(10)
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         disk.free()
         before = asyncio.get_running_loop().time()
         await disk.sink.synced()
@@ -293,7 +293,7 @@ def test_a_wait_for_a_full_disk_can_be_given_up_and_says_what_it_waited_for(
         assert error.exit_code == 74
         assert f"full for 7.0 s; {disk.sink.pending} bytes" in error.why
         disk.free()
-        await asyncio.sleep(LONGEST_TRY_S)
+        await virtual_time.elapse(LONGEST_TRY_S)
         assert disk.content() == disk.everything
 
     full(story)
@@ -302,7 +302,7 @@ def test_a_wait_for_a_full_disk_can_be_given_up_and_says_what_it_waited_for(
 def test_reopening_while_the_disk_is_full_goes_on_in_the_new_file_at_once(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(5)  # and no file may be larger than three: a rotation helps
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         old = disk.path.rename(disk.path.with_name("old.jsonl"))
         disk.sink.reopen()
         assert disk.sink.pending == 0
@@ -316,12 +316,12 @@ def test_reopening_while_the_disk_is_full_goes_on_in_the_new_file_at_once(full: 
 def test_reopening_to_a_disk_that_is_full_as_well_holds_on(full: Callable[..., None]) -> None:
     async def story(disk: Full) -> None:
         disk.write(5)
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         old = disk.path.rename(disk.path.with_name("old.jsonl"))
         disk.room(0)
         disk.sink.reopen()
         disk.write(1)
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         assert disk.content() == b""
         disk.free()
         await disk.sink.drained()
@@ -336,11 +336,11 @@ def test_two_writers_of_one_file_that_is_full_lose_and_tear_nothing_of_each_othe
         other = Sink.open(str(disk.path), disk.failures, patience=3600.0)
         for number in range(1000, 1010):
             disk.write(1)
-            await asyncio.sleep(0.1)
+            await virtual_time.elapse(0.1)
             other.write(record(number))
-            await asyncio.sleep(0.1)
+            await virtual_time.elapse(0.1)
         disk.room(2000)
-        await asyncio.sleep(20)
+        await virtual_time.elapse(20)
         disk.free()
         await disk.sink.synced()
         await other.synced()

@@ -51,7 +51,7 @@ def test_a_line_has_arrived_when_the_next_one_is_asked_for() -> None:
         arrived = asyncio.create_task(inbox.synced())
         for held in (2, 1):
             assert await inbox.take() is not None
-            await asyncio.sleep(60)
+            await virtual_time.elapse(60)
             assert inbox.pending == held * len(LINES[0])
             assert not arrived.done()
         waiting = asyncio.create_task(inbox.take())
@@ -100,7 +100,7 @@ def test_a_line_that_comes_while_the_call_is_being_cancelled_stays() -> None:
     async def main() -> None:
         inbox = Inbox()
         waiting = asyncio.create_task(inbox.take())
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
         inbox.write(LINES[0])
         waiting.cancel()
         await asyncio.wait([waiting])
@@ -133,7 +133,7 @@ def test_what_is_abandoned_has_not_arrived_and_nobody_waits_for_it() -> None:
             inbox.write(record(0, 400_000))
         assert await inbox.take() is not None
         waiting = [asyncio.create_task(inbox.synced()), asyncio.create_task(inbox.room())]
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
         pending = inbox.pending
         inbox.abandon()
         await asyncio.wait(waiting, timeout=1)

@@ -15,7 +15,7 @@ from kraken_feed.handle import Records
 from kraken_feed.limits import Limits
 from kraken_feed.records import Gap, Record, Stopped
 
-from . import memory
+from . import memory, virtual_time
 from .memory import World
 from .reading import ALL, held, play, reading, tallied, through
 from .tally import Ended, Output, compare
@@ -30,7 +30,7 @@ def test_stop_ends_after_what_was_received_and_the_checkpoint_has_all_of_it(tmp_
     async def script(world: World, state: Path) -> None:
         async with reading(world, state, *ALL) as records:
             first = await through(records, 50)
-            await asyncio.sleep(30.0)
+            await virtual_time.elapse(30.0)
             records.stop()
             received = records._inbox.pending
             first += await through(records)
@@ -48,12 +48,12 @@ def test_stop_ends_after_what_was_received_and_the_checkpoint_has_all_of_it(tmp_
 def test_after_a_stop_a_program_may_take_its_time(tmp_path: Path) -> None:
     async def script(world: World, state: Path) -> None:
         async with reading(world, state, *ALL) as records:
-            await asyncio.sleep(20.0)
+            await virtual_time.elapse(20.0)
             records.stop()
             first = []
             async for record in records:
                 first.append(record.id)
-                await asyncio.sleep(7.0)
+                await virtual_time.elapse(7.0)
                 assert held(state)
         async with reading(world, state, *ALL, limits=Limits(duration=200.0)) as records:
             assert not set(first) & {record.id for record in await through(records)}
@@ -88,7 +88,7 @@ async def leave_by_cancelling(records: Records) -> None:
             await through(records)
 
     task = asyncio.create_task(program())
-    await asyncio.sleep(40.0)
+    await virtual_time.elapse(40.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -97,13 +97,13 @@ async def leave_by_cancelling(records: Records) -> None:
 async def leave_by_cancelling_while_leaving(records: Records) -> None:
     async def program() -> None:
         async with records:
-            await asyncio.sleep(40.0)
+            await virtual_time.elapse(40.0)
 
     task = asyncio.create_task(program())
-    await asyncio.sleep(40.0)
+    await virtual_time.elapse(40.0)
     while not task.done():
         task.cancel()
-        await asyncio.sleep(0.1)
+        await virtual_time.elapse(0.1)
     assert task.cancelled()
 
 
@@ -114,7 +114,7 @@ async def leave_at_once(records: Records) -> None:
 
 async def leave_after_stop(records: Records) -> None:
     async with records:
-        await asyncio.sleep(40.0)
+        await virtual_time.elapse(40.0)
         records.stop()
         records.stop()
 
@@ -189,7 +189,7 @@ def test_a_task_that_iterates_while_another_leaves_comes_to_its_end(tmp_path: Pa
     async def script(world: World, state: Path) -> None:
         async with reading(world, state, *ALL) as records:
             iterating = asyncio.create_task(through(records))
-            await asyncio.sleep(seconds)
+            await virtual_time.elapse(seconds)
         await iterating
 
     play(script, tmp_path)
@@ -201,7 +201,7 @@ def test_a_loop_that_cancels_all_of_its_tasks_closes_everything(tmp_path: Path) 
     async def script(world: World, state: Path) -> None:
         records = reading(world, state, *ALL)
         await records.__aenter__()
-        await asyncio.sleep(40.0)
+        await virtual_time.elapse(40.0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -245,7 +245,7 @@ def test_a_body_that_is_cancelled_can_go_on_with_the_next_record(tmp_path: Path)
                     async with asyncio.timeout(2.5):
                         async for record in records:
                             taken.append(record)
-                            await asyncio.sleep(0.9)
+                            await virtual_time.elapse(0.9)
                 except TimeoutError:
                     continue
         assert tallied(world, taken)["undelivered"] == 0
@@ -261,7 +261,7 @@ def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tm
     async def script(world: World, state: Path) -> None:
         with path.open("ab") as out:
             for run in range(5):
-                await asyncio.sleep(30.0)
+                await virtual_time.elapse(30.0)
                 limits = Limits(duration=2000.0) if run == 4 else Limits()
                 async with reading(world, state, *ALL, limits=limits) as records:
                     count = 0
@@ -270,7 +270,7 @@ def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tm
                             break  # with this record in hand: it is not done with
                         out.write(record.line)
                         count += 1
-                        await asyncio.sleep(0.0 if run == 4 else 0.3 * seed)
+                        await virtual_time.elapse(0.0 if run == 4 else 0.3 * seed)
                 if run < 4:
                     ends.append(Ended("left", world.now(), out.tell(), b""))
         output = Output(path, ends)

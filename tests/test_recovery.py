@@ -54,7 +54,7 @@ class Log:
             run = memory.Run(world, self.path, self._channels, self._config, Limits(), **options)
             self.runs.append(run)
             task = asyncio.create_task(run.feed.run())
-            await asyncio.sleep(seconds)
+            await virtual_time.elapse(seconds)
             if kill:
                 if opened is not None:
                     opened.store.save = lambda changes: None  # type: ignore[method-assign]  # a dead process saves nothing
@@ -70,7 +70,7 @@ class Log:
     async def away(self, seconds: float) -> None:
         """Nobody tails for so long, and the exchange goes on."""
         with memory.running(self.exchange):
-            await asyncio.sleep(seconds)
+            await virtual_time.elapse(seconds)
 
     def lines(self) -> list[dict[str, Any]]:
         return self.runs[-1].lines
@@ -299,10 +299,10 @@ def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
 
             run.sink.drained = drained  # type: ignore[method-assign]
             task = asyncio.create_task(run.feed.run())
-            await asyncio.sleep(30.0)
+            await virtual_time.elapse(30.0)
             before = list(saves)
             reading.set()
-            await asyncio.sleep(5.0)
+            await virtual_time.elapse(5.0)
             run.feed.stop("SIGTERM")
             await task
             run.sink.close()
@@ -407,12 +407,12 @@ def test_an_order_that_rest_calls_open_is_not_missing_whatever_the_snapshot_lack
 
         recovery = Recovery(Config().backfill, Answers(), {"openOrders": known}, marks, log, unix_ns)
         recovery.open("openOrders", unix_ns(), "closed")
-        await asyncio.sleep(5.0)
+        await virtual_time.elapse(5.0)
         list(known.snapshot([Item(b'{"status":"pending"}', "OAAAAA-BBBBB-CCCCC4")], "changes"))
         assert known.missing == {"OAAAAA-BBBBB-CCCCC3"}
         recovery.end("openOrders", unix_ns())
         running = asyncio.create_task(recovery.run())
-        await asyncio.sleep(200.0)
+        await virtual_time.elapse(200.0)
         running.cancel()
 
     virtual_time.run(main())

@@ -96,7 +96,7 @@ TABLE: list[Row] = [
     ("Pair field must be an array", "permanent", 1, RequestRefused, 0, 60),
     ("Pair(s) not found", "permanent", 1, RequestRefused, 0, 60),
     ("Currency pair not supported", "permanent", 1, RequestRefused, 0, 60),
-    ("Currency pair not supported XBT/XXX", "permanent", 1, RequestRefused, 0, 60),
+    ("Currency pair not supported XBT/ABC", "permanent", 1, RequestRefused, 0, 60),
     ("Currency pair not in ISO 4217-A3 format", "permanent", 1, RequestRefused, 0, 60),
     ("Subscription depth not supported", "permanent", 1, RequestRefused, 0, 60),
     ("Subscription book depth must be an integer", "permanent", 1, RequestRefused, 0, 60),

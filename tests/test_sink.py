@@ -261,19 +261,19 @@ def test_blocked_time_runs_while_lines_wait_and_starts_anew_when_some_are_taken(
     async def block() -> None:
         reader, writer = os.pipe()
         sink = Sink(writer, "stdout", lambda error: None)
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         while not sink.pending:
             sink.write(record(0))
             sink.flush()
         sink.write(b"x" * 10_000 + b"\n")
         assert sink.blocked_since == 10.0
-        await asyncio.sleep(5)
+        await virtual_time.elapse(5)
         assert (sink.blocked_since, sink.blocked_s) == (10.0, 0.0)
         os.read(reader, 8192)
         sink.flush()
         assert sink.pending > 0
         assert (sink.blocked_since, sink.blocked_s) == (15.0, 5.0)
-        await asyncio.sleep(2)
+        await virtual_time.elapse(2)
         while sink.pending:
             os.read(reader, 1 << 20)
             sink.flush()

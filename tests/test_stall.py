@@ -24,7 +24,7 @@ def _stalled(monkeypatch: pytest.MonkeyPatch) -> None:
         return STALL < asyncio.get_running_loop().time() < RELIEF
 
     async def room(sink: Sink) -> None:
-        await asyncio.sleep(RELIEF - asyncio.get_running_loop().time())
+        await virtual_time.elapse(RELIEF - asyncio.get_running_loop().time())
 
     monkeypatch.setattr(Sink, "full", property(full))
     monkeypatch.setattr(Sink, "room", room)

@@ -75,7 +75,7 @@ async def stopped(
         run = memory.Run(world, path, CHANNELS, Config(), Limits(), store=opened.store)
         prepare(run, patch)
         task = asyncio.create_task(run.feed.run())
-        await asyncio.sleep(after)
+        await virtual_time.elapse(after)
         before = asyncio.get_running_loop().time()
         run.feed.stop("SIGTERM")
         assert await task == "SIGTERM"

@@ -105,7 +105,7 @@ def run(path: Path, script: Callable[[House], Coroutine[Any, Any, None]] | None 
 
 
 async def stop_after(house: House, seconds: float) -> None:
-    await asyncio.sleep(seconds)
+    await virtual_time.elapse(seconds)
     house.supervisor.stop("SIGTERM")
 
 
@@ -166,7 +166,7 @@ def test_the_accounts_share_the_budget_of_connects(tmp_path: Path) -> None:
 
 def test_an_output_that_fails_ends_all_of_them(tmp_path: Path) -> None:
     async def fail(house: House) -> None:
-        await asyncio.sleep(5.0)
+        await virtual_time.elapse(5.0)
         house.supervisor.fail(OutputFailed("Cannot write to it."))
 
     house = run(tmp_path / "out", fail)
@@ -178,7 +178,7 @@ def test_figures_and_state_tell_of_every_account(tmp_path: Path) -> None:
     seen: list[Any] = []
 
     async def look(house: House) -> None:
-        await asyncio.sleep(30.0)
+        await virtual_time.elapse(30.0)
         seen.extend((house.supervisor.figures(), house.supervisor.state(), house.supervisor.live))
         await stop_after(house, 1.0)
 
@@ -201,14 +201,14 @@ def test_a_part_that_misses_its_deadline_is_named_and_a_dead_exchange_is_none(tm
 
     async def look(house: House) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(30.0)
+        await virtual_time.elapse(30.0)
         seen.append(house.supervisor.overdue(loop.time() + 3600.0))  # an hour in which nobody looked at the deadlines
         for world in house.worlds.values():
             world.network = False
             for socket in list(world.sockets):
                 socket.hang_up(ConnectionClosedError(None, None))
         for _ in range(100):
-            await asyncio.sleep(60.0)
+            await virtual_time.elapse(60.0)
             seen.append(house.supervisor.overdue(loop.time()))
         await stop_after(house, 1.0)
 

@@ -248,7 +248,7 @@ def longest(times: list[float]) -> float:
 @in_virtual_time
 async def test_a_patient_start_asks_for_time_often_enough_to_miss_beats() -> None:
     async with stage(None) as scene:
-        await asyncio.sleep(3600)
+        await virtual_time.elapse(3600)
         asked = scene.systemd.times("EXTEND_TIMEOUT_USEC")
     assert asked[0] == 0.0
     assert asked[-1] >= 3600 - BEAT_S
@@ -260,14 +260,14 @@ async def test_a_patient_start_asks_for_time_often_enough_to_miss_beats() -> Non
 @in_virtual_time
 async def test_ready_is_said_at_once_once_and_with_the_status() -> None:
     async with stage(None) as scene:
-        await asyncio.sleep(1.2)
+        await virtual_time.elapse(1.2)
         scene.go_live()
-        await asyncio.sleep(3600)
+        await virtual_time.elapse(3600)
         scene.program.ready = False
         scene.lifecycle.changed()
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
         scene.go_live()
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
     assert scene.systemd.times("READY") == [1.2]
     assert {"READY": "1", "STATUS": "live openOrders"} in [fields for _, fields in scene.systemd.told]
     assert max(scene.systemd.times("EXTEND_TIMEOUT_USEC")) < 1.2
@@ -278,9 +278,9 @@ async def test_ready_that_was_not_taken_is_said_again() -> None:
     async with stage(None) as scene:
         scene.systemd.listens = False
         scene.go_live()
-        await asyncio.sleep(12)
+        await virtual_time.elapse(12)
         scene.systemd.listens = True
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
     assert len(scene.systemd.times("READY")) == 1
     assert scene.systemd.times("READY")[0] <= 12 + BEAT_S
 
@@ -288,9 +288,9 @@ async def test_ready_that_was_not_taken_is_said_again() -> None:
 @in_virtual_time
 async def test_status_is_said_when_it_changes_and_not_twice() -> None:
     async with stage(None) as scene:
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
         scene.program.line = "backing off"
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
     assert [fields["STATUS"] for _, fields in scene.systemd.told if "STATUS" in fields] == [
         "connecting",
         "backing off",
@@ -303,7 +303,7 @@ def test_a_sign_of_life_comes_in_every_half_of_the_watchdogs_time(watchdog: floa
     async def test() -> None:
         async with stage(watchdog) as scene:
             scene.go_live()
-            await asyncio.sleep(100 * watchdog)
+            await virtual_time.elapse(100 * watchdog)
             beats = scene.systemd.times("WATCHDOG")
         assert longest([0.0, *beats, 100 * watchdog]) <= watchdog / 2 + 1e-6
 
@@ -314,7 +314,7 @@ def test_a_sign_of_life_comes_in_every_half_of_the_watchdogs_time(watchdog: floa
 async def test_without_a_watchdog_there_are_no_signs_of_life() -> None:
     async with stage(None) as scene:
         scene.go_live()
-        await asyncio.sleep(600)
+        await virtual_time.elapse(600)
     assert scene.systemd.times("WATCHDOG") == []
 
 
@@ -322,9 +322,9 @@ async def test_without_a_watchdog_there_are_no_signs_of_life() -> None:
 async def test_an_exchange_that_is_down_for_an_hour_does_not_stop_the_signs_of_life() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
         scene.program.ready, scene.program.line = False, "backing off 60s after unreachable"
-        await asyncio.sleep(3600)
+        await virtual_time.elapse(3600)
         beats = scene.systemd.times("WATCHDOG")
     assert longest(beats) <= WATCHDOG_S / 2 + 1e-6
     assert beats[-1] > 3600
@@ -334,13 +334,13 @@ async def test_an_exchange_that_is_down_for_an_hour_does_not_stop_the_signs_of_l
 async def test_a_part_that_is_overdue_stops_the_signs_of_life_and_is_named() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         scene.program.stuck = "checkpoint"
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         assert max(scene.systemd.times("WATCHDOG")) <= 100
         assert scene.systemd.status == "stuck: checkpoint; live openOrders"
         scene.program.stuck = None
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
     assert [at for at in scene.systemd.times("WATCHDOG") if 200 < at <= 200 + WATCHDOG_S / 2] != []
     assert scene.systemd.status == "live openOrders"
     assert [(e["event"], e["part"], e["log_level"]) for e in scene.capture.entries] == [
@@ -352,15 +352,15 @@ async def test_a_part_that_is_overdue_stops_the_signs_of_life_and_is_named() -> 
 @in_virtual_time
 async def test_a_start_that_is_stuck_gets_no_more_time_and_is_not_ready() -> None:
     async with stage() as scene:
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         asked = len(scene.systemd.times("EXTEND_TIMEOUT_USEC"))
         scene.program.stuck = "checkpoint"
         scene.go_live()
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
         assert scene.systemd.times("READY") == []
         assert len(scene.systemd.times("EXTEND_TIMEOUT_USEC")) == asked
         scene.program.stuck = None
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
     assert len(scene.systemd.times("READY")) == 1
 
 
@@ -368,7 +368,7 @@ async def test_a_start_that_is_stuck_gets_no_more_time_and_is_not_ready() -> Non
 async def test_a_reload_is_bracketed_with_the_monotonic_time_of_its_beginning() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
         told = len(scene.systemd.told)
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         with scene.lifecycle.reloading():
@@ -383,7 +383,7 @@ async def test_a_reload_is_bracketed_with_the_monotonic_time_of_its_beginning() 
 async def test_a_reload_that_fails_ends_too() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
         with pytest.raises(ZeroDivisionError), scene.lifecycle.reloading():
             raise ZeroDivisionError
     assert scene.systemd.names == ["READY", "RELOADING", "READY"]
@@ -393,13 +393,13 @@ async def test_a_reload_that_fails_ends_too() -> None:
 async def test_the_end_of_a_reload_that_was_not_taken_is_said_again() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
         with scene.lifecycle.reloading():
             scene.systemd.listens = False
         scene.program.ready = False  # a reload is over, whether the exchange is up or not
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         scene.systemd.listens = True
-        await asyncio.sleep(60)
+        await virtual_time.elapse(60)
     assert scene.systemd.names == ["READY", "RELOADING", "READY"]
 
 
@@ -408,10 +408,10 @@ async def test_a_reload_before_the_start_is_over_does_not_end_it() -> None:
     async with stage() as scene:
         with scene.lifecycle.reloading():
             pass
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         assert scene.systemd.names == []
         scene.go_live()
-        await asyncio.sleep(1)
+        await virtual_time.elapse(1)
     assert scene.systemd.names == ["READY"]
 
 
@@ -419,12 +419,12 @@ async def test_a_reload_before_the_start_is_over_does_not_end_it() -> None:
 async def test_stopping_is_the_last_word() -> None:
     async with stage() as scene:
         scene.go_live()
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         scene.lifecycle.stopping("SIGTERM")
         scene.lifecycle.stopping("error")
         with scene.lifecycle.reloading():
             pass
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
     assert scene.systemd.names == ["READY", "STOPPING"]
     assert scene.systemd.told[-1] == (10.0, {"STOPPING": "1", "STATUS": "stopping: SIGTERM"})
 
@@ -439,10 +439,10 @@ async def test_a_stop_that_nobody_asked_for_is_a_defect() -> None:
 @in_virtual_time
 async def test_a_stop_before_the_start_is_over_is_not_followed_by_ready() -> None:
     async with stage() as scene:
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         scene.lifecycle.stopping("SIGTERM")
         scene.go_live()
-        await asyncio.sleep(100)
+        await virtual_time.elapse(100)
     assert scene.systemd.names == ["STOPPING"]
 
 
@@ -450,7 +450,7 @@ def test_keeping_posted_ends_with_the_stop() -> None:
     async def test() -> None:
         scene = Stage(None)
         task = asyncio.create_task(scene.lifecycle.keep_posted())
-        await asyncio.sleep(10)
+        await virtual_time.elapse(10)
         scene.lifecycle.stopping("SIGTERM")
         async with asyncio.timeout(0.001):
             await task

@@ -63,7 +63,7 @@ class Player:
     async def burst(self) -> list[bytes]:
         if not self._burst:
             await self._subscribed.wait()
-            await asyncio.sleep(self._pause)
+            await virtual_time.elapse(self._pause)
             if not self._between(next(self._bursts)):
                 await asyncio.Event().wait()
             self._burst = list(itertools.islice(self._frames, BURST))

@@ -48,6 +48,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
+async def elapse(seconds: float) -> None:
+    """Let so much of the loop's time go by. A clock that is on the wall does not move for a test: that is an error."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop), "this loop's time goes by whether the test likes it or not"
+    await asyncio.sleep(seconds)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` on a loop of its own."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -151,7 +151,7 @@ def test_amending_below_what_is_executed_cancels_the_rest() -> None:
 def test_canceling_several_orders_brings_an_answer_for_each() -> None:
     exchange = empty()
     first, second = exchange.new_order(T0), exchange.new_order(T0)
-    ok, error = v1(exchange).ask("cancelOrder", txid=[first, "OXXXXX-XXXXX-XXXXXX"])
+    ok, error = v1(exchange).ask("cancelOrder", txid=[first, "OZZZZZ-ZZZZZ-ZZZZZZ"])
     assert ok == {"event": "cancelOrderStatus", "reqid": 7, "status": "ok"}
     assert shape(error) == shape(recorded("v1-cancelOrderStatus-error"))
     ok, error = v2(exchange).ask("cancel_order", order_id=[second, first])
@@ -270,7 +270,7 @@ def test_each_method_needs_its_permissions() -> None:
 WRONG: list[tuple[Literal["v1", "v2"], str, dict[str, Any], str]] = [
     ("v1", "addOrder", {**V1_LIMIT, "price": 61000.0}, "EGeneral:Invalid arguments:price"),
     ("v1", "addOrder", {**V1_LIMIT, "ordertype": "limited"}, "EGeneral:Invalid arguments:ordertype"),
-    ("v1", "addOrder", {**V1_LIMIT, "pair": "XBT/XXX"}, "EQuery:Unknown asset pair"),
+    ("v1", "addOrder", {**V1_LIMIT, "pair": "XBT/ABC"}, "EQuery:Unknown asset pair"),
     ("v1", "addOrder", {**V1_LIMIT, "userref": "1", "cl_ord_id": "a"}, "EGeneral:Invalid arguments:cl_ord_id"),
     ("v1", "addOrder", {**V1_LIMIT, "size": "1"}, "Unsupported field: 'size' for the given msg type: addOrder"),
     ("v1", "addOrder", {**V1_LIMIT, "volume": "1000"}, "EOrder:Insufficient funds"),
