@@ -7,40 +7,79 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Hole(msgspec.Struct, frozen=True):
-    """A time in which the channel was not heard; unix nanoseconds.
+# An id that is known, and the CRC-32 of the bytes that an update of the feed brought under it, if one has.
+Known = str | tuple[str, int]
 
-    ``start_ns`` is None if nobody knows since when, ``end_ns`` as long as it is open.
+
+class Outage(msgspec.Struct):
+    """An interval in which a channel was not live. Times are Kraken's, in unix nanoseconds.
+
+    ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
+    that were open before it and are not in the snapshot that ended it. ``complete`` says, by source, up to when that
+    source has been read completely. ``doubt`` is what keeps it from counting as recovered; ``tries`` counts the passes
+    that ended in a doubt. ``declared_ns`` is when it was declared as a gap, 0 if it was not: then it is tried on, more
+    seldom. ``due_ns`` is when it is tried next.
     """
 
     channel: str
     start_ns: int | None
-    end_ns: int | None
     cause: str
-    connection: str
+    end_ns: int | None = None
+    missing: set[str] = msgspec.field(default_factory=set)
+    complete: dict[str, int] = msgspec.field(default_factory=dict)
+    orders: int = 0
+    trades: int = 0
+    tries: int = 0
+    doubt: str = ""
+    declared_ns: int = 0
+    due_ns: int = 0
+
+
+class Scan(msgspec.Struct):
+    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds."""
+
+    source: str
+    start: int
+    end: int | None
+    began_ns: int
+    offset: int = 0
+    newest_ns: int = 0
 
 
 class ChannelState(msgspec.Struct):
     """What the output holds of one channel.
 
-    ``whole_ns``: until when nothing is missing but the holes; 0: since never. ``orders``: of each open order the last
-    whole object and the changes since, as they were written (of balances: the asset's last object). ``ended`` and
-    ``seen``: ids of ended orders, of trades and ledger entries, the oldest first; the caller bounds them.
+    ``complete_ns``: until when nothing is missing but the outages, in Kraken's time; 0: since never. ``orders``: of
+    each open order the last whole object and the changes since, as they were written (of balances: the asset's last
+    object). ``ended`` and ``seen``: ids of ended orders, of trades and ledger entries, the oldest first; the caller
+    bounds them.
     """
 
-    whole_ns: int = 0
+    complete_ns: int = 0
     orders: dict[str, list[bytes]] = {}
-    ended: list[str] = []
-    seen: list[str] = []
-    holes: list[Hole] = []
+    ended: list[Known] = []
+    seen: list[Known] = []
+    outages: list[Outage] = []
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """Where the key's call counter stood, and when in Kraken's time (unix nanoseconds)."""
+
+    level: float
+    at_ns: int
 
 
 class Checkpoint(msgspec.Struct):
-    """All that a save left behind. ``nonce`` is the highest that was handed out, as far as it was saved."""
+    """All that a save left behind. ``nonce`` is the highest that was handed out, as far as it was saved; ``saved_ns``
+    is Kraken's time where it was known, else this machine's. ``legacy``: an older version has written it, and its
+    times are those of this machine's wall clock."""
 
     nonce: int = 0
     saved_ns: int = 0
     channels: dict[str, ChannelState] = {}
+    counter: Counter | None = None
+    scans: list[Scan] = []
+    legacy: bool = False
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
@@ -52,8 +91,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     orders: dict[str, list[bytes]] = {}
     grown: dict[str, list[bytes]] = {}
-    ended: list[str] = []
-    seen: list[str] = []
+    ended: list[Known] = []
+    seen: list[Known] = []
 
     def set_order(self, order_id: str, objects: Iterable[bytes]) -> None:
         """The order is this now: a whole object, and perhaps changes to it; or nothing."""
@@ -89,16 +128,18 @@ class Entry(msgspec.Struct, omit_defaults=True):
 class Changes(msgspec.Struct):
     """What is new since the last save. Saving the same changes twice is harmless.
 
-    ``nonce`` is kept if None, ``whole`` and ``holes`` replace. ``anew`` are channels whose entry is all that there is
-    to know of them: those that were kept before are dropped.
+    ``nonce``, ``counter`` and ``scans`` are kept if None; ``complete`` and ``outages`` replace. ``anew`` are channels
+    whose entry is all that there is to know of them: those that were kept before are dropped.
     """
 
     nonce: int | None = None
     saved_ns: int = 0
-    whole: dict[str, int] = {}
-    holes: dict[str, list[Hole]] = {}
+    complete: dict[str, int] = {}
+    outages: dict[str, list[Outage]] = {}
     entries: dict[str, Entry] = {}
     anew: set[str] = set()
+    counter: Counter | None = None
+    scans: list[Scan] | None = None
 
     def entry(self, channel: str) -> Entry:
         """The channel's, made if it is missing."""
@@ -108,8 +149,10 @@ class Changes(msgspec.Struct):
         """Take in what came after: saving the result is saving both. For when a save has failed."""
         self.nonce = self.nonce if later.nonce is None else later.nonce
         self.saved_ns = later.saved_ns
-        self.whole.update(later.whole)
-        self.holes.update(later.holes)
+        self.complete.update(later.complete)
+        self.outages.update(later.outages)
+        self.counter = later.counter or self.counter
+        self.scans = self.scans if later.scans is None else later.scans
         self.anew |= later.anew
         for channel in later.anew & self.entries.keys():
             del self.entries[channel]

@@ -1,0 +1,105 @@
+"""Split a JSON object or array into its parts, each still the bytes that were sent.
+
+msgspec is faster, but it refuses lone surrogates and keeps only the last of several members with one name. Use this
+where such input must pass, away from the path of a frame.
+"""
+
+from __future__ import annotations
+
+import json
+
+_scan = json.JSONDecoder().raw_decode
+_SPACE = " \t\n\r"
+
+
+class NotJson(ValueError):
+    """The text is not JSON, or not of the kind that was asked for."""
+
+
+def members(data: bytes) -> list[tuple[str, bytes]]:
+    """Return name and value of every member of an object, in order, repeated names included.
+
+    Raises:
+        NotJson: ``data`` is not an object, not UTF-8, or nests too deeply to be read.
+    """
+    text, place = _opened(data, "{")
+    found: list[tuple[str, bytes]] = []
+    while text[place : place + 1] != "}":
+        name, place = _value(text, place)
+        if not name.startswith('"') or text[place : place + 1] != ":":
+            raise NotJson("expected a member's name and a colon")
+        raw, place = _value(text, _skip(text, place + 1))
+        found.append((json.loads(name), raw.encode()))
+        place = _next(text, place, "}")
+    _ended(text, place + 1)
+    return found
+
+
+def elements(data: bytes) -> list[bytes]:
+    """Return every element of an array.
+
+    Raises:
+        NotJson: ``data`` is not an array, not UTF-8, or nests too deeply to be read.
+    """
+    text, place = _opened(data, "[")
+    found: list[bytes] = []
+    while text[place : place + 1] != "]":
+        raw, place = _value(text, place)
+        found.append(raw.encode())
+        place = _next(text, place, "]")
+    _ended(text, place + 1)
+    return found
+
+
+def scalar(data: bytes) -> object:
+    """Decode one value.
+
+    Raises:
+        NotJson: ``data`` is not JSON, not UTF-8, or nests too deeply to be read.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(str(error)) from error
+
+
+def _opened(data: bytes, opening: str) -> tuple[str, int]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise NotJson(str(error)) from error
+    place = _skip(text, 0)
+    if text[place : place + 1] != opening:
+        raise NotJson(f"expected {opening}")
+    return text, _skip(text, place + 1)
+
+
+def _value(text: str, place: int) -> tuple[str, int]:
+    """Return the text of the value at ``place``, and the place of what follows it."""
+    try:
+        _, end = _scan(text, place)
+    except (ValueError, RecursionError) as error:
+        raise NotJson(str(error)) from error
+    return text[place:end], _skip(text, end)
+
+
+def _next(text: str, place: int, closing: str) -> int:
+    """Return the place of the next member or element, or of the closing bracket."""
+    if text[place : place + 1] == ",":
+        place = _skip(text, place + 1)
+        if text[place : place + 1] != closing:
+            return place
+    elif text[place : place + 1] == closing:
+        return place
+    raise NotJson(f"expected a comma or {closing}")
+
+
+def _ended(text: str, place: int) -> None:
+    if _skip(text, place) != len(text):
+        raise NotJson("more than one value")
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in _SPACE:
+        place += 1
+    return place
