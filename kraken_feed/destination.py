@@ -55,6 +55,10 @@ class Destination(Protocol):
     def position(self) -> int:
         """Bytes that were handed in so far."""
 
+    @property
+    def source(self) -> str | None:
+        """Where what was written before this run can be read; None if it cannot."""
+
     def check(self) -> Literal["ok", "removed", "moved"]:
         """Look whether a file is still linked, and still the one that its path names."""
 

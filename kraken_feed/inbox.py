@@ -20,6 +20,7 @@ class Inbox:
     name = "the iteration"
     patient = True
     sync_started: float | None = None
+    source: str | None = None
 
     def __init__(self) -> None:
         self.error: FeedError | None = None

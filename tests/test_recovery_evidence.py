@@ -201,7 +201,9 @@ def test_a_row_from_the_future_does_not_prove_that_history_has_caught_up() -> No
     answers = Answers(lag=120.0)
     answers.rows["TradesHistory"] = {T1: trade(O1, 60.0)}
     answers.changes = lambda method, result: (
-        {"trades": {**result["trades"], "TZ": trade(O2, 1e6)}} if method == "TradesHistory" and not answers.asked("TradesHistory")[-1]["ofs"] != "0" else result
+        {"trades": {**result["trades"], "TZ": trade(O2, 1e6)}}
+        if method == "TradesHistory" and answers.asked(method)[-1]["ofs"] == "0"
+        else result
     )
     scene = play(lambda scene: one_outage(scene, wait=95.0), answers, "ownTrades")
     assert scene.marks == []
