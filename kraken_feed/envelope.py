@@ -1,7 +1,7 @@
 """The envelope of every REST answer: ``{"error": […], "result": …}``.
 
-Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro . Entries of ``error`` begin with E, warnings with W. Some
-endpoints send a bare string, and an error of any other shape is an error too.
+Entries of ``error`` begin with E, warnings with W. Some endpoints send a bare string, and an error of any other shape
+is an error too. Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro
 """
 
 from __future__ import annotations
