@@ -13,6 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from .json_members import NotJson, members, scalar
+from .text import encodable
 from .wire import is_text
 
 _WARNING = re.compile(r"W[A-Za-z]+:")  # a code like an error's; a sentence that begins with a W is none
@@ -86,6 +87,5 @@ def _texts(error: bytes) -> list[str]:
 
 
 def _text(entry: object) -> str:
-    """Return a string as it is and anything else as compact JSON, without lone surrogates: nothing could print them."""
-    text = entry if isinstance(entry, str) else json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
-    return text.encode(errors="backslashreplace").decode()
+    """Return a string as it is, and anything else as compact JSON."""
+    return encodable(entry if isinstance(entry, str) else json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
