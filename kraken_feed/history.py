@@ -19,7 +19,7 @@ import msgspec
 
 from . import key_info
 from .backoff import CALL_COST, HISTORY_COST
-from .errors import RequestRefused, Transient
+from .errors import NotUnderstood, RequestRefused
 from .json_members import NotJson, elements, members, scalar
 from .text import encodable
 from .wire import Item, one_line
@@ -39,13 +39,6 @@ _EXACT = Context(prec=100)  # digits of a time: Kraken sends 14
 _TAKER = ("consolidate_taker", "true")  # as the feed is subscribed: otherwise fills differ in id and size
 
 State = Literal["open", "ended", "unknown"]
-
-
-class NotUnderstood(Transient):
-    """An answer that this version does not understand: it proves nothing, and may be another one later."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what, cause="history")
 
 
 class Caller(Protocol):

@@ -318,7 +318,7 @@ def _unixtime(found: Envelope) -> int:
             raise msgspec.DecodeError("; ".join(found.errors))
         return msgspec.json.decode(found.result or b"", type=_TimeResult, strict=False).unixtime
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Transient("Time: the answer holds no time.", cause="token", delay=1.0, why=str(error)) from error
+        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=str(error)) from error
 
 
 def _date(response: httpx.Response) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.backoff import CALL_COST, HISTORY_COST, BackoffPolicy, Budget, CallCounter, delay
@@ -161,7 +161,15 @@ CALLS = st.lists(
 TIERS = st.sampled_from([(15.0, 0.33), (20.0, 0.5), (20.0, 1.0)])
 
 
+SLOW_CALL_BEFORE_A_BURST = [
+    Call(True, 0.0, 10.0, 1.0),
+    *[Call(True, 0.0, 0.0, 0.0)] * 3,
+    *[Call(False, 0.0, 0.0, 0.0)] * 9,
+]
+
+
 @settings(deadline=None)
+@example(SLOW_CALL_BEFORE_A_BURST, (20.0, 1.0), 4.0, 0.0, 0.0)
 @given(CALLS, TIERS, st.sampled_from([2.0, 4.0]), st.sampled_from([0.0, 1.0]), st.floats(0.0, 6.0))
 def test_calls_that_are_spaced_by_the_counter_never_exceed_kraken_s(
     calls: list[Call], tier: tuple[float, float], history: float, step: float, reserve: float

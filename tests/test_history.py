@@ -19,13 +19,12 @@ from kraken_feed import spot_v1
 from kraken_feed.auth import Credentials, Nonce
 from kraken_feed.backoff import CallCounter
 from kraken_feed.config import CHANNELS
-from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
+from kraken_feed.errors import CredentialsRefused, NotUnderstood, RequestRefused, Transient
 from kraken_feed.history import (
     CLOSED_ORDERS,
     LEDGERS,
     RESERVE,
     TRADES,
-    NotUnderstood,
     Row,
     Source,
     Span,
