@@ -10,13 +10,12 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from .auth import Credentials
-from .backoff import Budget, CallCounter
+from .backoff import HISTORY_COST, Budget, CallCounter
 from .checkpoint import Counter
 from .config import Config
 from .connection import Dial
 from .destination import Destination
 from .errors import FeedError
-from .history import HISTORY_COST
 from .kraken_time import NS, KrakenClock
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
