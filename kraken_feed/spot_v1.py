@@ -208,12 +208,13 @@ def _control_by_parts(parts: Iterable[tuple[str, bytes]]) -> _Control:
 
 def _data_by_parts(parts: list[bytes]) -> Frame:
     values = [scalar(part) for part in parts]
-    channel = next((value for value in values if isinstance(value, str) and value in EVENT_NAMES), None)
+    # Where they belong, if they are there; else wherever they are.
+    channel = next((v for v in values[1:2] + values if isinstance(v, str) and v in EVENT_NAMES), None)
     if channel is None:
         return Unknown(json=True, why="a channel that this version does not know")
-    tail = next((value for value in values[1:] if isinstance(value, dict) and "sequence" in value), {})
-    sequence = number(tail.get("sequence"))
-    if values[1] != channel or not isinstance(values[0], list):
+    sequences = (number(v.get("sequence")) for v in values[2:] + values[:2] if isinstance(v, dict))
+    sequence = next((n for n in sequences if n is not None), None)
+    if values[1:2] != [channel] or not isinstance(values[0], list):
         return Unknown(json=True, why="data of another shape", channel=channel, sequence=sequence)
     # Only two shapes are known: with a sequence as the third element, and without a third element.
     said = Data(channel, [], sequence, odd=len(parts) > 3 or (len(parts) == 3 and sequence is None))

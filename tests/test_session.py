@@ -43,7 +43,7 @@ class Script:
         self.events: list[Event] = []
         self.session.connected(0.0)
         self.hear(GREETING)
-        self.session.authorize("token", 0.0)
+        self.session.authorize("token", 0.0, 0)
         self.requests = self.session.data_to_send()
 
     def hear(self, *frames: bytes) -> Script:
@@ -54,7 +54,7 @@ class Script:
 
     def wait(self, seconds: float) -> Script:
         self.now += seconds
-        self.session.tick(self.now)
+        self.session.tick(self.now, round(self.now * 1e9))
         return self
 
     @property
@@ -136,7 +136,7 @@ def test_each_request_has_a_number_of_its_own_and_no_pair() -> None:
 def test_warnings_in_an_acknowledgement_are_noticed_and_not_fatal() -> None:
     session = Session(spot_v2, ("executions",), TIMING)
     session.connected(0.0)
-    session.authorize("token", 0.0)
+    session.authorize("token", 0.0, 0)
     frame = (
         b'{"method":"subscribe","req_id":1,"result":{"channel":"executions","warnings":["old"]},'
         b'"success":true,"time_in":"x","time_out":"x"}'
@@ -280,9 +280,9 @@ def test_a_pong_does_not_stand_in_for_heartbeats_once_there_were_some() -> None:
 def test_a_peer_that_never_says_a_word_is_found_out_before_any_token() -> None:
     session = Session(spot_v1, ("openOrders",), TIMING)
     session.connected(0.0)
-    session.tick(5.0)
+    session.tick(5.0, 0)
     assert session.data_to_send() != []
-    session.tick(10.0)
+    session.tick(10.0, 0)
     assert session.failure is not None
     assert session.failure.cause == "silence"
 
@@ -301,7 +301,7 @@ def test_time_in_which_we_did_not_listen_is_no_silence() -> None:
 def test_the_greeting_is_not_insisted_on_and_not_a_change() -> None:
     session = Session(spot_v1, ("openOrders",), TIMING)
     session.connected(0.0)
-    session.authorize("token", 0.0)
+    session.authorize("token", 0.0, 0)
     session.receive(ack(1), 0.1)
     session.receive(data(1), 0.2)
     assert session.live
@@ -442,5 +442,5 @@ def test_no_script_of_faults_makes_a_session_raise_lie_or_sit_there_deaf(
 def test_a_timing_is_whatever_the_configuration_says() -> None:
     session = Session(spot_v1, ("openOrders",), Timing(ack=1.0, silence=100.0))
     session.connected(0.0)
-    session.authorize("token", 10.0)
+    session.authorize("token", 10.0, 0)
     assert session.deadline() == 11.0
