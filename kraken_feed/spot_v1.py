@@ -162,6 +162,7 @@ def _ack(control: _Control) -> Ack:
     channel = control.subscription.name if control.subscription is not None else None
     if not isinstance(channel, str):
         channel = control.channelName if isinstance(control.channelName, str) else None
+    channel = legible(channel) if channel is not None else None
     if control.status in ("subscribed", "ok"):
         return Ack("subscribe", control.reqid, channel, None)
     if control.status == "unsubscribed":

@@ -162,7 +162,7 @@ def _ack(envelope: _Envelope) -> Ack:
     return Ack(
         envelope.method,
         envelope.req_id,
-        channel if isinstance(channel, str) else None,
+        legible(channel) if isinstance(channel, str) else None,
         error,
         tuple(map(legible, warnings)) if isinstance(warnings, list) else (),
     )
