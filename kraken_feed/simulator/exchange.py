@@ -66,12 +66,11 @@ class Exchange:
         past_trades: int = 3,
         accounts: int = 1,
         ledger: Ledger | None = None,
-        strict_queries: bool = False,
     ) -> None:
         scenario = scenario or Scenario()
         self.started = self._moment = now
+        self.quirks = scenario.quirks
         self.rest_lag = scenario.rest_lag
-        self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
         self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
         self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
         self.tier = TIERS[scenario.tier]

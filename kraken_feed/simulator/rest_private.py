@@ -172,8 +172,8 @@ def _query_orders(call: Call) -> Result:
     for txid in call.txids(MAX_ORDERS):
         order = call.view.order(txid)
         if order is None:
-            if call.exchange.strict_queries:
-                raise RestError("EOrder:Unknown order")
+            if call.exchange.quirks.refuse_unknown:
+                raise RestError("EOrder:Invalid order")
             continue
         call.need("query-closed-trades" if order.terminal else "query-open-trades")
         found.append(order)
@@ -194,7 +194,7 @@ def _trades_history(call: Call) -> Result:
 def _query_trades(call: Call) -> Result:
     call.need("query-closed-trades")
     found = [call.view.trade(txid) for txid in call.txids(MAX_TRADES)]
-    if None in found and call.exchange.strict_queries:
+    if None in found and call.exchange.quirks.refuse_unknown:
         raise RestError("ETrade:Invalid request")
     return {trade.id: _trade(call, trade) for trade in found if trade is not None}
 
