@@ -69,7 +69,9 @@ class Exchange:
     ) -> None:
         scenario = scenario or Scenario()
         self.started = self._moment = now
+        self.seed = seed
         self.quirks = scenario.quirks
+        self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
         self.rest_lag = scenario.rest_lag
         self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
         self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
@@ -89,8 +91,7 @@ class Exchange:
         self.accounts: list[Account] = []
         for number in range(1, accounts + 1):
             own = self.ledger if number == 1 else self.ledger.another(number)
-            mixed = scenario.mixed_frames
-            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, mixed_frames=mixed)
+            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, scenario=scenario)
             self.accounts.append(account)
             self.add_key(account=account, now=now)
             account.begin(past_trades, open_orders, now)

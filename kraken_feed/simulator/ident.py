@@ -14,13 +14,11 @@ class Idents:
         self._rng = rng
         self._seen: set[str] = set()
 
-    def _text(self, length: int) -> str:
-        return "".join(self._rng.choice(ALPHABET) for _ in range(length))
-
     def transaction(self, prefix: str) -> str:
         """An order (`O`), trade (`T`) or ledger (`L`) id."""
         while True:
-            ident = f"{prefix}{self._text(5)}-{self._text(5)}-{self._text(6)}"
+            text = base64.b32encode(self._rng.randbytes(10)).decode()  # sixteen letters of the alphabet
+            ident = f"{prefix}{text[:5]}-{text[5:10]}-{text[10:]}"
             if ident not in self._seen:
                 self._seen.add(ident)
                 return ident

@@ -13,7 +13,7 @@ from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
 from kraken_feed.simulator.order import Change, Entry, Order, Trade
-from kraken_feed.simulator.pair import ASSETS, Asset
+from kraken_feed.simulator.pair import Asset
 from kraken_feed.simulator.stamp import rfc3339
 
 _USER = "AA00 N84G AAAA AAAA"
@@ -37,7 +37,7 @@ def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
     if options.all_users:
         return None
     if channel == "balances":
-        return [_balance(asset, book.balances[asset.v2]) for asset in ASSETS] if options.snapshot else None
+        return [_balance(asset, book.balances[asset.key]) for asset in book.assets] if options.snapshot else None
     if not (options.snap_orders or options.snap_trades):
         return None
     items: list[Item] = []
@@ -229,7 +229,7 @@ def _trade(trade: Trade, state: str, *, totals: bool) -> Event:
 def _balance(asset: Asset, amount: Decimal) -> Item:
     balance = number(amount, asset.decimals)
     wallet = {"type": "spot", "id": "main", "balance": balance}
-    event: Event = {"asset": asset.v2, "asset_class": "currency", "balance": balance, "wallets": [wallet]}
+    event: Event = {"asset": asset.v2, "asset_class": asset.aclass, "balance": balance, "wallets": [wallet]}
     return _item(event, asset.v2)
 
 
@@ -240,7 +240,7 @@ def _entry(entry: Entry) -> Event:
         "timestamp": rfc3339(entry.at),
         "type": "trade",
         "asset": entry.asset.v2,
-        "asset_class": "currency",
+        "asset_class": entry.asset.aclass,
         "category": "trade",
         "wallet_type": "spot",
         "wallet_id": "main",
