@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.counter import Tier
+from kraken_feed.simulator.dialect import Rendered
 from kraken_feed.simulator.engine import Engine, apart
 from kraken_feed.simulator.ledger import Ledger
 from kraken_feed.simulator.order import Change, Order, Side
@@ -79,8 +80,9 @@ class Account:
         """
         self.ledger.happened(changes)
         for frame in [changes] if self.mixed_frames else apart(changes):
+            rendered: Rendered = {}
             for peer in list(self.peers):
-                peer.tell(frame, now)
+                peer.tell(frame, rendered, now)
 
     def crowd(self, count: int, now: float) -> None:
         """That many new orders, told in large frames."""

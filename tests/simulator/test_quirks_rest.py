@@ -2,6 +2,7 @@
 
 import json
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_repeated_rows_have_one_id_and_other_bytes(name: str) -> None:
     exchange = quirky(repeated_rows=0.5)
     ended(exchange, 20)
     rows = pairs(Account(exchange), name)
-    twice = [(first, second) for first, second in zip(rows, rows[1:], strict=False) if first[0] == second[0]]
+    twice = [(first, second) for first, second in pairwise(rows) if first[0] == second[0]]
     assert 0 < len(twice) < 40
     assert all(first[1] != second[1] for first, second in twice)
 
