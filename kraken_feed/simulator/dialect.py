@@ -49,8 +49,15 @@ class Request(Struct, frozen=True):
     message: Mapping[str, Any] = {}  # the whole of it, where more than that is needed
 
 
-# What changes look like on a channel, one list per frame: rendered once for all connections that ask for the same.
-Rendered = dict[tuple[str, Options], list[list[Item]]]
+class Content(Struct, frozen=True, gc=False):
+    """What a data frame tells: its items, and the array that they stand in."""
+
+    items: tuple[Item, ...]
+    payload: bytes
+
+
+# What each frame tells of some changes, by channel: rendered once for all connections that ask for the same.
+Rendered = dict[tuple[str, Options], list[Content]]
 
 
 class Complaint(Struct, frozen=True):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from kraken_feed.simulator.number import MONEY_PLACES
 
@@ -41,6 +42,10 @@ class Pair(Struct, frozen=True):
     price: Decimal  # where the market stands when the exchange starts
     lot: Decimal  # a usual volume
     base_name: str = ""  # in the pair's names, if it is not the asset's own
+    wide_decimals: int = MONEY_PLACES  # of costs and fees everywhere, and of prices in v1 and the trade history
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "wide_decimals", max(MONEY_PLACES, self.price_decimals))
 
     @property
     def v1(self) -> str:
@@ -53,11 +58,6 @@ class Pair(Struct, frozen=True):
     @property
     def altname(self) -> str:
         return f"{self.base_name or self.base.v1}{self.quote.v1}"
-
-    @property
-    def wide_decimals(self) -> int:
-        """At least five: those of costs and fees everywhere, and of prices in v1 and the trade history."""
-        return max(MONEY_PLACES, self.price_decimals)
 
 
 XBT = Asset("XXBT", "XBT", "BTC", Decimal(61000))

@@ -10,7 +10,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from kraken_feed.simulator import v1, v2
-from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Dialect, Options, Rendered, Request
+from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Content, Dialect, Options, Rendered, Request
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.ledger import Frame, Item
 from kraken_feed.simulator.order import TERMINAL, Change
@@ -29,7 +29,7 @@ BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in 
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
 
-class Text(Struct, frozen=True):
+class Text(Struct, frozen=True, gc=False):
     """A text frame; `fragment` > 0 cuts the message into WebSocket fragments of that many bytes, `write` > 0
     cuts what goes to the socket into writes of that many bytes."""
 
@@ -59,7 +59,7 @@ class Restart(Struct, frozen=True):
     fault: Fault
 
 
-class Waiting(Struct, frozen=True):
+class Waiting(Struct, frozen=True, gc=False):
     """A message that leaves the connection at a time, and the publication that it is, if it is one."""
 
     leaves: float
@@ -227,8 +227,8 @@ class Peer:
             frames = rendered.get(key)
             if frames is None:
                 frames = rendered[key] = self._render(subscription, changes)
-            for items in frames:
-                self._publish(subscription, "update", items, now)
+            for content in frames:
+                self._publish(subscription, "update", content, now)
 
     def restarts(self, subscription: Subscription) -> bool:
         """Whether the server can restart behind this subscription: without a snapshot, nothing would tell of it."""
@@ -388,11 +388,10 @@ class Peer:
         items = self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
         if items is None:
             return
-        items = self._dressed(items)
         if self._fault("no_snapshot", now, subscription.channel) is not None:
             subscription.next_sequence()
             return
-        self._publish(subscription, "snapshot", items, now)
+        self._publish(subscription, "snapshot", self._content(items), now)
 
     def _come_back(self, subscription: Subscription, fault: Fault, now: float) -> None:
         """The server is there again: it tells the channel's state with a sequence as the fault has it."""
@@ -405,12 +404,12 @@ class Peer:
 
     # Sending.
 
-    def _render(self, subscription: Subscription, changes: Sequence[Change]) -> list[list[Item]]:
-        """The items of each frame that tells of the changes."""
+    def _render(self, subscription: Subscription, changes: Sequence[Change]) -> list[Content]:
+        """What each frame that tells of the changes holds."""
         channel, options, how = subscription.channel, subscription.options, self._quirks.double_ends
         if how == "once":
-            items = self._dressed(self.speak.updates(channel, changes, options))
-            return [items] if items else []
+            items = self.speak.updates(channel, changes, options)
+            return [self._content(items)] if items else []
         first: list[Item] = []
         again: list[Item] = []
         for change in changes:
@@ -419,12 +418,13 @@ class Peer:
             richer = how == "richer" or (how == "both" and draw("richer end", change.order.id) < 0.5)
             first += bare if bare and richer else told
             again += told if bare else []
-        return [self._dressed(items) for items in (first, again) if items]
+        return [self._content(items) for items in (first, again) if items]
 
-    def _dressed(self, items: list[Item]) -> list[Item]:
-        if not (self._quirks.unknown_members or self._quirks.surrogates):
-            return items
-        return [self.speak.dressed(item, self._quirks) for item in items]
+    def _content(self, items: list[Item]) -> Content:
+        quirks = self._quirks
+        if quirks.unknown_members or quirks.surrogates:
+            items = [self.speak.dressed(item, quirks) for item in items]
+        return Content(tuple(items), payload(items, quirks))
 
     def _spelled(self, sequence: int) -> bytes:
         return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
@@ -433,21 +433,20 @@ class Peer:
         self,
         subscription: Subscription,
         kind: Literal["snapshot", "update"],
-        items: list[Item],
+        content: Content,
         now: float,
     ) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose:
             subscription.lose = False
             return
-        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), payload(items, self._quirks))
-        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, tuple(items), text)
+        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), content.payload)
+        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, content.items, text)
         if not self.silent:
             subscription.last = text
         self._queue(text, frame, now)
-        if share(
-            self._quirks.strange_frames, "strange frame", f"{self.connection_id} {subscription.channel} {sequence}"
-        ):
+        strange = self._quirks.strange_frames
+        if strange and share(strange, "strange frame", f"{self.connection_id} {subscription.channel} {sequence}"):
             self.notice(subscription, now)
 
     def _queue(self, text: bytes, frame: Frame | None, now: float) -> None:

@@ -43,8 +43,8 @@ def payload(items: Sequence[Item], quirks: Quirks) -> bytes:
     """Write the items of a data frame: an array, with a null in front, or null when there are none."""
     if not items:
         return b"null" if quirks.null_snapshots else b"[]"
-    first = [b"null"] if quirks.null_items else []
-    return b"[" + b",".join([*first, *(item.data for item in items)]) + b"]"
+    body = b",".join([item.data for item in items])
+    return b"[null,%b]" % body if quirks.null_items else b"[%b]" % body
 
 
 def integer(value: int, quirks: Quirks) -> object:
