@@ -12,14 +12,14 @@ from kraken_feed.simulator.stamp import unix_text
 Sink = Callable[[bytes], None]
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, gc=False):
     """One element of a data frame: the ids it speaks of, and its exact bytes."""
 
     ids: tuple[str, ...]
     data: bytes
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """One data frame of one subscription on one connection, as it was handed to the socket."""
 
     connection_id: int
@@ -90,7 +90,8 @@ class Ledger:
         batch = list(changes)
         if self._keep:
             self.changes += batch
-        self._write([_change_record(change) for change in batch])
+        if self._sink is not None:
+            self._write([_change_record(change) for change in batch])
 
     def publish(self, frame: Frame) -> None:
         """Records a data frame at the moment it leaves."""

@@ -14,7 +14,7 @@ Side = Literal["buy", "sell"]
 TERMINAL: frozenset[str] = frozenset({"closed", "canceled", "expired"})
 
 
-class Order(Struct, frozen=True):
+class Order(Struct, frozen=True, gc=False):
     """One state of an order. A change makes a new state; nothing is ever modified."""
 
     id: str
@@ -66,7 +66,7 @@ class Order(Struct, frozen=True):
         return "fciq,post" if self.post_only else "fciq"
 
 
-class Trade(Struct, frozen=True):
+class Trade(Struct, frozen=True, gc=False):
     """One execution."""
 
     id: str
@@ -82,7 +82,7 @@ class Trade(Struct, frozen=True):
     maker: bool
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One leg of a trade in the account's books."""
 
     id: str
@@ -94,7 +94,7 @@ class Entry(Struct, frozen=True):
     balance: Decimal
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """Something that happened to an order; `order` is its state afterwards."""
 
     kind: Kind

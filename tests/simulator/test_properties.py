@@ -101,7 +101,7 @@ def test_balances_are_the_sum_of_their_entries(seed: int) -> None:
     exchange = Exchange(now=T0, seed=seed, rate=20.0, past_trades=0)
     exchange.advance(T0 + 20)
     balances = dict(start)
-    for entry in exchange.book.entries.values():
+    for entry in (entry for change in exchange.ledger.changes for entry in change.entries):
         balances[entry.asset.v2] += entry.amount - entry.fee
         assert entry.balance == balances[entry.asset.v2]
     assert balances == exchange.book.balances
