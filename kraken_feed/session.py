@@ -22,12 +22,14 @@ from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, 
 
 
 class Records(msgspec.Struct, gc=False):
-    """The items of one frame, to be written in their order."""
+    """The items of one frame, to be written in their order. ``epoch`` counts the channel's further snapshots on this
+    connection: with each of them the sequence may begin again."""
 
     channel: str
     type: FrameType
     sequence: int | None
     items: list[Item]
+    epoch: int = 0
 
 
 class Opaque(msgspec.Struct):
