@@ -11,8 +11,9 @@ from zlib import crc32
 
 from .checkpoint import Entry, Known
 from .order_states import compare as compare
-from .order_states import compare_fields, merged
+from .order_states import compare_fields
 from .order_states import fold as fold
+from .order_states import merged as merged
 from .remembered import Remembered as Remembered
 from .remembered import is_storable
 from .view import Fields, is_past_trade, parse, value
