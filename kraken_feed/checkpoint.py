@@ -36,12 +36,16 @@ class Outage(msgspec.Struct):
 
 
 class Scan(msgspec.Struct):
-    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds."""
+    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds.
+
+    ``channels`` says for which channels its rows are written, and up to which time.
+    """
 
     source: str
     start: int
     end: int | None
     began_ns: int
+    channels: dict[str, int]
     offset: int = 0
     newest_ns: int = 0
 

@@ -34,7 +34,6 @@ from .sync import Sync, hanging, not_on_disk
 
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
 SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
-ROTATION_S = 5.0  # a log rotation sends its SIGHUP sooner
 RESCUED_BYTES = 64 * 1024 * 1024  # a second's records are kilobytes; so many mean that no save has succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
@@ -94,9 +93,8 @@ class Sink:
         self._bytes = 0  # handed in and not taken yet
         self._handed = 0
         self._scheduled = False
-        self._mark = self._position()  # what is in the file up to here was there when its name was, or is not ours
+        self._mark = self._place()  # what is in the file up to here was there when its name was, or is not ours
         self._had_name = self._has_name()  # when it was opened
-        self._moved_since: float | None = None  # loop time since when every check found another file at the path
         self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
@@ -126,6 +124,16 @@ class Sink:
     def pending(self) -> int:
         """Bytes that no descriptor has taken yet."""
         return self._bytes
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    @property
+    def source(self) -> str | None:
+        """The path at which what was written before this run can be read, if it is a file's."""
+        return (self.path or f"/proc/self/fd/{self.fd}") if self._outlet.regular else None
 
     @property
     def full(self) -> bool:
@@ -232,27 +240,25 @@ class Sink:
     # -- the file at the path
 
     def check(self) -> Literal["ok", "removed", "moved"]:
-        """Return whether what is written can still be read; for regular files, about once per second.
+        """Return whether what is written can still be read; meant for once per second, and for regular files.
 
-        ``removed``: the file has lost its last name since it was opened. Call :meth:`rescue`; without a path, end with
-        :meth:`removed_error`. ``moved``: another file has been at the path for some seconds, so nobody will send
-        SIGHUP; call :meth:`reopen`. A file that was moved, with nothing at its path, may be a rotation's: ``ok``.
+        ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
+        another file. If that lasts, nobody will send SIGHUP; call :meth:`reopen`. A file that was moved, with nothing
+        at its path, is ``ok``: a rotation may be under way.
         """
         if self._unread or self._removed():
             return "removed"
-        if not self._another_at_path():
-            self._moved_since = None
-            return "ok"
-        now = self._loop.time()
-        if self._moved_since is None:
-            self._moved_since = now
-        return "moved" if now - self._moved_since >= ROTATION_S else "ok"
+        return "moved" if self._another_at_path() else "ok"
 
-    def kept(self) -> None:
-        """Remember that the file still has its name, after a save that followed :meth:`synced`: what was on the disk
-        then need not be rescued, should the file be removed later."""
+    def kept(self, position: int) -> None:
+        """Remember that a checkpoint covers the output up to ``position``, and that it was in a file with a name: it
+        need not be rescued, should the file be removed later.
+
+        To be called after a save that followed :meth:`synced`. Whether the file has its name still is looked at here:
+        what was written after a removal is rescued, however often it was saved.
+        """
         reached = self._sync.reached
-        if reached is not None and reached[0] is self._outlet and self._has_name():
+        if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
             self._mark = reached[1]
 
     def rescue(self) -> int | None:
@@ -262,13 +268,20 @@ class Sink:
         they are on the disk again.
 
         Raises:
-            OutputFailed: no new file can be opened; try again later.
+            OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
         """
         if self._unread:
             self._unread = False
             return None
-        if self.path is None or self.error is not None or not self._removed():
-            return None
+        if self.error is not None or not self._removed():
+            return 0
+        if self.path is None:
+            raise OutputFailed(
+                f"The file that {self.name} was written to was removed.",
+                why="Nobody can read what is written to it, and kraken-feed does not know its path.",
+                remedy="Start again. With --output PATH instead of a redirection, kraken-feed makes a removed file "
+                "again.",
+            )
         lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
         fresh = self._open_again(self.path)
         if lines:
@@ -277,14 +290,6 @@ class Sink:
             self._sync.forget(self._handed - self._bytes)
         self._change_to(*fresh)
         return None if lines is None else len(lines)
-
-    def removed_error(self) -> OutputFailed:
-        """Return the error for a removed file that cannot be made again."""
-        return OutputFailed(
-            f"The file that {self.name} was written to was removed.",
-            why="Nobody can read what is written to it, and kraken-feed does not know its path.",
-            remedy="Start again. With --output PATH instead of a redirection, kraken-feed makes a removed file again.",
-        )
 
     def reopen(self) -> None:
         """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk. If
@@ -316,13 +321,13 @@ class Sink:
         self._readiness.end()
         self._sync.retire(self._outlet)
         self._outlet = outlet(fd)
-        self._mark, self._had_name, self._moved_since = self._position(), self._has_name(), None
+        self._mark, self._had_name = self._place(), self._has_name()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
         self._opened(path, torn)
         self._sync.start(self._outlet, self._handed - self._bytes)
         self._write_out()
 
-    def _position(self) -> int:
+    def _place(self) -> int:
         """Return where our last line in the file ends."""
         return os.lseek(self._outlet.fd, 0, os.SEEK_CUR) if self._outlet.regular else 0
 

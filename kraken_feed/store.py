@@ -156,7 +156,7 @@ class Store:
             if not self._durable:
                 self._durable = _settle(self._database, self._directory)
 
-    def check(self, now_ns: int) -> Literal["ok", "gone", "replaced"]:
+    def check(self) -> Literal["ok", "gone", "replaced"]:
         """Return whether the files that are open are still the ones at their paths; if not, call :meth:`reopen`.
 
         Never waits for a save: while one is under way, the answer is ``ok``.

@@ -36,8 +36,9 @@ async def save(sink: Sink, *numbers: int) -> None:
     """Write records, and keep them in a checkpoint, as it were."""
     for number in numbers:
         sink.write(record(number))
+    position = sink.position
     await sink.synced()
-    sink.kept()
+    sink.kept(position)
 
 
 # ------------------------------------------------------------------------------------------------ noticed
@@ -77,52 +78,23 @@ async def test_a_file_that_still_has_another_name_is_not_removed(tmp_path: Path,
     sink.close()
 
 
-def test_a_rotation_has_some_seconds_for_its_signal_and_then_the_file_counts_as_moved(
+async def test_a_file_that_was_rotated_has_moved_as_soon_as_another_is_at_its_path(
     tmp_path: Path, failures: Failures
 ) -> None:
     path = tmp_path / "out.jsonl"
-
-    async def rotate() -> None:
-        sink = Sink.open(str(path), failures)
-        sink.write(record(1))
-        await sink.synced()
-        path.rename(path.parent / "out.jsonl.1")
-        for _ in range(20):
-            assert sink.check() == "ok", "nothing is at the path: the rotation is not over, or somebody has moved it"
-            await virtual_time.elapse(1)
-        path.touch()
-        said = []
-        for _ in range(7):
-            said.append(sink.check())
-            await virtual_time.elapse(1)
-        assert said == ["ok"] * 5 + ["moved"] * 2
-        sink.write(record(2))
-        sink.reopen()
-        assert sink.check() == "ok"
-        sink.write(record(3))
-        await sink.synced()
-        assert (path.parent / "out.jsonl.1").read_bytes() == records(1, 2)
-        assert path.read_bytes() == records(3)
-        sink.close()
-
-    virtual_time.run(rotate())
-
-
-def test_a_file_that_comes_back_to_its_path_is_not_moved(tmp_path: Path, failures: Failures) -> None:
-    path = tmp_path / "out.jsonl"
-
-    async def move() -> None:
-        sink = Sink.open(str(path), failures)
-        for _ in range(4):
-            path.rename(path.parent / "old")
-            path.touch()
-            assert sink.check() == "ok"
-            await virtual_time.elapse(3)
-            (path.parent / "old").replace(path)
-            assert sink.check() == "ok"
-        sink.close()
-
-    virtual_time.run(move())
+    sink = Sink.open(str(path), failures)
+    await save(sink, 1)
+    path.rename(path.parent / "out.jsonl.1")
+    assert sink.check() == "ok", "the rotation is not over, or somebody has moved the file"
+    path.touch()
+    assert [sink.check() for _ in range(3)] == ["moved"] * 3
+    sink.write(record(2))
+    sink.reopen()
+    assert sink.check() == "ok"
+    await save(sink, 3)
+    assert (path.parent / "out.jsonl.1").read_bytes() == records(1, 2)
+    assert path.read_bytes() == records(3)
+    sink.close()
 
 
 async def test_pipes_and_files_that_never_had_a_name_are_ok(failures: Failures) -> None:
@@ -146,10 +118,9 @@ async def test_standard_output_that_was_removed_ends_with_an_error_that_says_wha
         await save(sink, 1)
         path.unlink()
         assert sink.check() == "removed"
-        assert sink.rescue() is None
-        error = sink.removed_error()
-        assert (error.exit_code, error.what) == (74, "The file that stdout was written to was removed.")
-        assert "--output PATH" in error.remedy
+        with pytest.raises(OutputFailed, match="The file that stdout was written to was removed") as caught:
+            sink.rescue()
+        assert "--output PATH" in caught.value.remedy
         sink.close()
 
 
@@ -225,6 +196,36 @@ async def test_a_save_after_the_removal_does_not_keep_what_is_in_no_file(tmp_pat
     sink.close()
 
 
+async def test_what_is_not_on_the_disk_yet_is_not_kept(tmp_path: Path, failures: Failures) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = Sink.open(str(path), failures)
+    await save(sink, 1)
+    sink.write(record(2))
+    await sink.drained()
+    sink.kept(sink.position)
+    path.unlink()
+    assert sink.rescue() == len(records(2))
+    sink.close()
+
+
+async def test_what_the_output_held_before_can_be_read_from_its_source(tmp_path: Path, failures: Failures) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(record(1))
+    sink = Sink.open(str(path), failures)
+    assert sink.source == str(path)
+    sink.close()
+    with path.open("ab") as file:
+        sink = Sink(file.fileno(), "stdout", failures)
+        assert sink.source == f"/proc/self/fd/{file.fileno()}"
+        sink.close()
+    reader, writer = os.pipe()
+    sink = Sink(writer, "stdout", failures)
+    assert sink.source is None
+    sink.close()
+    os.close(reader)
+    os.close(writer)
+
+
 async def test_a_file_that_is_removed_again_and_again_loses_nothing(tmp_path: Path, failures: Failures) -> None:
     path = tmp_path / "out.jsonl"
     sink = Sink.open(str(path), failures)
@@ -281,7 +282,7 @@ async def test_synced_waits_until_rescued_lines_are_on_the_disk(
     free.set()
     await sink.synced()
     assert synced[-1] == (path.stat().st_ino, len(records(2)))
-    sink.kept()
+    sink.kept(sink.position)
     path.unlink()
     assert sink.rescue() == 0
     sink.close()
@@ -399,7 +400,7 @@ def test_every_record_written_after_the_last_save_or_after_a_removal_is_in_a_fil
                 await sink.drained()
             elif step == "save":
                 await sink.synced()
-                sink.kept()
+                sink.kept(sink.position)
                 unsaved = unsaved if sink.check() == "removed" else []
             elif step == "remove":
                 path.unlink(missing_ok=True)

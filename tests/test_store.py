@@ -48,7 +48,9 @@ def saved(directory: Path, *several: Changes, account: str = "main") -> None:
 
 
 def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
-    changes = Changes(nonce=7, saved_ns=8, counter=Counter(2.5, 10), scans=[Scan("trades", 1, None, 3, offset=50)])
+    changes = Changes(
+        nonce=7, saved_ns=8, counter=Counter(2.5, 10), scans=[Scan("trades", 1, None, 3, {"ownTrades": 4}, 50)]
+    )
     changes.complete["openOrders"] = 9
     changes.outages["openOrders"] = [
         Outage("openOrders", None, "network", 5, {"O00001", "O00002"}, {"trades": 4}, doubt="a page is missing"),
@@ -123,7 +125,7 @@ def test_ids_keep_the_checksums_they_came_with(tmp_path: Path) -> None:
 
 def test_text_that_is_not_unicode_does_not_fail_a_save(tmp_path: Path) -> None:
     """JSON of Kraken's can hold lone surrogates; they are kept as they stand in the output."""
-    changes = Changes(scans=[Scan("\ud800", 1, None, 1)])
+    changes = Changes(scans=[Scan("\ud800", 1, None, 1, {})])
     changes.entry("openOrders").set_order("O\ud800", [b"{}"])
     changes.entry("openOrders").ended = [("E\udfff", 5)]
     changes.outages["openOrders"] = [Outage("openOrders", 1, "\ud800", missing={"O\ud800"})]
@@ -134,7 +136,7 @@ def test_text_that_is_not_unicode_does_not_fail_a_save(tmp_path: Path) -> None:
     assert state.orders == {"O\\ud800": [b"{}"]}
     assert state.ended == [("E\\udfff", 5)]
     assert state.outages == [Outage("openOrders", 1, "\\ud800", missing={"O\\ud800"})]
-    assert checkpoint.scans == [Scan("\\ud800", 1, None, 1)]
+    assert checkpoint.scans == [Scan("\\ud800", 1, None, 1, {})]
 
 
 def test_accounts_are_apart(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ OUTAGE = st.builds(
     doubt=st.text(max_size=3),
     declared_ns=NS,
 )
-SCAN = st.builds(Scan, st.text(max_size=3), NS, st.none() | NS, NS, NS, NS)
+SCAN = st.builds(Scan, st.text(max_size=3), NS, st.none() | NS, NS, st.dictionaries(ID, NS, max_size=2), NS, NS)
 COUNTER = st.builds(Counter, st.floats(0, 100), NS)
 STEP = st.one_of(
     st.tuples(st.sampled_from(["seen", "ended"]), CHANNEL, ID, KNOWN),

@@ -242,11 +242,11 @@ def test_files_that_are_removed_are_noticed_made_again_and_written_again(
     state: Path, store: Store, do: Callable[[Path], None]
 ) -> None:
     store.save(everything(3))
-    assert store.check(NOW_NS) == "ok"
+    assert store.check() == "ok"
     do(state)
-    assert store.check(NOW_NS) == "gone"
+    assert store.check() == "gone"
     assert store.reopen(NOW_NS) in (None, holding(3))
-    assert store.check(NOW_NS) == "ok"
+    assert store.check() == "ok"
     with pytest.raises(StateHeld):
         Store.open(str(state), "main", NOW_NS)
     store.save(everything(4))
@@ -269,9 +269,9 @@ def test_another_file_in_its_place_is_read_and_its_wal_is_not_taken_away(
     other.close()
     state.rename(tmp_path / "hidden")
     (tmp_path / "killed").rename(state)
-    assert store.check(NOW_NS) == "replaced"
+    assert store.check() == "replaced"
     assert store.reopen(NOW_NS) == holding(8)
-    assert store.check(NOW_NS) == "ok"
+    assert store.check() == "ok"
     store.save(everything(9))
     store.close()
     assert found(state) == ("kept", holding(9))
@@ -281,7 +281,7 @@ def test_another_file_in_its_place_is_read_and_its_wal_is_not_taken_away(
 def test_a_restored_backup_is_not_mixed_with_the_wal_that_was_there(state: Path, store: Store) -> None:
     store.save(everything(3))
     replace_database(state)
-    assert store.check(NOW_NS) == "replaced"
+    assert store.check() == "replaced"
     assert store.reopen(NOW_NS) == holding(2), "the backup had the first save"
     store.close()
 
@@ -291,11 +291,11 @@ def test_a_lock_that_another_process_has_made_meanwhile_holds_us_off(state: Path
     other = Store.open(str(state), "main", NOW_NS).store
     other.save(everything(5))
     other.save(everything(6))
-    assert store.check(NOW_NS) == "replaced"
+    assert store.check() == "replaced"
     with pytest.raises(StateHeld):
         store.reopen(NOW_NS)
     store.close()
-    assert other.check(NOW_NS) == "ok"
+    assert other.check() == "ok"
     other.save(everything(7))
     other.close()
     assert found(state) == ("kept", holding(7))
@@ -306,7 +306,7 @@ def test_a_state_that_cannot_be_made_again_fails_its_saves_until_it_can(state: P
     shutil.rmtree(state)
     state.write_bytes(b"a file in the directory's place")
     for _ in range(3):
-        assert store.check(NOW_NS) == "gone"
+        assert store.check() == "gone"
         with pytest.raises(StateFailed, match=r"File exists|Not a directory"):
             store.reopen(NOW_NS)
         with pytest.raises(StateFailed, match="was removed and could not be opened again"):
@@ -322,7 +322,7 @@ def test_a_state_that_cannot_be_made_again_fails_its_saves_until_it_can(state: P
 def test_a_damaged_file_in_its_place_is_set_aside(state: Path, store: Store) -> None:
     (state / "garbage").write_bytes(b"garbage")
     (state / "garbage").replace(state / "main.sqlite3")
-    assert store.check(NOW_NS) == "replaced"
+    assert store.check() == "replaced"
     assert store.reopen(NOW_NS) is None
     assert store.set_aside is not None
     assert Path(store.set_aside).read_bytes() == b"garbage"
@@ -355,10 +355,10 @@ def test_a_check_does_not_wait_for_a_save(state: Path, store: Store, monkeypatch
     thread.start()
     assert begun.wait(30)
     shutil.rmtree(state)
-    assert store.check(NOW_NS) == "ok"
+    assert store.check() == "ok"
     free.set()
     thread.join()
-    assert store.check(NOW_NS) == "gone"
+    assert store.check() == "gone"
     store.close()
 
 
@@ -370,7 +370,7 @@ def test_a_disk_that_does_not_answer_does_not_say_that_files_are_gone(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", fail)
-        assert store.check(NOW_NS) == "ok"
+        assert store.check() == "ok"
     store.close()
 
 
@@ -386,6 +386,6 @@ def test_a_lock_that_is_removed_while_we_wait_for_it_is_taken_anew(
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
     opened = Store.open(str(state), "main", NOW_NS)
-    assert opened.store.check(NOW_NS) == "ok"
+    assert opened.store.check() == "ok"
     opened.store.close()
     assert open_files(state) == []
