@@ -15,8 +15,8 @@ class Outage(msgspec.Struct):
     """An interval in which a channel was not live. Times are Kraken's, in unix nanoseconds.
 
     ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
-    that were open before it and are not in the snapshot that ended it. ``complete`` says, by source, up to when that
-    source has been read completely. ``doubt`` is what keeps it from counting as recovered; ``tries`` counts the passes
+    that were open before it and are not in the snapshot that ended it, ``short`` those whose fills did not add up when
+    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``doubt`` is what keeps it from counting as recovered; ``tries`` counts the passes
     that ended in a doubt. ``declared_ns`` is when it was declared as a gap, 0 if it was not: then it is tried on, more
     seldom. ``due_ns`` is when it is tried next.
     """
@@ -26,6 +26,7 @@ class Outage(msgspec.Struct):
     cause: str
     end_ns: int | None = None
     missing: set[str] = msgspec.field(default_factory=set)
+    short: set[str] = msgspec.field(default_factory=set)
     complete: dict[str, int] = msgspec.field(default_factory=dict)
     orders: int = 0
     trades: int = 0

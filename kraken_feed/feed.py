@@ -396,7 +396,7 @@ class Feed:
                 remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._store is not None and were_live <= self._keeper.kept:
+        if self._store is not None and were_live <= self._keeper.kept.keys():
             self._shared.log.warning(
                 "output_not_drained",
                 output=sink.name,

@@ -273,4 +273,6 @@ class Keeper:
 
 def _copy(outage: Outage) -> Outage:
     """Return a copy that a thread can read while the recovery goes on."""
-    return replace(outage, missing=set(outage.missing), complete=dict(outage.complete))
+    return replace(
+        outage, missing=set(outage.missing), short=set(outage.short), complete=dict(outage.complete)
+    )

@@ -62,15 +62,17 @@ class Doubts:
         self.final: dict[str, str] = {}
         self.open: dict[str, list[str]] = {}
         self.unasked: dict[str, str] = {}
+        self.short: dict[int, str] = {}  # by outage, not by channel
         self.wait = 0.0
 
     def add(self, channel: str, doubt: str) -> None:
         """Ask again later."""
         self.open.setdefault(channel, []).append(doubt)
 
-    def reason(self, channel: str) -> str:
-        """Return every doubt about a channel as one text."""
-        doubts = [self.final.get(channel, ""), *self.open.get(channel, []), self.unasked.get(channel, "")]
+    def reason(self, channel: str, outage: Outage) -> str:
+        """Return every doubt about an outage of the channel as one text."""
+        short = self.short.get(id(outage), "")
+        doubts = [self.final.get(channel, ""), *self.open.get(channel, []), short, self.unasked.get(channel, "")]
         return "; ".join(dict.fromkeys(filter(None, doubts)))
 
 
@@ -138,6 +140,7 @@ class Recovery:
         else:
             self.outages.append(Outage(channel, start_ns, cause))
             self.opened += 1
+        self._widen(channel)
         self.changed = True
 
     def end(self, channel: str, end_ns: int) -> None:
@@ -149,14 +152,28 @@ class Recovery:
                     outage.start_ns = None  # the clocks were wrong: nobody knows how long it was
                 outage.missing = set(self._knowledge[channel].missing)
                 self.changed = True
+        self._widen(channel)
         self._woken.set()
+
+    def _widen(self, channel: str) -> None:
+        """Compare executed volumes with fills for as long as the outages last. v1 tells of the two on two channels:
+        there both have to have an outage."""
+        volumes = self._knowledge[channel].volumes
+        if volumes is None:
+            return
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        outages = [outage for outage in self.outages if outage.channel in sharing]
+        starts = [outage.start_ns for outage in outages if outage.start_ns is not None]
+        if starts and {outage.channel for outage in outages} == set(sharing):
+            ends = [outage.end_ns for outage in outages]
+            volumes.widen(min(starts), None if None in ends else max(end or 0 for end in ends))
 
     def give_up(self, reason: str) -> None:
         """Declare every outage that is not recovered, because nobody will come back to it."""
         for outage in list(self.outages):
             outage.end_ns = outage.end_ns or self._clock.latest() or outage.start_ns or 0
             self._declare(outage, reason)
-            self.outages.remove(outage)
+            self._remove(outage)
 
     # -- the loop
 
@@ -181,7 +198,7 @@ class Recovery:
         if not self._config.enabled:
             for outage in outages:
                 self._declare(outage, "backfill is switched off")
-                self.outages.remove(outage)
+                self._remove(outage)
             return
         doubts = Doubts()
         ready = await self._within_span(outages, doubts)
@@ -268,7 +285,7 @@ class Recovery:
         for order_id, row in rows.items():
             states[order_id] = history.state(row)
             if states[order_id] != "open":
-                self._take(row, dict.fromkeys(channels), outages)
+                self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
         for channel in channels:
             vanished = self._knowledge[channel].missing & ids  # but for those that have come back meanwhile
             still = {name for name in vanished if states.get(name) == "open"}
@@ -349,7 +366,7 @@ class Recovery:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
                 seen.add((row.item.identity, row.item.data))
-                self._take(row, scan.channels, outages)
+                self._take(row, source.name, scan.channels, outages)
             scan.offset += len(page.rows)
             self.changed = True
         del self.scans[source.name]
@@ -375,13 +392,15 @@ class Recovery:
         self.scans[source.name] = scan
         return scan
 
-    def _take(self, row: Row, channels: Mapping[str, int | None], outages: Sequence[Outage]) -> None:
+    def _take(
+        self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
+    ) -> None:
         """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's."""
         for channel, end in channels.items():
             if end is not None and row.time_ns is not None and row.time_ns > end + SKEW_S * NS:
                 continue
             item = replace(row.item)  # each channel may give it another identity
-            if not self._knowledge[channel].backfilled(item):
+            if not self._knowledge[channel].backfilled(item, source):
                 continue
             self._output.write_backfill(channel, item)
             of_channel = [outage for outage in outages if outage.channel == channel]
@@ -416,19 +435,27 @@ class Recovery:
     def _compare(self, outage: Outage, doubts: Doubts) -> None:
         """Note what the recovered records contradict."""
         volumes = self._knowledge[outage.channel].volumes
-        short = volumes.short() if volumes is not None else {}
+        short = set(volumes.short()) if volumes is not None else set()
+        if outage.declared_ns:
+            short = outage.short  # a later outage answers for its own; and a restart has forgotten the volumes
+            if volumes is not None and short <= volumes.owed.keys():
+                short = short & volumes.short().keys()
+        else:
+            short -= {name for other in self.outages for name in other.short if other is not outage}
+            outage.short = short
         if short:
-            doubts.add(outage.channel, f"the fills of these orders do not add up to what was executed: {_some(short)}")
+            words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
+            doubts.short[id(outage)] = words
 
     def _judge(self, outage: Outage, doubts: Doubts) -> None:
         """Count the outage as recovered, declare it, or say when it is tried again."""
         assert outage.end_ns is not None  # only ended outages are asked for
         now, channel = self._clock.latest() or outage.end_ns, outage.channel
-        reason = doubts.reason(channel)
+        reason = doubts.reason(channel, outage)
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
             self._declare(outage, reason)
-            self.outages.remove(outage)
+            self._remove(outage)
             return
         unproven = [s.method for s in self._sources_of(outage) if not self._proven(s, outage)]
         if not reason and not unproven:
@@ -443,7 +470,7 @@ class Recovery:
         elif channel in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
-            schedule = DOUBTFUL if channel in doubts.open else UNPROVEN
+            schedule = DOUBTFUL if reason else UNPROVEN
             times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
             outage.due_ns = next((at for at in times if at > now), now + int(self._config.second_pass_s * NS))
 
@@ -455,21 +482,27 @@ class Recovery:
             outage.declared_ns = now
         outage.due_ns = now + int(HOURLY_S * NS)
         if now - outage.declared_ns > GIVE_UP_S * NS:
-            self.outages.remove(outage)
             self._forget(outage)
+            self._remove(outage)
         self.changed = True
 
     def _forget(self, outage: Outage) -> None:
         """Let go of orders that nobody can tell about: the gap that was declared stands for them."""
         knowledge = self._knowledge[outage.channel]
-        for order_id in outage.missing & knowledge.missing:
+        for order_id in (outage.missing & knowledge.missing) | outage.short:
             knowledge.forget_order(order_id)
-        if knowledge.volumes is not None:
-            knowledge.volumes.clear()
+
+    def _remove(self, outage: Outage) -> None:
+        """Be done with an outage."""
+        self.outages.remove(outage)
+        volumes = self._knowledge[outage.channel].volumes
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        if volumes is not None and not any(other.channel in sharing for other in self.outages):
+            volumes.clear()
 
     def _finish(self, outage: Outage) -> None:
         assert outage.end_ns is not None and outage.start_ns is not None  # else it is a gap
-        self.outages.remove(outage)
+        self._remove(outage)
         self.recovered += 1
         self._output.mark_outage(
             outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
