@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-
 # An id that is known, and the CRC-32 of the bytes that an update of the feed brought under it, if one has.
 Known = str | tuple[str, int]
 
@@ -16,8 +15,8 @@ class Outage(msgspec.Struct):
 
     ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
     that were open before it and are not in the snapshot that ended it, ``short`` those whose fills did not add up when
-    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``doubt`` is what keeps it from counting as recovered; ``tries`` counts the passes
-    that ended in a doubt. ``declared_ns`` is when it was declared as a gap, 0 if it was not: then it is tried on, more
+    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``doubt`` is what
+    keeps it from counting as recovered; ``tries`` counts the passes that ended in a doubt. ``declared_ns`` is when it was declared as a gap, 0 if it was not: then it is tried on, more
     seldom. ``due_ns`` is when it is tried next.
     """
 

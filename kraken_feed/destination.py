@@ -62,6 +62,10 @@ class Destination(Protocol):
     def check(self) -> Literal["ok", "removed", "moved"]:
         """Look whether a file is still linked, and still the one that its path names."""
 
+    @property
+    def unrescued(self) -> int:
+        """How often what went with a removed file could not be read any more."""
+
     def rescue(self) -> int | None:
         """Write again, to a new file, what was written to one that was removed since the last :meth:`kept`; return how
         many bytes that was, None if they cannot be read any more.

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 from structlog.typing import FilteringBoundLogger
 
 from . import record
-from .auth import Credentials, Nonce
 from .absence import Last
+from .auth import Credentials, Nonce
 from .backoff import Budget, CallCounter
 from .checkpoint import ChannelState, Checkpoint, Counter
 from .config import CHANNELS, Config
 from .connection import Dial, dial
 from .destination import Destination
 from .errors import FeedError, StateFailed, Transient
-from .history import RESERVE
 from .figures import Figures, Holes
+from .history import RESERVE
 from .keeper import Keeper
 from .kraken_time import NS, KrakenClock, Steps
 from .kraken_time import boot_ns as boot_clock
@@ -47,7 +47,7 @@ from .wire import Item
 if TYPE_CHECKING:
     import httpx
 
-LEGACY_S = 3600.0  # by how much a wall clock may have been wrong that an earlier version's times come from
+LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
 UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
 UNCERTAIN_ASK_S = 600.0  # between two such questions
 LOOK_S = 1.0  # between two looks at the clocks
@@ -212,8 +212,9 @@ class Feed:
         elif self._store is not None and channel in last:
             # An outage that was pending then is as unknown as what came after: it was declared within a quarter of an
             # hour.
-            margin = int(LONGEST * self._shared.config.backfill.second_pass_s * NS)
-            self._recovery.open(channel, last[channel].start_ns() - margin, "state_missing")
+            margin = LONGEST * self._shared.config.backfill.second_pass_s
+            margin += LEGACY_S if last[channel].kraken_ns is None else 0.0
+            self._recovery.open(channel, last[channel].start_ns() - int(margin * NS), "state_missing")
         elif self._store is not None and found == "lost":
             self._recovery.open(channel, None, "state_lost")
         elif self._store is not None:

@@ -21,6 +21,7 @@ class Inbox:
     patient = True
     sync_started: float | None = None
     source: str | None = None
+    unrescued = 0
 
     def __init__(self) -> None:
         self.error: FeedError | None = None

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from .auth import Nonce
 from .backoff import CallCounter
-from .checkpoint import Changes, Checkpoint, Counter, Outage
+from .checkpoint import Changes, Checkpoint, Counter, Outage, Scan
 from .destination import Destination
 from .errors import FeedError, OutputFailed, StateFailed
 from .kraken_time import KrakenClock
@@ -79,6 +79,7 @@ class Keeper:
         self._writing: asyncio.Future[None] | None = None
         self._unsaved: Changes | None = None
         self._everything = False  # the state was gone: save all that is known
+        self._unrescued = sink.unrescued
         self._moved = 0  # looks in a row at an output whose path names another file
         self._failure = ""  # of the last save
 
@@ -148,9 +149,14 @@ class Keeper:
     async def _check_output(self) -> bool:
         """Look whether the output is still the file that was opened; return False if it was not."""
         found = self._sink.check()
-        self._moved = self._moved + 1 if found == "moved" else 0
         if found == "removed":
             self._rescue_output()
+        if self._sink.unrescued != self._unrescued:  # the output is shared: another account may have noticed first
+            self._unrescued = self._sink.unrescued
+            for channel, complete_ns in self.kept.items():
+                self._missing(channel, complete_ns, "output_removed")
+        self._moved = self._moved + 1 if found == "moved" else 0
+        if found == "removed":
             return False
         if self._moved >= MOVED:
             self._moved = 0
@@ -166,9 +172,6 @@ class Keeper:
         except OutputFailed as error:
             self._fail(error)
             return
-        if rewritten is None:
-            for channel, complete_ns in self.kept.items():
-                self._missing(channel, complete_ns, "output_removed")
         self._log.error("output_removed", output=self._sink.name, written_again_bytes=rewritten)
 
     async def _check_state(self, store: Store) -> None:
@@ -254,15 +257,19 @@ class Keeper:
             if recovery.changed:
                 changes.outages[channel] = [_copy(outage) for outage in recovery.outages if outage.channel == channel]
         if recovery.changed:
-            changes.scans = [replace(scan, channels=dict(scan.channels)) for scan in recovery.scans.values()]
+            changes.scans = self._scans()
         recovery.changed = False
         return changes
+
+    def _scans(self) -> list[Scan]:
+        return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scans.values()]
 
     def _all(self, changes: Changes) -> Changes:
         """Return the same, with all that is known instead of what has changed."""
         entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
         everything = replace(changes, entries=entries, anew=set(entries))
         if self._everything:
+            everything.scans = self._scans()
             everything.complete = self.kept | changes.complete
             everything.outages = {
                 channel: [_copy(outage) for outage in self._recovery.outages if outage.channel == channel]
@@ -273,6 +280,4 @@ class Keeper:
 
 def _copy(outage: Outage) -> Outage:
     """Return a copy that a thread can read while the recovery goes on."""
-    return replace(
-        outage, missing=set(outage.missing), short=set(outage.short), complete=dict(outage.complete)
-    )
+    return replace(outage, missing=set(outage.missing), short=set(outage.short), complete=dict(outage.complete))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -292,10 +292,14 @@ class Recovery:
             odd = {name: history.word(rows[name]) for name in vanished if states.get(name) == "unknown"}
             silent = vanished - states.keys()
             if still:
-                doubts.add(channel, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
+                doubts.add(
+                    channel, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}"
+                )
             if odd:
                 words = ", ".join(sorted(set(odd.values())))
-                doubts.add(channel, f"these orders are in a state that this version does not know ({words}): {_some(odd)}")
+                doubts.add(
+                    channel, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
+                )
             if silent:
                 doubts.add(channel, f"Kraken does not say how these orders ended: {_some(silent)}")
 
@@ -375,10 +379,14 @@ class Recovery:
 
     def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
-        scan = self.scans.get(source.name)
-        if scan is not None and any(self._serves(scan, source, outage) for outage in outages):
+        scan, now = self.scans.get(source.name), self._clock.latest()
+        if (
+            scan is not None
+            and scan.offset
+            and (now or 0) < scan.began_ns + self._longest  # else it proves little
+            and any(self._serves(scan, source, outage) for outage in outages)
+        ):
             return scan
-        now = self._clock.latest()
         first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
         start = min(self._from(source, outage) for outage in outages) / NS - self._config.overlap_s
         # Rows that are newer than the outages tell that history has caught up with them, so the query ends now. Its end
@@ -463,9 +471,9 @@ class Recovery:
             return
         outage.doubt = reason
         outage.tries += 1
-        if channel in doubts.final or outage.declared_ns:
-            self._postpone_declared(outage, reason)
-        elif reason and now >= outage.end_ns + self._longest:
+        if reason:
+            outage.complete.clear()  # rows came late that are not the newest: everything is read again
+        if channel in doubts.final or outage.declared_ns or (reason and now >= outage.end_ns + self._longest):
             self._postpone_declared(outage, reason)
         elif channel in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)
@@ -501,7 +509,8 @@ class Recovery:
             volumes.clear()
 
     def _finish(self, outage: Outage) -> None:
-        assert outage.end_ns is not None and outage.start_ns is not None  # else it is a gap
+        assert outage.end_ns is not None
+        assert outage.start_ns is not None
         self._remove(outage)
         self.recovered += 1
         self._output.mark_outage(

@@ -79,6 +79,7 @@ class Sink:
         self.writes = 0  # system calls that wrote something
         self.bytes_written = 0
         self.torn = 0  # last lines that were set aside
+        self.unrescued = 0  # times that what went with a removed file could not be read any more
         self.write_latency = Latency()
         self.blocked_since: float | None = None  # loop time since when lines wait and none is taken
         self.blocked_s = 0.0  # for how long lines have waited in all, up to ``blocked_since``
@@ -272,6 +273,7 @@ class Sink:
         """
         if self._unread:
             self._unread = False
+            self.unrescued += 1
             return None
         if self.error is not None or not self._removed():
             return 0
@@ -289,6 +291,7 @@ class Sink:
             self._bytes += len(lines)
             self._sync.forget(self._handed - self._bytes)
         self._change_to(*fresh)
+        self.unrescued += lines is None
         return None if lines is None else len(lines)
 
     def reopen(self) -> None:
@@ -301,7 +304,9 @@ class Sink:
         if self.path is None or self.error is not None:
             return
         if self._removed():
+            before = self.unrescued
             self._unread = self.rescue() is None  # for the next check
+            self.unrescued = before
             return
         self.flush()
         try:

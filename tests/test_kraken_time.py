@@ -56,7 +56,8 @@ def test_krakens_time_lies_between_the_bounds(offset: int, asks: list[tuple[int,
         machine.elapse(pause)
         if machine.clock.known:
             earliest, latest = machine.clock.earliest(), machine.clock.latest()
-            assert earliest is not None and latest is not None
+            assert earliest is not None
+            assert latest is not None
             assert earliest <= machine.kraken <= latest
         assert machine.ask(there, back) == 0.0
 
@@ -69,7 +70,8 @@ def test_a_wall_clock_that_is_set_changes_nothing(moment: int, steps: list[int])
         machine.wall += step
     machine.elapse(moment)
     earliest, latest = machine.clock.earliest(), machine.clock.latest()
-    assert earliest is not None and latest is not None
+    assert earliest is not None
+    assert latest is not None
     assert earliest <= machine.kraken <= latest
 
 

@@ -10,17 +10,14 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-import structlog
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from structlog.testing import LogCapture
 
 from kraken_feed import orders
 from kraken_feed.checkpoint import Changes, ChannelState, Entry
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.limits import Limits
 from kraken_feed.orders import Knowledge, Remembered
-from kraken_feed.recovery import Recovery
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
@@ -50,7 +47,7 @@ class Log:
         with memory.running(self.exchange) as world:
             opened = Store.open(self._directory, "main", world.unix_ns()) if state else None
             if opened is not None:
-                options |= {"store": opened.store, "checkpoint": opened.checkpoint, "damaged": bool(opened.set_aside)}
+                options |= {"store": opened.store, "checkpoint": opened.checkpoint, "found": opened.found}
             run = memory.Run(world, self.path, self._channels, self._config, Limits(), **options)
             self.runs.append(run)
             task = asyncio.create_task(run.feed.run())
@@ -310,7 +307,7 @@ def test_the_checkpoint_is_written_after_the_output(tmp_path: Path) -> None:
 
     before, after = virtual_time.run(main())
     (first,) = before
-    assert first.whole, "from when on the channel is whole"
+    assert first.complete, "from when on the channel is complete"
     assert not first.entries
     assert len(after) >= 3
     assert after[1].entries["openOrders"].orders
@@ -391,32 +388,6 @@ class Marks:
 
     def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         self.names.append(event_name)
-
-
-def test_an_order_that_rest_calls_open_is_not_missing_whatever_the_snapshot_lacked() -> None:
-    """In v1 an update can take the snapshot's place, and then lacks what is open all the same."""
-    known = Knowledge("openOrders", {"OAAAAA-BBBBB-CCCCC3": [b'{"status":"open"}']})
-    marks = Marks()
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        log = structlog.wrap_logger(None, processors=[LogCapture()])
-
-        def unix_ns() -> int:
-            return round((T0 + loop.time()) * 1e9)
-
-        recovery = Recovery(Config().backfill, Answers(), {"openOrders": known}, marks, log, unix_ns)
-        recovery.open("openOrders", unix_ns(), "closed")
-        await virtual_time.elapse(5.0)
-        list(known.snapshot([Item(b'{"status":"pending"}', "OAAAAA-BBBBB-CCCCC4")], "changes"))
-        assert known.missing == {"OAAAAA-BBBBB-CCCCC3"}
-        recovery.end("openOrders", unix_ns())
-        running = asyncio.create_task(recovery.run())
-        await virtual_time.elapse(200.0)
-        running.cancel()
-
-    virtual_time.run(main())
-    assert marks.names == ["feed.backfilled"]
 
 
 def test_a_checkpoint_is_not_told_of_what_came_and_went_before_it_asked() -> None:

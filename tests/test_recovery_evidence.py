@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_exactly_what_lies_in_the_outage_is_asked_for_and_written() -> None:
     scene = play(lambda scene: one_outage(scene, wait=150.0), answers, "ownTrades")
     first = answers.asked("TradesHistory")[0]
     assert first["start"] == str(T0 + 50)
-    assert first["end"] == str(T0 + 100)
+    assert first["end"] == str(T0 + 101)  # now, with what the clock may be wrong by
     assert sorted(scene.ids) == ["first", "last", "margin"]
     ((_, name, start, end, _),) = scene.marks
     assert (name, start, end) == ("feed.backfilled", at(50.0), at(100.0))
@@ -220,15 +221,13 @@ def test_pages_are_asked_for_up_to_the_empty_one_however_short_they_are(page: in
     assert len(set(scene.ids)) == len(scene.ids) == 59
     assert scene.named("feed.backfilled")[0]["trades"] == 59
     offsets = [int(parameters["ofs"]) for parameters in answers.asked("TradesHistory")]
-    assert offsets[: 59 // page + 2][-1] == 59
+    assert offsets[-(-59 // page)] == 59
 
 
 def test_a_count_that_disagrees_with_the_rows_is_a_gap_that_names_it() -> None:
     answers = Answers()
     answers.rows["ClosedOrders"] = {O1: order("canceled", 60.0)}
-    answers.changes = lambda method, result: (
-        {**result, "count": 12} if method == "ClosedOrders" else result
-    )
+    answers.changes = lambda method, result: {**result, "count": 12} if method == "ClosedOrders" else result
     scene = play(one_outage, answers, "openOrders")
     (gap,) = scene.named("feed.gap")
     assert "ClosedOrders counts 11 rows more than it returns" in str(gap["reason"])
@@ -346,7 +345,7 @@ def test_a_contradiction_is_asked_again_after_2_5_and_15_minutes_then_a_gap_then
     scene = play(script, answers, "openOrders")
     times = [round(now) for now, method, _ in answers.calls if method == "QueryOrders"]
     assert times[:5] == [100, 220, 400, 1000, 4600]
-    assert all(abs(b - a - 3600) <= 1 for a, b in zip(times[3:], times[4:], strict=False))
+    assert all(abs(b - a - 3600) <= 1 for a, b in pairwise(times[3:]))
     assert 70 <= len(times) - 4 <= 73
     (gap,) = scene.named("feed.gap")
     assert O1 in str(gap["reason"])
@@ -471,12 +470,14 @@ def test_an_outage_of_rest_is_waited_out_and_after_a_quarter_of_an_hour_declared
     scene = play(script, answers, "openOrders")
     (gap,) = scene.named("feed.gap")
     assert "ClosedOrders" in str(gap["reason"])
-    waits = [b - a for a, b in zip(times := [now for now, method, _ in answers.calls if method == "ClosedOrders"], times[1:], strict=False)]
-    assert max(waits) <= 61.0
+    times = [now for now, method, _ in answers.calls if method == "ClosedOrders" and now < 1000]
+    assert max(b - a for a, b in pairwise(times)) <= 61.0
 
 
 @pytest.mark.parametrize("error", [RequestRefused, CredentialsRefused])
-def test_a_refusal_is_a_gap_at_once_and_tried_again_in_an_hour(error: type[RequestRefused | CredentialsRefused]) -> None:
+def test_a_refusal_is_a_gap_at_once_and_tried_again_in_an_hour(
+    error: type[RequestRefused | CredentialsRefused],
+) -> None:
     answers = Answers()
     refused: list[bool] = [True]
     answers.fails = lambda method, parameters: (
