@@ -314,11 +314,12 @@ class Peer:
         if mute is not None and mute.shape == "ignored":
             return
         if refusal is not None:
-            answers = [self.speak.refused(request, refusal.text or "EOrder:Insufficient funds", now)]
+            text = refusal.text or "EOrder:Insufficient funds"
+            answers = [self.speak.refused(request, text, self.exchange.shown_time(now))]
         else:
             key = self.exchange.redeem(request.token, self, now)
             if isinstance(key, str):
-                answers = [self.speak.refused(request, key, now)]
+                answers = [self.speak.refused(request, key, self.exchange.shown_time(now))]
             else:
                 answers = self.speak.order(request.event, request.message, Desk(key, now))
         if mute is not None:
