@@ -7,8 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.content import Rendered
 from kraken_feed.simulator.counter import Tier
-from kraken_feed.simulator.dialect import Rendered
 from kraken_feed.simulator.engine import Engine, apart
 from kraken_feed.simulator.ledger import Ledger
 from kraken_feed.simulator.order import Change, Order, Side

@@ -49,17 +49,6 @@ class Request(Struct, frozen=True):
     message: Mapping[str, Any] = {}  # the whole of it, where more than that is needed
 
 
-class Content(Struct, frozen=True, gc=False):
-    """What a data frame tells: its items, and the array that they stand in."""
-
-    items: tuple[Item, ...]
-    payload: bytes
-
-
-# What each frame tells of some changes, by channel: rendered once for all connections that ask for the same.
-Rendered = dict[tuple[str, Options], list[Content]]
-
-
 class Complaint(Struct, frozen=True):
     """A client's message that was wrong, and the frame that says so."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.order import Change, Entry
 from kraken_feed.simulator.stamp import unix_text
 
 Sink = Callable[[bytes], None]
@@ -63,6 +63,10 @@ class Struck(Struct, frozen=True):
 
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
+
+    Whatever quirks and faults do to frames and replies, `changes` is what happened: each order state, fill and entry
+    once, an entry with the id that the feed and REST give it (compare entries by their `fact`). `frames` holds what was
+    sent, byte for byte, also ends that were sent twice; what only counts in a sequence and says nothing is not in it.
 
     With `keep=False` only the sink sees them, for runs that last for days. A ledger is one account's; in the sink, the
     records of all but the first name it.
@@ -142,6 +146,12 @@ def _item_record(item: Published) -> dict[str, object]:
     return {"record": "item", **msgspec.structs.asdict(item), "data": item.data.decode()}
 
 
+def _entry_record(entry: Entry) -> dict[str, object]:
+    """With everything that its `fact` is made of: an id can be empty or shared."""
+    names = ("ref", "asset", "asset_class", "amount", "balance")
+    return {"id": entry.id, **dict(zip(names, entry.fact, strict=True)), "fee": str(entry.fee)}
+
+
 def _change_record(change: Change) -> dict[str, object]:
     order, trade = change.order, change.trade
     return {
@@ -168,5 +178,5 @@ def _change_record(change: Change) -> dict[str, object]:
             "cost": str(trade.cost),
             "fee": str(trade.fee),
         },
-        "entries": [entry.id for entry in change.entries],
+        "entries": [_entry_record(entry) for entry in change.entries],
     }

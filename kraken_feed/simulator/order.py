@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.number import ZERO, quantum
+from kraken_feed.simulator.number import ZERO, fixed, quantum
 from kraken_feed.simulator.pair import Asset, Pair
 
 Status = Literal["pending", "open", "closed", "canceled", "expired"]
@@ -83,7 +83,10 @@ class Trade(Struct, frozen=True, gc=False):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """One leg of a trade in the account's books."""
+    """One leg of a trade in the account's books.
+
+    By quirk, its id can be empty or the other leg's too. `fact` tells it from all others in any case.
+    """
 
     id: str
     ref: str
@@ -92,6 +95,12 @@ class Entry(Struct, frozen=True, gc=False):
     amount: Decimal
     fee: Decimal
     balance: Decimal
+
+    @property
+    def fact(self) -> tuple[str, str, str, str, str]:
+        """The reference, asset (v2's name), class, amount and balance, the last two as the feed and REST write them."""
+        places = self.asset.decimals
+        return self.ref, self.asset.v2, self.asset.aclass, fixed(self.amount, places), fixed(self.balance, places)
 
 
 class Change(Struct, frozen=True, gc=False):

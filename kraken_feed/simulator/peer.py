@@ -10,13 +10,19 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from kraken_feed.simulator import v1, v2
-from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Content, Dialect, Options, Rendered, Request
+from kraken_feed.simulator.content import Content, Rendered, content, render
+from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Dialect, Options, Request
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame, Item
-from kraken_feed.simulator.order import TERMINAL, Change
+from kraken_feed.simulator.ledger import Frame
+from kraken_feed.simulator.line import Abort as Abort
+from kraken_feed.simulator.line import Close as Close
+from kraken_feed.simulator.line import Line
+from kraken_feed.simulator.line import Outgoing as Outgoing
+from kraken_feed.simulator.line import Text as Text
+from kraken_feed.simulator.order import Change
 from kraken_feed.simulator.order_entry import Desk
-from kraken_feed.simulator.quirk import draw, share
-from kraken_feed.simulator.shape import integer, payload
+from kraken_feed.simulator.quirk import share
+from kraken_feed.simulator.shape import integer
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.account import Account
@@ -29,42 +35,11 @@ BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in 
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
 
-class Text(Struct, frozen=True, gc=False):
-    """A text frame; `fragment` > 0 cuts the message into WebSocket fragments of that many bytes, `write` > 0
-    cuts what goes to the socket into writes of that many bytes."""
-
-    data: bytes
-    fragment: int = 0
-    write: int = 0
-
-
-class Close(Struct, frozen=True):
-    """A closing handshake with that code; 1006 means that the TCP connection ends without one."""
-
-    code: int
-    reason: str = ""
-
-
-class Abort(Struct, frozen=True):
-    """A TCP reset."""
-
-
-Outgoing = Text | Close | Abort
-
-
 class Restart(Struct, frozen=True):
     """A server that comes back behind a living socket: until then, a channel's updates are lost uncounted."""
 
     until: float
     fault: Fault
-
-
-class Waiting(Struct, frozen=True, gc=False):
-    """A message that leaves the connection at a time, and the publication that it is, if it is one."""
-
-    leaves: float
-    message: Outgoing
-    frame: Frame | None
 
 
 class Subscription:
@@ -113,8 +88,7 @@ class Peer:
         self._quirks = exchange.quirks
         self._beats = not (dialect == "v1" and exchange.quirks.no_v1_heartbeats)
         self._pings = 0
-        self._outbox: deque[Waiting] = deque()
-        self._line_free = now  # when the line has transmitted what was queued so far
+        self._line = Line(exchange.quirks.line_rate)
         self._pongs: list[tuple[float, bytes]] = []  # those that come late
         self._unread: list[bytes] = []
         self._delayed: list[tuple[float, Request]] = []
@@ -140,8 +114,7 @@ class Peer:
         if self.stalled:
             return []
         drained: list[Outgoing] = []
-        while self._outbox and self._outbox[0].leaves <= self.exchange.moment:
-            waiting = self._outbox.popleft()
+        for waiting in self._line.take(self.exchange.moment):
             drained.append(waiting.message)
             if waiting.frame is not None and self.account is not None:
                 self.account.ledger.publish(waiting.frame)
@@ -151,7 +124,7 @@ class Peer:
         """The connection is gone: nothing can be sent any more."""
         self.closed = True
         self.subscriptions.clear()
-        self._outbox.clear()
+        self._line.clear()
         self._delayed.clear()
         self._pongs.clear()
         self.exchange.forget(self)
@@ -174,9 +147,7 @@ class Peer:
         for subscription in self.subscriptions.values():
             if subscription.restart is not None:
                 timer = min(timer, subscription.restart.until)
-        if self._outbox and self._outbox[0].leaves > self.exchange.moment:
-            timer = min(timer, self._outbox[0].leaves)
-        return timer
+        return min(timer, self._line.due(self.exchange.moment))
 
     def live(self, now: float) -> None:
         """Runs the timers that are due: ends of faults, late acks, the heartbeat, the idle close."""
@@ -226,9 +197,11 @@ class Peer:
             key = subscription.channel, subscription.options
             frames = rendered.get(key)
             if frames is None:
-                frames = rendered[key] = self._render(subscription, changes)
-            for content in frames:
-                self._publish(subscription, "update", content, now)
+                frames = rendered[key] = render(
+                    self.speak, subscription.channel, changes, subscription.options, self._quirks
+                )
+            for told in frames:
+                self._publish(subscription, "update", told, now)
 
     def restarts(self, subscription: Subscription) -> bool:
         """Whether the server can restart behind this subscription: without a snapshot, nothing would tell of it."""
@@ -247,10 +220,8 @@ class Peer:
 
     def close(self, how: Close | Abort, *, at_once: bool = False) -> None:
         """Ends the connection after what is queued or, `at_once`, without it."""
-        if at_once or self._quirks.line_rate:  # a cut loses what a slow line has not transmitted
-            self._outbox.clear()
-            self.stalled = False
-        self._outbox.append(Waiting(-math.inf, how, None))
+        self._line.end(how, at_once=at_once)
+        self.stalled = self.stalled and not (at_once or self._line.rate)
         self.closed = True
         self.subscriptions.clear()
         self._delayed.clear()
@@ -314,11 +285,12 @@ class Peer:
         if mute is not None and mute.shape == "ignored":
             return
         if refusal is not None:
-            answers = [self.speak.refused(request, refusal.text or "EOrder:Insufficient funds", now)]
+            text = refusal.text or "EOrder:Insufficient funds"
+            answers = [self.speak.refused(request, text, self.exchange.shown_time(now))]
         else:
             key = self.exchange.redeem(request.token, self, now)
             if isinstance(key, str):
-                answers = [self.speak.refused(request, key, now)]
+                answers = [self.speak.refused(request, key, self.exchange.shown_time(now))]
             else:
                 answers = self.speak.order(request.event, request.message, Desk(key, now))
         if mute is not None:
@@ -391,7 +363,7 @@ class Peer:
         if self._fault("no_snapshot", now, subscription.channel) is not None:
             subscription.next_sequence()
             return
-        self._publish(subscription, "snapshot", self._content(items), now)
+        self._publish(subscription, "snapshot", content(self.speak, items, self._quirks), now)
 
     def _come_back(self, subscription: Subscription, fault: Fault, now: float) -> None:
         """The server is there again: it tells the channel's state with a sequence as the fault has it."""
@@ -404,28 +376,6 @@ class Peer:
 
     # Sending.
 
-    def _render(self, subscription: Subscription, changes: Sequence[Change]) -> list[Content]:
-        """What each frame that tells of the changes holds."""
-        channel, options, how = subscription.channel, subscription.options, self._quirks.double_ends
-        if how == "once":
-            items = self.speak.updates(channel, changes, options)
-            return [self._content(items)] if items else []
-        first: list[Item] = []
-        again: list[Item] = []
-        for change in changes:
-            told = self.speak.updates(channel, [change], options)
-            bare = self.speak.bare_end(channel, change) if change.kind in TERMINAL else []
-            richer = how == "richer" or (how == "both" and draw("richer end", change.order.id) < 0.5)
-            first += bare if bare and richer else told
-            again += told if bare else []
-        return [self._content(items) for items in (first, again) if items]
-
-    def _content(self, items: list[Item]) -> Content:
-        quirks = self._quirks
-        if quirks.unknown_members or quirks.surrogates:
-            items = [self.speak.dressed(item, quirks) for item in items]
-        return Content(tuple(items), payload(items, quirks))
-
     def _spelled(self, sequence: int) -> bytes:
         return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
 
@@ -433,15 +383,15 @@ class Peer:
         self,
         subscription: Subscription,
         kind: Literal["snapshot", "update"],
-        content: Content,
+        told: Content,
         now: float,
     ) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose:
             subscription.lose = False
             return
-        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), content.payload)
-        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, content.items, text)
+        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), told.payload)
+        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, told.items, text)
         if not self.silent:
             subscription.last = text
         self._queue(text, frame, now)
@@ -453,17 +403,13 @@ class Peer:
         """A silent connection loses its data frames: they are counted, never sent, never published."""
         if self.closed or (self.silent and frame is not None):
             return
-        if len(self._outbox) >= MAX_QUEUE:
+        if len(self._line) >= MAX_QUEUE:
             self.close(Abort(), at_once=True)
             return
         self._last_sent = now
         size = (self.split.bytes or 7) if self.split else 0
         by_fragment = self.split is not None and self.split.shape == "fragments"
-        leaves = -math.inf
-        if self._quirks.line_rate:
-            leaves = self._line_free = max(now, self._line_free) + len(text) / self._quirks.line_rate
-        message = Text(text, size if by_fragment else 0, 0 if by_fragment else size)
-        self._outbox.append(Waiting(leaves, message, frame))
+        self._line.send(Text(text, size if by_fragment else 0, 0 if by_fragment else size), frame, now)
 
     def _fault(self, kind: str, now: float, channel: str | None = None) -> Fault | None:
         fault = self.exchange.schedule.take(kind, now, dialect=self.dialect, channel=channel, connection=self.number)
