@@ -200,6 +200,7 @@ class Recovery:
                 self._declare(outage, "backfill is switched off")
                 self._remove(outage)
             return
+        began = self._clock.latest() or 0
         doubts = Doubts()
         ready = await self._within_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
@@ -211,7 +212,7 @@ class Recovery:
         for outage in ready:
             self._compare(outage, doubts)
         for outage in ready:
-            self._judge(outage, doubts)
+            self._judge(outage, doubts, began)
         self.changed = True
 
     # -- what the key may see
@@ -332,6 +333,12 @@ class Recovery:
         start = outage.end_ns if outage.start_ns is None else outage.start_ns
         return max(start, outage.complete.get(source.name, 0))
 
+    def _needed_from(self, source: Source, outage: Outage) -> float:
+        """Return the same with a margin: the feed may bring events a little out of their order."""
+        known = outage.complete.get(source.name, 0)
+        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
+        return self._from(source, outage) - overlap * NS
+
     def _serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
         """Return whether a query brings everything that the outage needs of this source."""
         assert outage.end_ns is not None  # only ended outages are asked for
@@ -388,7 +395,7 @@ class Recovery:
         ):
             return scan
         first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
-        start = min(self._from(source, outage) for outage in outages) / NS - self._config.overlap_s
+        start = min(self._needed_from(source, outage) for outage in outages) / NS
         # Rows that are newer than the outages tell that history has caught up with them, so the query ends now. Its end
         # is pinned: rows come newest first, and new ones would shift the pages. Without a clock it has no end; then
         # pages repeat rows.
@@ -455,8 +462,11 @@ class Recovery:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.short[id(outage)] = words
 
-    def _judge(self, outage: Outage, doubts: Doubts) -> None:
-        """Count the outage as recovered, declare it, or say when it is tried again."""
+    def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
+        """Count the outage as recovered, declare it, or say when it is tried again.
+
+        A pass can take minutes on a small call counter. What was to be asked while it went on is asked at once.
+        """
         assert outage.end_ns is not None  # only ended outages are asked for
         now, channel = self._clock.latest() or outage.end_ns, outage.channel
         reason = doubts.reason(channel, outage)
@@ -480,7 +490,8 @@ class Recovery:
         else:
             schedule = DOUBTFUL if reason else UNPROVEN
             times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
-            outage.due_ns = next((at for at in times if at > now), now + int(self._config.second_pass_s * NS))
+            due = next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
+            outage.due_ns = max(now, due)
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage, if it is not, and try again in an hour, for three days."""
