@@ -35,6 +35,7 @@ RETRY_MAX_S = 60.0
 # Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
 UNPROVEN = (1.0, 10 / 3, 10.0)  # asks again whether history has caught up
 DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # asks again what contradicts itself
+AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
 LONGEST = 10.0  # history that is later than this is not waited for
 HOURLY_S = 3600.0  # between the tries after a gap was declared
 GIVE_UP_S = 3 * 86400.0  # Kraken keeps the rows, but a state that three days did not settle stays unsettled
@@ -61,6 +62,7 @@ class Doubts:
     def __init__(self) -> None:
         self.final: dict[str, str] = {}
         self.open: dict[str, list[str]] = {}
+        self.rows: set[str] = set()  # channels of which rows are missing
         self.unasked: dict[str, str] = {}
         self.short: dict[int, str] = {}  # by outage, not by channel
         self.wait = 0.0
@@ -325,6 +327,7 @@ class Recovery:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
             for channel in dict.fromkeys(outage.channel for outage in served if missing):
                 doubts.add(channel, f"{source.method} counts {missing} rows more than it returns")
+                doubts.rows.add(channel)
             needed = [outage for outage in needed if outage not in served]
 
     def _from(self, source: Source, outage: Outage) -> int:
@@ -396,10 +399,14 @@ class Recovery:
             return scan
         first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
         start = min(self._needed_from(source, outage) for outage in outages) / NS
-        # Rows that are newer than the outages tell that history has caught up with them, so the query ends now. Its end
-        # is pinned: rows come newest first, and new ones would shift the pages. Without a clock it has no end; then
-        # pages repeat rows.
-        end = last if now is None else min(math.ceil(now / NS), last or math.ceil(now / NS))
+        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
+        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would shift
+        # the pages. Without a clock it has no end; then pages repeat rows.
+        newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
+        end = last
+        if now is not None:
+            end = math.ceil(min(now, newest) / NS)
+            end = end if last is None else min(end, last)
         channels: dict[str, int] = {}
         for outage in outages:
             channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
@@ -481,9 +488,9 @@ class Recovery:
             return
         outage.doubt = reason
         outage.tries += 1
-        if reason:
-            outage.complete.clear()  # rows came late that are not the newest: everything is read again
-        if channel in doubts.final or outage.declared_ns or (reason and now >= outage.end_ns + self._longest):
+        if channel in doubts.rows or id(outage) in doubts.short:
+            outage.complete.clear()  # rows are late that are not the newest: everything is read again
+        if channel in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
             self._postpone_declared(outage, reason)
         elif channel in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)
