@@ -78,7 +78,7 @@ def test_a_channel_that_was_live_once_is_not_new_to_a_run_that_knows_nothing_of_
     assert log.missing(T0 + 1, T0 + 250) == {"executions": set()}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(1, 4), st.lists(st.sampled_from("ABCDEFG") | st.none(), max_size=40))
 def test_the_last_ids_are_remembered_also_over_restarts(limit: int, known: list[str | None]) -> None:
     """None is a restart, whose journal has everything that was added, each where it stands last."""
