@@ -144,14 +144,12 @@ async def test_orders_that_a_second_snapshot_lacks_are_looked_for(tmp_path: Path
 
 
 async def test_a_balance_that_a_second_snapshot_changes_is_written(tmp_path: Path) -> None:
-    eur, usd = (
-        '{"asset":"EUR","asset_class":"currency","balance":1}',
-        '{"asset":"USD","asset_class":"currency","balance":1}',
-    )
+    one = '{"asset":"EUR","asset_class":"currency","balance":1}'
+    other = '{"asset":"USD","asset_class":"currency","balance":1}'
     steps = [
-        snapshot("balances", 1, eur, usd),
+        snapshot("balances", 1, one, other),
         update("balances", 2, item("balances", 7)),
-        snapshot("balances", 1, item("balances", 7).replace('"amount":1.0,', ""), usd.replace(":1}", ":2}")),
+        snapshot("balances", 1, one, other.replace(":1}", ":2}")),
         update("balances", 2, item("balances", 8)),
     ]
     played = await hear(tmp_path, "balances", *steps, to=updated(8))

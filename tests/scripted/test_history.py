@@ -201,7 +201,8 @@ async def test_an_order_that_the_snapshot_lacks_and_rest_calls_open_is_asked_for
 ) -> None:
     answers = [state('"open"'), state('"open"'), state('"canceled"')]
     played = await recover(tmp_path, channel, {"QueryOrders": answers}, [order(channel, GONE)])
-    assert [row["status"] for row in played.data("backfill")] == ["canceled"]
+    assert [row["status"] for row in played.data("backfill")].count("canceled") == 1
+    assert len(played.exchange.asked("QueryOrders")) >= 3
     assert played.gaps == []
 
 
