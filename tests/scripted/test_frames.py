@@ -35,6 +35,13 @@ def uninterrupted(played: Played, channel: str, *items: int) -> None:
     assert played.repeated_ids == []
 
 
+@each_channel
+async def test_what_is_expected_is_written_as_it_is(tmp_path: Path, channel: str) -> None:
+    """The scripts' own frames are Kraken's."""
+    steps = [snapshot(channel), *(update(channel, number, item(channel, number)) for number in (2, 3))]
+    uninterrupted(await hear(tmp_path, channel, *steps, to=updated(3)), channel, 2, 3)
+
+
 # -- frames that are not known
 
 UNKNOWN: dict[str, dict[str, str]] = {

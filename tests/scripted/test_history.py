@@ -49,6 +49,12 @@ def doubt(played: Played, *words: str) -> None:
 
 
 @each_source
+async def test_what_is_expected_is_recovered(tmp_path: Path, channel: str, source: Source) -> None:
+    """The scripts' own rows are Kraken's: a full page, and an empty one."""
+    all_of(await recover(tmp_path, channel, {source.method: [source.pages(50)]}), 50)
+
+
+@each_source
 async def test_a_short_page_is_not_the_last(tmp_path: Path, channel: str, source: Source) -> None:
     all_of(await recover(tmp_path, channel, {source.method: [source.pages(49, 10)]}), 59)
 
