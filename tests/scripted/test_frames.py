@@ -27,8 +27,12 @@ def updated(number: int) -> Until:
 
 
 def uninterrupted(played: Played, channel: str, *items: int) -> None:
-    """Assert that these items were written as updates, in this order, on one connection."""
-    assert played.data("update") == [value(channel, number) for number in items]
+    """Assert that these items were written as updates, in this order, on one connection.
+
+    What can be read of an unknown frame may be written besides.
+    """
+    read = [data for data in played.data("update") if data.get("reason") != "busted"]
+    assert read == [value(channel, number) for number in items]
     assert played.named("feed.lost") == []
     assert played.exchange.connections == 1
     assert len(played.named("feed.live")) == 1
@@ -138,14 +142,14 @@ async def test_orders_that_a_second_snapshot_lacks_are_looked_for(tmp_path: Path
     ended = b'{"error":[],"result":{"OAAAAA-BBBBB-000001":{"status":"closed","vol":"1.0","vol_exec":"0.0"}}}'
     steps = [
         snapshot(channel, 1, order(channel, 1), order(channel, 2)),
-        update(channel, 2, item(channel, 7)),
+        update(channel, 2, item(channel, 2)),
         snapshot(channel, sequence, order(channel, 2)),
-        update(channel, sequence + 1, item(channel, 8)),
+        update(channel, sequence + 1, item(channel, 2)),
     ]
     played = await hear(tmp_path, channel, *steps, to=lambda played: played.settled, rest={"QueryOrders": [ended]})
     (end,) = played.of_type("backfill")
     assert end["id"].endswith("OAAAAA-BBBBB-000001:end")
-    assert played.data("update") == [value(channel, 7), value(channel, 8)]
+    assert played.data("update") == [value(channel, 2)] * 2
     assert played.repeated_ids == []
     assert played.gaps == []
 
