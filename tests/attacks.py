@@ -45,7 +45,8 @@ SECONDS = 6.0  # of each part of an attack: before it, and of the outage
 RATE = 80.0  # things that happen per second
 OVERLAP_S = 0.2
 SECOND_PASS_S = 0.4
-CALM_S = 10 * SECOND_PASS_S + 6.0  # for REST to be asked for the last time, on a busy machine
+CALM_S = 10 * SECOND_PASS_S + 6.0  # without a record: REST was asked for the last time, also on a busy machine
+LOOK_S = 0.5
 
 CONFIG = f"""
 [connection]
@@ -204,11 +205,14 @@ class Stage:
         """Let nothing happen any more, wait while records still come, and return what became of everything."""
         await self.wait(0.3)
         self.exchange.engine.rate = 0.0
-        before, found = None, self.figures()
-        while found.silent and found != before:
-            before = found
-            await until(lambda: not self.figures().silent, CALM_S)
-            found = self.figures()
+        found, size, ends = self.figures(), -1, time.monotonic() + CALM_S
+        while found.silent and time.monotonic() < ends:
+            await asyncio.sleep(LOOK_S)
+            if self.output.exists() and self.output.stat().st_size != size:
+                size, began = self.output.stat().st_size, time.monotonic()
+                found = self.figures()
+                await asyncio.sleep(4 * (time.monotonic() - began))  # leave the processor to the exchange
+                ends = time.monotonic() + CALM_S
         if self.process.returncode is None:
             self.process.terminate()
             await self.process.wait()
@@ -281,7 +285,7 @@ async def suspend(stage: Stage) -> None:
 
 async def slow_program(stage: Stage) -> None:
     await stage.start(program_work_s=0.006)
-    await stage.wait(6.0)  # with the defaults, what waits for the program is a megabyte twice over
+    await stage.wait(5.0)
     await stage.kill()
     await stage.start(program_work_s=0.0)
 
