@@ -236,7 +236,7 @@ def test_what_is_no_toml_is_refused(content: bytes) -> None:
         parse(content, "the file")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_file_is_a_configuration_or_refused(content: bytes) -> None:
     with contextlib.suppress(ConfigError):

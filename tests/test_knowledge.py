@@ -49,7 +49,7 @@ def restarted(knowledge: Knowledge) -> Knowledge:
 # ------------------------------------------------------------------------------------------------ ids
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(1, 4), st.lists(st.sampled_from("ABCDEFG") | st.none(), max_size=40))
 def test_the_last_ids_are_remembered_also_over_restarts(limit: int, known: list[str | None]) -> None:
     """None is a restart, whose journal has everything that was added, each where it stands last."""

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import orders, record
@@ -340,9 +340,7 @@ def calm(exchange: Exchange) -> None:
     exchange.schedule._random_due = float("inf")
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
-)
+@settings(max_examples=12, phases=[Phase.explicit, Phase.generate])
 @given(
     seed=st.integers(0, 2**31),
     lag=st.sampled_from([0.0, 20.0, 60.0]),
@@ -397,7 +395,7 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(HAPPENINGS)
 def test_whatever_happens_the_entries_of_a_checkpoint_come_to_what_is_known(
     happenings: list[tuple[str, Any]],

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import spot_v1, spot_v2
@@ -856,7 +856,7 @@ def faults(draw: st.DrawFn) -> Fault:
     return Fault(kind, **fields)  # type: ignore[arg-type]  # the fields that fit the kind
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     script=st.lists(faults(), max_size=4),
     seed=st.integers(0, 2**31),
