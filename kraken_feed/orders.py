@@ -243,8 +243,8 @@ class Knowledge:
     # -- volumes
 
     def _catch_up(self, item: Item) -> None:
-        """Take in what an update of ``executions`` says of its order, although its fill came by REST or a snapshot first
-        and so is known. The output does not have that state of the order: the next snapshot tells it."""
+        """Take in what an update of ``executions`` says of its order, although its fill is known from REST or a
+        snapshot. The output does not have that state of the order: the next snapshot tells it."""
         parts = self.orders.get(item.order_id or "")
         if parts is None or not item.order_id or not raises_executed(merged(parts), parse(item.data)):
             return

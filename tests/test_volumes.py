@@ -284,7 +284,8 @@ def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
 @st.composite
 def lives_with_a_missed_fill(draw: st.DrawFn) -> tuple[list[Kind], int, int, int]:
     """An order's life, and the numbers of the events before which the feed is lost and back, and of a fill between."""
-    kinds: list[Kind] = ["open", *draw(st.lists(st.sampled_from(["fill", "fill", "amend"]), min_size=1, max_size=8))]
+    middle: st.SearchStrategy[list[Kind]] = st.lists(st.sampled_from(["fill", "fill", "amend"]), min_size=1, max_size=8)
+    kinds: list[Kind] = ["open", *draw(middle)]
     if draw(st.booleans()):
         kinds.append("end")
     fills = [number for number, kind in enumerate(kinds) if kind == "fill"]
