@@ -23,7 +23,7 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
-        "answers", "board", "columns", "screen",
+        "answers", "board", "columns", "screen", "json_members", "order_states", "remembered", "volumes",
     },
     {"session"},
     {
@@ -172,7 +172,7 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
 
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
-        "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
+        "wire", "spot_v1", "spot_v2", "backoff", "record", "order_states", "view", "checkpoint", "config", "figures",
         "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
         "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board",
     }  # fmt: skip
