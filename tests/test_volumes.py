@@ -451,8 +451,8 @@ def test_volumes_are_added_without_rounding() -> None:
 
 def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> None:
     """REST told the fill before the feed did, so its record is there; the order's state is not."""
-    knowledge, volumes = executions()
-    fill, order = (Event(1, kind, Decimal("0.5"), Decimal(1)) for kind in ("fill", "open"))
+    order, fill = Event(0, "open", Decimal(0), Decimal(1)), Event(1, "fill", Decimal("0.5"), Decimal(1))
+    knowledge, volumes = executions(V2.order(order, Event(0, "open", Decimal(0), Decimal("0.5"))).data)
     assert knowledge.backfilled(rest_fill(fill))
     assert not knowledge.update(V2.update(Frame("executions", fill)))
     snapshot = [V2.order(order, order)]
