@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import orders, record
-from kraken_feed.checkpoint import Changes, ChannelState, Entry
+from kraken_feed import record
+from kraken_feed.checkpoint import Changes
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.limits import Limits
-from kraken_feed.orders import Knowledge, Remembered
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.store import Store
 from kraken_feed.view import moment
-from kraken_feed.wire import Item
 
 from . import memory, virtual_time
 from .exchange_driver import T0
