@@ -83,8 +83,8 @@ class Tail:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        # Moments of the boot clock: when the connection was begun; up to when everything that Kraken sent on it has been
-        # received; the same when the engine was last known to be online.
+        # Moments of the boot clock: when the connection was begun; up to when everything that Kraken sent on it has
+        # been received; the same when the engine was last known to be online.
         self._began_at = 0
         self._complete_at = 0
         self._engine_down_at: int | None = None

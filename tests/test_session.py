@@ -836,7 +836,7 @@ def test_a_lively_exchange_is_passed_on_item_by_item() -> None:
         assert line.items() == line.published()
 
 
-# A second snapshot is a loss by itself, and an exact repeat of the last frame is dropped: those have tests of their own.
+# A second snapshot is a loss by itself, and an exact repeat of the last frame is dropped: they have tests of their own.
 _KINDS = sorted(set(PARAMETERS) - {"upgrade_refused", "many_orders", "big_frame", "resnapshot"})
 
 
