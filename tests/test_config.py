@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kraken_feed.backfill import RESERVE
+from kraken_feed.history import RESERVE
 
 from kraken_feed import config
 from kraken_feed.backoff import CallCounter
