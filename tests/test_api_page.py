@@ -135,7 +135,8 @@ async def test_the_program_that_forwards_has_everything_once_through_kills(tmp_p
     names, last = [name for name, _ in rows()], json.loads(rows()[-1][1])
     assert last["event_name"] == "feed.stopped"
     assert len(set(names)) == len(names)
-    before = [change for change in changes if timestamp(int(change.at * 1e9)) < done.lines[0]["ts"]]
+    until = done.lines[0]["ts"]
+    before = [change for change in changes if timestamp(int(change.at * 1e9)) < until]
     counts = compare(output(), before)
     assert min(counts["fill"].ledger, counts["entry"].ledger, counts["end"].ledger) > 20
     missed = [name for count in counts.values() for name in count.lost]
