@@ -173,8 +173,8 @@ def state(
     if damaged:
         return Finding(
             "WARN", "state", f"{path} is damaged.",
-            "A start keeps it under another name and begins without it: the output's last records say what was missed since "
-            "the last run. If they cannot, that is declared as a gap.",
+            "A start keeps it under another name and begins without it: the output's last records say what was missed "
+            "since the last run. If they cannot, that is declared as a gap.",
             "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
         )  # fmt: skip
     if unread:

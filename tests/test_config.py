@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kraken_feed.history import RESERVE
 
 from kraken_feed import config
 from kraken_feed.backoff import CallCounter
@@ -28,6 +27,7 @@ from kraken_feed.config import (
     parse,
 )
 from kraken_feed.errors import ConfigError, UsageError
+from kraken_feed.history import RESERVE
 
 EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text()
 TABLES = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}
