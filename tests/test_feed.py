@@ -84,7 +84,8 @@ def test_the_channels_of_an_endpoint_share_a_connection_and_its_token(path: Path
     assert len(run.world.dials) == 2
     assert run.world.exchange.token_calls == 2
     tokens = [msgspec.json.decode(text) for text in run.world.sent]
-    assert [t["subscription"]["token"] for t in tokens if "event" in t] == [tokens[0]["subscription"]["token"]] * 2
+    asked = [t["subscription"]["token"] for t in tokens if t.get("event") == "subscribe"]
+    assert asked == [tokens[0]["subscription"]["token"]] * 2
     assert {line["connection"] for line in run.named("feed.live")} == set(run.connections())
 
 
@@ -318,8 +319,8 @@ def test_a_loss_is_declared_with_its_cause_and_made_good(path: Path, fault: Faul
     orders = [line for line in run.named("order") if line["connection"] == lost["connection"]]
     last = orders[-2 if cause == "sequence" else -1]  # the frame that shows a jump is written, and counts no more
     assert lost["last_sequence"] == last["sequence"]
-    assert lost["last_ts"] >= last["ts"]
-    assert (lost["ts"] > lost["last_ts"]) == (cause == "silence") or cause != "silence"
+    # What is not confirmed by an answered ping may be missing; the last one was sent at 20 s.
+    assert T0 + 19.5 <= datetime.fromisoformat(lost["last_ts"]).timestamp() <= T0 + (0.2 if cause == "sequence" else 20.0)
 
 
 @pytest.mark.parametrize("kind", ["no_ack", "no_snapshot", "no_greeting", "delay_ack", "early_data", "msg_rate"])
