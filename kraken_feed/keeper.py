@@ -41,6 +41,7 @@ class Keeper:
         log: diagnostics.
         unix_ns: the wall clock, for as long as Kraken's is not known.
         fail: ends the feed.
+        every_turn: called once per second, before the save.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Keeper:
         log: FilteringBoundLogger,
         unix_ns: Callable[[], int],
         fail: Callable[[FeedError], None],
+        every_turn: Callable[[], None] = lambda: None,
     ) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
         # Up to when the saved checkpoint calls a channel complete: the next run will know what it has missed since.
@@ -74,6 +76,7 @@ class Keeper:
         self._log = log
         self._unix_ns = unix_ns
         self._fail = fail
+        self._every_turn = every_turn
         self._soon = asyncio.Event()
         self._since: float | None = None  # when the save under way was begun
         self._writing: asyncio.Future[None] | None = None
@@ -90,6 +93,7 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._soon.wait()
+            self._every_turn()
             await self.save()
 
     def soon(self) -> None:
