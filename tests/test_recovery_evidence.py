@@ -91,9 +91,9 @@ def play(script: Callable[[Scene], Any], answers: Answers, *channels: str, confi
 
 def later(answers: Answers) -> None:
     """Let every source show something that is later than the outages of the tests."""
-    answers.rows["ClosedOrders"]["OZZZZZ-ZZZZZ-ZZZZZ1"] = order(at=500.0)
-    answers.rows["TradesHistory"]["TZZZZZ-ZZZZZ-ZZZZZ1"] = trade("OZZZZZ-ZZZZZ-ZZZZZ1", 500.0)
-    answers.rows["Ledgers"]["LZZZZZ-ZZZZZ-ZZZZZ1"] = {"refid": "x", "time": T0 + 500.0}
+    answers.rows["ClosedOrders"]["OZZZZZ-ZZZZZ-ZZZZZ1"] = order(at=115.0)
+    answers.rows["TradesHistory"]["TZZZZZ-ZZZZZ-ZZZZZ1"] = trade("OZZZZZ-ZZZZZ-ZZZZZ1", 115.0)
+    answers.rows["Ledgers"]["LZZZZZ-ZZZZZ-ZZZZZ1"] = {"refid": "x", "time": T0 + 115.0}
 
 
 async def one_outage(scene: Scene, *channels: str, wait: float = 2000.0, still_open: tuple[str, ...] = ()) -> None:
