@@ -806,18 +806,17 @@ def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
 
 def test_one_query_serves_the_earliest_and_the_latest_of_several_outages_in_any_order() -> None:
     answers = Answers()
-    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 95.0)}
-    later(answers)
+    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 305.0), "TZ": trade(O1, 312.0)}
 
     async def script(scene: Scene) -> None:
         await virtual_time.elapse(510.0)
-        scene.outage("ownTrades", 90.0, 100.0)
+        scene.outage("ownTrades", 300.0, 310.0)
         scene.outage("ownTrades", 50.0, 60.0)
         await virtual_time.elapse(1.0)
 
     scene = play(script, answers, "ownTrades")
     assert [parameters["ofs"] for parameters in answers.asked("TradesHistory")] == ["0", "3"]
-    assert sorted(scene.ids)[:2] == [T1, T2]
+    assert {T1, T2} <= set(scene.ids)
     assert len(scene.named("feed.backfilled")) == 2
 
 

@@ -62,10 +62,10 @@ class Line:
     def drop(self) -> None:
         self._frames.put_nowait(ConnectionClosedError(None, None))
 
-    def pong(self) -> bytes:
-        """Return the answer to the last ping."""
-        (*_, req_id) = (sent["reqid"] for sent in self.sent if sent["event"] == "ping")
-        return json.dumps({"event": "pong", "reqid": req_id}).encode()
+    def pong(self, number: int = -1) -> bytes:
+        """Return the answer to a ping, by default to the last one."""
+        pings = [sent["reqid"] for sent in self.sent if sent["event"] == "ping"]
+        return json.dumps({"event": "pong", "reqid": pings[number]}).encode()
 
     def live(self, *channels: str, engine: str = "online") -> None:
         """Greet, and make these of the channels live that were asked for."""
@@ -263,6 +263,46 @@ def test_an_answer_that_comes_after_enough_was_written_is_the_next_runs(path: Pa
     assert seconds(checkpoint.channels["openOrders"].complete_ns) == pytest.approx(DIAL_S, abs=0.1)
 
 
+def test_a_late_answer_to_an_earlier_ping_takes_nothing_back(path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.line.live(*BOTH)
+        await stage.until(6.0)
+        stage.tail.stepped()  # a second ping leaves at once
+        await stage.until(7.0)
+        stage.line.hear(stage.line.pong())
+        await stage.until(8.0)
+        stage.line.hear(stage.line.pong(0))
+        await stage.until(9.0)
+        assert stage.complete() == {"openOrders": 6.0, "ownTrades": 6.0}
+
+    play(path, script)
+
+
+def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        line, clock = stage.line, stage.run.feed._clock
+        (subscribe,) = (sent for sent in line.sent if sent["method"] == "subscribe")
+        ack = {"method": "subscribe", "req_id": subscribe["req_id"], "success": True, "result": {"channel": "balances"}}
+        snapshot = {"channel": "balances", "type": "snapshot", "data": [], "sequence": 1}
+        line.hear(*(json.dumps(said).encode() for said in (ack, snapshot)))
+        await stage.until(5.0)
+        assert 1.0 <= clock.uncertainty_s() <= 1.1
+
+        async def answer(came: str, left: str) -> None:
+            (*_, ping) = (sent["req_id"] for sent in line.sent if sent["method"] == "ping")
+            pong = {"method": "pong", "req_id": ping, "time_in": came, "time_out": left}
+            line.hear(json.dumps(pong).encode())
+            await virtual_time.elapse(0.01)
+
+        await answer("2025-10-09T08:53:23.6Z", "2025-10-09T08:53:25.1Z")  # T0 + 3.6 and T0 + 5.1
+        assert clock.uncertainty_s() == pytest.approx(0.5, abs=0.02)
+        await stage.until(14.0)
+        await answer("2025-10-09T10:53:33Z", "2025-10-09T10:53:34Z")  # two hours later
+        assert stage.complete() == {"balances": 13.1}
+
+    play(path, script, ("balances",))
+
+
 # -- a clock that jumped, or nobody answers
 
 
@@ -422,6 +462,9 @@ def test_a_connection_that_is_lost_in_maintenance_has_its_outage_since_the_engin
         stage.line.hear(stage.line.pong())
         await stage.until(16.0)
         stage.line.drop()
-        await stage.again()
+        await stage.again()  # the engine is online by now
+        stage.line.hear(stage.line.pong())
+        await virtual_time.elapse(0.1)
+        assert min(seconds(ns) for ns in stage.tail.complete().values()) > 16.0
 
     assert outages(play(path, script)) == {channel: [("closed", DIAL_S)] for channel in BOTH}
