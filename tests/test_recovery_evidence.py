@@ -200,13 +200,17 @@ def test_volumes_are_compared_from_the_earliest_beginning_to_the_latest_end_once
         for channel in ("openOrders", "ownTrades"):
             scene.known[channel] = Knowledge(channel, first=False, volumes=volumes)
         recovery = scene.restarted()
+
+        def bounds() -> tuple[int | None, int | None]:
+            return volumes.since, volumes.until
+
         recovery.open("openOrders", at(50.0), "closed")
-        assert volumes.since is None
+        assert bounds() == (None, None)
         recovery.open("ownTrades", at(60.0), "closed")
         recovery.end("openOrders", at(100.0))
-        assert (volumes.since, volumes.until) == (at(50.0), None)
+        assert bounds() == (at(50.0), None)
         recovery.end("ownTrades", at(90.0))
-        assert (volumes.since, volumes.until) == (at(50.0), at(100.0))
+        assert bounds() == (at(50.0), at(100.0))
 
     play(script, Answers())
 
@@ -414,6 +418,38 @@ def test_a_row_that_the_count_missed_is_found_though_it_is_older_than_the_newest
     scene = play(one_outage, answers, "openOrders")
     assert sorted(scene.ids) == [f"{O1}:end", f"{O2}:end"]
     assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+
+
+def test_rows_that_came_before_an_interruption_are_not_called_missing() -> None:
+    answers = Answers(page=10)
+    answers.rows["ClosedOrders"] = {f"O{n:02}": order("canceled", 51.0 + n / 10) for n in range(25)}
+    later(answers)
+    refused = iter([None, Transient("Not now.", cause="token"), *[None] * 1000])
+    answers.fails = lambda method, parameters: next(refused) if method == "ClosedOrders" else None
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        scene.outage("openOrders", 50.0, 100.0)
+        await virtual_time.elapse(10.0)
+
+    scene = play(script, answers, "openOrders")
+    assert [parameters["ofs"] for parameters in answers.asked("ClosedOrders")] == ["0", "10", "10", "20", "26"]
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+
+
+def test_rows_that_become_visible_between_two_pages_are_not_called_missing() -> None:
+    answers = Answers()
+    later(answers)
+    answers.changes = lambda method, result: (
+        {**result, "count": len(answers.asked(method))} if method == "ClosedOrders" else result
+    )
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        scene.outage("openOrders", 50.0, 100.0)
+        await virtual_time.elapse(1.0)
+
+    assert [name for _, name, *_ in play(script, answers, "openOrders").marks] == ["feed.backfilled"]
 
 
 def test_a_row_that_reads_differently_in_the_next_pass_is_written_once() -> None:
@@ -653,6 +689,25 @@ def test_fills_that_never_add_up_are_a_gap_that_names_the_order() -> None:
     assert O1 in str(gap["reason"])
 
 
+def test_a_later_outage_that_is_recovered_does_not_settle_what_an_earlier_one_lacks() -> None:
+    answers = Answers()
+    answers.orders[O1] = order("closed", 60.0, vol_exec="1.0")
+    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0, "0.4"), T2: trade(O2, 312.0)}
+    answers.rows["ClosedOrders"] = {O3: order("canceled", 312.0)}
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("executions", O1, b'{"order_id":"x","cum_qty":0}')
+        await one_outage(scene, wait=220.0)
+        scene.outage("executions", 300.0, 310.0)
+        await virtual_time.elapse(2000.0)
+
+    scene = play(script, answers, "executions")
+    assert [(name, start) for _, name, start, *_ in scene.marks] == [
+        ("feed.backfilled", at(300.0)),
+        ("feed.gap", at(50.0)),
+    ]
+
+
 # -- what REST refuses
 
 
@@ -775,6 +830,26 @@ def test_a_key_that_was_given_more_recovers_what_was_declared() -> None:
     scene = play(script, answers, "ownTrades")
     assert scene.ids == [T1]
     assert [name for _, name, *_ in scene.marks] == ["feed.gap", "feed.backfilled"]
+
+
+def test_every_retry_of_a_gap_asks_what_the_key_may_see_by_now() -> None:
+    """Also where another outage has asked that within the hour."""
+    answers = Answers()
+    answers.span = {"query_from": str(T0 + 50_000), "query_to": "0"}
+
+    async def script(scene: Scene) -> None:
+        await one_outage(scene, wait=900.0)
+        scene.outage("ownTrades", 900.0, 1000.0)
+        await virtual_time.elapse(3000.0)
+        answers.span = {"query_from": "0", "query_to": "0"}
+        await virtual_time.elapse(700.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert [(name, start) for _, name, start, *_ in scene.marks] == [
+        ("feed.gap", at(50.0)),
+        ("feed.gap", at(900.0)),
+        ("feed.backfilled", at(900.0)),
+    ]
 
 
 def test_a_key_whose_span_has_ended_recovers_nothing_and_says_so() -> None:

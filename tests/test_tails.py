@@ -72,7 +72,7 @@ class Line:
         self.hear(json.dumps({"connectionID": 1, "event": "systemStatus", "status": engine, "version": "1"}).encode())
         numbers = {sent["subscription"]["name"]: sent["reqid"] for sent in self.sent if sent["event"] == "subscribe"}
         for channel in channels:
-            ack = {"event": "subscriptionStatus", "status": "subscribed", "channelName": channel}
+            ack: dict[str, object] = {"event": "subscriptionStatus", "status": "subscribed", "channelName": channel}
             ack |= {"reqid": numbers[channel], "subscription": {"name": channel}}
             self.hear(json.dumps(ack).encode(), data(channel, 1))
 
@@ -126,7 +126,7 @@ class Stage:
         self.line.live(*self.tail.channels)
         await virtual_time.elapse(0.1)
 
-    def complete(self) -> dict[str, float]:
+    def complete(self) -> dict[str, Any]:
         """Return up to when each channel is complete."""
         return {channel: pytest.approx(seconds(ns), abs=0.1) for channel, ns in self.tail.complete().items()}
 
@@ -135,9 +135,9 @@ def seconds(ns: int) -> float:
     return (ns - round(T0 * 1e9)) / 1e9
 
 
-def outages(run: memory.Run) -> dict[str, list[tuple[str, float]]]:
+def outages(run: memory.Run) -> dict[str, list[tuple[str, Any]]]:
     """Return cause and beginning of every outage, by channel."""
-    found: dict[str, list[tuple[str, float]]] = {}
+    found: dict[str, list[tuple[str, Any]]] = {}
     for gap in run.named("feed.gap"):
         begin = (gap["cause"], pytest.approx(seconds(moment(gap["from"])), abs=0.1))
         found.setdefault(gap["channel"], []).append(begin)
@@ -298,7 +298,11 @@ def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) 
         assert clock.uncertainty_s() == pytest.approx(0.5, abs=0.02)
         await stage.until(14.0)
         await answer("2025-10-09T10:53:33Z", "2025-10-09T10:53:34Z")  # two hours later
-        assert stage.complete() == {"balances": 13.1}
+        await stage.until(24.0)
+        (*_, ping) = (sent["req_id"] for sent in line.sent if sent["method"] == "ping")
+        line.hear(json.dumps({"method": "pong", "req_id": ping}).encode())
+        await stage.until(25.0)
+        assert stage.complete() == {"balances": 23.1}
 
     play(path, script, ("balances",))
 
