@@ -297,7 +297,7 @@ async def test_another_state_in_its_place_says_since_when_records_may_be_missing
 async def test_what_happens_while_the_output_is_brought_to_the_disk_is_kept_with_the_next_save(tmp_path: Path) -> None:
     place = Place(tmp_path)
     outage = Outage("ownTrades", 1, "closed", 90, complete={"TradesHistory": 10}, missing={"O1"})
-    place.rest.outages.append(outage)
+    place.rest.outages += [outage, Outage("openOrders", 1, "closed", 90)]
     place.rest.changed = True
     place.fill("T1")
 

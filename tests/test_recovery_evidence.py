@@ -460,7 +460,8 @@ def test_a_row_that_reads_differently_in_the_next_pass_is_written_once() -> None
         if method == "TradesHistory"
         else result
     )
-    scene = play(one_outage, answers, "ownTrades")
+    scene = play(one_outage, answers, "ownTrades", config=BackfillConfig(overlap_s=30.0))
+    assert len([row for row in answers.asked("TradesHistory") if row["ofs"] == "1"]) > 1
     assert scene.ids == [T1]
 
 
@@ -706,6 +707,23 @@ def test_a_later_outage_that_is_recovered_does_not_settle_what_an_earlier_one_la
         ("feed.backfilled", at(300.0)),
         ("feed.gap", at(50.0)),
     ]
+
+
+def test_a_declared_outage_whose_fills_fell_short_is_not_recovered_because_a_restart_has_forgotten_the_volumes() -> (
+    None
+):
+    answers = Answers()
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        known = Outage("executions", at(50.0), "closed", at(100.0), short={O1}, declared_ns=at(110.0))
+        scene.recovery.resume(known)
+        scene.recovery.end("executions", at(100.0))  # wakes it
+        await virtual_time.elapse(4000.0)
+        assert O1 in known.doubt
+
+    assert play(script, answers, "executions").marks == []
 
 
 # -- what REST refuses
