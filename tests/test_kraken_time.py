@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +107,32 @@ def test_a_moment_before_a_contradiction_is_told_by_the_earlier_of_both_offsets(
     now = machine.clock.earliest()
     assert now is not None
     assert machine.kraken - 2 * NS <= now <= machine.kraken
+
+
+@pytest.mark.parametrize("offsets", [(0, 1000, 500), (1000, 0, 500), (500, 1000, 0), (1000, 500), (500, 1000)])
+def test_a_moment_before_several_contradictions_is_told_by_the_earliest_of_all_offsets(offsets: list[int]) -> None:
+    machine = Machine()
+    moment = machine.boot
+    for offset in offsets:
+        machine.offset = offset * NS
+        machine.ask(0, 0)
+        machine.elapse(NS)
+    earliest = machine.clock.earliest(moment)
+    assert earliest is not None
+    assert min(offsets) - 0.1 <= (earliest - moment) / NS <= min(offsets)
+
+
+def test_a_moment_before_the_last_answer_is_told_less_exactly_the_longer_ago_it_was() -> None:
+    """The clocks may have been slewed since."""
+    machine = Machine()
+    moment, kraken = machine.boot, machine.kraken
+    machine.elapse(HOUR)
+    machine.ask(0, 0)
+    earliest, latest = machine.clock.earliest(moment), machine.clock.latest(moment)
+    assert earliest is not None
+    assert latest is not None
+    assert earliest <= kraken - NS
+    assert kraken + NS <= latest
 
 
 def test_an_answer_that_is_no_authority_does_not_replace_what_is_known() -> None:
