@@ -140,7 +140,7 @@ class Feed:
             unix_ns=unix_ns,
             clock=self._clock,
             warn=log.warning,
-            called=lambda: self._keeper.soon(),
+            called=lambda: self._keeper.called(),
         )
         scans = checkpoint.scans if checkpoint is not None else ()
         self._recovery = Recovery(config.backfill, rest, knowledge, self, log, self._clock, scans)

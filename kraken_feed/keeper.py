@@ -100,6 +100,11 @@ class Keeper:
         """Do not wait for the second to end."""
         self._soon.set()
 
+    def called(self) -> None:
+        """A call of REST is about to be made: the next run should know of it."""
+        if self.kept:
+            self._soon.set()
+
     def overdue(self, now: float) -> bool:
         """Return whether a save hangs."""
         return self._since is not None and now - self._since > SAVE_S
