@@ -259,8 +259,9 @@ class Keeper:
         """Return what is known now and was not at the last call."""
         now, recovery = self._now(), self._recovery
         changes = Changes(nonce=self._nonce.last, saved_ns=now, complete=self._complete())
-        if self._clock.known:
-            changes.counter = Counter(self._counter.level(asyncio.get_running_loop().time()), now)
+        latest = self._clock.latest()
+        if latest is not None:
+            changes.counter = Counter(self._counter.level(asyncio.get_running_loop().time()), latest)
         for channel, knowledge in self._knowledge.items():
             changes.entries[channel] = knowledge.take()
             if recovery.changed:

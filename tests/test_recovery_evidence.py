@@ -856,17 +856,17 @@ def test_every_retry_of_a_gap_asks_what_the_key_may_see_by_now() -> None:
     answers.span = {"query_from": str(T0 + 50_000), "query_to": "0"}
 
     async def script(scene: Scene) -> None:
-        await one_outage(scene, wait=900.0)
-        scene.outage("ownTrades", 900.0, 1000.0)
-        await virtual_time.elapse(3000.0)
+        await one_outage(scene, wait=3000.0)
+        scene.outage("ownTrades", 3000.0, 3100.0)
+        await virtual_time.elapse(100.0)
         answers.span = {"query_from": "0", "query_to": "0"}
-        await virtual_time.elapse(700.0)
+        await virtual_time.elapse(510.0)
 
     scene = play(script, answers, "ownTrades")
     assert [(name, start) for _, name, start, *_ in scene.marks] == [
         ("feed.gap", at(50.0)),
-        ("feed.gap", at(900.0)),
-        ("feed.backfilled", at(900.0)),
+        ("feed.gap", at(3000.0)),
+        ("feed.backfilled", at(50.0)),
     ]
 
 

@@ -128,7 +128,7 @@ class Stage:
 
     def complete(self) -> dict[str, Any]:
         """Return up to when each channel is complete."""
-        return {channel: pytest.approx(seconds(ns), abs=0.1) for channel, ns in self.tail.complete().items()}
+        return {channel: pytest.approx(seconds(ns), abs=0.25) for channel, ns in self.tail.complete().items()}
 
 
 def seconds(ns: int) -> float:
@@ -139,7 +139,7 @@ def outages(run: memory.Run) -> dict[str, list[tuple[str, Any]]]:
     """Return cause and beginning of every outage, by channel."""
     found: dict[str, list[tuple[str, Any]]] = {}
     for gap in run.named("feed.gap"):
-        begin = (gap["cause"], pytest.approx(seconds(moment(gap["from"])), abs=0.1))
+        begin = (gap["cause"], pytest.approx(seconds(moment(gap["from"])), abs=0.25))
         found.setdefault(gap["channel"], []).append(begin)
     return found
 
@@ -260,7 +260,7 @@ def test_an_answer_that_comes_after_enough_was_written_is_the_next_runs(path: Pa
     play(path, script, ("openOrders",), Limits(count=1), store=Store.open(state, "main", 0).store)
     checkpoint = Store.open(state, "main", 0).checkpoint
     assert checkpoint is not None
-    assert seconds(checkpoint.channels["openOrders"].complete_ns) == pytest.approx(DIAL_S, abs=0.1)
+    assert seconds(checkpoint.channels["openOrders"].complete_ns) == pytest.approx(DIAL_S, abs=0.25)
 
 
 def test_a_late_answer_to_an_earlier_ping_takes_nothing_back(path: Path) -> None:
@@ -286,7 +286,7 @@ def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) 
         snapshot = {"channel": "balances", "type": "snapshot", "data": [], "sequence": 1}
         line.hear(*(json.dumps(said).encode() for said in (ack, snapshot)))
         await stage.until(5.0)
-        assert 1.0 <= clock.uncertainty_s() <= 1.1
+        assert 1.0 <= clock.uncertainty_s() <= 1.3
 
         async def answer(came: str, left: str) -> None:
             (*_, ping) = (sent["req_id"] for sent in line.sent if sent["method"] == "ping")
@@ -295,7 +295,7 @@ def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) 
             await virtual_time.elapse(0.01)
 
         await answer("2025-10-09T08:53:23.6Z", "2025-10-09T08:53:25.1Z")  # T0 + 3.6 and T0 + 5.1
-        assert clock.uncertainty_s() == pytest.approx(0.5, abs=0.02)
+        assert clock.uncertainty_s() == pytest.approx(0.7, abs=0.02)
         await stage.until(14.0)
         await answer("2025-10-09T10:53:33Z", "2025-10-09T10:53:34Z")  # two hours later
         await stage.until(24.0)
@@ -317,7 +317,7 @@ def test_a_feed_is_late_while_no_ping_is_answered_or_a_clock_has_jumped(path: Pa
         await stage.until(29.0)
         assert stage.tail.endpoint().late_s is None
         await stage.until(31.0)
-        assert stage.tail.endpoint().late_s == pytest.approx(31.0, abs=0.1)
+        assert stage.tail.endpoint().late_s == pytest.approx(31.0, abs=0.25)
         stage.line.hear(stage.line.pong())
         await stage.until(32.0)
         assert stage.tail.endpoint().late_s is None
@@ -347,7 +347,7 @@ def test_an_unreadable_frame_is_an_outage_of_every_channel_since_the_last_answer
     run = play(path, script)
     # One for each burst: the frames of it were received in the same moment.
     assert outages(run) == {"openOrders": [("unreadable", DIAL_S)], "ownTrades": [("unreadable", DIAL_S)]}
-    assert all(10.0 <= seconds(moment(gap["to"])) <= 11.1 for gap in run.named("feed.gap"))
+    assert all(10.0 <= seconds(moment(gap["to"])) <= 11.3 for gap in run.named("feed.gap"))
 
 
 def test_an_unknown_frame_that_is_json_is_no_outage(path: Path) -> None:
