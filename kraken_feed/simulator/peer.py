@@ -310,7 +310,7 @@ class Peer:
             subscription.lose = False
             return
         text = self.speak.frame(subscription.channel, kind, sequence, items)
-        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, tuple(items), text)
+        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, tuple(items), text, now)
         if not self.silent:
             subscription.last = text
         self._queue(text, frame, now)

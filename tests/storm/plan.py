@@ -1,0 +1,206 @@
+"""A plan: everything that one simulation does, as plain data that can be written down, reduced and replayed."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, VARIANTS, Fault
+
+Channel = Literal["openOrders", "ownTrades", "executions", "balances"]
+CHANNELS: tuple[Channel, ...] = ("openOrders", "ownTrades", "executions", "balances")
+Snapshots = Literal["changes", "all", "none"]
+Kind = Literal[
+    "fault",  # inject `fault` into the exchange
+    "kill",  # end the process in the middle of everything; start it again after `seconds`
+    "stop",  # end it in good order; start it again after `seconds`
+    "power_cut",  # kill, and lose what was not on the disk: keep `share` of it; the state goes back by `number` saves
+    "suspend",  # the machine sleeps for `seconds`
+    "step",  # the wall clock is set by `seconds`
+    "stall",  # the reader of the output takes nothing for `seconds`
+    "slow_reader",  # it takes `number` bytes per second, for `seconds`
+    "slow_line",  # the network delivers `number` bytes per second, for `seconds`
+    "no_network",  # for `seconds`
+    "state_removed",  # with everything that belongs to it
+    "state_emptied",  # found empty at the next start
+    "state_old",  # at the next start, it is as it was `number` saves before
+    "state_fails",  # no save succeeds for `seconds`
+    "output_removed",
+    "output_truncated",
+    "slow_disk",  # bringing the output to the disk takes `seconds`, once
+    "key_span",  # the key may only query from now on
+    "other_program",  # uses the key `number` times
+]
+
+
+class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that happens, ``at`` seconds after the start."""
+
+    at: float
+    kind: Kind
+    seconds: float = 0.0
+    number: int = 0
+    share: float = 0.0
+    fault: Fault | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One simulation.
+
+    ``minutes`` is how long things happen; a calm time follows, in which the client has to settle everything.
+    ``offset_s`` and ``drift`` are this machine's wall clock against the exchange's, ``tick_s`` is how often the network
+    delivers.
+    """
+
+    seed: int = 0
+    channels: tuple[Channel, ...] = ("openOrders",)
+    rate: float = 1.0
+    minutes: float = 10.0
+    tier: str = "pro"
+    snapshots: Snapshots = "changes"
+    rest_lag: float = 0.0
+    offset_s: float = 0.0
+    drift: float = 0.0
+    tick_s: float = 0.05
+    mixed_frames: bool = True
+    real_files: bool = False
+    actions: tuple[Action, ...] = ()
+
+
+def write(plan: Plan) -> bytes:
+    """Return the plan as JSON."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1)
+
+
+def read(text: bytes) -> Plan:
+    """Return the plan that :func:`write` wrote."""
+    return msgspec.json.decode(text, type=Plan)
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+EVENTS_PER_PLAN = 8_000  # what a plan aims at; long enough for several outages, short enough to be reduced
+DISTURBANCES: tuple[Kind, ...] = (
+    "kill",
+    "stop",
+    "power_cut",
+    "suspend",
+    "step",
+    "stall",
+    "slow_reader",
+    "slow_line",
+    "no_network",
+    "state_removed",
+    "state_emptied",
+    "state_old",
+    "state_fails",
+    "output_removed",
+    "output_truncated",
+    "slow_disk",
+    "key_span",
+    "other_program",
+)
+RARE: frozenset[Kind] = frozenset({"key_span", "state_removed", "state_emptied"})
+FAULTS = tuple(kind for kind in PARAMETERS if kind not in ORDER_KINDS)
+BIG = 4_000_000  # bytes of a frame
+
+
+def draw(seed: int, allowed: frozenset[str] = frozenset((*DISTURBANCES, *FAULTS))) -> Plan:
+    """Return the plan of a seed. Each seed uses a few kinds of trouble only, so that rare combinations are met."""
+    chance = Random(f"storm:{seed}")
+    channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 2, 2, 2, 3, 4))))
+    rate = round(0.3 * 40 ** chance.random(), 2)
+    minutes = round(min(max(EVENTS_PER_PLAN / (2.3 * rate * 60), 8.0), 120.0), 1)
+    disturbances = [
+        kind for kind in DISTURBANCES if kind in allowed and chance.random() < (0.1 if kind in RARE else 0.3)
+    ]
+    faults = [kind for kind in FAULTS if kind in allowed and chance.random() < 0.25]
+    every = chance.uniform(20, 240)  # seconds between two actions, on average
+    actions, at = [], 0.0
+    while (at := at + chance.expovariate(1 / every)) < minutes * 60:
+        kinds = [*disturbances, *(["fault"] * min(len(faults), 4))]
+        if kinds:
+            actions.append(_action(chance, round(at, 3), chance.choice(kinds), faults))
+    steady = chance.random() < 0.4
+    return Plan(
+        seed=seed,
+        channels=channels,
+        rate=rate,
+        minutes=minutes,
+        tier=chance.choice(("starter", "intermediate", "pro", "pro")),
+        snapshots=chance.choice(("changes", "changes", "all", "none")),
+        rest_lag=0.0 if steady else round(chance.choice((0.0, chance.uniform(0, 5), chance.uniform(5, 75))), 1),
+        offset_s=round(chance.choice((0.0, chance.uniform(-3600, 3600), -chance.uniform(1, 20) * 31_536_000)), 1)
+        if "offset" in allowed
+        else 0.0,
+        drift=round(chance.uniform(-100e-6, 100e-6), 8) if "offset" in allowed else 0.0,
+        tick_s=chance.choice((0.01, 0.05, 0.2)),
+        mixed_frames=chance.random() < 0.8,
+        actions=tuple(actions),
+    )
+
+
+def _action(chance: Random, at: float, kind: Kind, faults: list[str]) -> Action:
+    short, long = round(chance.uniform(0.1, 20), 3), round(chance.uniform(20, 400), 1)
+    seconds = short if chance.random() < 0.6 else long
+    if kind == "fault":
+        return Action(at, kind, fault=_fault(chance, chance.choice(faults)))
+    if kind == "step":
+        size = chance.choice((chance.uniform(0.5, 5), chance.uniform(5, 3600), chance.uniform(3600, 10 * 31_536_000)))
+        return Action(at, kind, seconds=round(size * chance.choice((-1, 1)), 3))
+    number = {
+        "power_cut": chance.randrange(1, 60),
+        "state_old": chance.randrange(1, 600),
+        "slow_reader": chance.choice((500, 2_000, 20_000)),
+        "slow_line": chance.choice((200, 1_000, 10_000)),
+        "other_program": chance.randrange(1, 30),
+    }.get(kind, 0)
+    return Action(at, kind, seconds=seconds, number=number, share=round(chance.random(), 3))
+
+
+def _fault(chance: Random, kind: str) -> Fault:
+    options: dict[str, object] = {}
+    for name in PARAMETERS[kind]:
+        if name == "for" and chance.random() < 0.5:
+            options["duration"] = round(chance.choice((chance.uniform(0.5, 15), chance.uniform(15, 200))), 2)
+        elif name == "variant" and chance.random() < 0.7:
+            options["variant"] = chance.choice(VARIANTS[kind])
+        elif name == "code" and chance.random() < 0.7:
+            options["code"] = chance.choice((1000, 1001, 1006, 1011, 1012, 4000))
+        elif name == "seconds":
+            options["seconds"] = round(chance.uniform(0.1, 8), 2)
+        elif name == "bytes":
+            options["bytes"] = (
+                chance.choice((1_000, 100_000, BIG)) if kind == "big_frame" else chance.choice((1, 7, 40))
+            )
+        elif name == "count":
+            options["count"] = chance.randrange(1, 60)
+        elif name == "text":
+            options["text"] = _TEXTS.get(kind, {}).get(chance.randrange(4))
+        elif name == "method" and chance.random() < 0.7:
+            options["method"] = chance.choice(_METHODS)
+        elif name in ("maintenance", "cancel_only", "post_only"):
+            options[name] = round(chance.choice((0.0, chance.uniform(0, 10), chance.uniform(10, 120))), 1)
+        elif name == "retry_after" and chance.random() < 0.5:
+            options["retry_after"] = chance.randrange(1, 60)
+    return Fault(kind, **options)  # type: ignore[arg-type]  # the values fit the names
+
+
+_METHODS = (
+    "GetWebSocketsToken",
+    "ClosedOrders",
+    "QueryOrders",
+    "TradesHistory",
+    "Ledgers",
+    "GetApiKeyInfo",
+)
+_TEXTS: dict[str, dict[int, str]] = {
+    "rest_error": {
+        0: "EGeneral:Internal error",
+        1: "EService:Unavailable",
+        2: "EService:Busy",
+    },
+    "refuse_token": {0: "ESession:Invalid session"},
+}

@@ -1,0 +1,56 @@
+"""Which gaps have a right to be declared: each kind of reason needs something in the plan that can have caused it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+WINDOW_S = 30 * 60.0  # a cause lies at most so long before the gap's end, or between that and its declaration
+
+Cause = Literal["rest", "rest_behind", "key_span", "state_lost", "output_lost", "busy"]
+
+
+class Kind(NamedTuple):
+    """What was found: the kind of reason, and whether it has a cause."""
+
+    name: str
+    legal: bool
+
+
+class Reason(NamedTuple):
+    """A kind of reason: how its text begins, and what may cause it."""
+
+    name: str
+    begins: str
+    causes: tuple[Cause, ...]
+
+
+REASONS = (
+    Reason("REST does not answer", "REST could not be asked for", ("rest", "busy")),
+    Reason("key span", "the API key may only query", ("key_span",)),
+    Reason("unknown end", "Kraken does not say how these orders ended", ("rest_behind",)),
+    Reason("unknown beginning", "its beginning is not known", ("state_lost",)),
+)
+
+
+class Excuses:
+    """What a plan does that can make an interval unrecoverable, and when: unix seconds of Kraken's clock."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[Cause, float, float]] = []
+
+    def add(self, cause: Cause, begin: float, end: float) -> None:
+        """Something was the case from then to then."""
+        self._spans.append((cause, begin, end))
+
+    def hold(self, causes: tuple[Cause, ...], begin: float, end: float) -> bool:
+        """Return whether one of the causes was at work between two moments."""
+        return any(cause in causes and since <= end and begin <= to for cause, since, to in self._spans)
+
+
+def legal(reason: str, since: float, to: float, now: float, excuses: Excuses) -> Kind:
+    """Classify a gap. A reason that is in no kind is never legal."""
+    for kind in REASONS:
+        if reason.startswith(kind.begins):
+            begin = max(since, to - WINDOW_S)
+            return Kind(kind.name, excuses.hold(kind.causes, begin, max(now, to)))
+    return Kind(f"? {reason[:60]}", legal=False)

@@ -1,0 +1,110 @@
+"""Reduces a plan that breaks a promise to a small one that still breaks the same promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from msgspec.structs import replace
+
+from .plan import Action, Plan
+
+Fails = Callable[[Plan], bool]
+BUDGET_S = 120.0
+
+
+class Exhausted(Exception):
+    """There is no time left."""
+
+
+def shrink(plan: Plan, fails: Fails, *, seconds: float = BUDGET_S) -> Plan:
+    """Return the smallest plan that was found within ``seconds`` and for which ``fails`` holds.
+
+    First the actions go (halves, quarters, …, single ones: delta debugging), then everything else becomes as simple as
+    it can be, and then the actions that are no longer needed go.
+    """
+    deadline, smallest = monotonic() + seconds, plan
+
+    def holds(candidate: Plan) -> bool:
+        nonlocal smallest
+        if monotonic() > deadline:
+            raise Exhausted
+        if not fails(candidate):
+            return False
+        smallest = candidate
+        return True
+
+    try:
+        before = None
+        while before != smallest:
+            before = smallest
+            _fewer_actions(smallest, holds)
+            for simpler in _simpler(smallest):
+                candidate = simpler(smallest)
+                if candidate != smallest:
+                    holds(candidate)
+    except Exhausted:
+        pass
+    return smallest
+
+
+def _fewer_actions(plan: Plan, holds: Fails) -> None:
+    """Remove what can be removed, in ever smaller pieces."""
+    actions = plan.actions
+    if not actions or holds(replace(plan, actions=())):
+        return
+    pieces = 2
+    while len(actions) >= 2:
+        size = -(-len(actions) // pieces)
+        for start in range(0, len(actions), size):
+            rest = actions[:start] + actions[start + size :]
+            if holds(replace(plan, actions=rest)):
+                actions, pieces = rest, max(pieces - 1, 2)
+                break
+        else:
+            if size == 1:
+                return
+            pieces = min(2 * pieces, len(actions))
+
+
+def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
+    """Ways to make a plan simpler, the ones that save most time first."""
+    defaults = Plan()
+    for channel in plan.channels:
+        yield lambda p, c=channel: replace(p, channels=(c,))
+    for channel in plan.channels:
+        yield lambda p, c=channel: replace(p, channels=tuple(x for x in p.channels if x != c) or p.channels)
+    yield lambda p: replace(p, minutes=max((p.actions[-1].at if p.actions else 0.0) // 60 + 2, 2))
+    for name in (
+        "drift",
+        "offset_s",
+        "rest_lag",
+        "real_files",
+        "mixed_frames",
+        "snapshots",
+        "tier",
+        "tick_s",
+        "quirks",
+    ):
+        if hasattr(plan, name):
+            yield lambda p, n=name: replace(p, **{n: getattr(defaults, n)})
+    for index in range(len(plan.actions)):
+        yield lambda p, i=index: _simpler_action(p, i, seconds=1.0)
+        yield lambda p, i=index: _simpler_action(p, i, share=0.0)
+    for shift in (0.5, 0.9):
+        yield lambda p, s=shift: _earlier(p, s)
+
+
+def _simpler_action(plan: Plan, index: int, **changes: float) -> Plan:
+    if index >= len(plan.actions):
+        return plan
+    action: Action = replace(plan.actions[index], **changes)
+    return replace(plan, actions=(*plan.actions[:index], action, *plan.actions[index + 1 :]))
+
+
+def _earlier(plan: Plan, share: float) -> Plan:
+    """Let everything happen earlier."""
+    if not plan.actions or plan.actions[0].at < 60:
+        return plan
+    shift = round((plan.actions[0].at - 30) * share, 3)
+    return replace(plan, actions=tuple(replace(action, at=action.at - shift) for action in plan.actions))

@@ -1,0 +1,344 @@
+"""Runs a plan: the exchange, the client and what happens to both, and a check per virtual minute."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from random import Random
+from time import perf_counter
+
+import msgspec
+
+from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.fault import REST_KINDS
+from kraken_feed.simulator.key import Limits
+from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.scenario import Scenario
+
+from .. import virtual_time
+from ..exchange_driver import T0
+from .checker import Checker, Violation
+from .client import ACCOUNT, Client
+from .disk import Disk, State
+from .plan import Action, Plan
+from .reasons import Excuses
+from .world import Clocks, Truth, World
+
+CHECK_S = 60.0
+CALM_MINUTES = 25.0  # after the last trouble, for everything to be settled
+LIVE_MINUTES = 15.0  # of those, until every channel is live: a ban of the edge's lasts ten
+FLIGHT_S = 5.0  # what is younger at the end may not have been read
+BUDGET = 100  # connects within ten minutes
+WINDOW_S = 600.0
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of a plan."""
+
+    plan: Plan
+    events: int
+    lines: int
+    recovered: int
+    gaps: dict[str, int]
+    runs: int
+    seconds: float
+    violations: tuple[Violation, ...]
+
+
+def run(plan: Plan, say: Callable[[str], None]) -> Result:
+    """Run the plan on a loop of its own. ``say`` is told what happens."""
+
+    async def main() -> Result:
+        return await Simulation(plan, say).run()
+
+    return virtual_time.run(main())
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
+class Simulation:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self._listener = say
+        self._chance = Random(f"simulation:{plan.seed}")
+        self._loop = asyncio.get_running_loop()
+        self._began = perf_counter()
+        self._truth = Truth()
+        scenario = Scenario(rest_lag=plan.rest_lag, tier=plan.tier, mixed_frames=plan.mixed_frames)
+        exchange = Exchange(now=T0, seed=plan.seed, rate=plan.rate, scenario=scenario, ledger=self._truth)
+        self._clocks = Clocks(plan.offset_s, plan.drift)
+        self._excuses = Excuses()
+        account = exchange.accounts[0]
+        secrets = [account.key.encode(), account.secret.encode()]
+        self._checker = Checker(ACCOUNT, plan.channels, secrets, self._excuses)
+        self.world = World(exchange, self._clocks, self._checker, plan.tick_s, self._chance)
+        self.disk = Disk()
+        self._client: Client | None = None
+        self._runs = 0
+        self._up_since = math.inf  # Kraken's time since when nothing keeps the client from recovering
+        if plan.rest_lag:
+            self._excuses.add("rest_behind", 0.0, math.inf)
+        self._do: dict[str, Callable[[Action], None]] = {
+            "fault": self._fault,
+            "suspend": self._suspend,
+            "step": self._step,
+            "stall": self._stall,
+            "slow_reader": self._slow_reader,
+            "slow_line": self._slow_line,
+            "no_network": self._no_network,
+            "state_removed": self._lose_state,
+            "state_emptied": self._lose_state,
+            "state_old": self._old_state,
+            "state_fails": self._fail_state,
+            "output_removed": self._remove_output,
+            "output_truncated": self._truncate_output,
+            "slow_disk": self._slow_disk,
+            "key_span": self._key_span,
+            "other_program": self._other_program,
+        }
+
+    async def run(self) -> Result:
+        """Run the plan to its end, or to the first violation."""
+        self._start()
+        for action in self.plan.actions:
+            if not await self._until(action.at):
+                break
+            self._say(f"=> {msgspec.json.encode(action).decode()}")
+            if action.kind in ("kill", "stop", "power_cut"):
+                await self._restart(action)
+            else:
+                self._do[action.kind](action)
+        else:
+            await self._calm_down()
+        self.world.end()
+        if self._client is not None:
+            await self._client.kill()
+        checker = self._checker
+        return Result(
+            plan=self.plan,
+            events=self._truth.events,
+            lines=checker.lines,
+            recovered=checker.recovered,
+            gaps=dict(checker.gaps),
+            runs=self._runs,
+            seconds=perf_counter() - self._began,
+            violations=tuple(checker.violations),
+        )
+
+    def _say(self, text: str) -> None:
+        self._listener(f"{self._loop.time():9.2f} {self._clocks.kraken():.6f} {text}")
+
+    async def _calm_down(self) -> None:
+        """Let everything be settled, and look at the whole once more."""
+        end = max(self.plan.minutes * 60, self._loop.time())
+        if not await self._until(end + LIVE_MINUTES * 60):
+            return
+        if self._client is not None and not self._client.feed.live:
+            self._checker.violated("not every channel is live though nothing is wrong", str(self._client.feed.state()))
+        if not await self._until(end + CALM_MINUTES * 60) or self._client is None:
+            return
+        client, self._client = self._client, None
+        if not await client.stop():
+            self._checker.violated("the process does not stop", "")
+        self._read_output(everything=True)
+        self._checker.happened(self._taken_changes())
+        now = self._clocks.kraken()
+        self._checker.check(now - FLIGHT_S, up_since=self._up_since, at_the_end=True)
+
+    async def _until(self, moment: float) -> bool:
+        """Let time pass until a moment of the loop's clock, with a check per minute; False after a violation."""
+        while self._loop.time() < moment:
+            next_check = (self._loop.time() // CHECK_S + 1) * CHECK_S
+            await virtual_time.elapse(min(moment, next_check) - self._loop.time())
+            if self._loop.time() >= next_check and not self._check():
+                return False
+        return not self._checker.violations
+
+    # -- the checks
+
+    def _check(self) -> bool:
+        client, checker, now = self._client, self._checker, self._clocks.kraken()
+        checker.happened(self._taken_changes())
+        checker.secrets[2:] = self.world.tokens[-20:]
+        if client is not None:
+            self._read_output()
+            if client.over:
+                checker.violated("the process has ended", client.outcome())
+            for text in client.diagnostics.entries:
+                checker.secret_in(text)
+            client.diagnostics.entries.clear()
+            dials = self.world.dials
+            while dials and dials[0] <= self._loop.time() - WINDOW_S:
+                dials.pop(0)
+            if len(dials) > BUDGET:
+                checker.violated("too many connects", f"{len(dials)} in {WINDOW_S:g} s")
+        if self.world.limited and not self._excuses.hold(("busy",), now - 3600, now):
+            checker.violated("the call counter was exceeded", f"{self.world.limited} times")
+        checker.check(now, up_since=self._up_since)
+        return not checker.violations
+
+    def _taken_changes(self) -> list[Change]:
+        taken = self._truth.changes.copy()
+        self._truth.changes.clear()
+        return taken
+
+    def _read_output(self, *, everything: bool = False) -> None:
+        """Check what cannot get lost any more."""
+        file = self.disk.output
+        lines, begin = file.take(file.size if everything else file.synced)
+        for line in lines.splitlines() if self._listener is not silent else ():
+            if b'"event_name":"feed.' in line:
+                self._say(line.decode())
+        self._checker.output(lines, begin, file.marks, self.disk.noted, self._clocks.kraken())
+
+    # -- the client's life
+
+    def _start(self) -> None:
+        self._runs += 1
+        self._up_since = self._clocks.kraken()
+        self._client = Client(
+            self._runs, self.world, self.disk, self.plan.channels, self.plan.snapshots, self._chance, self._say
+        )
+
+    async def _restart(self, action: Action) -> None:
+        client = self._client
+        if client is None:
+            return
+        self._client, self._up_since = None, math.inf
+        if action.kind == "stop":
+            stalled = client.output.stalled
+            if await client.stop():
+                if not stalled and not client.store.failing:
+                    self._checker.clean.add(client.number)
+            else:
+                self._checker.violated("the process does not stop", "")
+        else:
+            await client.kill(action.share if action.share < 0.5 else None)
+        if action.kind == "power_cut":
+            file = self.disk.output
+            file.cut(max(file.taken, file.synced + int((file.size - file.synced) * action.share)))
+            self.disk.state.undo(action.number)
+            self._clocks.boot()
+        self._read_output()
+        if client.over and action.kind == "stop" and client.outcome() != "SIGTERM":
+            self._checker.violated("the process has ended", client.outcome())
+        if await self._until(self._loop.time() + action.seconds):
+            self._start()
+
+    # -- what happens to it
+
+    def _fault(self, action: Action) -> None:
+        assert action.fault is not None
+        fault, now = action.fault, self._clocks.kraken()
+        self.world.exchange.inject(fault, now)
+        self.world.turn()
+        if fault.kind in REST_KINDS and fault.duration is not None:
+            self._trouble(fault.duration)
+        elif fault.kind == "maintenance":
+            self._trouble(fault.maintenance + fault.cancel_only + fault.post_only)
+
+    def _trouble(self, seconds: float) -> None:
+        """REST does not answer for so long."""
+        now = self._clocks.kraken()
+        self._excuses.add("rest", now, now + seconds)
+
+    def _later(self, seconds: float, then: Callable[[], None]) -> None:
+        self._loop.call_later(seconds, then)
+
+    def _suspend(self, action: Action) -> None:
+        self._clocks.sleep(action.seconds)
+        self.world.turn()
+
+    def _step(self, action: Action) -> None:
+        self._clocks.step(action.seconds)
+
+    def _stall(self, action: Action) -> None:
+        if self._client is not None:
+            output = self._client.output
+            output.stalled = True
+
+            def resume() -> None:
+                output.stalled = False
+                output.flush()
+
+            self._later(action.seconds, resume)
+
+    def _slow_reader(self, action: Action) -> None:
+        if self._client is not None:
+            output = self._client.output
+            output.rate = action.number
+
+            def resume() -> None:
+                output.rate = None
+
+            self._later(action.seconds, resume)
+
+    def _slow_line(self, action: Action) -> None:
+        self.world.line_rate = action.number
+
+        def resume() -> None:
+            self.world.line_rate = None
+
+        self._later(action.seconds, resume)
+
+    def _no_network(self, action: Action) -> None:
+        self.world.network = False
+        self._trouble(action.seconds)
+        self._up_since = math.inf
+
+        def resume() -> None:
+            self.world.network = True
+            if self._client is not None:
+                self._up_since = self._clocks.kraken()
+            self.world.turn()
+
+        self._later(action.seconds, resume)
+
+    def _lose_state(self, action: Action) -> None:
+        self.disk.state = State("lost" if action.kind == "state_emptied" else "new")
+        self._excuses.add("state_lost", self._clocks.kraken(), math.inf)
+
+    def _old_state(self, action: Action) -> None:
+        self.disk.state.undo(action.number)
+
+    def _fail_state(self, action: Action) -> None:
+        if self._client is not None:
+            store = self._client.store
+            store.failing = True
+
+            def resume() -> None:
+                store.failing = False
+
+            self._later(action.seconds, resume)
+
+    def _remove_output(self, action: Action) -> None:
+        self._read_output(everything=True)
+        self._checker.rescued.add(self._runs)
+        self.disk.remove_output()
+
+    def _truncate_output(self, action: Action) -> None:
+        self._read_output(everything=True)
+        self.disk.output.truncate()
+
+    def _slow_disk(self, action: Action) -> None:
+        if self._client is not None:
+            self._client.output.slow_sync_s = action.seconds
+
+    def _key_span(self, action: Action) -> None:
+        now = self._clocks.kraken()
+        for key in self.world.exchange.keys.values():
+            key.limits = Limits(query_from=int(now))
+        self._excuses.add("key_span", now, math.inf)
+
+    def _other_program(self, action: Action) -> None:
+        now = self._clocks.kraken()
+        exchange = self.world.exchange
+        for key in exchange.keys.values():
+            for _ in range(action.number):
+                key.counter.call(1.0, exchange.tier.rest_limit, now)
+        self._excuses.add("busy", now, now + 600)
