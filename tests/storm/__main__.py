@@ -32,8 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--shrink", type=float, default=BUDGET_S, metavar="SECONDS", help="0: do not")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first broken promise")
+    parser.add_argument("--without", default="", metavar="KIND,…", help="kinds of trouble that are left out")
     parser.add_argument("--verbose", action="store_true", help="with --seed or --plan: tell what happens")
     options = parser.parse_args(arguments)
+    options.without = frozenset(filter(None, options.without.split(",")))
+    if unknown := options.without - plans.KINDS:
+        parser.error(f"--without: {', '.join(sorted(unknown))}: none of {', '.join(sorted(plans.KINDS))}")
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed repeats
         again = [sys.executable, "-m", "tests.storm", *sys.argv[1:]]
         os.execve(sys.executable, again, {**os.environ, "PYTHONHASHSEED": "0"})  # the same program
@@ -45,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(result)
             if result.violations:
                 failed = True
-                _report(result, options.shrink)
+                _report(result, options.shrink, options.without)
                 if not options.keep_going:
                     break
     except KeyboardInterrupt:
@@ -58,7 +62,7 @@ def _results(options: argparse.Namespace, say: Callable[[str], None]) -> Iterato
     if options.plan is not None:
         yield _run(plans.read(options.plan.read_bytes()), say)
     elif options.seed is not None:
-        yield _run(plans.draw(options.seed), say)
+        yield _run(plans.draw(options.seed, options.without), say)
     else:
         yield from _many(options)
 
@@ -77,7 +81,7 @@ def _many(options: argparse.Namespace) -> Iterator[Result]:
                     seed = next(waiting, None)
                     if seed is None:
                         break
-                    pending.add(pool.submit(_run_seed, seed))
+                    pending.add(pool.submit(_run_seed, seed, options.without))
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda future: future.result().plan.seed):
                     events += future.result().events
@@ -98,8 +102,8 @@ def _endless(first: int) -> Iterator[int]:
         first += 1
 
 
-def _run_seed(seed: int) -> Result:
-    return _run(plans.draw(seed))
+def _run_seed(seed: int, without: frozenset[str]) -> Result:
+    return _run(plans.draw(seed, without))
 
 
 def _run(plan: Plan, say: Callable[[str], None] = silent) -> Result:
@@ -107,18 +111,20 @@ def _run(plan: Plan, say: Callable[[str], None] = silent) -> Result:
     return run(plan, say)
 
 
-def _report(result: Result, seconds: float) -> None:
+def _report(result: Result, seconds: float, without: frozenset[str]) -> None:
     """Say which promise was broken, how to repeat it, and the smallest plan that breaks it too."""
     first = result.violations[0]
     print(f"seed {result.plan.seed}: {first.invariant}")
     for violation in result.violations[:5]:
         print(f"  {violation.invariant}: {violation.item}")
-    print(f"  repeat it: python -m tests.storm --seed {result.plan.seed}", flush=True)
+    left_out = f" --without {','.join(sorted(without))}" if without else ""
+    print(f"  repeat it: python -m tests.storm --seed {result.plan.seed}{left_out}", flush=True)
     if not seconds:
         return
 
-    def fails(plan: Plan) -> bool:
-        return any(violation.invariant == first.invariant for violation in _run(plan).violations)
+    def fails(plan: Plan) -> float | None:
+        again = _run(plan)
+        return again.ended_at if any(v.invariant == first.invariant for v in again.violations) else None
 
     print("the smallest plan that was found (python -m tests.storm --plan FILE):")
     print(plans.write(shrink(result.plan, fails, seconds=seconds)).decode(), flush=True)

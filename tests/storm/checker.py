@@ -70,11 +70,11 @@ class Interval(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Where an id was first written: by which run, as what, and its bytes' hash."""
+    """Where an id was last written: by which run, as what, and its bytes."""
 
     run: int
     type: str
-    content: int
+    data: bytes
 
 
 Key = tuple[str, bytes]  # an item: in v1 the id that it stands under, and its bytes
@@ -109,9 +109,19 @@ class Checker:
         channels: what is tailed.
         secrets: must not be on the output; tokens are added to it.
         excuses: what gives a gap its right.
+        every_snapshot: all items of every snapshot are written, and so repeat what was written.
     """
 
-    def __init__(self, account: str, channels: Sequence[str], secrets: Iterable[bytes], excuses: Excuses) -> None:
+    def __init__(
+        self,
+        account: str,
+        channels: Sequence[str],
+        secrets: Iterable[bytes],
+        excuses: Excuses,
+        *,
+        every_snapshot: bool = False,
+    ) -> None:
+        self.every_snapshot = every_snapshot
         self.account = account
         self.channels = {name: Channel(account, name) for name in channels}
         self.secrets = list(secrets)
@@ -195,15 +205,14 @@ class Checker:
             return
         data = bytes(line.data)
         key = _KEY[line.channel](line), data
-        content = hash(key)
         before = self.written.get(line.id)
         if before is not None:
-            self._again(line, before, Written(run, line.type, content))
-        self.written[line.id] = Written(run, line.type, content)
+            self._again(line, before, Written(run, line.type, data))
+        self.written[line.id] = Written(run, line.type, data)
         if data:
             channel.due.pop(line.id, None)
             if line.type == "update":
-                self._update(channel, line.id, key, content)
+                self._update(channel, line.id, key)
         elif line.event_name == "feed.live":
             if channel.live_since is None and text in noted:
                 channel.live_since = noted[text]
@@ -214,17 +223,20 @@ class Checker:
 
     def _again(self, line: Line, before: Written, now: Written) -> None:
         """An id was written before. Only what was written around a crash may be repeated, as the same thing."""
+        if self.every_snapshot and now.type == "snapshot":
+            return
         if before.run == now.run:
             if now.run in self.rescued and before == now:
                 return
             self._violated("an id is written twice by one run", f"{line.id} ({before.type}, {now.type})")
         elif all(run in self.clean for run in range(before.run, now.run)):
             self._violated("an id is repeated after a clean stop", line.id)
-        elif before.type == now.type and before.content != now.content:
-            self._violated("an id stands for two items", line.id)
+        elif before.type == now.type and before.data != now.data:
+            both = f"{before.data.decode()} | {now.data.decode()}"
+            self._violated("an id stands for two items", f"{line.id} ({line.type}): {both}")
 
-    def _update(self, channel: Channel, name: str, key: Key, content: int) -> None:
-        channel.content.add(content)
+    def _update(self, channel: Channel, name: str, key: Key) -> None:
+        channel.content.add(hash(key))
         times = channel.read.get(key)
         if times is None:
             self._violated("an update on the output was not read", f"{name} {key[1][:200].decode()}")

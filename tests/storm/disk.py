@@ -321,7 +321,7 @@ class MemoryOutput:
         """End with the process. With a share, the last write is cut there."""
         self.dead = True
         if share is not None and self._last and self._file.linked:
-            self._file.cut(max(self._file.taken, self._file.size - int(self._last * share)))
+            self._file.cut(max(self._file.synced, self._file.size - int(self._last * share)))
 
     def close(self) -> None:
         """Let go of the file."""

@@ -6,6 +6,7 @@ from random import Random
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, VARIANTS, Fault
 
@@ -70,8 +71,20 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def write(plan: Plan) -> bytes:
-    """Return the plan as JSON."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=1)
+    """Return the plan as JSON, one line per action."""
+    head = msgspec.json.encode(replace(plan, actions=()))[:-1]
+    actions = b",\n  ".join(map(_compact, plan.actions))
+    return b'%b%b"actions": [\n  %b\n]}' % (head, b"," if len(head) > 1 else b"", actions)
+
+
+def _compact(action: Action) -> bytes:
+    """Return an action as JSON, without what is as usual."""
+    tree = msgspec.json.decode(msgspec.json.encode(action))
+    if action.fault is not None:
+        usual = msgspec.to_builtins(Fault(action.fault.kind))
+        given = tree["fault"].items()
+        tree["fault"] = {name: value for name, value in given if name == "kind" or value != usual[name]}
+    return msgspec.json.encode(tree)
 
 
 def read(text: bytes) -> Plan:
@@ -81,7 +94,7 @@ def read(text: bytes) -> Plan:
 
 # ------------------------------------------------------------------------------------------------ drawing
 
-EVENTS_PER_PLAN = 8_000  # what a plan aims at; long enough for several outages, short enough to be reduced
+EVENTS_PER_PLAN = 5_000  # what a plan aims at; long enough for several outages, short enough to be reduced
 DISTURBANCES: tuple[Kind, ...] = (
     "kill",
     "stop",
@@ -105,14 +118,17 @@ DISTURBANCES: tuple[Kind, ...] = (
 RARE: frozenset[Kind] = frozenset({"key_span", "state_removed", "state_emptied"})
 FAULTS = tuple(kind for kind in PARAMETERS if kind not in ORDER_KINDS)
 BIG = 4_000_000  # bytes of a frame
+KINDS = frozenset((*DISTURBANCES, *FAULTS, "offset"))
 
 
-def draw(seed: int, allowed: frozenset[str] = frozenset((*DISTURBANCES, *FAULTS))) -> Plan:
-    """Return the plan of a seed. Each seed uses a few kinds of trouble only, so that rare combinations are met."""
+def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
+    """Return the plan of a seed, without some kinds of trouble. Each seed uses a few kinds only, so that rare
+    combinations are met."""
+    allowed = KINDS - without
     chance = Random(f"storm:{seed}")
     channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 2, 2, 2, 3, 4))))
     rate = round(0.3 * 40 ** chance.random(), 2)
-    minutes = round(min(max(EVENTS_PER_PLAN / (2.3 * rate * 60), 8.0), 120.0), 1)
+    minutes = round(min(max(EVENTS_PER_PLAN / (2.3 * rate * 60), 5.0), 90.0), 1)
     disturbances = [
         kind for kind in DISTURBANCES if kind in allowed and chance.random() < (0.1 if kind in RARE else 0.3)
     ]
@@ -163,7 +179,8 @@ def _action(chance: Random, at: float, kind: Kind, faults: list[str]) -> Action:
 def _fault(chance: Random, kind: str) -> Fault:
     options: dict[str, object] = {}
     for name in PARAMETERS[kind]:
-        if name == "for" and chance.random() < 0.5:
+        # A connection that brings nothing for ever, not even heartbeats, but answers pings, looks like a quiet one.
+        if name == "for" and (kind == "silent" or chance.random() < 0.5):
             options["duration"] = round(chance.choice((chance.uniform(0.5, 15), chance.uniform(15, 200))), 2)
         elif name == "variant" and chance.random() < 0.7:
             options["variant"] = chance.choice(VARIANTS[kind])

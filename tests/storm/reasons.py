@@ -27,7 +27,7 @@ class Reason(NamedTuple):
 REASONS = (
     Reason("REST does not answer", "REST could not be asked for", ("rest", "busy")),
     Reason("key span", "the API key may only query", ("key_span",)),
-    Reason("unknown end", "Kraken does not say how these orders ended", ("rest_behind",)),
+    Reason("unknown end", "Kraken does not say how these orders ended", ("rest_behind", "key_span")),
     Reason("unknown beginning", "its beginning is not known", ("state_lost",)),
 )
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from .plan import Action, Plan
 
-Fails = Callable[[Plan], bool]
+Fails = Callable[[Plan], float | None]  # when the promise was broken, in seconds of the plan
 BUDGET_S = 120.0
 
 
@@ -18,10 +18,10 @@ class Exhausted(Exception):
 
 
 def shrink(plan: Plan, fails: Fails, *, seconds: float = BUDGET_S) -> Plan:
-    """Return the smallest plan that was found within ``seconds`` and for which ``fails`` holds.
+    """Return the smallest plan that was found within ``seconds`` and that still fails.
 
-    First the actions go (halves, quarters, …, single ones: delta debugging), then everything else becomes as simple as
-    it can be, and then the actions that are no longer needed go.
+    What comes after the failure goes first, then channels, then actions (halves, quarters, …, single ones: delta
+    debugging); then everything else becomes as simple as it can be, until nothing more can go.
     """
     deadline, smallest = monotonic() + seconds, plan
 
@@ -29,16 +29,20 @@ def shrink(plan: Plan, fails: Fails, *, seconds: float = BUDGET_S) -> Plan:
         nonlocal smallest
         if monotonic() > deadline:
             raise Exhausted
-        if not fails(candidate):
+        at = fails(candidate)
+        if at is None:
             return False
-        smallest = candidate
+        smallest = _until(candidate, at)
         return True
 
     try:
         before = None
         while before != smallest:
             before = smallest
-            _fewer_actions(smallest, holds)
+            for channel in smallest.channels[:-1]:
+                if holds(replace(smallest, channels=(channel,))):
+                    break
+            _fewer_actions(lambda: smallest, holds)
             for simpler in _simpler(smallest):
                 candidate = simpler(smallest)
                 if candidate != smallest:
@@ -48,18 +52,22 @@ def shrink(plan: Plan, fails: Fails, *, seconds: float = BUDGET_S) -> Plan:
     return smallest
 
 
-def _fewer_actions(plan: Plan, holds: Fails) -> None:
-    """Remove what can be removed, in ever smaller pieces."""
-    actions = plan.actions
-    if not actions or holds(replace(plan, actions=())):
+def _until(plan: Plan, at: float) -> Plan:
+    """Return the plan without what comes after a moment."""
+    return replace(plan, actions=tuple(action for action in plan.actions if action.at <= at))
+
+
+def _fewer_actions(smallest: Callable[[], Plan], holds: Callable[[Plan], bool]) -> None:
+    """Remove what can be removed, in ever smaller pieces, the first ones first."""
+    if not smallest().actions or holds(replace(smallest(), actions=())):
         return
     pieces = 2
-    while len(actions) >= 2:
+    while len(actions := smallest().actions) >= 2:
         size = -(-len(actions) // pieces)
         for start in range(0, len(actions), size):
             rest = actions[:start] + actions[start + size :]
-            if holds(replace(plan, actions=rest)):
-                actions, pieces = rest, max(pieces - 1, 2)
+            if holds(replace(smallest(), actions=rest)):
+                pieces = max(pieces - 1, 2)
                 break
         else:
             if size == 1:
@@ -70,8 +78,6 @@ def _fewer_actions(plan: Plan, holds: Fails) -> None:
 def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     """Ways to make a plan simpler, the ones that save most time first."""
     defaults = Plan()
-    for channel in plan.channels:
-        yield lambda p, c=channel: replace(p, channels=(c,))
     for channel in plan.channels:
         yield lambda p, c=channel: replace(p, channels=tuple(x for x in p.channels if x != c) or p.channels)
     yield lambda p: replace(p, minutes=max((p.actions[-1].at if p.actions else 0.0) // 60 + 2, 2))

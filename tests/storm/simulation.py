@@ -42,6 +42,7 @@ class Result(msgspec.Struct, frozen=True):
     recovered: int
     gaps: dict[str, int]
     runs: int
+    ended_at: float  # the loop's time
     seconds: float
     violations: tuple[Violation, ...]
 
@@ -75,11 +76,13 @@ class Simulation:
         self._excuses = Excuses()
         account = exchange.accounts[0]
         secrets = [account.key.encode(), account.secret.encode()]
-        self._checker = Checker(ACCOUNT, plan.channels, secrets, self._excuses)
+        self._checker = Checker(ACCOUNT, plan.channels, secrets, self._excuses, every_snapshot=plan.snapshots == "all")
         self.world = World(exchange, self._clocks, self._checker, plan.tick_s, self._chance)
         self.disk = Disk()
         self._client: Client | None = None
         self._runs = 0
+        self._spoiled: set[int] = set()  # runs whose state did not survive: what they wrote may be repeated
+        self._start_at = math.inf  # the loop's time at which the client is started again
         self._up_since = math.inf  # Kraken's time since when nothing keeps the client from recovering
         if plan.rest_lag:
             self._excuses.add("rest_behind", 0.0, math.inf)
@@ -126,6 +129,7 @@ class Simulation:
             recovered=checker.recovered,
             gaps=dict(checker.gaps),
             runs=self._runs,
+            ended_at=self._loop.time(),
             seconds=perf_counter() - self._began,
             violations=tuple(checker.violations),
         )
@@ -136,6 +140,8 @@ class Simulation:
     async def _calm_down(self) -> None:
         """Let everything be settled, and look at the whole once more."""
         end = max(self.plan.minutes * 60, self._loop.time())
+        if self._client is None:
+            self._start_at = min(self._start_at, end)
         if not await self._until(end + LIVE_MINUTES * 60):
             return
         if self._client is not None and not self._client.feed.live:
@@ -154,7 +160,9 @@ class Simulation:
         """Let time pass until a moment of the loop's clock, with a check per minute; False after a violation."""
         while self._loop.time() < moment:
             next_check = (self._loop.time() // CHECK_S + 1) * CHECK_S
-            await virtual_time.elapse(min(moment, next_check) - self._loop.time())
+            await virtual_time.elapse(min(moment, next_check, self._start_at) - self._loop.time())
+            if self._loop.time() >= self._start_at:
+                self._start()
             if self._loop.time() >= next_check and not self._check():
                 return False
         return not self._checker.violations
@@ -200,6 +208,7 @@ class Simulation:
 
     def _start(self) -> None:
         self._runs += 1
+        self._start_at = math.inf
         self._up_since = self._clocks.kraken()
         self._client = Client(
             self._runs, self.world, self.disk, self.plan.channels, self.plan.snapshots, self._chance, self._say
@@ -213,7 +222,7 @@ class Simulation:
         if action.kind == "stop":
             stalled = client.output.stalled
             if await client.stop():
-                if not stalled and not client.store.failing:
+                if not stalled and client.number not in self._spoiled:
                     self._checker.clean.add(client.number)
             else:
                 self._checker.violated("the process does not stop", "")
@@ -224,11 +233,11 @@ class Simulation:
             file.cut(max(file.taken, file.synced + int((file.size - file.synced) * action.share)))
             self.disk.state.undo(action.number)
             self._clocks.boot()
+            self._forget_calls()
         self._read_output()
         if client.over and action.kind == "stop" and client.outcome() != "SIGTERM":
             self._checker.violated("the process has ended", client.outcome())
-        if await self._until(self._loop.time() + action.seconds):
-            self._start()
+        self._start_at = self._loop.time() + max(action.seconds, 0.001)
 
     # -- what happens to it
 
@@ -299,14 +308,27 @@ class Simulation:
 
         self._later(action.seconds, resume)
 
+    def _spoil(self) -> None:
+        self._spoiled.add(self._runs)
+        self._checker.clean.discard(self._runs)
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        """Nobody can know how far the key's call counter was when the state with its level is gone."""
+        now = self._clocks.kraken()
+        self._excuses.add("busy", now, now + 600)
+
     def _lose_state(self, action: Action) -> None:
+        self._spoil()
         self.disk.state = State("lost" if action.kind == "state_emptied" else "new")
         self._excuses.add("state_lost", self._clocks.kraken(), math.inf)
 
     def _old_state(self, action: Action) -> None:
+        self._spoil()
         self.disk.state.undo(action.number)
 
     def _fail_state(self, action: Action) -> None:
+        self._spoil()
         if self._client is not None:
             store = self._client.store
             store.failing = True
@@ -326,6 +348,7 @@ class Simulation:
         self.disk.output.truncate()
 
     def _slow_disk(self, action: Action) -> None:
+        self._spoil()
         if self._client is not None:
             self._client.output.slow_sync_s = action.seconds
 
