@@ -20,7 +20,7 @@ class Item(Struct, frozen=True):
 
 
 class Frame(Struct, frozen=True):
-    """One data frame of one subscription on one connection, as it was handed to the socket; `at` is when it was made."""
+    """One data frame of a subscription, as it was handed to the socket; `at` is when it was made."""
 
     connection_id: int
     dialect: str

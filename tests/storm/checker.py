@@ -267,7 +267,7 @@ class Checker:
     # -- the comparison
 
     def check(self, now: float, *, up_since: float, at_the_end: bool = False) -> None:
-        """Look for what is missing. ``up_since``: from when on the client could have done something about it."""
+        """Look for what is missing up to ``now``. ``up_since``: from when on the client could have done something."""
         for channel in self.channels.values():
             if channel.due:
                 self._check_due(channel, now, up_since, at_the_end)
@@ -276,6 +276,8 @@ class Checker:
 
     def _check_due(self, channel: Channel, now: float, up_since: float, at_the_end: bool) -> None:
         for name, at in list(channel.due.items()):
+            if at > now:
+                continue
             if channel.live_since is None:
                 if at_the_end:
                     del channel.due[name]
@@ -314,7 +316,7 @@ class Checker:
                 del channel.read[key]
                 continue
             left = [at for at in times if not _dealt_with(channel, at)]
-            if left and (at_the_end or now - max(left[0], up_since) > PATIENCE_S):
+            if left and left[0] <= now and (at_the_end or now - max(left[0], up_since) > PATIENCE_S):
                 what = f"{channel.name} {left[0]:.6f} {key[0]} {key[1][:300].decode()}"
                 self._violated("an update was read and is not on the output", what)
                 left = []

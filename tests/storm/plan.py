@@ -121,14 +121,14 @@ BIG = 4_000_000  # bytes of a frame
 KINDS = frozenset((*DISTURBANCES, *FAULTS, "offset"))
 
 
-def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
+def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_PER_PLAN) -> Plan:
     """Return the plan of a seed, without some kinds of trouble. Each seed uses a few kinds only, so that rare
-    combinations are met."""
+    combinations are met. It is about as long as the exchange needs for so many ``events``."""
     allowed = KINDS - without
     chance = Random(f"storm:{seed}")
     channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 2, 2, 2, 3, 4))))
     rate = round(0.3 * 40 ** chance.random(), 2)
-    minutes = round(min(max(EVENTS_PER_PLAN / (2.3 * rate * 60), 5.0), 90.0), 1)
+    minutes = round(min(max(events / (2.3 * rate * 60), 5.0), 90.0), 1)
     disturbances = [
         kind for kind in DISTURBANCES if kind in allowed and chance.random() < (0.1 if kind in RARE else 0.3)
     ]
@@ -136,7 +136,7 @@ def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
     every = chance.uniform(20, 240)  # seconds between two actions, on average
     actions, at = [], 0.0
     while (at := at + chance.expovariate(1 / every)) < minutes * 60:
-        kinds = [*disturbances, *(["fault"] * min(len(faults), 4))]
+        kinds: list[Kind] = [*disturbances, *(["fault"] * min(len(faults), 4))]
         if kinds:
             actions.append(_action(chance, round(at, 3), chance.choice(kinds), faults))
     steady = chance.random() < 0.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 
 from msgspec.structs import replace
@@ -75,30 +76,31 @@ def _fewer_actions(smallest: Callable[[], Plan], holds: Callable[[Plan], bool]) 
             pieces = min(2 * pieces, len(actions))
 
 
+# What becomes as in Plan(), if the promise is broken without it too.
+_PLAIN = ("drift", "offset_s", "rest_lag", "real_files", "mixed_frames", "snapshots", "tier", "tick_s")
+
+
 def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     """Ways to make a plan simpler, the ones that save most time first."""
-    defaults = Plan()
     for channel in plan.channels:
-        yield lambda p, c=channel: replace(p, channels=tuple(x for x in p.channels if x != c) or p.channels)
-    yield lambda p: replace(p, minutes=max((p.actions[-1].at if p.actions else 0.0) // 60 + 2, 2))
-    for name in (
-        "drift",
-        "offset_s",
-        "rest_lag",
-        "real_files",
-        "mixed_frames",
-        "snapshots",
-        "tier",
-        "tick_s",
-        "quirks",
-    ):
-        if hasattr(plan, name):
-            yield lambda p, n=name: replace(p, **{n: getattr(defaults, n)})
+        yield partial(_without_channel, channel=channel)
+    yield _shorter
+    for name in _PLAIN:
+        yield partial(replace, **{name: getattr(Plan(), name)})
     for index in range(len(plan.actions)):
-        yield lambda p, i=index: _simpler_action(p, i, seconds=1.0)
-        yield lambda p, i=index: _simpler_action(p, i, share=0.0)
-    for shift in (0.5, 0.9):
-        yield lambda p, s=shift: _earlier(p, s)
+        yield partial(_simpler_action, index=index, seconds=1.0)
+        yield partial(_simpler_action, index=index, share=0.0)
+    for share in (0.5, 0.9):
+        yield partial(_earlier, share=share)
+
+
+def _without_channel(plan: Plan, channel: str) -> Plan:
+    return replace(plan, channels=tuple(other for other in plan.channels if other != channel) or plan.channels)
+
+
+def _shorter(plan: Plan) -> Plan:
+    """Let nothing happen after the last action."""
+    return replace(plan, minutes=max((plan.actions[-1].at if plan.actions else 0.0) // 60 + 2, 2))
 
 
 def _simpler_action(plan: Plan, index: int, **changes: float) -> Plan:

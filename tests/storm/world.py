@@ -178,8 +178,8 @@ class Socket:
         """Take what the exchange has for this connection."""
         if not self._world.network:
             return
-        for message in self._unsent:
-            self.peer.receive(message.encode(), self._world.clocks.kraken())
+        for text in self._unsent:
+            self.peer.receive(text.encode(), self._world.clocks.kraken())
         self._unsent.clear()
         self._truth.published_now.clear()
         outgoing = self.peer.outgoing()
