@@ -22,5 +22,8 @@ prints the URLs and a key as one line of JSON and serves until a signal. In a te
     kind = "expired_token"
     on_token = 2
 
+Besides faults, which happen at a moment, an exchange can have quirks, which hold for the whole run: what Kraken's
+documents allow and clients do not expect (`kraken-feed simulate --quirk list`).
+
 Importing this package loads nothing else.
 """

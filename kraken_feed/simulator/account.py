@@ -7,11 +7,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from kraken_feed.simulator.book import Book
+from kraken_feed.simulator.content import Rendered
 from kraken_feed.simulator.counter import Tier
 from kraken_feed.simulator.engine import Engine, apart
 from kraken_feed.simulator.ledger import Ledger
 from kraken_feed.simulator.order import Change, Order, Side
 from kraken_feed.simulator.pair import find
+from kraken_feed.simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.key import ApiKey
@@ -28,12 +30,12 @@ class Account:
     """
 
     def __init__(
-        self, number: int, *, seed: int, tier: Tier, rate: float, now: float, ledger: Ledger, mixed_frames: bool
+        self, number: int, *, seed: int, tier: Tier, rate: float, now: float, ledger: Ledger, scenario: Scenario
     ) -> None:
         self.number = number
         self.ledger = ledger
-        self.mixed_frames = mixed_frames
-        self.book = Book(self._rng(seed, "ids"), tier)
+        self.mixed_frames = scenario.mixed_frames
+        self.book = Book(self._rng(seed, "ids"), tier, scenario.quirks)
         self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
         self.keys: list[ApiKey] = []
         self.cancel_at = math.inf  # when all orders are canceled, unless the client asks for later
@@ -78,8 +80,9 @@ class Account:
         """
         self.ledger.happened(changes)
         for frame in [changes] if self.mixed_frames else apart(changes):
+            rendered: Rendered = {}
             for peer in list(self.peers):
-                peer.tell(frame, now)
+                peer.tell(frame, rendered, now)
 
     def crowd(self, count: int, now: float) -> None:
         """That many new orders, told in large frames."""
@@ -108,7 +111,7 @@ class Account:
         """A new order, told in two frames (pending, open) or, without `accept`, in one; returns its id."""
         changes = self.book.submit(
             now,
-            pair=find(pair),
+            pair=find(pair, self.book.pairs),
             side=side,
             volume=Decimal(volume),
             price=None if price is None else Decimal(price),

@@ -1,7 +1,10 @@
 """The account's book: every order, trade and balance, and the only place that changes them."""
 
+import math
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
+from heapq import heappop, heappush
 from random import Random
 
 from msgspec.structs import replace
@@ -10,8 +13,11 @@ from kraken_feed.simulator.counter import Counter, Tier, engine_cost
 from kraken_feed.simulator.ident import Idents
 from kraken_feed.simulator.number import ZERO, quantum
 from kraken_feed.simulator.order import Change, Entry, Kind, Order, Side, Trade
-from kraken_feed.simulator.pair import ASSETS, PAIRS, Asset, Pair
+from kraken_feed.simulator.pair import ASSETS, CURRENCY, PAIRS, SHARE_PAIR, SOL_SHARE, TOKENIZED, Asset, Pair
+from kraken_feed.simulator.quirk import Quirks, draw, share
+from kraken_feed.simulator.timeline import Timeline
 
+USUAL = Quirks()
 MAKER_FEE = Decimal("0.0016")
 TAKER_FEE = Decimal("0.0026")
 _MATCHED_S = 0.000009  # an order closes microseconds after its last fill
@@ -24,19 +30,28 @@ class Book:
     what cannot be: a terminal order never changes again, no fill exceeds what is left.
     """
 
-    def __init__(self, rng: Random, tier: Tier) -> None:
+    def __init__(self, rng: Random, tier: Tier, quirks: Quirks = USUAL) -> None:
         self._idents = Idents(rng)
+        self._quirks = quirks
         self.tier = tier
+        self.assets = (*ASSETS, SOL_SHARE) if quirks.asset_classes else ASSETS
+        self.pairs = (*PAIRS, SHARE_PAIR) if quirks.asset_classes else PAIRS
         self.open: dict[str, Order] = {}
-        self.ends: dict[str, float] = {}  # of the open orders that have an end, when it comes
         self.states: dict[str, list[tuple[float, Order]]] = {}
+        self.ended = Timeline[Order](lambda order: order.closed or order.opened)
         self.trades: dict[str, Trade] = {}
-        self.entries: dict[str, Entry] = {}
-        self.balances: dict[str, Decimal] = {
-            asset.v2: (Decimal(1_000_000) / asset.usd).quantize(quantum(4)) for asset in ASSETS
+        self.fills = Timeline[Trade](lambda trade: trade.at, partial(_raw, quirks))
+        self.entries: dict[str, Timeline[Entry]] = {
+            aclass: Timeline[Entry](lambda entry: entry.at) for aclass in (CURRENCY, TOKENIZED)
         }
-        self._numbers = {pair.rest: 1_000_000 + rng.randrange(60_000_000) for pair in PAIRS}
-        self._counters = {pair.rest: Counter(tier.engine_decay, 0.0) for pair in PAIRS}
+        self.entry_times: dict[str, float] = {}
+        self.balances: dict[str, Decimal] = {
+            asset.key: (Decimal(1_000_000) / asset.usd).quantize(quantum(4)) for asset in self.assets
+        }
+        self._expiries: list[tuple[float, str]] = []  # a heap; orders that have ended are still in it
+        self._legs: dict[str, tuple[str, ...]] = {}
+        self._numbers = {pair.rest: 1_000_000 + rng.randrange(60_000_000) for pair in self.pairs}
+        self._counters = {pair.rest: Counter(tier.engine_decay, 0.0) for pair in self.pairs}
 
     def order(self, order_id: str) -> Order:
         """The order's latest state."""
@@ -49,6 +64,24 @@ class Book:
     def orders(self) -> Iterator[Order]:
         """The latest state of every order there ever was, oldest first."""
         return (states[-1][1] for states in self.states.values())
+
+    def legs(self, trade_id: str) -> tuple[str, ...]:
+        """The ids of a trade's ledger entries."""
+        return self._legs.get(trade_id, ())
+
+    def expiry(self) -> float:
+        """When the next open order expires."""
+        heap = self._expiries
+        while heap and heap[0][1] not in self.open:
+            heappop(heap)
+        return heap[0][0] if heap else math.inf
+
+    def expiring(self, now: float) -> list[str]:
+        """The open orders whose end has come, in the order of their ends, each told once."""
+        found = []
+        while self.expiry() <= now:
+            found.append(heappop(self._expiries)[1])
+        return found
 
     def submit(
         self,
@@ -96,7 +129,9 @@ class Book:
             raise ValueError(f"cannot fill {volume} of {order.remaining}")
         trade = self._trade(order, volume, now, price)
         self.trades[trade.id] = trade
+        self.fills.add(trade)
         entries = tuple(self._entries(trade))
+        self._legs[trade.id] = tuple(entry.id for entry in entries)
         changes = [self._change("fill", trade.order, now, trade=trade, entries=entries)]
         if not trade.order.remaining:
             at = now + _MATCHED_S
@@ -150,10 +185,10 @@ class Book:
         self.states.setdefault(order.id, []).append((at, order))
         if order.terminal:
             self.open.pop(order.id, None)
-            self.ends.pop(order.id, None)
+            self.ended.add(order)
         else:
-            if order.expires is not None:
-                self.ends[order.id] = order.expires
+            if order.expires is not None and kind == "pending":
+                heappush(self._expiries, (order.expires, order.id))
             self.open[order.id] = order
         counter = self._counters[order.pair.rest]
         if action is not None:
@@ -201,14 +236,28 @@ class Book:
         """
         pair, sign = trade.order.pair, 1 if trade.order.side == "buy" else -1
         legs = [(pair.quote, -sign * trade.cost, trade.fee), (pair.base, sign * trade.volume, ZERO)]
-        for asset, amount, fee in legs if sign > 0 else reversed(legs):
-            yield self._entry(trade, asset, amount, fee)
+        ident = self._idents.transaction("L")
+        idents = [ident, self._idents.transaction("L")]
+        if share(self._quirks.shared_ledger_ids, "shared ledger id", trade.id):
+            idents = [ident, ident]
+        for ident, (asset, amount, fee) in zip(idents, legs if sign > 0 else reversed(legs), strict=True):
+            if share(self._quirks.empty_ledger_ids, "empty ledger id", f"{trade.id} {asset.key}"):
+                yield self._entry("", trade, asset, amount, fee)
+            else:
+                yield self._entry(ident, trade, asset, amount, fee)
 
-    def _entry(self, trade: Trade, asset: Asset, amount: Decimal, fee: Decimal) -> Entry:
+    def _entry(self, ident: str, trade: Trade, asset: Asset, amount: Decimal, fee: Decimal) -> Entry:
         step = quantum(asset.decimals)
         amount, fee = amount.quantize(step) + ZERO, fee.quantize(step)  # nothing is 0, never -0
-        balance = self.balances[asset.v2] + amount - fee
-        self.balances[asset.v2] = balance
-        entry = Entry(self._idents.transaction("L"), trade.id, trade.at, asset, amount, fee, balance)
-        self.entries[entry.id] = entry
+        balance = self.balances[asset.key] + amount - fee
+        self.balances[asset.key] = balance
+        entry = Entry(ident, trade.id, trade.at, asset, amount, fee, balance)
+        self.entries[asset.aclass].add(entry)
+        if ident:
+            self.entry_times[ident] = entry.at
         return entry
+
+
+def _raw(quirks: Quirks, trade: Trade) -> int:
+    """How many fills a trade was before they were merged: a taker's may have been several."""
+    return 2 + int(3 * draw("raw fills", trade.id)) if quirks.merged_pages and not trade.maker else 1

@@ -8,6 +8,7 @@ from msgspec import Struct
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.quirk import Quirks
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.order_entry import Desk
@@ -40,7 +41,7 @@ class Request(Struct, frozen=True):
 
     kind: Literal["ping", "subscribe", "unsubscribe", "order"]
     event: str  # as the client called it
-    reqid: int | None = None
+    reqid: object = None  # an integer, or as the exchange spells it
     channels: tuple[str, ...] = ()
     token: str = ""
     options: Options = Options()
@@ -73,7 +74,7 @@ class Dialect(Protocol):
 
     def subscribed(self, request: Request, channel: str, limit: int, now: float) -> bytes: ...
 
-    def unsubscribed(self, channel: str, now: float, reqid: int | None = None) -> bytes: ...
+    def unsubscribed(self, channel: str, now: float, reqid: object = None) -> bytes: ...
 
     def refused(self, request: Request, text: str, now: float) -> bytes: ...
 
@@ -93,9 +94,19 @@ class Dialect(Protocol):
 
     def updates(self, channel: str, changes: Sequence[Change], options: Options) -> list[Item]: ...
 
-    def frame(
-        self, channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]
-    ) -> bytes: ...
+    def bare_end(self, channel: str, change: Change) -> list[Item]:
+        """The end of an order without anything but its state, as documents show it."""
+        ...
+
+    def dressed(self, item: Item, quirks: Quirks) -> Item:
+        """The item with what quirks add to it."""
+        ...
+
+    def frame(self, channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes: ...
+
+    def notice(self, channel: str, sequence: bytes) -> bytes:
+        """A frame of a type that no client knows, with a sequence of the channel."""
+        ...
 
 
 def integer(value: object) -> TypeGuard[int]:

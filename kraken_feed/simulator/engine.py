@@ -8,7 +8,7 @@ from random import Random
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, quantum
 from kraken_feed.simulator.order import Change, Order, Side
-from kraken_feed.simulator.pair import PAIRS, Pair
+from kraken_feed.simulator.pair import Pair
 
 Frames = list[list[Change]]  # what happened, cut into the frames in which it is told
 
@@ -40,7 +40,7 @@ class Engine:
         self.rate = rate
         self.status = "online"
         self._rng = rng
-        self._market = {pair.rest: pair.price for pair in PAIRS}
+        self._market = {pair.rest: pair.price for pair in book.pairs}
         self._next = now + self._pause()
         self._client_id = 0
         self._events: dict[str, Callable[[float], Frames]] = {
@@ -64,7 +64,7 @@ class Engine:
         if not self.rate:
             return frames
         if self._expiry() <= now:
-            for order_id in [order_id for order_id, end in self.book.ends.items() if end <= now]:
+            for order_id in self.book.expiring(now):
                 frames += apart(self.book.expire(order_id, now))
         if self._next <= now:
             at = self._next
@@ -109,10 +109,7 @@ class Engine:
     def _expiry(self) -> float:
         if self.status == "maintenance":
             return math.inf
-        return min(self.book.ends.values(), default=math.inf)
-
-    def _open(self) -> list[Order]:
-        return list(self.book.open.values())
+        return self.book.expiry()
 
     def _choose(self) -> str | None:
         allowed = _ALLOWED[self.status]
@@ -125,7 +122,7 @@ class Engine:
         return self._rng.choices(kinds, [_WEIGHTS[kind] for kind in kinds])[0]
 
     def _pick(self) -> Order:
-        return self._rng.choice(self._open())
+        return self._rng.choice(list(self.book.open.values()))
 
     def _new(self, now: float) -> Frames:
         changes = self._submit(now)
@@ -175,7 +172,7 @@ class Engine:
         return [frame]
 
     def _draw(self) -> tuple[Pair, Side, int, str | None]:
-        pair = self._rng.choice(PAIRS)
+        pair = self._rng.choice(self.book.pairs)
         side: Side = "buy" if self._rng.random() < 0.5 else "sell"
         if self.book.balances[pair.quote.v2] < 100_000:
             side = "sell"  # an account that ran out of money buys no more

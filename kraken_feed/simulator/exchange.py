@@ -66,14 +66,16 @@ class Exchange:
         past_trades: int = 3,
         accounts: int = 1,
         ledger: Ledger | None = None,
-        strict_queries: bool = False,
     ) -> None:
         scenario = scenario or Scenario()
         self.started = self._moment = now
+        self.seed = seed
+        self.quirks = scenario.quirks
+        self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
         self.rest_lag = scenario.rest_lag
-        self.strict_queries = strict_queries  # an unknown txid is an error instead of being left out
         self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
         self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
+        self.untold = False  # nobody is told what happens before the engine is online again
         self.tier = TIERS[scenario.tier]
         self.schedule = Schedule(_rng(seed, "faults"), scenario.random, now)
         self.tokens = Tokens(_rng(seed, "tokens"))
@@ -90,8 +92,7 @@ class Exchange:
         self.accounts: list[Account] = []
         for number in range(1, accounts + 1):
             own = self.ledger if number == 1 else self.ledger.another(number)
-            mixed = scenario.mixed_frames
-            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, mixed_frames=mixed)
+            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, scenario=scenario)
             self.accounts.append(account)
             self.add_key(account=account, now=now)
             account.begin(past_trades, open_orders, now)
@@ -102,6 +103,11 @@ class Exchange:
         self.book, self.engine = first.book, first.engine
         self.publish, self.order, self.new_order = first.publish, first.order, first.new_order
         self.fill, self.cancel, self.expire, self.amend = first.fill, first.cancel, first.expire, first.amend
+
+    @property
+    def moment(self) -> float:
+        """The time up to which everything has happened."""
+        return self._moment
 
     @property
     def status(self) -> str:
@@ -148,7 +154,7 @@ class Exchange:
         peer = Peer(self, dialect, number, connection_id(self._connection_rng), now)
         self.peers.append(peer)
         if self.schedule.take("no_greeting", now, dialect=dialect, connection=number) is None:
-            peer.say(peer.speak.status(peer.connection_id, self.status), now)
+            peer.greet(self.schedule.take("late_online", now, dialect=dialect, connection=number), now)
         else:
             self.ledger.struck("no_greeting", now, peer.connection_id)
         for fault in self.schedule.connected(number):
@@ -291,8 +297,10 @@ class Exchange:
                 plan += [(at, state)] if length > 0 else []
                 at += max(0.0, length)
             self._recovery = [*plan, (at, "online")]
+            self.untold = fault.shape == "untold"
 
     def _set_status(self, state: str, now: float) -> None:
+        self.untold = self.untold and state != "online"
         for account in self.accounts:
             account.engine.status = state
         for peer in self.peers:

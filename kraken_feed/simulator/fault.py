@@ -22,12 +22,15 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "big_frame": (*_PEER, "bytes"),
     "unknown_frame": (*_PEER, "variant"),
     "split": (*_PEER, "for", "bytes", "variant"),
+    "resnapshot": (*_PEER, "for", "variant", "count"),
     # at once, on the whole exchange
     "multi": (),
     "many_orders": ("count",),
-    "maintenance": ("maintenance", "cancel_only", "post_only"),
+    "maintenance": ("maintenance", "cancel_only", "post_only", "variant"),
     # on the next occasion
     "no_greeting": ("dialect", "for"),
+    "late_online": ("dialect", "for", "variant", "seconds"),
+    "no_pong": ("dialect", "for"),
     "no_ack": ("dialect", "channel", "for", "variant"),
     "no_snapshot": ("dialect", "channel", "for"),
     "refuse_token": ("dialect", "channel", "for", "text"),
@@ -49,7 +52,10 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 VARIANTS: dict[str, tuple[str, ...]] = {  # the first is the default
     "sequence_skip": ("jump", "lost"),
     "garbage_frame": ("not_json", "not_utf8", "other_shape", "nested"),
-    "unknown_frame": ("event", "channel"),
+    "unknown_frame": ("event", "channel", "type"),
+    "resnapshot": ("restart", "continue", "jump"),
+    "maintenance": ("told", "untold"),
+    "late_online": ("post_only", "cancel_only", "maintenance"),
     "split": ("fragments", "writes"),
     "no_ack": ("ignored", "lost"),
     "no_answer": ("lost", "ignored"),

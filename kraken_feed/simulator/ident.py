@@ -4,6 +4,8 @@ import base64
 from random import Random
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_TWO = [first + second for first in ALPHABET for second in ALPHABET]
+_SHIFTS = range(0, 80, 10)
 _CONNECTION_FLOOR = 2**63  # above every signed 64-bit integer, as on the real hosts
 
 
@@ -14,13 +16,12 @@ class Idents:
         self._rng = rng
         self._seen: set[str] = set()
 
-    def _text(self, length: int) -> str:
-        return "".join(self._rng.choice(ALPHABET) for _ in range(length))
-
     def transaction(self, prefix: str) -> str:
         """An order (`O`), trade (`T`) or ledger (`L`) id."""
         while True:
-            ident = f"{prefix}{self._text(5)}-{self._text(5)}-{self._text(6)}"
+            bits = self._rng.getrandbits(80)  # sixteen letters of five bits, taken two at a time
+            text = "".join([_TWO[bits >> shift & 1023] for shift in _SHIFTS])
+            ident = f"{prefix}{text[:5]}-{text[5:10]}-{text[10:]}"
             if ident not in self._seen:
                 self._seen.add(ident)
                 return ident

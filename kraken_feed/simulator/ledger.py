@@ -6,20 +6,20 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.order import Change, Entry
 from kraken_feed.simulator.stamp import unix_text
 
 Sink = Callable[[bytes], None]
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, gc=False):
     """One element of a data frame: the ids it speaks of, and its exact bytes."""
 
     ids: tuple[str, ...]
     data: bytes
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """One data frame of a subscription, as it was handed to the socket; `at` is when it was made."""
 
     connection_id: int
@@ -65,6 +65,10 @@ class Struck(Struct, frozen=True):
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
 
+    Whatever quirks and faults do to frames and replies, `changes` is what happened: each order state, fill and entry
+    once, an entry with the id that the feed and REST give it (compare entries by their `fact`). `frames` holds what was
+    sent, byte for byte, also ends that were sent twice; what only counts in a sequence and says nothing is not in it.
+
     With `keep=False` only the sink sees them, for runs that last for days. A ledger is one account's; in the sink, the
     records of all but the first name it.
     """
@@ -91,7 +95,8 @@ class Ledger:
         batch = list(changes)
         if self._keep:
             self.changes += batch
-        self._write([_change_record(change) for change in batch])
+        if self._sink is not None:
+            self._write([_change_record(change) for change in batch])
 
     def publish(self, frame: Frame) -> None:
         """Records a data frame at the moment it leaves."""
@@ -142,6 +147,12 @@ def _item_record(item: Published) -> dict[str, object]:
     return {"record": "item", **msgspec.structs.asdict(item), "data": item.data.decode()}
 
 
+def _entry_record(entry: Entry) -> dict[str, object]:
+    """With everything that its `fact` is made of: an id can be empty or shared."""
+    names = ("ref", "asset", "asset_class", "amount", "balance")
+    return {"id": entry.id, **dict(zip(names, entry.fact, strict=True)), "fee": str(entry.fee)}
+
+
 def _change_record(change: Change) -> dict[str, object]:
     order, trade = change.order, change.trade
     return {
@@ -168,5 +179,5 @@ def _change_record(change: Change) -> dict[str, object]:
             "cost": str(trade.cost),
             "fee": str(trade.fee),
         },
-        "entries": [entry.id for entry in change.entries],
+        "entries": [_entry_record(entry) for entry in change.entries],
     }

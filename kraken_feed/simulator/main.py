@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
+from kraken_feed.simulator import quirk
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.key import TRADING_PERMISSIONS
 from kraken_feed.simulator.ledger import Ledger, Sink
@@ -36,6 +38,14 @@ serves until SIGTERM or SIGINT."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the command."""
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
+    parser.add_argument(
+        "--quirk",
+        type=_quirk,
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help='a standing behaviour, may be given several times; "list" names them all (default: none)',
+    )
     parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: by chance)")
     parser.add_argument(
         "--rate",
@@ -62,12 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code."""
+    if None in args.quirk:
+        sys.stdout.write(quirk.catalogue())
+        return 0
     try:
         scenario = Scenario() if args.scenario is None else load(args.scenario)
+        scenario = replace(scenario, quirks=replace(scenario.quirks, **dict(args.quirk)))
         tls = None if args.tls is None else _tls(*args.tls)
         with _sink(args.ledger) as sink:
             exchange = Exchange(
-                now=time.time(),
+                now=time.time() + scenario.quirks.clock_offset,
                 seed=secrets.randbits(32) if args.seed is None else args.seed,
                 rate=args.rate,
                 scenario=scenario,
@@ -86,6 +100,16 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"kraken-feed simulate: {exc}\n")
         return 1
     return 0
+
+
+def _quirk(text: str) -> tuple[str, object] | None:
+    """A quirk's name and value; None asks for the list."""
+    if text in ("list", "help"):
+        return None
+    try:
+        return quirk.parse(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _rate(text: str) -> float:

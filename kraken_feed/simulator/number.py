@@ -1,6 +1,7 @@
 """Numbers as Kraken writes them: plain decimal notation with a fixed count of decimals, zeros kept."""
 
 from decimal import Decimal
+from functools import lru_cache
 
 from msgspec import Raw
 
@@ -12,14 +13,26 @@ VOLUME_PLACES = 8
 
 def fixed(value: Decimal, places: int) -> str:
     """The value with exactly `places` decimals, never in exponent notation: `0.00010000`."""
-    return f"{value:.{places}f}"
+    return f"{value:.{places}f}" if value else _nothing(places)
 
 
 def number(value: Decimal, places: int) -> Raw:
     """The same as a JSON number token, which keeps the zeros that a float would lose."""
-    return Raw(fixed(value, places).encode())
+    return Raw(f"{value:.{places}f}".encode()) if value else _no_number(places)
 
 
+@lru_cache
+def _nothing(places: int) -> str:
+    """Most of an order's amounts are nothing, so they are written once."""
+    return f"{ZERO:.{places}f}"
+
+
+@lru_cache
+def _no_number(places: int) -> Raw:
+    return Raw(_nothing(places).encode())
+
+
+@lru_cache
 def quantum(places: int) -> Decimal:
     """The smallest step of that many decimals: `quantum(2)` is `0.01`."""
     return Decimal(1).scaleb(-places)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.number import ZERO, quantum
+from kraken_feed.simulator.number import ZERO, fixed, quantum
 from kraken_feed.simulator.pair import Asset, Pair
 
 Status = Literal["pending", "open", "closed", "canceled", "expired"]
@@ -14,7 +14,7 @@ Side = Literal["buy", "sell"]
 TERMINAL: frozenset[str] = frozenset({"closed", "canceled", "expired"})
 
 
-class Order(Struct, frozen=True):
+class Order(Struct, frozen=True, gc=False):
     """One state of an order. A change makes a new state; nothing is ever modified."""
 
     id: str
@@ -66,7 +66,7 @@ class Order(Struct, frozen=True):
         return "fciq,post" if self.post_only else "fciq"
 
 
-class Trade(Struct, frozen=True):
+class Trade(Struct, frozen=True, gc=False):
     """One execution."""
 
     id: str
@@ -82,8 +82,11 @@ class Trade(Struct, frozen=True):
     maker: bool
 
 
-class Entry(Struct, frozen=True):
-    """One leg of a trade in the account's books."""
+class Entry(Struct, frozen=True, gc=False):
+    """One leg of a trade in the account's books.
+
+    By quirk, its id can be empty or the other leg's too. `fact` tells it from all others in any case.
+    """
 
     id: str
     ref: str
@@ -93,8 +96,14 @@ class Entry(Struct, frozen=True):
     fee: Decimal
     balance: Decimal
 
+    @property
+    def fact(self) -> tuple[str, str, str, str, str]:
+        """The reference, asset (v2's name), class, amount and balance, the last two as the feed and REST write them."""
+        places = self.asset.decimals
+        return self.ref, self.asset.v2, self.asset.aclass, fixed(self.amount, places), fixed(self.balance, places)
 
-class Change(Struct, frozen=True):
+
+class Change(Struct, frozen=True, gc=False):
     """Something that happened to an order; `order` is its state afterwards."""
 
     kind: Kind

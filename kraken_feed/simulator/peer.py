@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from kraken_feed.simulator import v1, v2
+from kraken_feed.simulator.content import Content, Rendered, content, render
 from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Dialect, Options, Request
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame, Item
+from kraken_feed.simulator.ledger import Frame
+from kraken_feed.simulator.line import Abort as Abort
+from kraken_feed.simulator.line import Close as Close
+from kraken_feed.simulator.line import Line
+from kraken_feed.simulator.line import Outgoing as Outgoing
+from kraken_feed.simulator.line import Text as Text
 from kraken_feed.simulator.order import Change
 from kraken_feed.simulator.order_entry import Desk
+from kraken_feed.simulator.quirk import share
+from kraken_feed.simulator.shape import integer
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.account import Account
@@ -25,27 +35,11 @@ BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in 
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
 
-class Text(Struct, frozen=True):
-    """A text frame; `fragment` > 0 cuts the message into WebSocket fragments of that many bytes, `write` > 0
-    cuts what goes to the socket into writes of that many bytes."""
+class Restart(Struct, frozen=True):
+    """A server that comes back behind a living socket: until then, a channel's updates are lost uncounted."""
 
-    data: bytes
-    fragment: int = 0
-    write: int = 0
-
-
-class Close(Struct, frozen=True):
-    """A closing handshake with that code; 1006 means that the TCP connection ends without one."""
-
-    code: int
-    reason: str = ""
-
-
-class Abort(Struct, frozen=True):
-    """A TCP reset."""
-
-
-Outgoing = Text | Close | Abort
+    until: float
+    fault: Fault
 
 
 class Subscription:
@@ -58,6 +52,7 @@ class Subscription:
         self.sequence = 0
         self.lose = False  # the next frame is counted, but gets lost
         self.last: bytes | None = None
+        self.restart: Restart | None = None
 
     def next_sequence(self) -> int:
         self.sequence += 1
@@ -88,7 +83,13 @@ class Peer:
         self.split: Fault | None = None
         self.split_ends = math.inf
         self.speak = _DIALECTS[dialect]
-        self._outbox: list[tuple[Outgoing, Frame | None]] = []
+        self.status: str | None = None  # what a late_online connection was told instead of the engine's state …
+        self.online_at = math.inf  # … and when it is told that the engine is online
+        self._quirks = exchange.quirks
+        self._beats = not (dialect == "v1" and exchange.quirks.no_v1_heartbeats)
+        self._pings = 0
+        self._line = Line(exchange.quirks.line_rate)
+        self._pongs: list[tuple[float, bytes]] = []  # those that come late
         self._unread: list[bytes] = []
         self._delayed: list[tuple[float, Request]] = []
         self._recent: deque[float] = deque(maxlen=BURST)
@@ -112,18 +113,20 @@ class Peer:
         """Drains what is to be sent, in order. Data frames count as published from here on."""
         if self.stalled:
             return []
-        drained, self._outbox = self._outbox, []
-        for _, frame in drained:
-            if frame is not None and self.account is not None:
-                self.account.ledger.publish(frame)
-        return [message for message, _ in drained]
+        drained: list[Outgoing] = []
+        for waiting in self._line.take(self.exchange.moment):
+            drained.append(waiting.message)
+            if waiting.frame is not None and self.account is not None:
+                self.account.ledger.publish(waiting.frame)
+        return drained
 
     def disconnect(self) -> None:
         """The connection is gone: nothing can be sent any more."""
         self.closed = True
         self.subscriptions.clear()
-        self._outbox.clear()
+        self._line.clear()
         self._delayed.clear()
+        self._pongs.clear()
         self.exchange.forget(self)
 
     # What the exchange calls.
@@ -134,12 +137,17 @@ class Peer:
             return math.inf
         if self.stalled:
             return self.stall_ends
-        timers = [self.silence_ends, self.split_ends, *(due for due, _ in self._delayed)]
+        timer = min(self.silence_ends, self.split_ends, self.online_at)
         if not self.subscriptions:
-            timers.append(self._idle_since + IDLE_S)
-        elif not self.silent:
-            timers.append(self._last_sent + HEARTBEAT_S)
-        return min(timers)
+            timer = min(timer, self._idle_since + IDLE_S)
+        elif self._beats and not self.silent:
+            timer = min(timer, self._last_sent + HEARTBEAT_S)
+        for due, _ in (*self._delayed, *self._pongs):
+            timer = min(timer, due)
+        for subscription in self.subscriptions.values():
+            if subscription.restart is not None:
+                timer = min(timer, subscription.restart.until)
+        return min(timer, self._line.due(self.exchange.moment))
 
     def live(self, now: float) -> None:
         """Runs the timers that are due: ends of faults, late acks, the heartbeat, the idle close."""
@@ -157,17 +165,54 @@ class Peer:
         if self.split_ends <= now:
             self.split, self.split_ends = None, math.inf
         self._answer_late(now)
+        if self.online_at <= now:
+            self.status, self.online_at = None, math.inf
+            self.say(self.speak.status_changed(self.connection_id, self.exchange.status), now)
+        for subscription in list(self.subscriptions.values()):
+            if subscription.restart is not None and subscription.restart.until <= now:
+                self._come_back(subscription, subscription.restart.fault, now)
         if not self.subscriptions and self._idle_since + IDLE_S <= now:
             self.close(Close(1000))
-        elif self.subscriptions and not self.silent and self._last_sent + HEARTBEAT_S <= now:
+        elif self.subscriptions and self._beats and not self.silent and self._last_sent + HEARTBEAT_S <= now:
             self.say(self.speak.heartbeat(), now)
 
-    def tell(self, changes: Sequence[Change], now: float) -> None:
-        """Publishes the changes on every channel that they concern, in one frame each."""
+    def greet(self, late: Fault | None, now: float) -> None:
+        """Says in which state the engine is, or another one and only later that it is online.
+
+        What changes in between is not told to this connection, and no snapshot makes up for it.
+        """
+        if late is not None:
+            self.exchange.ledger.struck(late.kind, now, self.connection_id)
+            self.status = late.shape
+            self.online_at = now + (3.0 if late.seconds is None else late.seconds)
+        self.say(self.speak.status(self.connection_id, self.status or self.exchange.status), now)
+
+    def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
+        """Publishes the changes on every channel that they concern, in one frame each, or two if orders end twice."""
+        if self.status is not None or self.exchange.untold:
+            return
         for subscription in list(self.subscriptions.values()):
-            items = self.speak.updates(subscription.channel, changes, subscription.options)
-            if items:
-                self._publish(subscription, "update", items, now)
+            if subscription.restart is not None:
+                continue
+            key = subscription.channel, subscription.options
+            frames = rendered.get(key)
+            if frames is None:
+                frames = rendered[key] = render(
+                    self.speak, subscription.channel, changes, subscription.options, self._quirks
+                )
+            for told in frames:
+                self._publish(subscription, "update", told, now)
+
+    def restarts(self, subscription: Subscription) -> bool:
+        """Whether the server can restart behind this subscription: without a snapshot, nothing would tell of it."""
+        snapshot = self.account and self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
+        return snapshot is not None and subscription.restart is None
+
+    def notice(self, subscription: Subscription, now: float) -> None:
+        """Sends a frame of an unknown type, which counts in the channel's sequence and publishes nothing."""
+        text = self.speak.notice(subscription.channel, self._spelled(subscription.next_sequence()))
+        if not self.silent:
+            self.say(text, now)
 
     def say(self, text: bytes, now: float) -> None:
         """Queues a frame that is not a publication."""
@@ -175,13 +220,12 @@ class Peer:
 
     def close(self, how: Close | Abort, *, at_once: bool = False) -> None:
         """Ends the connection after what is queued or, `at_once`, without it."""
-        if at_once:
-            self._outbox.clear()
-            self.stalled = False
-        self._outbox.append((how, None))
+        self._line.end(how, at_once=at_once)
+        self.stalled = self.stalled and not (at_once or self._line.rate)
         self.closed = True
         self.subscriptions.clear()
         self._delayed.clear()
+        self._pongs.clear()
         self.exchange.forget(self)
 
     def unsubscribe(self, channel: str, now: float) -> None:
@@ -193,18 +237,21 @@ class Peer:
     # Requests.
 
     def _read(self, text: bytes, now: float) -> None:
-        request = self.speak.parse(text, now)
+        shown = self.exchange.shown_time(now)
+        request = self.speak.parse(text, shown)
+        if isinstance(request, Request) and isinstance(request.reqid, int):
+            request = replace(request, reqid=integer(request.reqid, self._quirks))
         full = len(self._recent) == BURST and now - self._recent[0] < 1.0
         fault = self._fault("msg_rate", now)
         if full or fault is not None:
             known = request if isinstance(request, Request) else None
-            self.say(self.speak.rate_exceeded(known, fault.shape if fault else "error", now), now)
+            self.say(self.speak.rate_exceeded(known, fault.shape if fault else "error", shown), now)
             return
         self._recent.append(now)
         if isinstance(request, Complaint):
             self.say(request.reply, now)
         elif request.kind == "ping":
-            self.say(self.speak.pong(request, now), now)
+            self._pong(request, now)
         elif request.kind == "order":
             self._order(request, now)
         elif request.kind == "unsubscribe":
@@ -214,6 +261,23 @@ class Peer:
         else:
             self._subscribe(request, now)
 
+    def _pong(self, request: Request, now: float) -> None:
+        """Answers a ping, as the quirks have it: with or without its id, late, or not at all."""
+        quirks = self._quirks
+        self._pings += 1
+        lost = share(quirks.lost_pongs, "lost pong", f"{self.connection_id} {self._pings}")
+        if self._fault("no_pong", now) is not None or lost or quirks.pongs == "never":
+            return
+        if quirks.pongs == "bare":
+            request = replace(request, reqid=None)
+        elif quirks.pongs == "text" and request.reqid is not None:
+            request = replace(request, reqid=str(request.reqid))
+        pong = self.speak.pong(request, self.exchange.shown_time(now))
+        if quirks.pong_delay:
+            self._pongs.append((now + quirks.pong_delay, pong))
+        else:
+            self.say(pong, now)
+
     def _order(self, request: Request, now: float) -> None:
         """Does what order entry asks for, and says what became of it."""
         refusal = self._fault("refuse_order", now)
@@ -221,11 +285,12 @@ class Peer:
         if mute is not None and mute.shape == "ignored":
             return
         if refusal is not None:
-            answers = [self.speak.refused(request, refusal.text or "EOrder:Insufficient funds", now)]
+            text = refusal.text or "EOrder:Insufficient funds"
+            answers = [self.speak.refused(request, text, self.exchange.shown_time(now))]
         else:
             key = self.exchange.redeem(request.token, self, now)
             if isinstance(key, str):
-                answers = [self.speak.refused(request, key, now)]
+                answers = [self.speak.refused(request, key, self.exchange.shown_time(now))]
             else:
                 answers = self.speak.order(request.event, request.message, Desk(key, now))
         if mute is not None:
@@ -239,6 +304,8 @@ class Peer:
             self.close(Abort() if end.code is None else Close(end.code, end.reason))
 
     def _answer_late(self, now: float) -> None:
+        while self._pongs and self._pongs[0][0] <= now:
+            self.say(self._pongs.pop(0)[1], now)
         due = [request for at, request in self._delayed if at <= now]
         self._delayed = [(at, request) for at, request in self._delayed if at > now]
         for request in due:
@@ -246,11 +313,12 @@ class Peer:
 
     def _unsubscribe(self, request: Request, now: float) -> None:
         channels = [channel for channel in request.channels if channel in self.subscriptions]
+        shown = self.exchange.shown_time(now)
         if not channels:
-            self.say(self.speak.refused(request, "Subscription Not Found", now), now)
+            self.say(self.speak.refused(request, "Subscription Not Found", shown), now)
         for channel in channels:
             self.unsubscribe(channel, now)
-            self.say(self.speak.unsubscribed(channel, now, request.reqid), now)
+            self.say(self.speak.unsubscribed(channel, shown, request.reqid), now)
 
     def _subscribe(self, request: Request, now: float) -> None:
         channel = request.channels[0]
@@ -258,12 +326,13 @@ class Peer:
         if mute is not None and mute.shape == "ignored":
             return
         problem = self._problem(request, channel, now)
+        shown = self.exchange.shown_time(now)
         if problem:
-            self.say(self.speak.refused(request, problem, now), now)
+            self.say(self.speak.refused(request, problem, shown), now)
             return
         subscription = Subscription(channel, request.options, request.token)
         self.subscriptions[channel] = subscription
-        ack = self.speak.subscribed(request, channel, self.exchange.tier.engine_limit, now)
+        ack = self.speak.subscribed(request, channel, self.exchange.tier.engine_limit, shown)
         early = self._fault("early_data", now, channel) is not None
         if mute is None and not early:
             self.say(ack, now)
@@ -277,7 +346,7 @@ class Peer:
             return refusal.text or "ESession:Invalid session"
         if channel in self.subscriptions:
             return "Already subscribed"
-        if self.exchange.status == "maintenance":
+        if (self.status or self.exchange.status) == "maintenance":
             return "EService:Unavailable"
         key = self.exchange.redeem(request.token, self, now)
         if isinstance(key, str):
@@ -294,38 +363,53 @@ class Peer:
         if self._fault("no_snapshot", now, subscription.channel) is not None:
             subscription.next_sequence()
             return
-        self._publish(subscription, "snapshot", items, now)
+        self._publish(subscription, "snapshot", content(self.speak, items, self._quirks), now)
+
+    def _come_back(self, subscription: Subscription, fault: Fault, now: float) -> None:
+        """The server is there again: it tells the channel's state with a sequence as the fault has it."""
+        subscription.restart = None
+        if fault.shape == "restart":
+            subscription.sequence = 0
+        elif fault.shape == "jump":
+            subscription.sequence += 7 if fault.count is None else fault.count
+        self._snapshot(subscription, now)
 
     # Sending.
+
+    def _spelled(self, sequence: int) -> bytes:
+        return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
 
     def _publish(
         self,
         subscription: Subscription,
         kind: Literal["snapshot", "update"],
-        items: list[Item],
+        told: Content,
         now: float,
     ) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose:
             subscription.lose = False
             return
-        text = self.speak.frame(subscription.channel, kind, sequence, items)
-        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, tuple(items), text, now)
+        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), told.payload)
+        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, told.items, text, now)
         if not self.silent:
             subscription.last = text
         self._queue(text, frame, now)
+        strange = self._quirks.strange_frames
+        if strange and share(strange, "strange frame", f"{self.connection_id} {subscription.channel} {sequence}"):
+            self.notice(subscription, now)
 
     def _queue(self, text: bytes, frame: Frame | None, now: float) -> None:
         """A silent connection loses its data frames: they are counted, never sent, never published."""
         if self.closed or (self.silent and frame is not None):
             return
-        if len(self._outbox) >= MAX_QUEUE:
+        if len(self._line) >= MAX_QUEUE:
             self.close(Abort(), at_once=True)
             return
         self._last_sent = now
         size = (self.split.bytes or 7) if self.split else 0
         by_fragment = self.split is not None and self.split.shape == "fragments"
-        self._outbox.append((Text(text, size if by_fragment else 0, 0 if by_fragment else size), frame))
+        self._line.send(Text(text, size if by_fragment else 0, 0 if by_fragment else size), frame, now)
 
     def _fault(self, kind: str, now: float, channel: str | None = None) -> Fault | None:
         fault = self.exchange.schedule.take(kind, now, dialect=self.dialect, channel=channel, connection=self.number)

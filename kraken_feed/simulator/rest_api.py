@@ -11,11 +11,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kraken_feed.simulator import rest_private, rest_public
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import ApiKey, signed
 from kraken_feed.simulator.rest_private import Call, RestError
+from kraken_feed.simulator.shape import errors
+from kraken_feed.simulator.stamp import http_date
 
 if TYPE_CHECKING:
     from kraken_feed.simulator.exchange import Exchange
@@ -49,7 +52,12 @@ class RestApi:
         self._locked: dict[str, float] = {}
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """One request, one reply."""
+        """One request, one reply. Its Date is the exchange's clock, whatever else is wrong with it."""
+        reply = self._handle(method, path, headers, body, now)
+        date = http_date(self._exchange.shown_time(now))
+        return replace(reply, headers={"Date": date, **reply.headers})
+
+    def _handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         route, _, query = path.partition("?")
         name = route.rsplit("/", 1)[-1]
         faulty = self._fault(name, now)
@@ -66,7 +74,7 @@ class RestApi:
                 raise RestError("EGeneral:Unknown method")
         except RestError as error:
             return _json_error(str(error), delay)
-        return _json(result, delay)
+        return _json(result, errors(self._exchange.quirks), delay)
 
     def _private(self, name: str, route: str, headers: Mapping[str, str], body: bytes, now: float) -> object:
         exchange = self._exchange
@@ -83,7 +91,7 @@ class RestApi:
         key.last_used = now
         if key.otp is not None and params.get("otp") != key.otp:
             raise RestError("EGeneral:Permission denied")
-        if not key.counter.call(rest_private.cost(name), exchange.tier.rest_limit, now):
+        if not key.counter.call(rest_private.cost(name, exchange.quirks), exchange.tier.rest_limit, now):
             raise RestError("EAPI:Rate limit exceeded")
         return rest_private.answer(Call(exchange, key, name, params, now))
 
@@ -157,8 +165,8 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _json(result: object, delay: float = 0.0) -> Reply:
-    body = msgspec.json.encode({"error": [], "result": result})
+def _json(result: object, errors: object, delay: float) -> Reply:
+    body = msgspec.json.encode({"error": errors, "result": result})
     return Reply(200, {"Content-Type": "application/json"}, body, delay)
 
 

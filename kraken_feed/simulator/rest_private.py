@@ -1,23 +1,21 @@
 """The private REST methods, once the caller is known: permissions, parameters, results."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.key import ApiKey
 from kraken_feed.simulator.number import ZERO, fixed
 from kraken_feed.simulator.order import Order, Trade
-from kraken_feed.simulator.pair import ASSETS
-from kraken_feed.simulator.rest_history import (
-    View,
-    entry_object,
-    order_object,
-    page,
-    trade_object,
-    within,
-)
+from kraken_feed.simulator.pair import CURRENCY, TOKENIZED
+from kraken_feed.simulator.quirk import Quirks, share
+from kraken_feed.simulator.rest_history import Pager, Rows, Span, View, collected
+from kraken_feed.simulator.rest_row import entry_object, order_object, state, trade_object
+from kraken_feed.simulator.shape import integer, table
+from kraken_feed.simulator.timeline import Timeline
 from kraken_feed.simulator.token import LIFETIME_S
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 _HISTORY = ("ClosedOrders", "TradesHistory", "QueryTrades", "Ledgers")
 MAX_ORDERS, MAX_TRADES = 50, 20  # txids a query
-Result = dict[str, object]
+Result = Mapping[str, object] | Raw
 
 
 class RestError(Exception):
@@ -43,7 +41,30 @@ class Call(Struct, frozen=True):
 
     @property
     def view(self) -> View:
-        return View(self.book, self.now, self.exchange.rest_lag, self.key.limits)
+        late = self.quirks.late_orders
+        return View(self.book, self.now, self._lag(), self.key.limits, late_orders=late)
+
+    def _lag(self) -> float:
+        """Each source can be late by a time of its own."""
+        quirks = self.quirks
+        own = {
+            "QueryOrders": quirks.query_lag,
+            "OpenOrders": quirks.orders_lag,
+            "ClosedOrders": quirks.orders_lag,
+            "TradesHistory": quirks.trades_lag,
+            "QueryTrades": quirks.trades_lag,
+            "Ledgers": quirks.ledger_lag,
+        }.get(self.name)
+        return self.exchange.rest_lag if own is None else own
+
+    @property
+    def pager(self) -> Pager:
+        asked = (self.params.get(name) for name in ("start", "end", "ofs", "aclass"))
+        return Pager(self.quirks, f"{self.exchange.seed} {self.name} {' '.join(map(str, asked))}", self.now)
+
+    @property
+    def quirks(self) -> Quirks:
+        return self.exchange.quirks
 
     @property
     def book(self) -> Book:
@@ -62,11 +83,34 @@ class Call(Struct, frozen=True):
             raise RestError("EGeneral:Invalid arguments:ofs")
         return int(text)
 
-    def bound(self, view: View, name: str) -> float | None:
+    def span(self) -> Span:
+        """Return the bounds. Raises RestError for bad ones, and if they are an error for a key limited in time."""
+        span = Span(self._bound("start"), self._bound("end"))
+        limits, how = self.key.limits, self.quirks.key_span
+        start = -math.inf if span.start is None else span.start
+        end = self.now if span.end is None else span.end
+        least, most = limits.query_from, limits.query_to or math.inf
+        outside = end < least or start >= most
+        overlapping = (least > 0 and start < least) or end > most
+        if (how != "silent" and outside) or (how == "overlap" and overlapping):
+            raise RestError("EGeneral:Invalid arguments")
+        return span
+
+    def _bound(self, name: str) -> float | None:
         try:
-            return view.moment(self.params.get(name) or None)
+            return self.view.moment(self.params.get(name) or None)
         except ValueError as exc:
             raise RestError(f"EGeneral:Invalid arguments:{name}") from exc
+
+    def refuses(self, order_id: str) -> bool:
+        """Whether this id spoils a batch of QueryOrders."""
+        exchange = self.exchange
+        return order_id in exchange.refused_ids or share(exchange.quirks.refused_ids, "refused id", order_id)
+
+    def check_outside(self, order_id: str) -> None:
+        """Raise RestError if the order lies outside of the key's span and that is an error."""
+        if self.quirks.key_span != "silent" and order_id in self.book.states:
+            raise RestError("EGeneral:Invalid arguments")
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.params.get(name, default)
@@ -81,9 +125,11 @@ class Call(Struct, frozen=True):
         return ids
 
 
-def cost(name: str) -> float:
-    """What a call adds to the key's counter. ClosedOrders is taken for history, the dearer reading."""
-    return 2.0 if name in _HISTORY else 1.0
+def cost(name: str, quirks: Quirks) -> float:
+    """Return what a call adds to the key's counter; Kraken's pages disagree about that of history."""
+    if name == "ClosedOrders" and quirks.closed_orders_cost is not None:
+        return quirks.closed_orders_cost
+    return quirks.history_cost if name in _HISTORY else 1.0
 
 
 def answer(call: Call) -> Result:
@@ -100,7 +146,7 @@ def _key_info(call: Call) -> Result:
     """In the spelling of a recording, or in that of the documentation, where the window is a number."""
     key, limits = call.key, call.key.limits
     camel = call.exchange.key_info_style == "camel"
-    info: Result = {
+    info: dict[str, object] = {
         "api_key_name": "simulator",
         "api_key": key.key,
         "nonce": str(key.nonce),
@@ -125,87 +171,86 @@ def _camel(name: str) -> str:
 
 def _balance(call: Call) -> Result:
     call.need("query-funds")
-    balances = call.book.balances
-    return {asset.rest: fixed(balances[asset.v2], asset.decimals) for asset in ASSETS}
+    book = call.book
+    return {asset.rest_balance: fixed(book.balances[asset.key], asset.decimals) for asset in book.assets}
 
 
 def _balance_ex(call: Call) -> Result:
     """The balances, and what open orders hold of them."""
     call.need("query-funds")
     book = call.book
-    held = {asset.rest: ZERO for asset in ASSETS}
+    held = {asset.key: ZERO for asset in book.assets}
     for order in book.open.values():
         asset = order.pair.quote if order.side == "buy" else order.pair.base
-        held[asset.rest] += order.remaining * ((order.price or ZERO) if order.side == "buy" else 1)
+        held[asset.key] += order.remaining * ((order.price or ZERO) if order.side == "buy" else 1)
     return {
-        asset.rest: {
-            "balance": fixed(book.balances[asset.v2], asset.decimals),
-            "hold_trade": fixed(held[asset.rest], asset.decimals),
+        asset.rest_balance: {
+            "balance": fixed(book.balances[asset.key], asset.decimals),
+            "hold_trade": fixed(held[asset.key], asset.decimals),
         }
-        for asset in ASSETS
+        for asset in book.assets
     }
 
 
 def _open_orders(call: Call) -> Result:
     call.need("query-open-trades")
-    return {"open": _objects(call, _filtered(call, call.view.open()))}
+    orders = [order for order in call.view.open() if _wanted(call, order)]
+    return {"open": _orders(call, orders)}
 
 
 def _closed_orders(call: Call) -> Result:
     call.need("query-closed-trades")
-    view = call.view
-    start, end = call.bound(view, "start"), call.bound(view, "end")
+    view, span = call.view, call.span()
     which = call.choice("closetime", "both", ("open", "close", "both"))
-
-    def matches(order: Order) -> bool:
-        by_open = which != "close" and within(order.opened, start, end)
-        return by_open or (which != "open" and within(_closed(order), start, end))
-
-    closed = _filtered(call, [order for order in view.orders() if order.terminal])
-    rows = [order for order in closed if matches(order)]
-    moment = _opened if which == "open" else _closed
-    return {"closed": _objects(call, page(rows, moment, call.offset())), **_count(call, len(rows))}
+    rows = view.ended(span, which)
+    if "userref" in call.params or "cl_ord_id" in call.params:
+        found = [order for order in rows.timeline.rows[rows.low : rows.high] if _wanted(call, order)]
+        rows = collected(Timeline(_opened if which == "open" else _closed), found)
+    shown = call.pager.cut(rows, call.offset(), _ident, _closed)
+    return {"closed": _orders(call, shown, call.quirks.odd_states), **_count(call, len(rows))}
 
 
 def _query_orders(call: Call) -> Result:
     found: list[Order] = []
     for txid in call.txids(MAX_ORDERS):
         order = call.view.order(txid)
+        if call.refuses(txid) or (order is None and call.quirks.refuse_unknown):
+            raise RestError("EOrder:Invalid order")
         if order is None:
-            if call.exchange.strict_queries:
-                raise RestError("EOrder:Unknown order")
+            call.check_outside(txid)
             continue
         call.need("query-closed-trades" if order.terminal else "query-open-trades")
         found.append(order)
-    return _objects(call, _filtered(call, found))
+    return _orders(call, [order for order in found if _wanted(call, order)], call.quirks.odd_query_states)
 
 
 def _trades_history(call: Call) -> Result:
     call.need("query-closed-trades")
-    view = call.view
-    start, end = call.bound(view, "start"), call.bound(view, "end")
     kinds = ("all", "any position", "closed position", "closing position", "no position")
     spot = call.choice("type", "all", kinds) in ("all", "no position")
-    rows = [trade for trade in view.trades() if spot and within(trade.at, start, end)]
-    shown = page(rows, lambda trade: trade.at, call.offset())
-    return {**_count(call, len(rows)), "trades": {trade.id: _trade(call, trade) for trade in shown}}
+    rows = call.view.trades(call.span())
+    if not spot:
+        rows = Rows(rows.timeline, rows.low, rows.low)
+    shown = call.pager.cut(rows, call.offset(), _ident, lambda trade: trade.at)
+    return {**_count(call, len(rows)), "trades": _trades(call, shown)}
 
 
 def _query_trades(call: Call) -> Result:
     call.need("query-closed-trades")
     found = [call.view.trade(txid) for txid in call.txids(MAX_TRADES)]
-    if None in found and call.exchange.strict_queries:
+    if None in found and call.quirks.refuse_unknown:
         raise RestError("ETrade:Invalid request")
-    return {trade.id: _trade(call, trade) for trade in found if trade is not None}
+    return _trades(call, [trade for trade in found if trade is not None])
 
 
 def _ledgers(call: Call) -> Result:
+    """Entries of one asset class: currencies unless another one is asked for."""
     call.need("query-ledger")
-    view = call.view
-    start, end = call.bound(view, "start"), call.bound(view, "end")
-    rows = [entry for entry in view.entries() if within(entry.at, start, end)]
-    shown = page(rows, lambda entry: entry.at, call.offset())
-    return {"ledger": {entry.id: entry_object(entry) for entry in shown}, **_count(call, len(rows))}
+    aclass = call.choice("aclass", CURRENCY, (CURRENCY, TOKENIZED))
+    rows = call.view.entries(call.span(), aclass)
+    shown = call.pager.cut(rows, call.offset(), lambda entry: f"{entry.ref} {entry.asset.key}", lambda entry: entry.at)
+    ledger = table(((entry.id, entry_object(entry)) for entry in shown), call.quirks)
+    return {"ledger": ledger, **_count(call, len(rows))}
 
 
 METHODS: dict[str, Callable[[Call], Result]] = {
@@ -230,26 +275,34 @@ def _closed(order: Order) -> float:
     return order.closed or order.opened
 
 
-def _filtered(call: Call, orders: list[Order]) -> list[Order]:
+def _ident(row: Order | Trade) -> str:
+    return row.id
+
+
+def _wanted(call: Call, order: Order) -> bool:
+    """Whether the order passes the filters."""
     userref, client_id = call.params.get("userref"), call.params.get("cl_ord_id")
-    if userref is not None:
-        orders = [order for order in orders if order.cl_ord_id is None and str(order.userref) == userref]
-    if client_id is not None:
-        orders = [order for order in orders if order.cl_ord_id == client_id]
-    return orders
+    if userref is not None and (order.cl_ord_id is not None or str(order.userref) != userref):
+        return False
+    return client_id is None or order.cl_ord_id == client_id
 
 
-def _objects(call: Call, orders: list[Order]) -> Result:
-    return {order.id: order_object(order, with_trades=call.flag("trades")) for order in orders}
+def _orders(call: Call, orders: list[Order], odd: float = 0.0) -> Raw:
+    """The orders by id; that share of the ended ones has an odd state."""
+    trades = call.flag("trades")
+    rows = ((order.id, order_object(order, with_trades=trades, status=state(order, odd))) for order in orders)
+    return table(rows, call.quirks)
 
 
-def _count(call: Call, count: int) -> Result:
+def _count(call: Call, count: int) -> dict[str, object]:
     """The total of all pages; without_count leaves it out."""
-    return {} if call.flag("without_count") else {"count": count}
+    how = call.quirks.count
+    if how == "null":
+        return {"count": None}
+    return {} if how == "asked" and call.flag("without_count") else {"count": integer(count, call.quirks)}
 
 
-def _trade(call: Call, trade: Trade) -> Result:
-    if not call.flag("ledgers"):
-        return trade_object(trade)
-    entries = call.book.entries.values()
-    return trade_object(trade, [entry.id for entry in entries if entry.ref == trade.id])
+def _trades(call: Call, trades: list[Trade]) -> Raw:
+    legs = call.book.legs if call.flag("ledgers") else None
+    rows = ((trade.id, trade_object(trade, legs(trade.id) if legs else None)) for trade in trades)
+    return table(rows, call.quirks)

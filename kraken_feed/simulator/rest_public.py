@@ -1,10 +1,10 @@
 """The few public REST methods that clients ask for at their start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kraken_feed.simulator.number import fixed, quantum
-from kraken_feed.simulator.pair import ASSETS, PAIRS, Asset, Pair
+from kraken_feed.simulator.pair import Asset, Pair
 from kraken_feed.simulator.rest_private import RestError
 from kraken_feed.simulator.stamp import rfc1123, rfc3339_seconds
 
@@ -20,17 +20,17 @@ def answer(exchange: "Exchange", name: str, params: Mapping[str, str], now: floa
     if name == "SystemStatus":
         return {"status": exchange.status, "timestamp": rfc3339_seconds(exchange.shown_time(now))}
     if name == "Assets":
-        return {asset.rest: _asset(asset) for asset in ASSETS}
+        return {asset.rest_balance: _asset(asset) for asset in exchange.book.assets}
     if name == "AssetPairs":
-        return {pair.rest: _pair(pair) for pair in _wanted(params.get("pair"))}
+        return {pair.rest: _pair(pair) for pair in _wanted(exchange.book.pairs, params.get("pair"))}
     raise RestError("EGeneral:Unknown method")
 
 
-def _wanted(names: str | None) -> list[Pair]:
+def _wanted(pairs: Sequence[Pair], names: str | None) -> list[Pair]:
     if names is None:
-        return list(PAIRS)
+        return list(pairs)
     wanted = set(names.split(","))
-    found = [pair for pair in PAIRS if wanted & {pair.rest, pair.altname, pair.v1}]
+    found = [pair for pair in pairs if wanted & {pair.rest, pair.altname, pair.v1}]
     if len(found) != len(wanted):
         raise RestError("EQuery:Unknown asset pair")
     return found
@@ -38,7 +38,7 @@ def _wanted(names: str | None) -> list[Pair]:
 
 def _asset(asset: Asset) -> dict[str, object]:
     return {
-        "aclass": "currency",
+        "aclass": asset.aclass,
         "altname": asset.v1,
         "decimals": asset.decimals,
         "display_decimals": min(5, asset.decimals),
@@ -50,7 +50,7 @@ def _pair(pair: Pair) -> dict[str, object]:
     return {
         "altname": pair.altname,
         "wsname": pair.v1,
-        "aclass_base": "currency",
+        "aclass_base": pair.base.aclass,
         "base": pair.base.rest,
         "aclass_quote": "currency",
         "quote": pair.quote.rest,

@@ -18,6 +18,10 @@ for = 20.0
 [random]
 every = 3.0
 kinds = { drop = 3, duplicate_frame = 1 }
+
+[quirks]                      # standing behaviours: quirk.QUIRKS
+short_pages = true
+history_cost = 2.0
 """
 
 import tomllib
@@ -27,8 +31,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from kraken_feed.simulator import quirk
 from kraken_feed.simulator.counter import TIERS
 from kraken_feed.simulator.fault import PARAMETERS, Fault, fault, nearest
+from kraken_feed.simulator.quirk import Quirks
 
 # What random mode picks from unless told otherwise: everything a client can recover from within a minute.
 LIKELY: dict[str, float] = {
@@ -82,6 +88,7 @@ class Scenario(Struct, frozen=True):
     rest_lag: float = 0.0  # seconds by which REST learns later of fills and terminal states
     tier: str = "starter"
     mixed_frames: bool = True  # False: what happens at one moment is told in a frame for each event
+    quirks: Quirks = Quirks()
 
 
 def load(path: Path) -> Scenario:
@@ -97,7 +104,7 @@ def load(path: Path) -> Scenario:
 
 def parse(table: Mapping[str, object]) -> Scenario:
     """A scenario from the file's top table. Raises ScenarioError."""
-    names = ("fault", "random", "rest_lag", "tier", "mixed_frames")
+    names = ("fault", "random", "quirks", "rest_lag", "tier", "mixed_frames")
     for name in table:
         if name not in names:
             raise ScenarioError(f'unknown key "{name}"{nearest(name, names)}')
@@ -110,7 +117,15 @@ def parse(table: Mapping[str, object]) -> Scenario:
         rest_lag=_seconds("rest_lag", table.get("rest_lag", 0.0)),
         tier=str(tier),
         mixed_frames=_flag("mixed_frames", table.get("mixed_frames", True)),
+        quirks=_quirks(table.get("quirks", {})),
     )
+
+
+def _quirks(table: object) -> Quirks:
+    try:
+        return quirk.convert(table)
+    except ValueError as exc:
+        raise ScenarioError(f"quirks: {exc}") from exc
 
 
 def _faults(tables: object) -> tuple[Fault, ...]:

@@ -18,7 +18,8 @@ class Server:
     """Serves the exchange while the `async with` block runs; afterwards every socket is closed.
 
     There is no task: a timer lets the exchange live, every received byte does so too. `clock` returns unix
-    seconds; a test that moves its own clock calls `tick` after each move.
+    seconds; a test that moves its own clock calls `tick` after each move. The exchange's clock may be ahead of it
+    (the quirk `clock_offset`); start the exchange with that clock's time.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Server:
         return f"{self.ws_v1_url}/v2"
 
     def now(self) -> float:
-        return self.clock()
+        return self.clock() + self.exchange.quirks.clock_offset
 
     def tick(self) -> None:
         """Lets the exchange live until now, sends what that brought, and sets the timer anew."""

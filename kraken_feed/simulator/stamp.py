@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from functools import lru_cache
 
 from msgspec import Raw
 
@@ -29,8 +30,14 @@ def unix_number(at: float | None) -> Raw:
 
 def rfc3339(at: float) -> str:
     """v2: `"2025-10-09T08:53:20.123456Z"`."""
-    moment = _EPOCH + timedelta(microseconds=micros(at))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    whole, rest = divmod(micros(at), 1_000_000)
+    return f"{_second(whole)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(whole: int) -> str:
+    """A whole second; many events share it, and strftime is slow."""
+    return (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def rfc3339_seconds(at: float) -> str:

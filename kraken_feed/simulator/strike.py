@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.peer import Abort, Close, Peer, Subscription
+from kraken_feed.simulator.peer import Abort, Close, Peer, Restart, Subscription
 
 _RESTARTING = "CloudFlare WebSocket proxy restarting"  # the reason that comes with 1001 in the field
 _BIG = 40 * 1024 * 1024
@@ -49,7 +49,7 @@ def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
     hit = list(_subscriptions(peer, fault))
     for subscription in hit:
         peer.unsubscribe(subscription.channel, now)
-        peer.say(peer.speak.unsubscribed(subscription.channel, now), now)
+        peer.say(peer.speak.unsubscribed(subscription.channel, peer.exchange.shown_time(now)), now)
     return bool(hit)
 
 
@@ -86,7 +86,12 @@ def big_frame(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def unknown_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """A frame of a kind that was not there yesterday."""
+    """A frame of a kind that was not there yesterday; an unknown type (type) counts in its channel's sequence."""
+    if fault.shape == "type":
+        hit = list(_subscriptions(peer, fault))
+        for subscription in hit:
+            peer.notice(subscription, now)
+        return bool(hit)
     peer.say(peer.speak.unknown(fault.shape), now)
     return True
 
@@ -97,6 +102,18 @@ def split(peer: Peer, fault: Fault, now: float) -> bool:
     if fault.duration is not None:
         peer.split_ends = now + fault.duration
     return True
+
+
+def resnapshot(peer: Peer, fault: Fault, now: float) -> bool:
+    """The server restarts behind the socket: updates of some seconds (two) are lost uncounted, then a snapshot comes.
+
+    Its sequence starts again at 1 (restart), goes on without a gap (continue), or jumps (jump).
+    """
+    hit = [subscription for subscription in _subscriptions(peer, fault) if peer.restarts(subscription)]
+    for subscription in hit:
+        subscription.restart = Restart(now + (2.0 if fault.duration is None else fault.duration), fault)
+    peer.live(now)
+    return bool(hit)
 
 
 STRIKES: dict[str, Callable[[Peer, Fault, float], bool]] = {
@@ -110,6 +127,7 @@ STRIKES: dict[str, Callable[[Peer, Fault, float], bool]] = {
     "big_frame": big_frame,
     "unknown_frame": unknown_frame,
     "split": split,
+    "resnapshot": resnapshot,
 }
 
 

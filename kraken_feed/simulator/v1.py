@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 
 from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
+from kraken_feed.simulator.v1_feed import bare_end as bare_end
+from kraken_feed.simulator.v1_feed import dressed as dressed
 from kraken_feed.simulator.v1_feed import frame as frame
+from kraken_feed.simulator.v1_feed import notice as notice
 from kraken_feed.simulator.v1_feed import snapshot as snapshot
 from kraken_feed.simulator.v1_feed import updates as updates
 from kraken_feed.simulator.v1_orders import EVENTS
@@ -48,7 +51,7 @@ def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     return _subscription_status("subscribed", channel, request.reqid, subscription)
 
 
-def unsubscribed(channel: str, now: float, reqid: int | None = None) -> bytes:
+def unsubscribed(channel: str, now: float, reqid: object = None) -> bytes:
     """The ack of an unsubscribe or, without a reqid, the server's own decision."""
     return _subscription_status("unsubscribed", channel, reqid, {})
 
@@ -157,11 +160,11 @@ def _flag(value: object) -> bool:
     return value in (True, "true")
 
 
-def _reqid(reqid: int | None) -> dict[str, object]:
+def _reqid(reqid: object) -> dict[str, object]:
     return {} if reqid is None else {"reqid": reqid}
 
 
-def _subscription_status(state: str, channel: str, reqid: int | None, subscription: dict[str, object]) -> bytes:
+def _subscription_status(state: str, channel: str, reqid: object, subscription: dict[str, object]) -> bytes:
     return _encode(
         {
             "channelName": channel,
@@ -173,7 +176,7 @@ def _subscription_status(state: str, channel: str, reqid: int | None, subscripti
     )
 
 
-def _refusal(text: str, reqid: int | None, echo: object) -> bytes:
+def _refusal(text: str, reqid: object, echo: object) -> bytes:
     """The echoed subscription holds the token, as on the real host."""
     answer = {"errorMessage": text, "event": "subscriptionStatus", **_reqid(reqid), "status": "error"}
     if isinstance(echo, dict):

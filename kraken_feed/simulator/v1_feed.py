@@ -12,13 +12,31 @@ from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, fixed
 from kraken_feed.simulator.order import Change, Order, Trade
+from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.shape import dress
 from kraken_feed.simulator.stamp import unix_text
 
 
-def frame(channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]) -> bytes:
+def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
     """`[[item, …], "channel", {"sequence": n}]`; v1 does not say whether it is a snapshot."""
-    body = b",".join(item.data for item in items)
-    return b'[[%b],"%b",{"sequence":%d}]' % (body, channel.encode(), sequence)
+    return b'[%b,"%b",{"sequence":%b}]' % (payload, channel.encode(), sequence)
+
+
+def notice(channel: str, sequence: bytes) -> bytes:
+    """An object where the items usually are."""
+    return frame(channel, "update", sequence, b'{"notice":"something new"}')
+
+
+def bare_end(channel: str, change: Change) -> list[Item]:
+    """`{"status": …}` twice, as in the "status only" sample of the documents."""
+    return [_item(change.order.id, {"status": change.order.status})] * 2 if channel == "openOrders" else []
+
+
+def dressed(item: Item, quirks: Quirks) -> Item:
+    """With additions to the object under the id."""
+    head = len(item.ids[0]) + 4
+    value = dress(item.data[head:-1], item.ids[0], quirks)
+    return Item(item.ids, item.data[:head] + value + b"}")
 
 
 def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:

@@ -10,7 +10,10 @@ import msgspec
 
 from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
 from kraken_feed.simulator.stamp import rfc3339
+from kraken_feed.simulator.v2_feed import bare_end as bare_end
+from kraken_feed.simulator.v2_feed import dressed as dressed
 from kraken_feed.simulator.v2_feed import frame as frame
+from kraken_feed.simulator.v2_feed import notice as notice
 from kraken_feed.simulator.v2_feed import snapshot as snapshot
 from kraken_feed.simulator.v2_feed import updates as updates
 from kraken_feed.simulator.v2_orders import METHODS
@@ -75,7 +78,7 @@ def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     return _success("subscribe", request.reqid, result, now)
 
 
-def unsubscribed(channel: str, now: float, reqid: int | None = None) -> bytes:
+def unsubscribed(channel: str, now: float, reqid: object = None) -> bytes:
     """The ack of an unsubscribe or, without a req_id, the server's own decision."""
     return _success("unsubscribe", reqid, {"channel": channel}, now)
 
@@ -180,7 +183,7 @@ def _unsupported(method: str, given: Mapping[str, object], known: Set[str]) -> s
     return ""
 
 
-def _req_id(reqid: int | None) -> dict[str, object]:
+def _req_id(reqid: object) -> dict[str, object]:
     return {} if reqid is None else {"req_id": reqid}
 
 
@@ -188,11 +191,11 @@ def _times(now: float) -> dict[str, object]:
     return {"time_in": rfc3339(now), "time_out": rfc3339(now + _HANDLING_S)}
 
 
-def _success(method: str, reqid: int | None, result: dict[str, object], now: float) -> bytes:
+def _success(method: str, reqid: object, result: dict[str, object], now: float) -> bytes:
     return _encode({"method": method, **_req_id(reqid), "result": result, "success": True, **_times(now)})
 
 
-def _failure(method: str, reqid: int | None, text: str, now: float) -> bytes:
+def _failure(method: str, reqid: object, text: str, now: float) -> bytes:
     """Only the refusal of a session was seen with a status beside its success."""
     status = {"status": "error"} if text == "ESession:Invalid session" else {}
     named = {"error": text, "method": method, **_req_id(reqid)}

@@ -13,7 +13,9 @@ from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
 from kraken_feed.simulator.order import Change, Entry, Order, Trade
-from kraken_feed.simulator.pair import ASSETS, Asset
+from kraken_feed.simulator.pair import Asset
+from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.shape import dress
 from kraken_feed.simulator.stamp import rfc3339
 
 _USER = "AA00 N84G AAAA AAAA"
@@ -21,15 +23,34 @@ _TRANSITIONS = {"open": "new", "closed": "filled", "canceled": "canceled", "expi
 Event = dict[str, object]
 
 
-def frame(channel: str, kind: Literal["snapshot", "update"], sequence: int, items: Sequence[Item]) -> bytes:
+def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
     """`{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
-    body = b",".join(item.data for item in items)
-    return b'{"channel":"%b","type":"%b","data":[%b],"sequence":%d}' % (
+    return b'{"channel":"%b","type":"%b","data":%b,"sequence":%b}' % (
         channel.encode(),
         kind.encode(),
-        body,
+        payload,
         sequence,
     )
+
+
+def notice(channel: str, sequence: bytes) -> bytes:
+    """A type that is neither snapshot nor update."""
+    data = b'[{"text":"something new"}]'
+    return b'{"channel":"%b","type":"notice","data":%b,"sequence":%b}' % (channel.encode(), data, sequence)
+
+
+def bare_end(channel: str, change: Change) -> list[Item]:
+    """The end without volumes, costs and references."""
+    if channel != "executions":
+        return []
+    state = _TRANSITIONS[change.kind]
+    event: Event = {"timestamp": rfc3339(change.at), "order_status": state, "exec_type": state}
+    return [_item({**event, "order_id": change.order.id}, change.order.id)]
+
+
+def dressed(item: Item, quirks: Quirks) -> Item:
+    """With additions to the object."""
+    return Item(item.ids, dress(item.data, item.ids[-1], quirks))
 
 
 def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
@@ -37,7 +58,7 @@ def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
     if options.all_users:
         return None
     if channel == "balances":
-        return [_balance(asset, book.balances[asset.v2]) for asset in ASSETS] if options.snapshot else None
+        return [_balance(asset, book.balances[asset.key]) for asset in book.assets] if options.snapshot else None
     if not (options.snap_orders or options.snap_trades):
         return None
     items: list[Item] = []
@@ -229,7 +250,7 @@ def _trade(trade: Trade, state: str, *, totals: bool) -> Event:
 def _balance(asset: Asset, amount: Decimal) -> Item:
     balance = number(amount, asset.decimals)
     wallet = {"type": "spot", "id": "main", "balance": balance}
-    event: Event = {"asset": asset.v2, "asset_class": "currency", "balance": balance, "wallets": [wallet]}
+    event: Event = {"asset": asset.v2, "asset_class": asset.aclass, "balance": balance, "wallets": [wallet]}
     return _item(event, asset.v2)
 
 
@@ -240,7 +261,7 @@ def _entry(entry: Entry) -> Event:
         "timestamp": rfc3339(entry.at),
         "type": "trade",
         "asset": entry.asset.v2,
-        "asset_class": "currency",
+        "asset_class": entry.asset.aclass,
         "category": "trade",
         "wallet_type": "spot",
         "wallet_id": "main",

@@ -67,7 +67,7 @@ def test_rest_answers_for_the_account_of_the_key() -> None:
         asked = calls(exchange, account)
         assert set(asked.result("OpenOrders", T0)["open"]) == set(account.book.open)
         assert set(asked.result("TradesHistory", T0, ledgers="true")["trades"]) == set(account.book.trades)
-        assert set(asked.result("Ledgers", T0)["ledger"]) == set(account.book.entries)
+        assert set(asked.result("Ledgers", T0)["ledger"]) == set(account.book.entry_times)
     first, second = (set(account.book.trades) for account in exchange.accounts)
     assert not first & second
     assert calls(exchange, exchange.accounts[1]).result("QueryTrades", T0, txid=first.pop()) == {}

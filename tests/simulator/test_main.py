@@ -5,7 +5,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,19 @@ def test_only_keys_that_are_to_trade_may(options: tuple[str, ...], text: str | N
             assert json.loads(socket.recv()).get("error") == text
         process.terminate()
         process.communicate(timeout=10)
+
+
+def test_a_quirk_moves_the_whole_clock() -> None:
+    with start("--quirk", "clock_offset=3600", "--quirk", "short_pages") as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{ready['rest']}/0/public/Time") as reply:
+            ahead = json.load(reply)["result"]["unixtime"] - time.time()
+            date = parsedate_to_datetime(reply.headers["Date"]).timestamp() - time.time()
+        process.terminate()
+        process.communicate(timeout=10)
+    assert 3590 < ahead < 3610
+    assert 3590 < date < 3610
 
 
 def test_the_seed_repeats_the_keys() -> None:

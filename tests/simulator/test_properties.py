@@ -13,6 +13,7 @@ from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.ledger import Ledger
 from kraken_feed.simulator.order import TERMINAL
 from kraken_feed.simulator.peer import Text
+from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from tests.simulator.account import T0, Account, Tap
 
@@ -101,7 +102,7 @@ def test_balances_are_the_sum_of_their_entries(seed: int) -> None:
     exchange = Exchange(now=T0, seed=seed, rate=20.0, past_trades=0)
     exchange.advance(T0 + 20)
     balances = dict(start)
-    for entry in exchange.book.entries.values():
+    for entry in (entry for change in exchange.ledger.changes for entry in change.entries):
         balances[entry.asset.v2] += entry.amount - entry.fee
         assert entry.balance == balances[entry.asset.v2]
     assert balances == exchange.book.balances
@@ -225,3 +226,71 @@ def test_the_value_of_a_v1_item_is_what_stands_under_its_id() -> None:
     for item in exchange.ledger.published:
         ((ident, value),) = msgspec.json.decode(item.data, type=dict[str, msgspec.Raw]).items()
         assert (item.ids, item.value) == ((ident,), bytes(value))
+
+
+shares = st.sampled_from([0.0, 0.3, 1.0])
+quirks = st.builds(
+    Quirks,
+    short_pages=st.booleans(),
+    merged_pages=st.booleans(),
+    repeated_rows=shares,
+    count=st.sampled_from(["asked", "always", "null"]),
+    history_cost=st.just(0.0),
+    trades_lag=st.sampled_from([None, 0.0, 5.0]),
+    late_orders=st.booleans(),
+    odd_states=shares,
+    empty_as_list=st.booleans(),
+    errors=st.sampled_from(["list", "object", "warning"]),
+    integers=st.sampled_from(["plain", "float", "text"]),
+    unknown_members=st.booleans(),
+    surrogates=shares,
+    double_ends=st.sampled_from(["once", "richer", "identical", "both"]),
+    null_snapshots=st.booleans(),
+    null_items=st.booleans(),
+    strange_frames=shares,
+    no_v1_heartbeats=st.booleans(),
+    line_rate=st.sampled_from([0.0, 500.0, 50_000.0]),
+    empty_ledger_ids=shares,
+    shared_ledger_ids=shares,
+    asset_classes=st.booleans(),
+)
+restarts = st.lists(
+    st.builds(
+        Fault,
+        st.just("resnapshot"),
+        at=st.floats(0, 20),
+        duration=st.floats(0, 5),
+        variant=st.sampled_from(["restart", "continue", "jump"]),
+    ),
+    max_size=2,
+)
+
+
+@few
+@given(seeds, dialects, steps, quirks, restarts)
+def test_the_ledger_is_right_whatever_the_quirks(
+    seed: int, dialect: Literal["v1", "v2"], pauses: list[float], quirks: Quirks, faults: list[Fault]
+) -> None:
+    scenario = Scenario(tuple(faults), quirks=quirks)
+    exchange = Exchange(now=T0, seed=seed, rate=10.0, scenario=scenario)
+    tap = subscribed(exchange, dialect)
+    texts = tap.bytes()
+    now = T0
+    for pause in pauses:
+        now += pause
+        exchange.advance(now)
+        texts += tap.bytes()
+    sent = iter(texts)
+    for frame in exchange.ledger.frames:  # in order among what was sent, each with its items
+        assert frame.text in sent
+        assert all(item.data in frame.text for item in frame.items)
+    account, known, offset = Account(exchange), set[str](), 0
+    while page := account.call("TradesHistory", now + 6, ofs=str(offset))["result"]["trades"]:
+        known |= set(page)
+        offset += len(page)
+    assert known >= {
+        change.trade.id for change in exchange.ledger.changes if change.trade is not None and change.at <= now
+    }
+    assert len({entry.fact for change in exchange.ledger.changes for entry in change.entries}) == sum(
+        len(change.entries) for change in exchange.ledger.changes
+    )

@@ -7,10 +7,11 @@ import pytest
 
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.key import PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.scenario import Scenario
 from tests.simulator.account import T0, Account, quiet, sign
 
-PRO = Scenario(tier="pro")
+FREE = Scenario(quirks=Quirks(history_cost=0.0))
 
 
 def limited(exchange: Exchange, **limits: Any) -> tuple[ApiKey, Account]:
@@ -165,7 +166,7 @@ def test_a_nonce_window_takes_late_nonces_once() -> None:
 
 
 def test_a_key_limited_in_time_sees_the_history_of_that_time_only() -> None:
-    exchange = quiet(open_orders=0, past_trades=0, scenario=PRO)
+    exchange = quiet(open_orders=0, past_trades=0, scenario=FREE)
     ended = []
     for second in (10, 20, 30):
         ended.append(exchange.new_order(T0, volume="1"))
@@ -190,9 +191,9 @@ def test_the_call_counter_refuses_the_sixteenth_point_and_drains_again() -> None
     account.result("Balance", T0 + 3.1 + 6.1)
 
 
-def test_history_calls_cost_two() -> None:
+def test_history_calls_cost_four() -> None:
     account = Account(quiet())
-    for _ in range(7):
+    for _ in range(3):
         account.result("TradesHistory", T0)
     assert account.error("ClosedOrders", T0) == "EAPI:Rate limit exceeded"
 
@@ -227,7 +228,7 @@ def test_open_and_closed_orders_have_the_documented_fields() -> None:
 
 
 def test_closed_orders_are_filtered_by_the_time_that_was_asked_for() -> None:
-    exchange = quiet(open_orders=0, past_trades=0)
+    exchange = quiet(open_orders=0, past_trades=0, scenario=FREE)
     account = Account(exchange)
     early = exchange.new_order(T0 + 1)
     exchange.cancel(early, T0 + 100)
@@ -262,7 +263,7 @@ def test_pages_hold_fifty_rows_newest_first() -> None:
 
 
 def test_trades_can_be_asked_for_by_id_and_name_their_ledger_entries() -> None:
-    exchange = quiet(open_orders=0, past_trades=1)
+    exchange = quiet(open_orders=0, past_trades=1, scenario=FREE)
     account = Account(exchange)
     ((trade_id, trade),) = account.result("TradesHistory", T0, ledgers="true")["trades"].items()
     entries = account.result("Ledgers", T0)["ledger"]
