@@ -136,7 +136,7 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
     every = chance.uniform(20, 240)  # seconds between two actions, on average
     actions, at = [], 0.0
     while (at := at + chance.expovariate(1 / every)) < minutes * 60:
-        kinds: list[Kind] = [*disturbances, *(["fault"] * min(len(faults), 4))]
+        kinds: list[Kind] = disturbances + ["fault"] * min(len(faults), 4)
         if kinds:
             actions.append(_action(chance, round(at, 3), chance.choice(kinds), faults))
     steady = chance.random() < 0.4
