@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from .absence import Last, last_records
 from .auth import Credentials
 from .backoff import Budget
 from .config import Config, without_backfill
@@ -89,7 +90,8 @@ def assemble(
                 since_ns=plan.since_ns,
                 store=kept.store if kept else None,
                 checkpoint=kept.checkpoint if kept else None,
-                damaged=kept is not None and kept.set_aside is not None,
+                found=kept.found if kept else "new",
+                last=_last_records(output, account, plan.channels) if kept else {},
             )
             for account, kept in opened.items()
         ]
@@ -98,6 +100,12 @@ def assemble(
         feed.changed = changed
     supervisor = Supervisor(feeds, log)
     return supervisor
+
+
+def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, Last]:
+    """Return the newest record of each channel that the output holds, if it is a file that we may read."""
+    path = output.source
+    return {} if path is None else last_records(path, account, channels)
 
 
 def state_directory(environ: Mapping[str, str]) -> str:

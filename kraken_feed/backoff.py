@@ -1,10 +1,13 @@
-"""How long to wait before the next connect: jitter over the whole span, and a rolling budget of connects."""
+"""How long to wait: before the next connect, and before the next call of a key."""
 
 from __future__ import annotations
 
 from collections import deque
 
 import msgspec
+
+HISTORY_COST = 4.0  # ClosedOrders, TradesHistory, Ledgers: Kraken's pages say 2 and 4, and 2 reckoned at 4 is refused
+CALL_COST = 1.0  # every other private call
 
 
 class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,34 +29,70 @@ def delay(failures: int, policy: BackoffPolicy, draw: float, floor: float = 0.0)
 
 
 class CallCounter:
-    """A model of the call counter that Kraken keeps for each API key: calls add to it, time takes away.
+    """Model the call counter that Kraken keeps for each API key: calls add to it, time takes away.
 
-    Source: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits . Beyond ``limit`` calls are refused, and a
-    refused call counts too.
+    Beyond ``limit`` calls are refused, and a refused call counts too. A call counts from when it was sent
+    (:meth:`send`), and does not decay before it has ended (:meth:`end`): nobody knows when in between Kraken counts it.
+
+    Source: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits
     """
 
     def __init__(self, limit: float, decay: float) -> None:
         self.limit = limit
+        self.consecutive = 0  # refusals since the last call that was answered
         self._decay = decay
         self._level = 0.0
         self._at = 0.0
+        self._in_flight = 0.0
 
     def level(self, now: float) -> float:
-        """Where the counter stands."""
-        return max(0.0, self._level - self._decay * (now - self._at))
+        """Return where the counter stands."""
+        return self._decayed(now) + self._in_flight
 
     def wait(self, cost: float, reserve: float, now: float) -> float:
-        """Seconds until a call of ``cost`` leaves ``reserve`` points to others; 0 if it does now."""
-        over = self.level(now) + cost - (self.limit - reserve)
+        """Return the seconds until a call of ``cost`` leaves ``reserve`` points to others; 0 if it does now.
+
+        A counter too small for both still admits the call once it is empty.
+        """
+        over = self.level(now) + cost - max(self.limit - reserve, cost)
         return over / self._decay if over > 1e-6 else 0.0  # less than that is a rounding of the clock
 
-    def add(self, cost: float, now: float) -> None:
-        """A call was made."""
-        self._level, self._at = self.level(now) + cost, now
+    def send(self, cost: float, now: float) -> None:
+        """Count a call that is about to be sent."""
+        self._settle(now)
+        self._in_flight += cost
+
+    def end(self, cost: float, now: float) -> None:
+        """Let the points of a call decay from now on: it was answered, or it failed."""
+        self._settle(now)
+        self._in_flight = max(0.0, self._in_flight - cost)
+        self._level += cost
+
+    def succeed(self) -> None:
+        """Note that a call was answered: what was refused before is over."""
+        self.consecutive = 0
 
     def fill(self, now: float) -> None:
-        """Kraken says that it is full: others use the key too."""
-        self._level, self._at = max(self.level(now), self.limit), now
+        """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more.
+
+        Each refusal in a row counts a history call's points on top, so that the waits grow, up to twice the limit.
+        """
+        self.consecutive += 1
+        self._settle(now)
+        full = max(self._level, self.limit) + self.consecutive * HISTORY_COST
+        self._level = min(full, 2 * self.limit)
+
+    def restore(self, level: float, seconds_ago: float, now: float) -> None:
+        """Start from where an earlier run left the counter. The higher of this level and the present one holds."""
+        self._settle(now)
+        left = min(level, 2 * self.limit) - self._decay * max(0.0, seconds_ago)
+        self._level = max(self._level, left)
+
+    def _decayed(self, now: float) -> float:
+        return max(0.0, self._level - self._decay * max(0.0, now - self._at))
+
+    def _settle(self, now: float) -> None:
+        self._level, self._at = self._decayed(now), now
 
 
 class Budget:

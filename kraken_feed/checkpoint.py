@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-
 # An id that is known, and the CRC-32 of the bytes that an update of the feed brought under it, if one has.
 Known = str | tuple[str, int]
 
@@ -15,10 +14,10 @@ class Outage(msgspec.Struct):
     """An interval in which a channel was not live. Times are Kraken's, in unix nanoseconds.
 
     ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
-    that were open before it and are not in the snapshot that ended it. ``complete`` says, by source, up to when that
-    source has been read completely. ``doubt`` is what keeps it from counting as recovered; ``tries`` counts the passes
-    that ended in a doubt. ``declared_ns`` is when it was declared as a gap, 0 if it was not: then it is tried on, more
-    seldom. ``due_ns`` is when it is tried next.
+    that were open before it and are not in the snapshot that ended it, ``short`` those whose fills did not add up when
+    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``doubt`` is what
+    keeps it from counting as recovered; ``tries`` counts the passes that did not recover it. ``declared_ns`` is when
+    it was declared as a gap, 0 if it was not; after that it is tried less often. ``due_ns`` is when it is tried next.
     """
 
     channel: str
@@ -26,6 +25,7 @@ class Outage(msgspec.Struct):
     cause: str
     end_ns: int | None = None
     missing: set[str] = msgspec.field(default_factory=set)
+    short: set[str] = msgspec.field(default_factory=set)
     complete: dict[str, int] = msgspec.field(default_factory=dict)
     orders: int = 0
     trades: int = 0
@@ -36,12 +36,16 @@ class Outage(msgspec.Struct):
 
 
 class Scan(msgspec.Struct):
-    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds."""
+    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds.
+
+    ``channels`` says for which channels its rows are written, and up to which time.
+    """
 
     source: str
     start: int
     end: int | None
     began_ns: int
+    channels: dict[str, int]
     offset: int = 0
     newest_ns: int = 0
 

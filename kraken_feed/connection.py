@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import urllib.request
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 
-from . import __version__
+from . import __version__, kraken_time
 from .config import ConnectionConfig, is_loopback
 from .errors import ConfigError, FeedError, Transient
 from .session import Event, Session
@@ -21,7 +22,6 @@ from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
 LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
-SETTLE_S = 10.0  # after a stall, until what has piled up at the peer is surely here
 BATCH = 250  # frames taken in at once: what comes of them stays in the processor's cache, and out of the heap
 GRACE_S = 2.0  # after such a time, for what the peer has sent meanwhile to get here
 BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
@@ -179,16 +179,25 @@ class Connection:
         session: what to pump.
         config: deadlines and bounds.
         dial: opens the socket.
+        stamp: the moment that a ping's answer is evidence for: nanoseconds of a clock that runs through suspends.
     """
 
-    def __init__(self, url: str, session: Session, config: ConnectionConfig, *, dial: Dial = dial) -> None:
+    def __init__(
+        self,
+        url: str,
+        session: Session,
+        config: ConnectionConfig,
+        *,
+        dial: Dial = dial,
+        stamp: Callable[[], int] = kraken_time.boot_ns,
+    ) -> None:
         self.url = url
         self.session = session
         self._config = config
         self._dial = dial
+        self._stamp = stamp
         self._socket: Socket | None = None
         self.paused = False  # nothing is read until the output has room
-        self._behind_until = 0.0
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
@@ -241,6 +250,11 @@ class Connection:
             errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
         return errors[0] if errors else None
 
+    def hurry(self) -> None:
+        """Ping at once: the machine was suspended, or one of its clocks was set."""
+        self.session.hurry()
+        self._woken.set()
+
     async def close(self, seconds: float = CLOSE_S) -> None:
         """Close with code 1000; a peer that does not agree within so long is cut off."""
         if self._socket is not None:
@@ -274,19 +288,9 @@ class Connection:
                 deliver(self._receive(frames[start : start + BATCH]))
         raise _Over
 
-    @property
-    def behind(self) -> bool:
-        """Whether frames may have been waiting: then the moment in which one is read says little about its age."""
-        return self._now() < self._behind_until
-
-    def _fall_behind(self) -> None:
-        self._behind_until = self._now() + SETTLE_S
-
     def _receive(self, frames: Sequence[bytes]) -> list[Event]:
         """What comes of a burst; nothing of what lies behind the frame that ends the session."""
         session, now = self.session, self._now()
-        if session.last_text is not None and now - session.last_text > session.timing.silence:
-            self._fall_behind()  # nobody has ended the session meanwhile: we did not run
         events: list[Event] = []
         for frame in frames:
             events += session.receive(frame, now)
@@ -297,35 +301,36 @@ class Connection:
         self.paused, since = True, self._now()
         await output.room()
         self.session.excuse(self._now() - since)
-        self._fall_behind()
         self.paused = False
         self._woken.set()
 
     async def _keep_time(self, socket: Socket) -> None:
-        """One timer for all of the session's deadlines, set anew only when it runs out."""
+        """Run one timer for all of the session's deadlines; it is set again only when it runs out or is woken."""
         while True:
             self._woken.clear()
-            try:
-                async with asyncio.timeout_at(self._deadline()):
+            since, due = self._now(), self._deadline()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._woken.wait()
-            except TimeoutError:
-                now, deadline = self._now(), self._deadline()
-                if deadline is None or deadline > now:
-                    continue  # frames came in the meantime
-                if now - deadline > LATE_S:
-                    self._fall_behind()
-                    self.session.excuse(now - deadline + GRACE_S)
-                    continue
-                self.session.tick(now)
-                await self._send(socket)
-                if self.session.failure is not None:
-                    raise _Over from None
+            now, deadline = self._now(), self._deadline()
+            if deadline is None or deadline > now:
+                continue  # frames came in the meantime, or nothing is read
+            # A timer that is late tells that we did not run. What the peer has sent meanwhile is still to be read, so
+            # nobody is declared dead before that; a ping can leave at once.
+            late = 0.0 if due is None else now - max(since, due)
+            if late > LATE_S:
+                self.session.excuse(late + GRACE_S)
+            self.session.tick(now, self._stamp())
+            await self._send(socket)
+            if self.session.failure is not None:
+                raise _Over
 
     def _deadline(self) -> float | None:
         return None if self.paused else self.session.deadline()
 
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
-        self.session.authorize(await token(), self._now())
+        value = await token()
+        self.session.authorize(value, self._now(), self._stamp())
         await self._send(socket)
         if self.session.failure is not None:
             raise _Over

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from .errors import FeedError
 
@@ -50,6 +50,39 @@ class Destination(Protocol):
 
     async def synced(self) -> None:
         """Wait until every line that was handed in so far has arrived for good, or until it has failed."""
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+
+    @property
+    def source(self) -> str | None:
+        """Where what was written before this run can be read; None if it cannot."""
+
+    def check(self) -> Literal["ok", "removed", "moved"]:
+        """Look whether a file is still linked, and still the one that its path names."""
+
+    @property
+    def unrescued(self) -> int:
+        """How often what went with a removed file could not be read any more."""
+
+    def rescue(self) -> int | None:
+        """Write again, to a new file, what was written to one that was removed since the last :meth:`kept`; return how
+        many bytes that was, None if they cannot be read any more.
+
+        Raises:
+            OutputFailed: there is no path to write to.
+        """
+
+    def kept(self, position: int) -> None:
+        """The checkpoint covers what was handed in up to there: it need not be written again."""
+
+    def reopen(self) -> None:
+        """Write on to a new file at the same path, if there is one.
+
+        Raises:
+            OutputFailed: it cannot be opened; the old one is written on.
+        """
 
     def undelivered(self) -> FeedError:
         """The error for what has to be given up: what it waits for."""

@@ -112,3 +112,11 @@ class Transient(FeedError):
         super().__init__(what, why=why, remedy=remedy)
         self.cause = cause
         self.delay = delay
+
+
+class NotUnderstood(Transient):
+    """An answer of REST's history that this version does not understand: it proves nothing, and may be another one
+    later."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, cause="history")

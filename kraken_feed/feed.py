@@ -9,33 +9,37 @@ does not ends the feed with the error that says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets as entropy
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
 from . import record
+from .absence import Last
 from .auth import Credentials, Nonce
-from .backfill import RESERVE
 from .backoff import Budget, CallCounter
-from .checkpoint import ChannelState, Checkpoint
+from .checkpoint import ChannelState, Checkpoint, Counter
 from .config import CHANNELS, Config
 from .connection import Dial, dial
 from .destination import Destination
-from .errors import FeedError, StateFailed
+from .errors import FeedError, StateFailed, Transient
 from .figures import Figures, Holes
+from .history import RESERVE
 from .keeper import Keeper
+from .kraken_time import NS, KrakenClock, Steps
+from .kraken_time import boot_ns as boot_clock
 from .limits import UNLIMITED, Limits, Quota
 from .log import FeedLogger
-from .orders import ORDER_CHANNELS, Knowledge, Snapshots
-from .recovery import Hole, Recovery
+from .orders import ORDER_CHANNELS, Knowledge, Snapshots, Volumes
+from .recovery import LONGEST, Recovery
 from .rest import Rest
 from .shared import Shared
-from .store import Store
+from .store import Found, Store
 from .tails import Tail
 from .text import Secrets
 from .wire import Item
@@ -43,7 +47,10 @@ from .wire import Item
 if TYPE_CHECKING:
     import httpx
 
-RESTART_S = 60.0  # a Starter key's full counter needs 45 s to drain
+LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
+UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
+UNCERTAIN_ASK_S = 600.0  # between two such questions
+LOOK_S = 1.0  # between two looks at the clocks
 STOP_S = 1.0  # for the output to take what is left, and the state: a stalled reader must not keep us from stopping
 CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
 
@@ -71,8 +78,9 @@ class Feed:
         snapshots: which items of a snapshot are written.
         since_ns: recover what happened from here on, if the state does not know better.
         store: keeps what is known over restarts; None forgets it.
-        checkpoint: what the store knew at the start; ``damaged`` if that could not be read.
-        transport, dial, unix_ns, draw: network, clock and chance, for tests.
+        checkpoint: what the store knew at the start, and ``found``: why it knew nothing.
+        last: the newest record of each channel that the output had at the start, where it could be read.
+        transport, dial, unix_ns, boot_ns, draw: network, clocks and chance, for tests.
     """
 
     def __init__(
@@ -93,10 +101,12 @@ class Feed:
         since_ns: int | None = None,
         store: Store | None = None,
         checkpoint: Checkpoint | None = None,
-        damaged: bool = False,
+        found: Found = "new",
+        last: Mapping[str, Last] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         dial: Dial = dial,
         unix_ns: Callable[[], int] = time.time_ns,
+        boot_ns: Callable[[], int] = boot_clock,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.changed: Callable[[], None] = lambda: None  # called when every channel of an endpoint has gone live
@@ -113,13 +123,27 @@ class Feed:
         self._store = store
         nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
         self._unix_ns = unix_ns
-        knowledge = {channel: _known(channel, checkpoint) for channel in channels}
+        self._clock = KrakenClock(boot_ns)
+        self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)
+        self._asked_ns = boot_ns()  # when Kraken's time was last asked for
+        knowledge = _knowledge(channels, checkpoint)
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
-        if checkpoint is not None and unix_ns() - checkpoint.saved_ns < RESTART_S * 1_000_000_000:
-            # Kraken still counts what the run before has called: room for tokens, and none for a backfill yet.
-            counter.add(counter.limit - RESERVE, asyncio.get_running_loop().time())
-        rest = Rest(config.endpoints.rest, credentials, nonce, counter, transport=transport, unix_ns=unix_ns)
-        self._recovery = Recovery(config.backfill, rest, knowledge, self, log, unix_ns)
+        saved = checkpoint.counter if checkpoint is not None else None
+        if checkpoint is not None and saved is None:  # of an earlier version: as full as a recovery fills it
+            saved = Counter(counter.limit - RESERVE, checkpoint.saved_ns)
+        rest = Rest(
+            config.endpoints.rest,
+            credentials,
+            nonce,
+            counter,
+            transport=transport,
+            unix_ns=unix_ns,
+            clock=self._clock,
+            warn=log.warning,
+            called=lambda: self._keeper.soon(),
+        )
+        scans = checkpoint.scans if checkpoint is not None else ()
+        self._recovery = Recovery(config.backfill, rest, knowledge, self, log, self._clock, scans)
         self._shared = Shared(
             config=config,
             account=account,
@@ -133,6 +157,9 @@ class Feed:
             dial=dial,
             run=run_name(unix_ns()),
             unix_ns=unix_ns,
+            clock=self._clock,
+            counter=counter,
+            counted=saved,
             draw=draw,
             snapshots=snapshots,
             knowledge=knowledge,
@@ -151,24 +178,47 @@ class Feed:
             knowledge=knowledge,
             recovery=self._recovery,
             nonce=nonce,
+            counter=counter,
+            clock=self._clock,
             log=log,
             unix_ns=unix_ns,
+            fail=self.fail,
         )
         for channel in channels:
-            self._reopen(channel, checkpoint, since_ns, damaged)
+            self._reopen(channel, checkpoint, since_ns, found, last or {})
 
-    def _reopen(self, channel: str, checkpoint: Checkpoint | None, since_ns: int | None, damaged: bool) -> None:
-        """The holes that an earlier run has left, and the one since it ended. A first start ever has none."""
+    def _reopen(
+        self,
+        channel: str,
+        checkpoint: Checkpoint | None,
+        since_ns: int | None,
+        found: Found,
+        last: Mapping[str, Last],
+    ) -> None:
+        """Open the outages that an earlier run has left, and the one since it ended.
+
+        Where the state knows nothing of the channel, the output's newest record says where that outage starts. A first
+        start has none: nothing is promised for the time before it.
+        """
         state = checkpoint.channels.get(channel, ChannelState()) if checkpoint is not None else ChannelState()
-        for hole in state.holes:
-            self._recovery.resume(Hole(channel, hole.start_ns, hole.cause, hole.end_ns))
-        if state.whole_ns:
-            # A clock that was ahead then must not hide the hole now.
-            self._recovery.open(channel, min(state.whole_ns, self._unix_ns()), "restart")
+        for outage in state.outages:
+            self._recovery.resume(outage)
+        if state.complete_ns:
+            legacy = checkpoint is not None and checkpoint.legacy
+            start = state.complete_ns - int(LEGACY_S * NS) if legacy else state.complete_ns
+            self._recovery.open(channel, start, "restart")
         elif since_ns is not None:
             self._recovery.open(channel, since_ns, "since")
-        elif damaged:
-            self._recovery.open(channel, None, "state_damaged")
+        elif self._store is not None and channel in last:
+            # An outage that was pending then is as unknown as what came after: it was declared within a quarter of an
+            # hour.
+            margin = LONGEST * self._shared.config.backfill.second_pass_s
+            margin += LEGACY_S if last[channel].kraken_ns is None else 0.0
+            self._recovery.open(channel, last[channel].start_ns() - int(margin * NS), "state_missing")
+        elif self._store is not None and found == "lost":
+            self._recovery.open(channel, None, "state_lost")
+        elif self._store is not None:
+            self._shared.log.warning("first_start", channel=channel, what="nothing is known of the time before")
 
     async def run(self) -> str:
         """Tail until :meth:`stop`, or until a limit is met: why it ended.
@@ -181,7 +231,9 @@ class Feed:
             timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._recovery.run()), tasks.create_task(self._keeper.run())]
+                beside = [
+                    tasks.create_task(work) for work in (self._recovery.run(), self._keeper.run(), self._watch_clocks())
+                ]
                 await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
                 for task in beside:
                     task.cancel()
@@ -208,9 +260,9 @@ class Feed:
         """Write one record of type ``backfill``."""
         self._tail_of[channel].recorder.write_backfill(channel, item)
 
-    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-        self._tail_of[channel].recorder.mark_hole(channel, event_name, start, end, **fields)
+        self._tail_of[channel].recorder.mark_outage(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
         """Stop reading, write out what was received, close. The first reason stands."""
@@ -236,8 +288,8 @@ class Feed:
     def figures(self) -> Figures:
         """What it has done, and how it is."""
         shared, recovery = self._shared, self._recovery
-        records: Counter[tuple[str, str]] = Counter()
-        losses: Counter[str] = Counter()
+        records: Tally[tuple[str, str]] = Tally()
+        losses: Tally[str] = Tally()
         for tail in self._tails:
             records.update(tail.recorder.written)
             losses.update(tail.losses)
@@ -249,7 +301,7 @@ class Feed:
             losses=losses,
             reconnects=sum(tail.reconnects for tail in self._tails),
             calls=dict(shared.rest.calls),
-            holes=Holes(recovery.opened, recovery.closed, recovery.gaps, len(recovery.holes)),
+            holes=Holes(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
             checkpoint_ns=self._keeper.saved_ns or 0,
@@ -269,14 +321,15 @@ class Feed:
             "account": self.account,
             "stopping": self.reason or None,
             "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
-            "holes": len(self._recovery.holes),
+            "holes": self._recovery.pending,
+            "doubts": sorted({outage.doubt for outage in self._recovery.outages if outage.doubt}),
             "checkpoint": None if saved_ns is None else record.timestamp(saved_ns),
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }
 
-    def going_live(self, channel: str, whole_ns: int) -> None:
-        """A channel is about to be said to be live. From here on a crash has to be known as a hole."""
-        self._keeper.begin(channel, whole_ns)
+    def going_live(self, channel: str, complete_ns: int) -> None:
+        """A channel is about to be said to be live. From here on a crash has to be known as an outage."""
+        self._keeper.begin(channel, complete_ns)
 
     def went_live(self) -> None:
         """A tail has all of its channels live."""
@@ -289,6 +342,21 @@ class Feed:
     def wrote_item(self) -> bool:
         """Count an item; False if no more are wanted."""
         return self._quota.take()
+
+    async def _watch_clocks(self) -> None:
+        """Notice clocks that jump, and ask for Kraken's time where it is no longer known well."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for step in self._steps.look():
+                self._shared.log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
+                for tail in self._tails:
+                    tail.stepped()
+            asked_s = (self._clock.boot() - self._asked_ns) / NS
+            uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
+            if self._clock.known and uncertain and asked_s > UNCERTAIN_ASK_S:
+                self._asked_ns, self._shared.clock_doubted = self._clock.boot(), False
+                with contextlib.suppress(Transient):
+                    await self._shared.rest.time()
 
     async def _guard(self, tail: Tail) -> None:
         try:
@@ -330,7 +398,7 @@ class Feed:
                 remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._store is not None and were_live <= self._keeper.kept:
+        if self._store is not None and were_live <= self._keeper.kept.keys():
             self._shared.log.warning(
                 "output_not_drained",
                 output=sink.name,
@@ -342,8 +410,20 @@ class Feed:
         self.fail(error)
 
 
-def _known(channel: str, checkpoint: Checkpoint | None) -> Knowledge:
-    state = checkpoint.channels.get(channel) if checkpoint is not None else None
-    if state is None:
-        return Knowledge(channel)
-    return Knowledge(channel, state.orders, state.ended, state.seen, first=not state.whole_ns)
+def _knowledge(channels: Sequence[str], checkpoint: Checkpoint | None) -> dict[str, Knowledge]:
+    """Return what the output holds of each channel, by what the checkpoint says."""
+    of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
+    volumes = {"executions": Volumes(), "openOrders": of_v1, "ownTrades": of_v1}
+    known = {}
+    for channel in channels:
+        state = checkpoint.channels.get(channel) if checkpoint is not None else None
+        state = state or ChannelState()
+        known[channel] = Knowledge(
+            channel,
+            state.orders,
+            state.ended,
+            state.seen,
+            first=not state.complete_ns,
+            volumes=volumes.get(channel),
+        )
+    return known

@@ -23,6 +23,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state.
 
     ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
+    ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
     """
 
     dialect: str
@@ -36,6 +37,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     cause: str  # of the last loss; empty if there was none
     engine: str | None
     last_frame_ns: int = 0
+    late_s: float | None = None
 
 
 class Holes(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""A full disk is waited for: when to try again, and for how long."""
+"""Wait for a full disk: when to try again, and for how long."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def retry_in(tries: int, waited: float, patience: float) -> float | None:
-    """Seconds until a full disk is tried again after so many tries, when it has taken nothing for ``waited`` seconds;
-    None when that was longer than ``patience``."""
+    """Return the seconds until a full disk is tried again after so many tries, when it has taken nothing for ``waited``
+    seconds; None when that was longer than ``patience``."""
     if waited >= patience:
         return None
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
@@ -39,11 +39,11 @@ class Hold:
 
     @property
     def waiting(self) -> bool:
-        """Whether a try is to come."""
+        """Whether another try is scheduled."""
         return self._timer is not None
 
     def refused(self, blocked_since: float) -> bool:
-        """The disk is full, and has taken nothing since then; False if that was for longer than patience lasts."""
+        """Schedule another try of a disk that has taken nothing since then; return False if patience has ended."""
         self.pause()
         wait = retry_in(self._tries, self._loop.time() - blocked_since, self.patience)
         if wait is None:
@@ -55,18 +55,18 @@ class Hold:
         return True
 
     def progressed(self) -> None:
-        """Some of it was taken: tries begin anew."""
+        """Begin to count tries from 0, since some of it was taken."""
         self._tries = 0
 
     def over(self) -> float:
-        """Everything was taken: the seconds that it took."""
+        """End the wait, since everything was taken; return the seconds that it took."""
         assert self.since is not None
         self.pause()
         seconds, self.since, self._tries = self._loop.time() - self.since, None, 0
         return seconds
 
     def pause(self) -> None:
-        """No try is to come."""
+        """Cancel the next try."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

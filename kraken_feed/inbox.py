@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Literal
 
 from .destination import HIGH_BYTES, LOW_BYTES
 from .errors import FeedError, OutputFailed, ReaderGone
@@ -19,6 +20,8 @@ class Inbox:
     name = "the iteration"
     patient = True
     sync_started: float | None = None
+    source: str | None = None
+    unrescued = 0
 
     def __init__(self) -> None:
         self.error: FeedError | None = None
@@ -107,6 +110,25 @@ class Inbox:
         self._burst.clear()
         self._went.set()
         self.end()
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    def check(self) -> Literal["ok"]:
+        """There is no file that could be removed."""
+        return "ok"
+
+    def rescue(self) -> int:
+        """Nothing has to be written again."""
+        return 0
+
+    def kept(self, position: int) -> None:
+        """The checkpoint covers what was handed in up to there."""
+
+    def reopen(self) -> None:
+        """There is no file to open."""
 
     def undelivered(self) -> OutputFailed:
         """The error for what has to be given up."""

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import json
 
-_scan = json.JSONDecoder().raw_decode
 _SPACE = " \t\n\r"
 
 
 class NotJson(ValueError):
     """The text is not JSON, or not of the kind that was asked for."""
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python converts; the bytes are passed on all the same
+        return float(digits)
+
+
+def _constant(word: str) -> object:
+    raise NotJson(f"{word} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_int=_integer, parse_constant=_constant)
+_scan = _decoder.raw_decode
 
 
 def members(data: bytes) -> list[tuple[str, bytes]]:
@@ -58,7 +72,7 @@ def scalar(data: bytes) -> object:
         NotJson: ``data`` is not JSON, not UTF-8, or nests too deeply to be read.
     """
     try:
-        return json.loads(data)
+        return _decoder.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise NotJson(str(error)) from error
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from .errors import CredentialsRefused
 from .findings import Finding
+from .json_members import NotJson, members, scalar
+from .text import encodable
 
 CREATE_TOKEN, OPEN, CLOSED, FUNDS, LEDGER = (
     "create-ws-token", "query-open-trades", "query-closed-trades", "query-funds", "query-ledger",
@@ -48,7 +49,10 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
-    """A key's settings. Times are unix seconds, 0 for no limit; None is what Kraken did not say."""
+    """A key's settings. Times are unix seconds, 0 for no limit; None is what Kraken did not say.
+
+    ``unreadable`` names the numbers that Kraken gave and that are none.
+    """
 
     name: str = ""
     permissions: tuple[str, ...] | None = None
@@ -57,36 +61,46 @@ class KeyInfo(msgspec.Struct, frozen=True):
     query_to: int = 0
     nonce_window: int = 0
     allow_list: tuple[str, ...] | None = None
+    unreadable: frozenset[str] = frozenset()
+
+
+_NUMBERS = ("valid_until", "query_from", "query_to", "nonce_window")
 
 
 def read(result: bytes | msgspec.Raw) -> KeyInfo:
-    """The result of GetApiKeyInfo, in either spelling. What is not of the expected type is not known.
+    """Read the result of GetApiKeyInfo, in either spelling. What is not of the expected type is not known.
 
     Raises:
         msgspec.DecodeError: it is no JSON object.
     """
-    fields = {
-        _HUMP.sub("_", key).lower(): value for key, value in msgspec.json.decode(result, type=dict[str, Any]).items()
-    }
+    try:
+        fields = {_HUMP.sub("_", key).lower(): scalar(raw) for key, raw in members(bytes(result))}
+    except NotJson as error:
+        raise msgspec.DecodeError(str(error)) from error
     name = fields.get("api_key_name")
+    numbers = {field: _number(fields.get(field, 0)) for field in _NUMBERS}
     return KeyInfo(
-        name=name if isinstance(name, str) else "",
+        name=encodable(name) if isinstance(name, str) else "",
         permissions=_texts(fields.get("permissions")),
-        valid_until=_number(fields.get("valid_until")),
-        query_from=_number(fields.get("query_from")),
-        query_to=_number(fields.get("query_to")),
-        nonce_window=_number(fields.get("nonce_window")),
         allow_list=_texts(fields.get("ip_allowlist")),
+        unreadable=frozenset(field for field, number in numbers.items() if number is None),
+        **{field: number or 0 for field, number in numbers.items()},
     )
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
-    return tuple(map(str, value)) if isinstance(value, list) else None
+    """Return the strings of a list. A list of one empty string was seen for an empty one."""
+    return tuple(encodable(text) for text in map(str, value) if text) if isinstance(value, list) else None
 
 
-def _number(value: object) -> int:
+def _number(value: object) -> int | None:
+    """Return a number that is given by value, as text, or not at all (null, ""); None for anything else."""
+    if value is None or value == "":
+        return 0
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     digits = str(value) if isinstance(value, int | str) else ""
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else 0
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
 
 
 # ------------------------------------------------------------------------------------------------ what it means

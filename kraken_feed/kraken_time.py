@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 NS = 1_000_000_000
 DRIFT = 500e-6  # the most by which the kernel slews its clocks while it corrects them
+DAY_NS = 86_400 * NS
 STEP_NS = NS  # time synchronisation slews what is smaller than half a second
 
 
@@ -51,11 +52,13 @@ class KrakenClock:
         """Whether there was a sample."""
         return self._low is not None
 
-    def sample(self, sent: int, received: int, earliest_ns: int, latest_ns: int) -> float:
+    def sample(
+        self, sent: int, received: int, earliest_ns: int, latest_ns: int, *, authoritative: bool = True
+    ) -> float:
         """Learn that Kraken's clock stood between two unix times at some moment between ``sent`` and ``received``.
 
-        Returns the seconds by which this contradicts what was known; 0.0 if it does not. What contradicts replaces:
-        this machine's clocks stood still (a paused VM), or Kraken's was set.
+        Returns the seconds by which this contradicts what was known; 0.0 if it does not. What contradicts replaces what
+        was known, if it is ``authoritative``: this machine's clocks stood still (a paused VM), or Kraken's was set.
         """
         low, high = earliest_ns - received, latest_ns - sent
         if self._low is None:
@@ -66,9 +69,17 @@ class KrakenClock:
         if both[0] <= both[1]:
             (self._low, self._high), self._at = both, received
             return 0.0
+        if not authoritative:
+            return (low - known_high if low > known_high else high - known_low) / NS
         self._low_before = known_low if self._low_before is None else min(self._low_before, known_low)
         self._low, self._high, self._at, self._changed_at = low, high, received, received
         return (low - known_high if low > known_high else high - known_low) / NS
+
+    def assume(self, wall_ns: int) -> None:
+        """Believe this machine's wall clock to a day, as long as Kraken does not tell the time."""
+        if self._low is None:
+            now = self.boot()
+            self.sample(now, now, wall_ns - DAY_NS, wall_ns + DAY_NS)
 
     def earliest(self, moment: int | None = None) -> int | None:
         """Return Kraken's unix time in nanoseconds at ``moment`` (by default now), at the earliest; None: unknown.

@@ -5,70 +5,33 @@ Everything is kept as the bytes that were written. Changes are merged only when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
+from zlib import crc32
 
-import msgspec
-
-from .checkpoint import Entry
-from .view import Fields, parse, value
+from .checkpoint import Entry, Known
+from .order_states import compare as compare
+from .order_states import compare_fields
+from .order_states import fold as fold
+from .order_states import merged as merged
+from .remembered import Remembered as Remembered
+from .remembered import is_storable
+from .view import Fields, is_past_trade, parse, value
+from .volumes import Volumes as Volumes
 from .wire import Item
 
 Snapshots = Literal["changes", "all", "none"]
 
 ENDED_KEPT = 10_000  # ended orders whose late news is known to be late: 45 minutes of them at a pair's limits
-SEEN_KEPT = 20_000  # fills and ledger entries; a snapshot repeats fifty, and a hole of so many is 400 calls to REST
+SEEN_KEPT = 20_000  # fills and ledger entries; a snapshot repeats fifty, and an outage of so many is 400 calls to REST
 CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
-# What differs between a change and a snapshot without the order's state being another: v2's kind of event and its
-# time, and a fee that is the trade's in one and the order's in the other.
-_PASSING = frozenset({"exec_type", "timestamp", "fee_usd_equiv", "lastupdated", "ratecount"})
-_VOLUMES = ("vol_exec", "cum_qty")
-END = ":end"  # what the identity of an order's end ends with
+END = ":end"  # what the identity of an order end ends with
+AGAIN = "~"  # between an identity and the CRC-32 of another item that claims it
 ORDER_CHANNELS = ("openOrders", "executions")
+CURRENCY = "currency"  # the asset class that every balance had for years
 
-
-class Remembered:
-    """A bounded set of ids, the oldest forgotten first: the last ``limit`` at least, three times as many at most.
-
-    It has two generations; when the new one is full, the old one is forgotten as a whole.
-    """
-
-    def __init__(self, limit: int, ids: Sequence[str] = ()) -> None:
-        self._limit = limit
-        self._old: dict[str, None] = dict.fromkeys(ids[-2 * limit :])
-        self._new: dict[str, None] = {}
-        self._added: list[str] = []  # since the last take()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._new or name in self._old
-
-    def __len__(self) -> int:
-        return len(self._new.keys() | self._old.keys())
-
-    def add(self, name: str) -> bool:
-        """Remember an id as a new one; False if it was known. Knowing it again makes it new again, so that what every
-        snapshot repeats is never the oldest."""
-        if name in self._new:
-            return False
-        known = name in self._old
-        self._new[name] = None
-        self._added.append(name)
-        if len(self._new) >= self._limit:
-            self._old, self._new = self._new, {}
-            if len(self._added) > 2 * self._limit:
-                del self._added[: -2 * self._limit]  # forgotten by now
-        return not known
-
-    def take(self) -> list[str]:
-        """What was added since the last call, the oldest first."""
-        taken, self._added = self._added, []
-        return taken
-
-    def everything(self) -> list[str]:
-        """All of them, the oldest first."""
-        return [*(name for name in self._old if name not in self._new), *self._new]
+_NOBODY: Collection[str] = ()
 
 
 class Knowledge:
@@ -77,18 +40,26 @@ class Knowledge:
     Every item that arrives is told to it, and it says which are to be written: an update is, unless it is a fill or an
     end that was written before; an item of a snapshot is, if it is not as it was last written.
 
-    ``orders`` has the open orders by id, each as its last whole object and the changes since; for balances, the
-    assets. ``missing`` are orders that are known open and were not in the last snapshot.
+    An identity is a claim. An item under a known identity is left out only if it is the same item: its bytes are those
+    of the update that was written, or it tells the same fact another way (a snapshot, an update and REST have different
+    bytes for one fact). Otherwise it is written under an identity of its own, made of the claimed one and its CRC-32,
+    so that a repeat of it is recognised as well, also after a restart.
+
+    ``orders`` has the open orders by id, each as its last complete object and the changes since; for balances, the
+    assets, see :func:`balance_key`. ``missing`` are orders that are known open and were not in the last snapshot.
+    ``classes`` are the asset classes of balances beyond ``currency``. ``repeats`` counts updates that were left out
+    because the same bytes had come before. ``volumes`` compares executed volumes with fills; None: nobody does.
     """
 
     def __init__(
         self,
         channel: str,
         orders: Mapping[str, Sequence[bytes]] | None = None,
-        ended: Sequence[str] = (),
-        seen: Sequence[str] = (),
+        ended: Sequence[Known] = (),
+        seen: Sequence[Known] = (),
         *,
         first: bool = True,
+        volumes: Volumes | None = None,
     ) -> None:
         self.channel = channel
         self._of_orders = channel in ORDER_CHANNELS
@@ -96,52 +67,97 @@ class Knowledge:
         self.ended = Remembered(ENDED_KEPT, ended)
         self.seen = Remembered(SEEN_KEPT, seen)
         self.missing: set[str] = set()
+        self.classes: set[str] = set()
+        if channel == "balances":
+            self.classes = {name.partition(" ")[2] for name in self.orders if " " in name}
+        self.repeats = 0
+        self.volumes = volumes
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
         # Of each order that the checkpoint has been told of, how many of its objects; 0 if those are others by now.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
         self.first = first  # no snapshot was ever taken in
+        self._rows: dict[tuple[str, str], int] = {}  # of this pass, by source and identity: the CRC-32 of the first
+        # Orders whose live fills matter to `volumes`: those whose end REST told, and those with a claim.
+        self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
+        self._owed: Collection[str] = volumes.owed if volumes is not None else _NOBODY
 
     def update(self, item: Item) -> bool:
-        """Take in an item of an update, and say whether it is to be written."""
-        if item.identity is not None and not self._unseen(item):
+        """Take in an item of an update, and say whether it is to be written. It may get another identity."""
+        if item.identity and not self._unseen(item, crc32(item.data)):
             return False
         order_id = item.order_id
         if self._of_orders:
-            if order_id is None:
+            if not order_id:
                 return True
             parts = self.orders.get(order_id)
             if parts is None:
                 if order_id in self.ended:
+                    if order_id in self._closed and item.exec_id:
+                        self._cover(item)  # REST was ahead of the feed
                     return True
                 parts = self.orders[order_id] = []
+            elif order_id in self._owed and item.exec_id and self.volumes is not None:
+                self.volumes.live_fill(order_id, merged(parts), item.data)
             parts.append(item.data)
             if len(parts) > CHANGES_KEPT:
                 self._replace(order_id, fold(parts))
             self.changed.add(order_id)
             if self.missing:
                 self.missing.discard(order_id)
+        elif self._closed and order_id in self._closed:
+            self._cover(item)
         elif self.channel == "balances":
-            self._forget(_asset(item))  # the next snapshot shows what has become of it
+            self._forget(self._balance(item))  # the next snapshot shows what has become of it
         return True
 
     def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
-        """Whether each item of a whole snapshot is to be written. An item is taken in when its answer is."""
-        hold = policy == "none" and self.first
-        self.first = False
-        if self.channel in ORDER_CHANNELS:
-            self.missing = self.orders.keys() - {item.order_id for item in items if item.identity is None}
+        """Say for each item of a complete snapshot whether it is to be written. An item is taken in when its answer is
+        asked for."""
+        first, self.first = self.first, False
+        hold = policy == "none" and first
+        volumes = None if first else self.volumes  # what was executed before the first snapshot is nobody's debt
+        if self._of_orders:
+            self.missing = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
+        rows: dict[tuple[str, str], int] = {}
 
         def is_written(item: Item) -> bool:
-            news = self._is_news(item)
+            news = self._unseen_row(item, rows, "", volumes) if item.identity else self._is_news(item, volumes)
             return policy == "all" or (news and not hold)
 
         return map(is_written, items)
 
+    def begin_pass(self) -> None:
+        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones."""
+        self._rows.clear()
+
+    def backfilled(self, item: Item, source: str = "") -> bool:
+        """Take in a row of REST, and say whether it is to be written: fills, ends and ledger entries that are not yet.
+        It may get another identity.
+
+        An order that REST calls open is no news: what it is now is in the snapshot. Rows of one pass and one ``source``
+        that have one identity and different bytes are different items: each of them is written. Two sources show
+        one order differently, so their rows are not compared.
+        """
+        if not item.identity:
+            return False
+        # Another channel that takes the same row may have given it an identity of its own.
+        item.identity = item.identity.removesuffix(f"{AGAIN}{crc32(item.data):08x}")
+        return self._unseen_row(item, self._rows, source, self.volumes)
+
+    def forget_order(self, order_id: str) -> None:
+        """Forget an open order that nobody can tell about any more, also in the checkpoint."""
+        self.missing.discard(order_id)
+        self._forget(order_id)
+        if self.volumes is not None:
+            self.volumes.clear(order_id)
+
     def take(self) -> Entry:
-        """What is known by now and was not at the last call."""
+        """Return what is known by now and was not at the last call."""
         entry = Entry(ended=self.ended.take(), seen=self.seen.take())
         for name in self.changed:
             parts, kept = self.orders.get(name), self._kept.get(name, 0)
+            if not name.isascii() and not is_storable(name):
+                continue  # no database takes it: the next run writes the order again
             if parts is None:
                 del self._kept[name]
                 entry.orders[name] = []
@@ -155,42 +171,129 @@ class Knowledge:
         return entry
 
     def everything(self) -> Entry:
-        """All that is known. Whoever has kept it, instead of what :meth:`take` has just said, goes on with that."""
-        orders = {name: parts.copy() for name, parts in self.orders.items()}
+        """Return all that is known. Whoever has kept it, instead of what :meth:`take` has just returned, goes on with
+        that."""
+        orders = {name: parts.copy() for name, parts in self.orders.items() if is_storable(name)}
         return Entry(orders, ended=self.ended.everything(), seen=self.seen.everything())
 
-    def backfilled(self, item: Item) -> bool:
-        """Take in what REST says, and say whether it is to be written: fills and ends that are not yet. An order that
-        REST calls open is no news: what it is now is in the snapshot."""
-        return item.identity is not None and self._unseen(item)
+    # -- identities
 
-    def _unseen(self, item: Item) -> bool:
-        """Whether nothing with the item's identity was written. An end also closes the order."""
-        if item.identity is None:
+    def _unseen(self, item: Item, crc: int | None = None) -> bool:
+        """Return whether nothing with the item's identity was written, or only another item. An end also closes the
+        order. ``crc`` is that of an update's bytes."""
+        identity = item.identity
+        assert identity  # the callers have looked
+        if identity.endswith(END):
+            order_id = identity.removesuffix(END)
+            self.missing.discard(order_id)
+            self._forget(order_id)
+            standing = self.ended.add(order_id, crc)
+        else:
+            standing = self.seen.add(identity, crc)
+        if standing == "other":
+            assert crc is not None  # else there was nothing to compare
+            return self._is_another(item, crc, crc)
+        if standing == "repeat":
+            self.repeats += 1
+        return standing == "new"
+
+    def _is_another(self, item: Item, crc: int, of_update: int | None) -> bool:
+        """Give the item an identity of its own, and return whether it was not written under that."""
+        identity = f"{item.identity}{AGAIN}{crc:08x}"
+        standing = (self.ended if is_end(identity) else self.seen).add(identity, of_update)
+        if standing == "new":
+            item.identity = identity
             return True
-        if not item.identity.endswith(END):
-            return self.seen.add(item.identity)
-        order_id = item.identity.removesuffix(END)
-        self.missing.discard(order_id)
-        self._forget(order_id)
-        return self.ended.add(order_id)
+        if of_update is not None:
+            self.repeats += 1
+        return False
 
-    def _is_news(self, item: Item) -> bool:
-        if item.identity is not None:
+    def _unseen_row(self, item: Item, rows: dict[tuple[str, str], int], source: str, volumes: Volumes | None) -> bool:
+        """Return whether an item of a snapshot or a row of REST was not written. It is compared with its neighbours
+        only: what an update brought has other bytes anyway."""
+        claimed = item.identity
+        assert claimed  # the callers have looked
+        crc = crc32(item.data)
+        if rows.setdefault((source, claimed), crc) != crc:
+            written = self._is_another(item, crc, None)
+            if volumes is not None and item.exec_id and written:
+                self._cover(item)
+            return written
+        if volumes is None:
             return self._unseen(item)
-        name = item.order_id if item.order_id is not None else _asset(item)
+        if claimed.endswith(END):
+            order_id = claimed.removesuffix(END)
+            before = merged(self.orders.get(order_id, ()))
+            written = self._unseen(item)
+            if written and self._may_claim(volumes):
+                volumes.claim(order_id, before, parse(item.data), ended=True)
+            return written
+        may_cover = item.exec_id and self._may_cover(volumes, claimed)
+        written = self._unseen(item)
+        if item.exec_id and (written or may_cover):
+            self._cover(item)
+        return written
+
+    # -- volumes
+
+    def _may_claim(self, volumes: Volumes) -> bool:
+        """Return whether volumes can be compared: v1 tells of fills on another channel, so that has to have an outage
+        as well."""
+        return self.channel == "executions" or volumes.since is not None
+
+    def _may_cover(self, volumes: Volumes, identity: str) -> bool:
+        """Return whether a fill that is known may belong to what is claimed.
+
+        In v2 an update's fill was never claimed: one frame tells the fill and the order's volume. In v1 the connection
+        may have been lost between the two frames.
+        """
+        return volumes.since is not None and (self.channel != "executions" or self.seen.crc(identity) is None)
+
+    def _cover(self, item: Item) -> None:
+        if self.volumes is not None and item.identity and item.order_id and self._may_claim(self.volumes):
+            self.volumes.cover(item.identity, item.order_id, item.data)
+
+    # -- orders and balances
+
+    def _is_open(self, item: Item) -> bool:
+        """Return whether an item of a snapshot shows an open order."""
+        return not item.identity and not self._is_fill(item)
+
+    def _is_fill(self, item: Item) -> bool:
+        """Return whether an item of ``executions`` is a fill, also one without an id."""
+        return self.channel == "executions" and b"cum_qty" not in item.data and is_past_trade(parse(item.data))
+
+    def _is_news(self, item: Item, volumes: Volumes | None) -> bool:
+        if self.channel == "balances":
+            name = self._balance(item)
+        else:
+            name = item.order_id if self._of_orders and item.order_id and not self._is_fill(item) else ""
+        if not name:
+            return True  # nothing tells it apart from others
         if name in self.ended:
             return False  # an old snapshot: what has ended does not reopen
         known = self.orders.get(name)
-        standing = compare(known, item.data) if known else "newer"
-        if standing != "older":
+        if known is not None and len(known) == 1 and known[0] == item.data:
+            return False
+        before, now = merged(known or ()), parse(item.data)
+        difference = compare_fields(before, now) if known else "newer"
+        if difference != "older":
+            if volumes is not None and self._may_claim(volumes):
+                volumes.claim(name, before, now)
             self._replace(name, item.data)
             self.changed.add(name)
-        return standing == "newer"
+        return difference == "newer"
 
-    def _replace(self, name: str, whole: bytes) -> None:
-        """An order as one object."""
-        self.orders[name] = [whole]
+    def _balance(self, item: Item) -> str:
+        """Return the key of a balance, and note its asset class."""
+        key = balance_key(parse(item.data))
+        if " " in key:
+            self.classes.add(key.partition(" ")[2])
+        return key
+
+    def _replace(self, name: str, complete: bytes) -> None:
+        """The order is one object from here on."""
+        self.orders[name] = [complete]
         if name in self._kept:
             self._kept[name] = 0
 
@@ -204,53 +307,13 @@ class Knowledge:
             self.changed.discard(name)  # it came and went, and no checkpoint ever heard of it
 
 
-def _asset(item: Item) -> str:
-    return value(parse(item.data), "asset")
+def is_end(identity: str) -> bool:
+    """Return whether an identity is an order end's: ``O…:end``, or ``O…:end~…`` of another end of the same order."""
+    return identity.endswith(END) or f"{END}{AGAIN}" in identity
 
 
-def merged(parts: Sequence[bytes]) -> Fields:
-    """A whole object and its changes as one set of fields, each still the bytes that were sent."""
-    fields: Fields = {}
-    for part in parts:
-        fields.update(parse(part))
-    return fields
-
-
-def fold(parts: Sequence[bytes]) -> bytes:
-    """The same as one object."""
-    return msgspec.json.encode(merged(parts))
-
-
-def compare(known: Sequence[bytes], whole: bytes) -> Literal["same", "newer", "older"]:
-    """How a snapshot's object stands to what is known of the order.
-
-    Cumulative volumes never fall: an object with less executed is older. Numbers are compared by value, since a
-    snapshot may print them with another scale; what passes (the kind of event, its time) is left out.
-    """
-    before, now = merged(known), parse(whole)
-    for name in _VOLUMES:
-        if name in now and name in before and (_number(now[name]) or 0) < (_number(before[name]) or 0):
-            return "older"
-    return "same" if all(n in _PASSING or _equal(before.get(n), raw) for n, raw in now.items()) else "newer"
-
-
-def _equal(before: msgspec.Raw | None, now: msgspec.Raw) -> bool:
-    if before is None:  # not said so far: as good as nothing
-        return bytes(now) in (b"null", b'""', b"false") or _number(now) == 0
-    if bytes(before) == bytes(now):
-        return True
-    numbers = _number(before), _number(now)
-    if None not in numbers:
-        return numbers[0] == numbers[1]
-    try:
-        decoded: list[object] = [msgspec.json.decode(raw) for raw in (before, now)]
-    except msgspec.DecodeError:
-        return False
-    return decoded[0] == decoded[1]
-
-
-def _number(raw: msgspec.Raw) -> Decimal | None:
-    try:
-        return Decimal(bytes(raw).strip(b'"').decode())
-    except (InvalidOperation, UnicodeDecodeError):
-        return None
+def balance_key(fields: Fields) -> str:
+    """Return what tells a balance apart: its asset, with the asset class behind a blank unless that is ``currency``.
+    One name can be an asset in two classes. Empty if there is no asset."""
+    asset, asset_class = value(fields, "asset"), value(fields, "asset_class")
+    return f"{asset} {asset_class}" if asset and asset_class not in ("", CURRENCY) else asset

@@ -1,4 +1,4 @@
-"""What lines are written to: files, pipes, sockets and terminals, each written without waiting in its own way.
+"""Write to files, pipes, sockets and terminals, each in the way that never waits.
 
 The flags of a descriptor that we were handed are not changed, since others (our own stderr, the shell) may share it.
 """
@@ -27,7 +27,7 @@ class Outlet(Protocol):
     regular: bool
 
     def write(self, data: memoryview) -> int:
-        """Write what goes without waiting, and say how many bytes; 0 if none. Raises OSError."""
+        """Write what goes without waiting, and return how many bytes; 0 if none. Raises OSError."""
 
     def close(self) -> None:
         """Close the descriptor, and what was opened beside it."""
@@ -92,7 +92,7 @@ def take_back(fd: int, torn: bytes) -> None:
 
 @contextlib.contextmanager
 def sole_writer(fd: int) -> Iterator[bool]:
-    """Whether no other process of this program writes to the file; if so, none begins to while the block runs.
+    """Yield whether no other process of this program writes to the file; if so, none begins to while the block runs.
 
     Every one holds a shared lock from here on, for as long as it has the file open. Where nothing can be locked (some
     network file systems) we count as the only one.
@@ -189,7 +189,7 @@ class TerminalOutlet:
 
 
 def outlet(fd: int) -> Outlet:
-    """The outlet that fits the descriptor."""
+    """Return the outlet that fits the descriptor."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode):
         return PipeOutlet(fd)

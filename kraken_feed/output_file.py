@@ -1,4 +1,4 @@
-"""The file of ``--output``: opened to append, its torn last line set aside."""
+"""Open the file of ``--output`` to append, and set its torn last line aside."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ class Torn(NamedTuple):
     kept_as: str
 
 
-def open_output(path: str, mended: Callable[[Torn], None] | None = None) -> int:
-    """A descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
+def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int:
+    """Return a descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
 
-    A last line that is torn is moved to ``path.torn``, and ``mended`` is told. It is one if its line feed is missing,
-    were it valid JSON otherwise: what was not whole on the disk is in no checkpoint, and is written again. A tail of
-    NULs, which a power cut can leave, is torn too. While another process writes to the file, its last line is left
-    alone.
+    A last line that is torn is moved to ``path.torn``, and ``on_torn`` is called. It is torn if its line feed is
+    missing, even if it is valid JSON otherwise: what was not complete on the disk is in no checkpoint, and is written
+    again. A tail of NULs, which a power cut can leave, is torn too. While another process writes to the file, its last
+    line is left alone.
 
     A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
 
     Raises:
-        OutputFailed: it cannot be opened or mended.
+        OutputFailed: it cannot be opened, or its torn line cannot be moved.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        torn = None
         try:
-            torn = _mend(fd, path) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                torn = _set_torn_aside(fd, path)
+                os.lseek(fd, 0, os.SEEK_END)  # appending moves it; so it says from the start where our last line ends
         except OSError:
             os.close(fd)
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _cannot_open(path, error) from error
-    if torn is not None and mended is not None:
-        mended(torn)
+    if torn is not None and on_torn is not None:
+        on_torn(torn)
     return fd
 
 
@@ -57,9 +60,30 @@ def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
     )
 
 
-def _mend(fd: int, path: str) -> Torn | None:
-    """Take a last line that a kill or a crash has torn out of a file, and keep it beside: the first line of this run
-    would become a part of it, and neither could be read."""
+def read_removed(fd: int, start: int, limit: int) -> bytes | None:
+    """Return what was written through ``fd`` from the offset ``start`` on, a line's beginning, also if the file has no
+    name any more.
+
+    None if it cannot be read: the file was truncated, is not ours to read, has more than ``limit`` bytes, or the
+    system is not Linux.
+    """
+    try:
+        length = os.lseek(fd, 0, os.SEEK_CUR) - start
+        if not 0 <= length <= limit:
+            return None
+        before = min(start, 1)
+        with open(f"/proc/self/fd/{fd}", "rb") as file:  # a descriptor of its own: ours cannot read
+            file.seek(start - before)
+            data = file.read(before + length)
+    except OSError:
+        return None
+    whole = len(data) == before + length and data[:before] in (b"", b"\n")
+    return data[before:] if whole else None
+
+
+def _set_torn_aside(fd: int, path: str) -> Torn | None:
+    """Move a last line that a kill or a crash has torn from a file to one beside it: the first line of this run would
+    become a part of it, and neither could be read."""
     with sole_writer(fd) as sole:
         size = os.fstat(fd).st_size
         if not sole or size == 0:
@@ -74,7 +98,8 @@ def _mend(fd: int, path: str) -> Torn | None:
 
 
 def whole_lines(path: str, size: int) -> int | None:
-    """Where the last whole line of the file ends; None if there is none within the longest line: no file of ours."""
+    """Return where the last complete line of the file ends; None if there is none within the longest line: then the
+    file is not ours."""
     with open(path, "rb") as file:
         end, seen = size, 0
         while end > 0:

@@ -1,4 +1,4 @@
-"""The event loop's eye on an outlet: when it takes more, and when its reader has gone."""
+"""Watch an outlet with the event loop: when it takes more, and when its reader has gone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Readiness:
             self._loop.add_reader(outlet.fd, self._reader_closed)
 
     def wait(self, wanted: bool) -> None:
-        """Wait for it to take more, or do not. What cannot be watched takes everything, or fails."""
+        """Wait for it to take more, or stop that. What cannot be watched takes everything, or fails."""
         if wanted == self._waiting or not self._outlet.watchable:
             return
         self._waiting = wanted
@@ -40,7 +40,7 @@ class Readiness:
             self._loop.remove_writer(self._outlet.fd)
 
     def end(self) -> None:
-        """Watch it no longer."""
+        """Stop watching it."""
         self.wait(False)
         if self._outlet.watchable:
             self._loop.remove_reader(self._outlet.fd)

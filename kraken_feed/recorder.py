@@ -1,4 +1,4 @@
-"""What one endpoint brings, written down: items, the markers around them, and what REST adds."""
+"""Writes what one endpoint brings: items, the markers around them, and what REST adds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from .text import without
 from .wire import Dialect, Item
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
+MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections
 QUOTING = frozenset({"detail", "reason"})  # members of markers that may have the exchange's words in them
 
 
 class Recorder:
     """Writes the records of one endpoint, in the order in which they are handed in. Nothing here waits.
 
-    Items are collected until the burst ends, and leave as one event of the logger.
+    Items are collected until the burst ends, and leave as one event of the logger. Different items have different ids,
+    whatever the sequence does.
 
     Args:
         account: its name.
@@ -61,7 +63,10 @@ class Recorder:
         self._unix_ns = unix_ns
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
-        self._count = 0  # of frames without a sequence, unknown frames and engine states: tells them apart
+        self._count = 0  # of whatever has no place of its own in the sequence: tells those apart
+        self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates in this epoch
+        self._opened: set[tuple[str, int]] = set()  # channel and epoch of the snapshots on this connection
+        self._marked: dict[str, int] = {}  # ids of the last markers, and how often each was wanted
         self._lines: list[Line] = []  # of one burst, channel and type
         self._channel, self._type, self._ns = "", "", 0
 
@@ -70,6 +75,7 @@ class Recorder:
         self.connection = name
         bound = self._feed_log.bind(connection=name)
         self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
+        self._numbers, self._opened = {}, set()
 
     def went_live(self) -> None:
         """What REST adds from here on belongs to this connection."""
@@ -80,12 +86,20 @@ class Recorder:
         self.connection = None
 
     def write(self, records: Records, frame_ns: int) -> None:
-        """One record for each item that is news, with the next :meth:`flush` or marker at the latest."""
+        """Write one record per item that is news, with the next :meth:`flush` or marker at the latest."""
         channel, sequence, knowledge = records.channel, records.sequence, self._knowledge[records.channel]
         if channel != self._channel or records.type != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, records.type, frame_ns
-        place = f"{records.type[0]}{sequence}" if sequence is not None else self._place()
+        # The place in the sequence names the items that have no identity. The type's letter tells an update from the
+        # snapshot that came after it, the epoch tells a sequence that began again.
+        place = f"{records.type[0]}{sequence}"
+        if records.epoch:
+            place = f"{records.epoch}.{place}"
+        if records.type == "snapshot" or sequence is None or sequence <= self._numbers.get(channel, -1):
+            place = self._unused(records, place)
+        else:
+            self._numbers[channel] = sequence
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
             if not (knowledge.update(item) if news is None else next(news)):
@@ -106,15 +120,27 @@ class Recorder:
         self.written[self._channel, name] += len(lines)
         self.written_ns = self._ns
 
-    def _place(self) -> str:
-        """Of a frame without a sequence."""
+    def _unused(self, records: Records, place: str) -> str:
+        """Return a name for a frame that is no update with the next higher number: a place that no other frame of this
+        connection has."""
+        if records.sequence is None:
+            return f"frame{self._next()}"
+        if records.type == "snapshot" and (records.channel, records.epoch) not in self._opened:
+            self._opened.add((records.channel, records.epoch))
+            if records.epoch:
+                self._numbers.pop(records.channel, None)
+            return place
+        return f"{place}.{self._next()}"
+
+    def _next(self) -> int:
         self._count += 1
-        return f"frame{self._count}"
+        return self._count
 
     def write_backfill(self, channel: str, item: Item) -> None:
-        """What REST knows of an item that the feed did not bring."""
+        """Write what REST tells of an item that the feed did not bring, under the identity that the item has by now."""
         name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
-        identity = record.item_id(self._account, channel, item.identity, self._live_last, "backfill", 0)
+        place = "" if item.identity else f"backfill{self._next()}"
+        identity = record.item_id(self._account, channel, item.identity, self._live_last, place, 0)
         line = identity, None, item.order_id, item.exec_id, item.data
         log = self._feed_log.bind(channel=channel, connection=self.connection or self._live_last)
         self.flush()
@@ -123,27 +149,37 @@ class Recorder:
         self.written_ns = now
 
     def write_opaque(self, opaque: Opaque, token: str) -> None:
-        """A frame that nobody here knows is written whole, but for a token that it may echo."""
+        """Write a frame that this version does not know: all of it, but for a token that it may echo."""
         frame = without(opaque.frame, token)
-        self._count += 1
-        self.mark(UNKNOWN_CHANNEL, "unknown", str(self._count), **record.opaque(frame, opaque.json))
+        self.mark(UNKNOWN_CHANNEL, "unknown", str(self._next()), **record.opaque(frame, opaque.json))
 
     def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
-        """Write a marker. ``which`` tells apart several of a kind on one connection."""
+        """Write a marker. ``which`` tells apart several of a kind on one connection; those that it does not are
+        counted."""
         parts = (self._account, channel, self.connection or self._run, event_name, which)
-        self._write_marker(channel, event_name, ":".join(filter(None, parts)), connection=self.connection, **fields)
+        name = self._marker_id(":".join(filter(None, parts)))
+        self._write_marker(channel, event_name, name, connection=self.connection, **fields)
 
-    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
-        """Write ``feed.backfilled`` or ``feed.gap``, of the span between two unix times in nanoseconds."""
+    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        """Write ``feed.backfilled`` or ``feed.gap`` of an interval between two of Kraken's times, in unix nanoseconds.
+        ``start`` is None if nobody knows it."""
         since, to = None if start is None else record.timestamp(start), record.timestamp(end)
-        name = f"{self._account}:{channel}:{event_name}:{since}:{to}"
+        name = self._marker_id(f"{self._account}:{channel}:{event_name}:{since}:{to}")
         self._write_marker(channel, event_name, name, **{"from": since, "to": to}, **fields)
 
     def engine_changed(self, channels: Iterable[str], engine: str) -> None:
         """Write ``feed.status``."""
-        self._count += 1
+        which = str(self._next())
         for channel in channels:
-            self.mark(channel, "feed.status", str(self._count), engine=engine)
+            self.mark(channel, "feed.status", which, engine=engine)
+
+    def _marker_id(self, name: str) -> str:
+        """Return the id for a marker: its name, and a counter behind it if that was written already."""
+        count = self._marked.pop(name, 0) + 1
+        self._marked[name] = count
+        if len(self._marked) > MARKED:
+            del self._marked[next(iter(self._marked))]
+        return name if count == 1 else f"{name}:{count}"
 
     def _write_marker(self, channel: str, event_name: str, name: str, **fields: object) -> None:
         self.flush()

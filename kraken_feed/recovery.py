@@ -1,53 +1,46 @@
-"""Holes: they open when a channel is lost, end when it is live again, and are closed by what REST knows, or declared.
+"""Recover outages from Kraken's history over REST, or declare them as gaps.
 
-Everything here happens beside the live feed: records are written between its records, never instead of them.
+An outage opens when a channel is lost and ends when it is live again. It counts as recovered only with evidence: every
+source was read to its end and had caught up with the outage's end, every order that vanished has a known state, and
+what was found adds up. What is doubtful is asked again; if the doubt remains for a quarter of an hour the outage is
+declared as a gap, and tried again every hour for three days.
+
+Everything here happens beside the live feed: records are written between its records, never instead of them. All times
+are Kraken's, in unix nanoseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
-from . import backfill
-from .backfill import Caller, Window
+from . import history
+from .checkpoint import Outage, Scan
 from .config import BackfillConfig
 from .errors import CredentialsRefused, FeedError, RequestRefused, Transient
+from .history import Caller, Row, Source, Span
+from .kraken_time import NS, KrakenClock
 from .orders import ORDER_CHANNELS, Knowledge
 from .record import timestamp
 from .wire import Item
 
-SKEW_S = 10.0  # by how much Kraken's clock may be ahead of ours
-RETRY_S = 5.0  # the first wait after a failed pass; it doubles
+SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
+RETRY_S = 5.0  # the first wait after REST could not be asked; it doubles
 RETRY_MAX_S = 60.0
-PATIENCE_S = 900.0  # REST out of order for so long: the hole is declared a gap, and the next one starts afresh
-NS = 1_000_000_000
-
-
-class Hole(msgspec.Struct):
-    """A span of time in which a channel was not whole. Unix nanoseconds; ``end`` is None while it is open, ``start``
-    is None where its beginning is not known. ``missing`` are the orders that were open before it and
-    not in the snapshot that ended it."""
-
-    channel: str
-    start: int | None
-    cause: str
-    end: int | None = None
-    passes: int = 0
-    missing: set[str] = msgspec.field(default_factory=set)
-    orders: int = 0
-    trades: int = 0
-
-    def window(self, overlap: float) -> Window:
-        """What to ask REST for. Of a hole without a beginning, only the overlap. Our clock tells the hole's ends and
-        Kraken's the rows' times, so the end has a margin too; what lies behind it is known by its ids."""
-        assert self.end is not None  # only closed spans are asked for
-        start = self.end if self.start is None else self.start
-        return Window(math.floor(start / NS - overlap), math.ceil(self.end / NS + SKEW_S))
+# Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
+UNPROVEN = (1.0, 10 / 3, 10.0)  # asks again whether history has caught up
+DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # asks again what contradicts itself
+AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
+LONGEST = 10.0  # history that is later than this is not waited for
+HOURLY_S = 3600.0  # between the tries after a gap was declared
+GIVE_UP_S = 3 * 86400.0  # Kraken keeps the rows, but a state that three days did not settle stays unsettled
+SPAN_S = 3600.0  # what Kraken said about the key's span holds for so long
+SHOWN = 20  # order ids in a reason
 
 
 class Output(Protocol):
@@ -56,21 +49,46 @@ class Output(Protocol):
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
 
-    def mark_hole(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
 
 
+class Doubts:
+    """What keeps the outages of one pass from counting as recovered, by channel, in words.
+
+    ``final`` reasons do not go away by asking again soon; ``waits`` says when REST may be asked again.
+    """
+
+    def __init__(self) -> None:
+        self.final: dict[str, str] = {}
+        self.open: dict[str, list[str]] = {}
+        self.rows: set[str] = set()  # channels of which rows are missing
+        self.unasked: dict[str, str] = {}
+        self.short: dict[int, str] = {}  # by outage, not by channel
+        self.wait = 0.0
+
+    def add(self, channel: str, doubt: str) -> None:
+        """Ask again later."""
+        self.open.setdefault(channel, []).append(doubt)
+
+    def reason(self, channel: str, outage: Outage) -> str:
+        """Return every doubt about an outage of the channel as one text."""
+        short = self.short.get(id(outage), "")
+        doubts = [self.final.get(channel, ""), *self.open.get(channel, []), short, self.unasked.get(channel, "")]
+        return "; ".join(dict.fromkeys(filter(None, doubts)))
+
+
 class Recovery:
-    """Closes the holes of one account's channels.
+    """Recovers the outages of one account's channels.
 
     Args:
-        config: the overlap, and when REST has caught up for certain.
+        config: the overlap, and when REST has usually caught up.
         rest: makes the calls.
         knowledge: by channel; decides what is news.
         output: where records go.
         log: diagnostics.
-        unix_ns: the wall clock.
-        holes: what an earlier run has left.
+        clock: Kraken's.
+        scans: queries that an earlier run has begun.
     """
 
     def __init__(
@@ -80,12 +98,13 @@ class Recovery:
         knowledge: Mapping[str, Knowledge],
         output: Output,
         log: FilteringBoundLogger,
-        unix_ns: Callable[[], int],
-        holes: Iterable[Hole] = (),
+        clock: KrakenClock,
+        scans: Iterable[Scan] = (),
     ) -> None:
-        self.holes: list[Hole] = list(holes)
-        self.opened = len(self.holes)
-        self.closed = 0
+        self.outages: list[Outage] = []
+        self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self.opened = 0
+        self.recovered = 0
         self.gaps = 0  # declared
         self.changed = False  # since somebody last cleared it: for the checkpoint
         self._config = config
@@ -93,170 +112,456 @@ class Recovery:
         self._knowledge = knowledge
         self._output = output
         self._log = log
-        self._unix_ns = unix_ns
-        self._still_open: set[str] = set()  # orders that REST called open in the pass under way
+        self._clock = clock
+        self._longest = int(LONGEST * config.second_pass_s * NS)
+        self._span: Span | None = None
+        self._span_ns = 0
+        self._failures = 0  # passes in a row in which REST could not be asked
         self._woken = asyncio.Event()
 
-    def resume(self, hole: Hole) -> None:
-        """Go on with a hole that an earlier run has left."""
-        self.holes.append(hole)
+    # -- what the feed tells
+
+    @property
+    def pending(self) -> int:
+        """How many outages are neither recovered nor declared."""
+        return sum(not outage.declared_ns for outage in self.outages)
+
+    def resume(self, outage: Outage) -> None:
+        """Go on with an outage that an earlier run has left."""
+        self.outages.append(outage)
         self.opened += 1
 
-    def open(self, channel: str, start: int | None, cause: str) -> None:
-        """A channel is not whole from ``start`` on. While it has an open hole already, that one goes on."""
-        if not any(hole.channel == channel and hole.end is None for hole in self.holes):
-            self.holes.append(Hole(channel, start, cause))
+    def open(self, channel: str, start_ns: int | None, cause: str) -> None:
+        """A channel is not complete from ``start_ns`` on. An outage that is open already goes on, from the earlier of
+        the two starts."""
+        for outage in self.outages:
+            if outage.channel == channel and outage.end_ns is None:
+                known = None not in (outage.start_ns, start_ns)
+                outage.start_ns = min(outage.start_ns or 0, start_ns or 0) if known else None
+                break
+        else:
+            self.outages.append(Outage(channel, start_ns, cause))
             self.opened += 1
-            self.changed = True
+        self._widen(channel)
+        self.changed = True
 
-    def end(self, channel: str, end: int) -> None:
-        """The channel is whole again from ``end`` on: what lies before can be fetched."""
-        for hole in self.holes:
-            if hole.channel == channel and hole.end is None:
-                hole.end = end
-                hole.missing = set(self._knowledge[channel].missing)
+    def end(self, channel: str, end_ns: int) -> None:
+        """The channel is live again: what lies before ``end_ns`` can be fetched."""
+        for outage in self.outages:
+            if outage.channel == channel and outage.end_ns is None:
+                outage.end_ns = end_ns
+                if outage.start_ns is not None and outage.start_ns > end_ns:
+                    outage.start_ns = None  # the clocks were wrong: nobody knows how long it was
+                outage.missing = set(self._knowledge[channel].missing)
                 self.changed = True
+        self._widen(channel)
         self._woken.set()
 
+    def _widen(self, channel: str) -> None:
+        """Compare executed volumes with fills for as long as the outages last. v1 tells of the two on two channels:
+        there both have to have an outage."""
+        volumes = self._knowledge[channel].volumes
+        if volumes is None:
+            return
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        outages = [outage for outage in self.outages if outage.channel in sharing]
+        starts = [outage.start_ns for outage in outages if outage.start_ns is not None]
+        if starts and {outage.channel for outage in outages} == set(sharing):
+            ends = [outage.end_ns for outage in outages]
+            volumes.widen(min(starts), None if None in ends else max(end or 0 for end in ends))
+
     def give_up(self, reason: str) -> None:
-        """Declare what is not closed, because nobody will come back to it."""
-        for hole in list(self.holes):
-            hole.end = hole.end or self._unix_ns()
-            self._declare(hole, reason)
+        """Declare every outage that is not recovered, because nobody will come back to it."""
+        for outage in list(self.outages):
+            outage.end_ns = outage.end_ns or self._clock.latest() or outage.start_ns or 0
+            self._declare(outage, reason)
+            self._remove(outage)
+
+    # -- the loop
 
     async def run(self) -> None:
-        """Close holes for ever."""
+        """Recover outages until cancelled."""
         while True:
             self._woken.clear()
-            due = self._due()
-            if due is None or due > 0:
+            now = self._clock.latest()
+            due = min((o.due_ns for o in self.outages if o.end_ns is not None), default=None)
+            if due is None or now is None or due > now:
+                wait = None if due is None else RETRY_S if now is None else (due - now) / NS
                 try:
-                    async with asyncio.timeout(due):
+                    async with asyncio.timeout(wait):
                         await self._woken.wait()
                 except TimeoutError:
                     pass
                 continue
-            await self._close(self._ready())
+            await self._pass([o for o in self.outages if o.end_ns is not None and o.due_ns <= now])
 
-    def _wait(self, hole: Hole) -> float:
-        """Seconds until it is the hole's turn: at once for the first pass, and when REST has caught up for the
-        second."""
-        assert hole.end is not None
-        return 0.0 if hole.passes == 0 else hole.end / NS + self._config.second_pass_s - self._unix_ns() / NS
-
-    def _due(self) -> float | None:
-        waits = [self._wait(hole) for hole in self.holes if hole.end is not None]
-        return max(0.0, min(waits)) if waits else None
-
-    def _ready(self) -> list[Hole]:
-        """The holes whose turn it is. One window holds them all: a row is asked for once."""
-        return [hole for hole in self.holes if hole.end is not None and self._wait(hole) <= 0]
-
-    async def _close(self, holes: Sequence[Hole]) -> None:
+    async def _pass(self, outages: Sequence[Outage]) -> None:
+        """Ask REST for everything that these outages need, write what is news, and judge each of them."""
         if not self._config.enabled:
-            for hole in holes:
-                self._declare(hole, "backfill is switched off")
+            for outage in outages:
+                self._declare(outage, "backfill is switched off")
+                self._remove(outage)
             return
-        reasons = await self._pass(holes)
-        for hole in holes:
-            hole.passes += 1
-            if hole.channel in reasons:
-                self._declare(hole, reasons[hole.channel])
-            elif hole.passes >= 2:
-                self._finish(hole)
+        began = self._clock.latest() or 0
+        doubts = Doubts()
+        ready = await self._within_span(outages, doubts)
+        for channel in {outage.channel for outage in ready}:
+            self._knowledge[channel].begin_pass()
+        await self._ask_vanished(ready, doubts)
+        for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
+            await self._ask(source, ready, doubts)
+        self._failures = self._failures + 1 if doubts.unasked else 0
+        for outage in ready:
+            self._compare(outage, doubts)
+        for outage in ready:
+            self._judge(outage, doubts, began)
         self.changed = True
 
-    async def _pass(self, holes: Sequence[Hole]) -> dict[str, str]:
-        """Ask REST for what the channels need, and write what is news; why a channel cannot be closed, by channel."""
-        window = backfill.total([hole.window(self._config.overlap_s) for hole in holes])
-        wanted = {hole.channel for hole in holes}
-        limit = await self._key_limit(window)
-        self._still_open.clear()
-        reasons: dict[str, str] = {}
-        for channels, source in (
-            (wanted & set(ORDER_CHANNELS), lambda: self._missing(wanted)),
-            (wanted & set(ORDER_CHANNELS), lambda: backfill.ended_orders(self._rest, window)),
-            (wanted & {"ownTrades", "executions"}, lambda: backfill.fills(self._rest, window)),
-            (wanted & {"balances"}, lambda: backfill.ledger_entries(self._rest, window)),
-        ):
-            if channels and (reason := await self._patiently(channels, source, holes)):
-                reasons |= dict.fromkeys(channels, reason)
-        if limit is not None:
-            reasons = dict.fromkeys(wanted, limit) | reasons
-        for hole in holes:
-            lost = (hole.missing & self._knowledge[hole.channel].missing) - self._still_open
-            if lost and hole.passes >= 1:
-                some = ", ".join(sorted(lost)[:20])
-                reasons.setdefault(hole.channel, f"Kraken does not say how these orders ended: {some}")
-        return reasons
+    # -- what the key may see
 
-    async def _key_limit(self, window: Window) -> str | None:
-        """What the key may not see of the window. Not knowing is no reason for a gap."""
-        try:
-            return await backfill.outside_of_key(self._rest, window)
-        except (FeedError, msgspec.DecodeError) as error:
-            self._log.warning("key_not_checked", reason=_words(error))
-            return None
+    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts) -> list[Outage]:
+        """Cut off what the key may not see, and declare it; return what is left.
 
-    def _missing(self, wanted: set[str]) -> AsyncIterator[Item]:
-        ids = {name for channel in wanted for name in self._knowledge[channel].missing}
-        return backfill.named_orders(self._rest, ids)
+        A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
+        Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
+        """
+        span = await self._key_span(outages, doubts)
+        ready = []
+        for outage in outages:
+            if span is None or not self._outside(outage, span):
+                ready.append(outage)
+        return ready
 
-    async def _patiently(
-        self, channels: set[str], source: Callable[[], AsyncIterator[Item]], holes: Sequence[Hole]
-    ) -> str | None:
-        """Write what a source has for these channels; the reason if it cannot be had. Starting over writes nothing
-        twice: what was written is known."""
-        loop = asyncio.get_running_loop()
-        patience, wait = loop.time() + PATIENCE_S, RETRY_S
-        while True:
+    async def _key_span(self, outages: Sequence[Outage], doubts: Doubts) -> Span | None:
+        now = self._clock.latest() or 0
+        retried = any(outage.declared_ns for outage in outages)  # somebody may have given the key more
+        if self._span is None or retried or now - self._span_ns > SPAN_S * NS:
             try:
-                async for item in source():
-                    self._take(item, channels, holes)
-                return None
-            except (CredentialsRefused, RequestRefused) as error:
-                return error.why or error.what
-            except (Transient, msgspec.DecodeError) as error:
-                delay = max(wait, error.delay) if isinstance(error, Transient) else wait
-                if loop.time() + delay > patience:
-                    return f"REST could not be asked for {PATIENCE_S:g} s: {_words(error)}"
-                self._log.warning("backfill_postponed", reason=_words(error), retry_in=round(delay, 1))
-                await asyncio.sleep(delay)
-                wait = min(2 * wait, RETRY_MAX_S)
+                self._span, self._span_ns = await history.key_span(self._rest), now
+            except Transient as error:
+                self._not_asked({outage.channel for outage in outages}, error, doubts)
+            except FeedError as error:
+                self._log.warning("key_not_checked", reason=error.what)
+                self._span, self._span_ns = Span(0, 0), now
+        return self._span
 
-    def _take(self, item: Item, channels: set[str], holes: Sequence[Hole]) -> None:
-        if item.identity is None and item.order_id is not None:
-            self._still_open.add(item.order_id)  # the snapshot had not all: nothing is missing
-        for channel in channels:
-            if self._knowledge[channel].backfilled(item):
-                self._output.write_backfill(channel, item)
-                hole = next(hole for hole in reversed(holes) if hole.channel == channel)
-                if item.exec_id is None and item.order_id is not None:
-                    hole.orders += 1
-                else:
-                    hole.trades += 1
+    def _outside(self, outage: Outage, span: Span) -> bool:
+        """Declare the part of the outage that the key may not see; return whether that is all of it."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        start = outage.end_ns if outage.start_ns is None else outage.start_ns
+        first, last = span.from_s * NS, span.to_s * NS if span.to_s else math.inf
+        if start >= first and outage.end_ns <= last:
+            return False
+        reason = _limits(span)
+        if outage.end_ns <= first or start >= last:
+            self._postpone_declared(outage, reason)
+            return True
+        if start < first:
+            self._split(outage, outage.start_ns, first, reason)
+            outage.start_ns = first
+        if outage.end_ns > last:
+            self._split(outage, int(last), outage.end_ns, reason)
+            outage.end_ns = int(last)
+        return False
 
-    def _finish(self, hole: Hole) -> None:
-        assert hole.end is not None
-        if hole.start is None:
-            self._declare(hole, f"its beginning is not known ({hole.cause})")
+    def _split(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
+        """Declare a part of an outage by itself."""
+        part = Outage(outage.channel, start_ns, outage.cause, end_ns)
+        self.outages.append(part)
+        self.opened += 1
+        self._postpone_declared(part, reason)
+
+    # -- what there is to ask
+
+    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Ask for the state of every order that was open before and is not in the snapshot."""
+        channels = {outage.channel for outage in outages} & set(ORDER_CHANNELS)
+        ids = {name for channel in channels for name in self._knowledge[channel].missing}
+        if not ids:
             return
-        self.holes.remove(hole)
-        self.closed += 1
-        self._output.mark_hole(
-            hole.channel, "feed.backfilled", hole.start, hole.end, orders=hole.orders, trades=hole.trades,
-            cause=hole.cause,
-        )  # fmt: skip
-        self._log.info("backfilled", channel=hole.channel, since=timestamp(hole.start), orders=hole.orders)
+        try:
+            rows = await history.named_orders(self._rest, ids)
+        except FeedError as error:
+            self._refused(channels, error, doubts)
+            return
+        states: dict[str, str] = {}
+        for order_id, row in rows.items():
+            states[order_id] = history.state(row)
+            if states[order_id] != "open":
+                self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
+        for channel in channels:
+            vanished = self._knowledge[channel].missing & ids  # but for those that have come back meanwhile
+            still = {name for name in vanished if states.get(name) == "open"}
+            odd = {name: history.word(rows[name]) for name in vanished if states.get(name) == "unknown"}
+            silent = vanished - states.keys()
+            if still:
+                doubts.add(
+                    channel, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}"
+                )
+            if odd:
+                words = ", ".join(sorted(set(odd.values())))
+                doubts.add(
+                    channel, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
+                )
+            if silent:
+                doubts.add(channel, f"Kraken does not say how these orders ended: {_some(silent)}")
 
-    def _declare(self, hole: Hole, reason: str) -> None:
-        assert hole.end is not None
-        self.holes.remove(hole)
-        self.gaps += 1
+    def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
+        return history.sources_of(outage.channel, self._knowledge[outage.channel].classes)
+
+    async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Read a source to its end, for every outage that still needs it.
+
+        A query that was interrupted serves only what it was begun for; the next one serves the rest.
+        """
+        needed = [o for o in outages if source in self._sources_of(o) and not self._proven(source, o)]
+        while needed:
+            channels = {outage.channel for outage in needed}
+            try:
+                scan, missing = await self._read(source, needed)
+            except FeedError as error:
+                self._refused(channels, error, doubts)
+                return
+            served = [outage for outage in needed if self._serves(scan, source, outage)]
+            for outage in served:
+                outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
+            for channel in dict.fromkeys(outage.channel for outage in served if missing):
+                doubts.add(channel, f"{source.method} counts {missing} rows more than it returns")
+                doubts.rows.add(channel)
+            needed = [outage for outage in needed if outage not in served]
+
+    def _from(self, source: Source, outage: Outage) -> int:
+        """Return from when on the source has to be read for the outage."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        start = outage.end_ns if outage.start_ns is None else outage.start_ns
+        return max(start, outage.complete.get(source.name, 0))
+
+    def _needed_from(self, source: Source, outage: Outage) -> float:
+        """Return the same with a margin: the feed may bring events a little out of their order."""
+        known = outage.complete.get(source.name, 0)
+        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
+        return self._from(source, outage) - overlap * NS
+
+    def _serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
+        """Return whether a query brings everything that the outage needs of this source."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return scan.start * NS <= self._from(source, outage) and scan.channels.get(outage.channel, 0) >= outage.end_ns
+
+    def _caught_up(self, scan: Scan, outage: Outage) -> int:
+        """Return up to when the source is complete, by what the scan has seen.
+
+        Rows become visible in the order of their times: what is older than the newest row is there. If there is no
+        row that is newer than the outage, only time tells.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        late_enough = scan.began_ns >= outage.end_ns + self._longest
+        return max(scan.newest_ns, outage.end_ns + 1 if late_enough else 0)
+
+    def _proven(self, source: Source, outage: Outage) -> bool:
+        """Return whether the source was read, and had caught up with the outage's end."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return outage.complete.get(source.name, 0) > outage.end_ns
+
+    async def _read(self, source: Source, outages: Sequence[Outage]) -> tuple[Scan, int]:
+        """Read a source page by page up to the empty page, going on where an interrupted query stopped.
+
+        Returns the finished scan, and how many rows Kraken counts more than it returned.
+        """
+        scan = self._begin(source, outages)
+        complete, seen, counts = scan.offset == 0, set[tuple[str | None, bytes]](), []
+        newest = scan.began_ns + SKEW_S * NS  # a row from the future tells nothing
+        while True:
+            page = await history.page(self._rest, source, scan.start, scan.end, scan.offset)
+            if page.count is not None:
+                counts.append(page.count)
+            if not page.rows:
+                break
+            for row in page.rows:
+                if row.time_ns is not None and row.time_ns <= newest:
+                    scan.newest_ns = max(scan.newest_ns, row.time_ns)
+                seen.add((row.item.identity, row.item.data))
+                self._take(row, source.name, scan.channels, outages)
+            scan.offset += len(page.rows)
+            self.changed = True
+        del self.scans[source.name]
         self.changed = True
-        self._output.mark_hole(hole.channel, "feed.gap", hole.start, hole.end, reason=reason, cause=hole.cause)
-        self._log.error("gap", channel=hole.channel, reason=reason)
+        return scan, max(0, min(counts) - len(seen)) if counts and complete else 0
+
+    def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
+        """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
+        scan, now = self.scans.get(source.name), self._clock.latest()
+        if (
+            scan is not None
+            and scan.offset
+            and (now or 0) < scan.began_ns + self._longest  # else it proves little
+            and any(self._serves(scan, source, outage) for outage in outages)
+        ):
+            return scan
+        first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
+        start = min(self._needed_from(source, outage) for outage in outages) / NS
+        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
+        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would shift
+        # the pages. Without a clock it has no end; then pages repeat rows.
+        newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
+        end = last
+        if now is not None:
+            end = math.ceil(min(now, newest) / NS)
+            end = end if last is None else min(end, last)
+        channels: dict[str, int] = {}
+        for outage in outages:
+            channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
+        scan = Scan(source.name, max(first, math.floor(start)), end, now or 0, channels)
+        self.scans[source.name] = scan
+        return scan
+
+    def _take(
+        self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
+    ) -> None:
+        """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's."""
+        for channel, end in channels.items():
+            if end is not None and row.time_ns is not None and row.time_ns > end + SKEW_S * NS:
+                continue
+            item = replace(row.item)  # each channel may give it another identity
+            if not self._knowledge[channel].backfilled(item, source):
+                continue
+            self._output.write_backfill(channel, item)
+            of_channel = [outage for outage in outages if outage.channel == channel]
+            outage = next((o for o in of_channel if (o.end_ns or 0) >= (row.time_ns or 0)), None)
+            outage = outage or (of_channel[-1] if of_channel else None)
+            if outage is not None and item.exec_id is None and item.order_id is not None:
+                outage.orders += 1
+            elif outage is not None:
+                outage.trades += 1
+
+    # -- what went wrong
+
+    def _refused(self, channels: set[str], error: FeedError, doubts: Doubts) -> None:
+        """Note why a source could not be read."""
+        if isinstance(error, CredentialsRefused | RequestRefused):
+            reason = error.why or error.what
+            if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
+                reason = f"{reason} ({_limits(self._span)})"
+            doubts.final |= dict.fromkeys(channels, reason)
+        else:
+            self._not_asked(channels, error, doubts)
+
+    def _not_asked(self, channels: set[str], error: FeedError, doubts: Doubts) -> None:
+        words = " ".join(filter(None, (error.what, error.why)))
+        doubts.unasked |= dict.fromkeys(channels, words)
+        backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
+        doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
+        self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
+
+    # -- the verdict
+
+    def _compare(self, outage: Outage, doubts: Doubts) -> None:
+        """Note what the recovered records contradict."""
+        volumes = self._knowledge[outage.channel].volumes
+        short = set(volumes.short()) if volumes is not None else set()
+        if outage.declared_ns:
+            short = outage.short  # a later outage answers for its own; and a restart has forgotten the volumes
+            if volumes is not None and short <= volumes.owed.keys():
+                short = short & volumes.short().keys()
+        else:
+            short -= {name for other in self.outages for name in other.short if other is not outage}
+            outage.short = short
+        if short:
+            words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
+            doubts.short[id(outage)] = words
+
+    def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
+        """Count the outage as recovered, declare it, or say when it is tried again.
+
+        A pass can take minutes on a small call counter. What was to be asked while it went on is asked at once.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        now, channel = self._clock.latest() or outage.end_ns, outage.channel
+        reason = doubts.reason(channel, outage)
+        if outage.start_ns is None:
+            reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
+            self._declare(outage, reason)
+            self._remove(outage)
+            return
+        unproven = [s.method for s in self._sources_of(outage) if not self._proven(s, outage)]
+        if not reason and not unproven:
+            self._finish(outage)
+            return
+        outage.doubt = reason
+        outage.tries += 1
+        if channel in doubts.rows or id(outage) in doubts.short:
+            outage.complete.clear()  # rows are late that are not the newest: everything is read again
+        if channel in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
+            self._postpone_declared(outage, reason)
+        elif channel in doubts.unasked:
+            outage.due_ns = now + int(doubts.wait * NS)
+        else:
+            schedule = DOUBTFUL if reason else UNPROVEN
+            times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
+            due = next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
+            outage.due_ns = max(now, due)
+
+    def _postpone_declared(self, outage: Outage, reason: str) -> None:
+        """Declare the outage, if it is not, and try again in an hour, for three days."""
+        now = self._clock.latest() or outage.end_ns or 0
+        if not outage.declared_ns:
+            self._declare(outage, reason)
+            outage.declared_ns = now
+        outage.due_ns = now + int(HOURLY_S * NS)
+        if now - outage.declared_ns > GIVE_UP_S * NS:
+            self._forget(outage)
+            self._remove(outage)
+        self.changed = True
+
+    def _forget(self, outage: Outage) -> None:
+        """Let go of orders that nobody can tell about: the gap that was declared stands for them."""
+        knowledge = self._knowledge[outage.channel]
+        for order_id in (outage.missing & knowledge.missing) | outage.short:
+            knowledge.forget_order(order_id)
+
+    def _remove(self, outage: Outage) -> None:
+        """Be done with an outage."""
+        self.outages.remove(outage)
+        volumes = self._knowledge[outage.channel].volumes
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        if volumes is not None and not any(other.channel in sharing for other in self.outages):
+            volumes.clear()
+
+    def _finish(self, outage: Outage) -> None:
+        assert outage.end_ns is not None
+        assert outage.start_ns is not None
+        self._remove(outage)
+        self.recovered += 1
+        self._output.mark_outage(
+            outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
+            trades=outage.trades, cause=outage.cause,
+        )  # fmt: skip
+        self._log.info(
+            "backfilled", channel=outage.channel, since=timestamp(outage.start_ns), orders=outage.orders,
+            trades=outage.trades,
+        )  # fmt: skip
+
+    def _declare(self, outage: Outage, reason: str) -> None:
+        """Write ``feed.gap``, once for an outage."""
+        assert outage.end_ns is not None  # an open outage is not declared
+        self.changed = True
+        if outage.declared_ns:
+            return
+        self.gaps += 1
+        self._output.mark_outage(
+            outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
+        )
+        self._log.error("gap", channel=outage.channel, reason=reason)
 
 
-def _words(error: Exception) -> str:
-    return error.what if isinstance(error, FeedError) else str(error)
+def _some(ids: Iterable[str]) -> str:
+    """Return the first of many ids as text."""
+    names = sorted(ids)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _limits(span: Span) -> str:
+    """Return what the key may see, in words."""
+    words = [f"from unix time {span.from_s} on"] if span.from_s else []
+    words += [f"up to unix time {span.to_s}"] if span.to_s else []
+    return f"the API key may only query {' '.join(words)}"

@@ -144,6 +144,7 @@ _TABLE: dict[str, Verdict] = {
     "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
     "EBM:": _order("it is beyond a limit that Kraken has set"),
     "EQuery:": _DEFECT,
+    "ETrade:User locked": _refused("the account is suspended, locked, or not yet open for trading"),
     "ETrade:": _DEFECT,
     "EFunding:": _DEFECT,
     # Plain texts of the WebSocket.
@@ -177,6 +178,11 @@ _BLANKS = re.compile(r"\s*:\s*")
 def normal(text: str) -> str:
     """The beginning of an error string as prefixes are compared with it."""
     return _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
+
+
+def counter_full(text: str) -> bool:
+    """Tell whether the text says that the key's call counter is full."""
+    return normal(text).startswith("eapi:rate limit exceeded")
 
 
 def classify(text: str, unix_now: float) -> Verdict:

@@ -1,7 +1,7 @@
-"""Kraken's REST API, as far as a feed needs it: private calls, and the exchange's clock.
+"""Call Kraken's REST API, as far as a feed needs it: private methods, and the exchange's clock.
 
-One :class:`Rest` an API key: calls are signed and sent one after the other, so that nonces arrive in their order, and
-what Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
+One :class:`Rest` per API key: calls are signed and sent one after the other, so that nonces arrive in order, and what
+Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
 
 Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-rest-auth
 """
@@ -15,18 +15,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
-from . import __version__
+from . import __version__, envelope
 from .auth import Credentials, Nonce, sign
-from .backoff import CallCounter
+from .backoff import CALL_COST, CallCounter
 from .config import is_loopback
-from .errors import ConfigError, CredentialsRefused, FeedError, Transient
-from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify
+from .envelope import Envelope, NotAnEnvelope
+from .errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
+from .kraken_time import NS, KrakenClock
+from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify, counter_full
 
 try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
     _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)
@@ -39,6 +42,8 @@ _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, 
 NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
+CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
+WARNINGS_KEPT = 100  # different warnings that are remembered as logged
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -58,11 +63,6 @@ class ServerTime(NamedTuple):
     tls: Any
 
 
-class _Envelope(msgspec.Struct):
-    error: Any = None
-    result: msgspec.Raw = msgspec.Raw()
-
-
 class _TokenResult(msgspec.Struct):
     token: str
     expires: Any = 900
@@ -70,6 +70,23 @@ class _TokenResult(msgspec.Struct):
 
 class _TimeResult(msgspec.Struct):
     unixtime: int
+
+
+class _Answer(NamedTuple):
+    """An HTTP response with its body, and our clock before it was asked for and when its head had arrived."""
+
+    response: httpx.Response
+    body: bytes
+    sent: int
+    received: int
+
+
+def _ignore(event: str, **fields: object) -> None:
+    """Take a diagnostic that nobody wants."""
+
+
+def _nothing() -> None:
+    """Take a call of a hook that nobody set."""
 
 
 class Rest:
@@ -82,6 +99,9 @@ class Rest:
         counter: the model of the key's call counter.
         transport: what carries the requests instead of the network.
         unix_ns: the wall clock, for nonces; tests have their own.
+        clock: learns Kraken's time from the answers.
+        warn: takes diagnostics as a structlog method does: the event, and its fields.
+        called: is called right before each private call is sent, when the counter has counted it.
     """
 
     def __init__(
@@ -93,15 +113,22 @@ class Rest:
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         unix_ns: Callable[[], int] = time.time_ns,
+        clock: KrakenClock | None = None,
+        warn: Callable[..., object] = _ignore,
+        called: Callable[[], None] = _nothing,
     ) -> None:
         self._credentials = credentials
         self._nonce = nonce
         self._counter = counter or CallCounter(14, 0.33)
         self._unix_ns = unix_ns
+        self._clock = clock
+        self._warn = warn
+        self._called = called
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
         self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
+        self._warned: set[str] = set()  # texts that were logged
         self._client = _open(url, transport)
 
     async def close(self) -> None:
@@ -128,8 +155,10 @@ class Rest:
             raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
         return Token(answer.token, answer.expires if isinstance(answer.expires, int) else 900)
 
-    async def call(self, method: str, /, *, cost: float = 1.0, reserve: float = 0.0, **parameters: str) -> msgspec.Raw:
-        """The ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
+    async def call(
+        self, method: str, /, *, cost: float = CALL_COST, reserve: float = 0.0, **parameters: str
+    ) -> msgspec.Raw:
+        """Return the ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
 
         The call waits until the key's counter has room for its ``cost`` and still ``reserve`` points for others.
 
@@ -138,23 +167,44 @@ class Rest:
             CredentialsRefused, RequestRefused: Kraken means it.
         """
         now = asyncio.get_running_loop().time
-        while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
-            await asyncio.sleep(wait)
-        async with self._turn:
-            wait = self.quiet_for()
-            if wait > 0:
-                raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
-            self._counter.add(cost, now())
-            try:
-                result = self._result(method, *await self._send(method, parameters))
-            except FeedError as error:
-                self.calls[method, _outcome(error)] += 1
-                raise
-            self.calls[method, "ok"] += 1
-            return result
+        while True:
+            while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
+                await asyncio.sleep(wait)
+            async with self._turn:
+                if self._counter.wait(cost, reserve, now()) > 0:
+                    continue  # whoever had the turn before has taken the room
+                wait = self.quiet_for()
+                if wait > 0:
+                    raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
+                try:
+                    result = self._result(method, await self._send(method, cost, parameters))
+                except FeedError as error:
+                    self.calls[method, _outcome(error)] += 1
+                    raise
+                self.calls[method, "ok"] += 1
+                return result
 
-    async def _send(self, method: str, parameters: dict[str, str]) -> tuple[httpx.Response, bytes]:
-        """Sign and send: the answer and its body. Every attempt is made from scratch: a nonce is good for one."""
+    async def time(self) -> int:
+        """Return Kraken's time in unix seconds, cut to whole ones, and let the clock learn it (GET /0/public/Time).
+
+        It costs no point of the counter. It is for when answers have no Date, or the last one is long ago.
+
+        Raises:
+            Transient: the network, the edge or the service failed.
+        """
+        method = "Time"
+        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._moment)
+        if answer.response.status_code != 200:
+            raise self._by_status(method, answer.response)
+        found = _envelope(method, answer)
+        self._log_warnings(method, found)
+        unix = _unixtime(found)
+        self._learn(answer, _date(answer.response))
+        self._learn(answer, None if _is_old(answer.response) else unix)
+        return unix
+
+    async def _send(self, method: str, cost: float, parameters: dict[str, str]) -> _Answer:
+        """Sign and send a call. Every attempt is made from scratch: a nonce is good for one."""
         path = f"/0/private/{method}"
         nonce = self._nonce.next(self._unix_ns())
         otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
@@ -164,17 +214,28 @@ class Rest:
             "API-Sign": sign(path, nonce, body, self._credentials.secret),
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        return await _ask(method, self._client.stream("POST", path, content=body, headers=headers))
+        now = asyncio.get_running_loop().time
+        self._counter.send(cost, now())
+        try:
+            self._called()
+            return await _ask(method, self._client.stream("POST", path, content=body, headers=headers), self._moment)
+        finally:
+            self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
 
-    def _result(self, method: str, answer: httpx.Response, body: bytes) -> msgspec.Raw:
-        """What is behind the envelope, or the error that it holds."""
-        if answer.status_code != 200:
-            raise self._by_status(method, answer)
-        envelope, errors = _envelope(method, answer, body)
-        if errors:
-            raise self._by_text(method, errors[0])
+    def _result(self, method: str, answer: _Answer) -> msgspec.Raw:
+        """Return what is behind the envelope, or raise the error that it holds."""
+        if answer.response.status_code != 200:
+            raise self._by_status(method, answer.response)
+        found = _envelope(method, answer)
+        self._learn(answer, _date(answer.response))
+        self._log_warnings(method, found)
+        if found.errors:
+            raise self._by_text(method, found.errors[0])
         self._refused.clear()
-        return envelope.result
+        self._counter.succeed()
+        if found.result is None:
+            raise Transient(f"{method}: the answer has neither an error nor a result.", cause="token", delay=1.0)
+        return found.result
 
     def _by_status(self, method: str, answer: httpx.Response) -> Transient:
         error = _by_status(method, answer)
@@ -182,19 +243,47 @@ class Rest:
             self.keep_quiet(error.delay)
         return error
 
-    def _by_text(self, method: str, text: str) -> Exception:
-        verdict = classify(text, self._unix_ns() / 1e9)
-        if verdict.kind == "throttled":
+    def _by_text(self, method: str, text: str) -> FeedError:
+        """Return the error that a text of Kraken's means, having noted what it says about the key."""
+        verdict = classify(text, self.unix_now())
+        if counter_full(text):
             self._counter.fill(asyncio.get_running_loop().time())
         self._refused[verdict] += 1
-        self.keep_quiet(verdict.delay)
+        final = verdict.final(self._refused[verdict])
+        if not final or verdict.error is not RequestRefused:  # a call that is wrong says nothing about other calls
+            self.keep_quiet(verdict.delay)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
-        if not verdict.final(self._refused[verdict]):
+        if not final:
             cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
             return Transient(f"{method} was refused.", cause=cause, delay=verdict.delay, why=why)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
         return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
+
+    def _log_warnings(self, method: str, found: Envelope) -> None:
+        """Log each text once per run; after very many different ones, start over."""
+        for text in found.warnings:
+            if text not in self._warned:
+                if len(self._warned) >= WARNINGS_KEPT:
+                    self._warned.clear()
+                self._warned.add(text)
+                self._warn("kraken_warns", method=method, text=text)
+
+    def unix_now(self) -> float:
+        """Return Kraken's unix time, at the earliest; this machine's if Kraken's is not known."""
+        known = self._clock.earliest() if self._clock is not None else None
+        return (self._unix_ns() if known is None else known) / NS
+
+    def _moment(self) -> int:
+        return self._clock.boot() if self._clock is not None else 0
+
+    def _learn(self, answer: _Answer, unix: int | None) -> None:
+        """Let the clock learn that an answer was made in this second of Kraken's."""
+        if self._clock is None or unix is None:
+            return
+        off = self._clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
+        if abs(off) >= CONTRADICTION_S:
+            self._warn("clock_contradicted", seconds=round(off, 3))
 
     def keep_quiet(self, seconds: float) -> None:
         """Make no call for so long: Kraken said so."""
@@ -212,19 +301,40 @@ async def server_time(url: str, *, transport: httpx.AsyncBaseTransport | None = 
     """
     client = _open(url, transport)
     try:
-        answer, body = await _ask("Time", client.stream("GET", "/0/public/Time"))
+        answer = await _ask("Time", client.stream("GET", "/0/public/Time"))
     finally:
         await client.aclose()
-    if answer.status_code != 200:
-        raise _by_status("Time", answer)
-    envelope, errors = _envelope("Time", answer, body)
-    try:
-        unix = msgspec.json.decode(envelope.result, type=_TimeResult).unixtime
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = "; ".join(errors) or str(error)
-        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=why) from error
-    stream = answer.extensions.get("network_stream")
+    if answer.response.status_code != 200:
+        raise _by_status("Time", answer.response)
+    unix = _unixtime(_envelope("Time", answer))
+    stream = answer.response.extensions.get("network_stream")
     return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
+
+
+def _unixtime(found: Envelope) -> int:
+    """Return the time that an answer of Time holds."""
+    try:
+        if found.errors:
+            raise msgspec.DecodeError("; ".join(found.errors))
+        return msgspec.json.decode(found.result or b"", type=_TimeResult, strict=False).unixtime
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=str(error)) from error
+
+
+def _date(response: httpx.Response) -> int | None:
+    """Return the Date header in unix seconds; None if there is none that says when this answer was made."""
+    if _is_old(response):
+        return None
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+        return int(date.timestamp()) if date.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_old(response: httpx.Response) -> bool:
+    """Tell whether a cache on the way has kept the answer: then its times are those of another one."""
+    return bool(response.headers.get("age", "0").strip() != "0")
 
 
 def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
@@ -247,32 +357,35 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
         ) from error
 
 
-async def _ask(method: str, opening: AbstractAsyncContextManager[httpx.Response]) -> tuple[httpx.Response, bytes]:
-    """Send what is being opened; the answer and its body, however it is encoded."""
+async def _ask(
+    method: str, opening: AbstractAsyncContextManager[httpx.Response], moment: Callable[[], int] = lambda: 0
+) -> _Answer:
+    """Send what is being opened, and return the answer with its body, however it is encoded."""
     try:
+        sent = moment()
         async with asyncio.timeout(CALL_S), opening as response:
-            answer = b""
+            received = moment()
+            body = b""
             async for chunk in response.aiter_raw():
-                answer += chunk
-                if len(answer) > MAX_ANSWER_BYTES:
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
                     raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
-            return response, answer
+            return _Answer(response, body, sent, received)
     except (httpx.TimeoutException, TimeoutError) as error:
         raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
     except _UNREACHABLE as error:
         raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
 
 
-def _envelope(method: str, answer: httpx.Response, body: bytes) -> tuple[_Envelope, list[str]]:
-    """The envelope and the errors in it; warnings are none."""
+def _envelope(method: str, answer: _Answer) -> Envelope:
+    """Read an answer's envelope."""
     try:
-        envelope = msgspec.json.decode(body, type=_Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        kind = answer.headers.get("content-type", "no content type")
+        return envelope.read(answer.body)
+    except NotAnEnvelope as error:
+        kind = answer.response.headers.get("content-type", "no content type")
         raise Transient(
             f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
         ) from error
-    return envelope, [text for text in _texts(envelope.error) if not text.startswith("W")]
 
 
 def _by_status(method: str, answer: httpx.Response) -> Transient:
@@ -310,13 +423,6 @@ def _outcome(error: FeedError) -> str:
 def _trust(url: str) -> ssl.SSLContext:
     """The same trust as the WebSocket's: the system's, or SSL_CERT_FILE. Without TLS none, which loads at once."""
     return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _texts(error: object) -> list[str]:
-    """``error`` is an array of strings; some endpoints send a bare string."""
-    if isinstance(error, str):
-        return [error] if error else []
-    return [str(text) for text in error] if isinstance(error, list) else []
 
 
 def _reason(error: BaseException) -> str:

@@ -1,37 +1,50 @@
 """The protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
 
-A session is told what happened and when (``connected``, ``authorize``, ``receive``, ``tick``, ``disconnected``); it
-answers with what came of it, with what to send (``data_to_send``) and with when to wake it (``deadline``). Times are
-seconds of a clock that never steps back. It is used once: after ``failure`` is set it says nothing more, and to
-reconnect one makes a new session. It never raises for what the peer does.
+A session is told what happened and when (``connected``, ``authorize``, ``receive``, ``tick``, ``disconnected``). It
+answers with events, with what to send (``data_to_send``) and with when to wake it (``deadline``). Times are seconds of
+a clock that never steps back. It is used once: after ``failure`` is set it says nothing more, and to reconnect one
+makes a new session. It never raises for what the peer does.
 
 A subscription is live after its own acknowledgement and its own snapshot, in whichever order they come. One that is
 refused, not answered in time, without a snapshot, or taken back by the server fails the whole session: Kraken leaves
-the socket open after an error, and a client that watches only the socket would sit there deaf.
+the socket open after an error, and a client that watches only the socket would receive nothing and not notice.
+
+A session sends application pings. The answer queues behind everything that Kraken sent before it, so it proves that
+all of that has been received: see :class:`Confirmed`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 
-from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, Pong, ServerError, Unknown
+from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, Pong, ServerError, Unknown, number
 
-# ------------------------------------------------------------------------------------------------ what comes of it
+OUTSTANDING = 8  # pings that wait for their answer; without any answer that is eight minutes of them
+UNANSWERED = 6  # times the interval of the pings: after so long without an answer the next ping is sent all the same
+
+# ------------------------------------------------------------------------------------------------ events
 
 
 class Records(msgspec.Struct, gc=False):
-    """The items of one frame, to be written in their order."""
+    """The items of one frame, to be written in their order.
+
+    ``epoch`` counts the channel's snapshots on this connection after the first. Kraken may start its sequence again
+    with a snapshot, so the place of a frame is its epoch and its sequence.
+    """
 
     channel: str
     type: FrameType
     sequence: int | None
     items: list[Item]
+    epoch: int = 0
 
 
 class Opaque(msgspec.Struct):
-    """A frame to be written whole: this version does not know it. ``json`` tells whether it is JSON at all."""
+    """A frame to be written complete: this version does not know it, or a part of it. ``json`` tells whether it is
+    JSON at all."""
 
     frame: bytes
     json: bool
@@ -41,6 +54,27 @@ class Live(msgspec.Struct):
     """A channel is acknowledged and its snapshot was received."""
 
     channel: str
+
+
+class Resnapshot(msgspec.Struct):
+    """A live channel has got another snapshot. Its records come next, and then :class:`Live` once more.
+
+    What happened between the last frame and this snapshot may be missing.
+    """
+
+    channel: str
+
+
+class Confirmed(msgspec.Struct):
+    """Kraken has answered a ping: everything that it sent until that ping left us has been received.
+
+    ``stamp`` is what the owner gave when the ping was sent. The times are Kraken's, in unix nanoseconds, if it said
+    them: its clock stood between the two at some moment between ``stamp`` and now.
+    """
+
+    stamp: int
+    time_in_ns: int | None
+    time_out_ns: int | None
 
 
 class EngineChanged(msgspec.Struct):
@@ -57,7 +91,7 @@ class Notice(msgspec.Struct):
     warning: bool = True
 
 
-Event = Records | Opaque | Live | EngineChanged | Notice
+Event = Records | Opaque | Live | Resnapshot | Confirmed | EngineChanged | Notice
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -74,10 +108,15 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Seconds: to wait for an acknowledgement and then for the snapshot; without a text frame until death."""
+    """Seconds.
+
+    ``ack``: to wait for an acknowledgement, and then for the snapshot. ``silence``: without a text frame until the
+    connection counts as dead. ``ping``: between two application pings.
+    """
 
     ack: float
     silence: float
+    ping: float = 10.0
 
 
 # ------------------------------------------------------------------------------------------------ one subscription
@@ -86,7 +125,7 @@ class Timing(msgspec.Struct, frozen=True):
 class Subscription:
     """One channel of the session: what was asked, what came."""
 
-    __slots__ = ("acked", "channel", "deadline", "last", "req_id", "sequence", "snapshot")
+    __slots__ = ("acked", "channel", "deadline", "epoch", "last", "req_id", "sequence", "snapshot")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -95,11 +134,12 @@ class Subscription:
         self.snapshot = False
         self.deadline: float | None = None
         self.sequence: int | None = None
+        self.epoch = 0  # snapshots after the first
         self.last = b""  # the last frame, to tell an exact repeat from another frame of the same number
 
     @property
     def live(self) -> bool:
-        """Whether the channel's records are whole from here on."""
+        """Tell whether the channel is acknowledged and has its snapshot."""
         return self.acked and self.snapshot
 
 
@@ -113,6 +153,9 @@ class Session:
         dialect: the module that knows the frames.
         channels: what to subscribe to, at least one.
         timing: the deadlines.
+
+    ``stamp`` in the methods is an opaque moment, which comes back in :class:`Confirmed`. Take it right before what the
+    session has to send goes to the socket.
     """
 
     def __init__(self, dialect: Dialect, channels: Sequence[str], timing: Timing) -> None:
@@ -121,30 +164,42 @@ class Session:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
+        self.greeted: str | None = None  # the first engine state that this connection told
         self.last_text: float | None = None
+        self._told = 0.0  # the last time that the session was told
         self._heard_heartbeat = False
-        self._pinged = False
+        self._authorized = False
+        self._pings: dict[int, int] = {}  # stamps of those that wait for their answer, the oldest first
+        self._forgotten = 0  # pings that were dropped from these, whose answer may still come
+        self._pinged_at = 0.0  # when the last one was sent
+        self._pinged = False  # since the last text frame
+        self._answered = True  # the last one
+        self._hurried = False
         self._req_id = 0
         self._outbox: list[str] = []
 
     # -- what happened
 
     def connected(self, now: float) -> None:
-        """The socket is open. Kraken greets first; a session does not insist on it."""
-        self.last_text = now
+        """Note that the socket is open. Kraken greets first; a session does not insist on it."""
+        self.last_text = self._told = now
 
-    def authorize(self, token: str, now: float) -> None:
-        """Subscribe to every channel with ``token``. After this, send :meth:`data_to_send`."""
+    def authorize(self, token: str, now: float, stamp: int) -> None:
+        """Subscribe to every channel with ``token``, and ping. After this, send :meth:`data_to_send`."""
+        self._told = now
         for subscription in self.subscriptions.values():
             subscription.req_id = self._next_req_id()
             subscription.deadline = now + self.timing.ack
             self._outbox.append(self.dialect.subscribe(subscription.channel, token, subscription.req_id))
+        self._authorized = True
+        self._ping(now, stamp)
 
     def receive(self, frame: bytes, now: float) -> Sequence[Event]:
-        """A text frame arrived. What came of it, in order; nothing once the session has failed."""
+        """Take in a text frame, and return what came of it, in order; nothing once the session has failed."""
         if self.failure is not None:
             return ()
-        self.last_text = now
+        heard = self.last_text
+        self.last_text = self._told = now
         self._pinged = False
         said = self.dialect.decode(frame)
         if type(said) is Data:
@@ -154,7 +209,9 @@ class Session:
                 self._heard_heartbeat = True
                 return ()
             case Pong():
-                return ()
+                if self._heard_heartbeat:
+                    self.last_text = heard  # a pong proves the connection, not the feed, which has to speak by itself
+                return self._confirm(said)
             case Ack():
                 return self._ack(said, now)
             case EngineStatus():
@@ -162,13 +219,15 @@ class Session:
             case ServerError():
                 return self._error(said)
             case Unknown():
-                return (Opaque(frame, said.json), Notice("frame_unknown", {"why": said.why, "bytes": len(frame)}))
+                return self._unknown(said, frame)
         return ()
 
-    def tick(self, now: float) -> None:
-        """Time passed. Call it at :meth:`deadline`; then send :meth:`data_to_send`, and look at ``failure``."""
+    def tick(self, now: float, stamp: int) -> None:
+        """Note that time passed. Call it at :meth:`deadline`; then send :meth:`data_to_send`, and look at
+        ``failure``."""
         if self.failure is not None:
             return
+        self._told = now
         for subscription in self.subscriptions.values():
             if subscription.deadline is not None and subscription.deadline <= now:
                 if subscription.acked:
@@ -180,12 +239,19 @@ class Session:
             return
         if self.last_text + self.timing.silence <= now:
             self._fail("silence", f"no frame for {self.timing.silence:g} s")
-        elif self._ping_due() and self.last_text + self.timing.silence / 2 <= now:
-            self._pinged = True
-            self._outbox.append(self.dialect.ping(self._next_req_id()))
+        elif self._ping_due(self.last_text) <= now:
+            self._ping(now, stamp)
+
+    def hurry(self) -> None:
+        """Send a ping with the next :meth:`tick`, and make it due now, even if another ping waits for its answer.
+
+        Call it after a suspend or a step of the clock: whatever was sent before says nothing about the time since.
+        """
+        self._hurried = True
 
     def excuse(self, seconds: float) -> None:
-        """We did not listen for so long (the output was full, the process was stopped): it was not silence."""
+        """Do not count the last ``seconds`` as silence: we did not listen (the output was full, the process was
+        stopped)."""
         if self.last_text is not None:
             self.last_text += seconds
         for subscription in self.subscriptions.values():
@@ -193,61 +259,85 @@ class Session:
                 subscription.deadline += seconds
 
     def disconnected(self, detail: str, cause: str = "closed") -> None:
-        """The socket is gone, for a reason of the peer's or the network's."""
+        """Note that the socket is gone, for a reason of the peer's or the network's."""
         self._fail(cause, detail)
 
     # -- what to do
 
     def data_to_send(self) -> list[str]:
-        """The text frames to send, once. They hold the token: not for logs."""
+        """Return the text frames to send, once. They hold the token: not for logs."""
         outbox, self._outbox = self._outbox, []
         return outbox
 
     def deadline(self) -> float | None:
-        """When to call :meth:`tick`, as far as is known now; it may well come to nothing by then."""
+        """Return when to call :meth:`tick`, as far as is known now; there may be nothing to do by then."""
         if self.failure is not None or self.last_text is None:
             return None
-        idle = self.timing.silence / 2 if self._ping_due() else self.timing.silence
         times = [s.deadline for s in self.subscriptions.values() if s.deadline is not None]
-        return min([self.last_text + idle, *times])
+        return min([self.last_text + self.timing.silence, self._ping_due(self.last_text), *times])
 
     @property
     def live(self) -> bool:
-        """Whether every channel is live."""
+        """Tell whether every channel is live."""
         return self.failure is None and all(s.live for s in self.subscriptions.values())
 
-    # -- frames
+    # -- data
 
     def _data(self, data: Data, frame: bytes) -> Sequence[Event]:
         subscription = self.subscriptions.get(data.channel)
         if subscription is None:
             return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": data.channel}))
-        before, number = subscription.sequence, data.sequence
-        first = not subscription.snapshot and self._opens(data)
-        kind: FrameType = "snapshot" if data.type == "snapshot" or first else "update"
-        if number is not None:
-            if number == before and frame == subscription.last:
-                return (Notice("frame_repeated", {"channel": data.channel, "sequence": number}),)
-            if before is not None and number != before + 1 and kind == "update":
-                # What came is written all the same: it is what did not come that is lost.
-                self._fail("sequence", f"{data.channel}: {number} after {before}")
-                return (Records(data.channel, kind, number, data.items),)
-            # An update may have come before the snapshot; the count goes on from the higher of the two.
-            subscription.sequence = max(number, before or 0) if first else number
+        before, sequence = subscription.sequence, data.sequence
+        follows = before is None or sequence is None or sequence == before + 1
+        if subscription.snapshot and follows and data.type != "snapshot":
+            pass  # by far the most frequent case, so it comes first
+        elif sequence is not None and frame == subscription.last:
+            return (_repeated(data.channel, sequence),)
+        elif _looks_like_a_snapshot(subscription, data):
+            return self._snapshot(subscription, data, frame)
+        elif not follows:
+            # What came is written all the same: it is what did not come that is lost.
+            self._fail("sequence", f"{data.channel}: {sequence} after {before}")
+            return _records(subscription, "update", data, frame)
+        if sequence is not None:
+            subscription.sequence = sequence
         subscription.last = frame
-        records = Records(data.channel, kind, data.sequence, data.items)
-        if not first:
-            return (records,)
-        subscription.snapshot = True
-        return (records, *self._progress(subscription))
+        if data.odd:
+            return _records(subscription, "update", data, frame)
+        return (Records(data.channel, "update", sequence, data.items, subscription.epoch),)
 
-    @staticmethod
-    def _opens(data: Data) -> bool:
-        """Whether the frame is the channel's snapshot. v1 does not say: its first frame is, numbered 1 in every
-        recording; another number is believed only if no item of the frame looks like a change."""
-        if data.type is not None:
-            return data.type == "snapshot"
-        return data.sequence in (1, None) or not data.partial
+    def _snapshot(self, subscription: Subscription, data: Data, frame: bytes) -> Sequence[Event]:
+        """Take in a channel's snapshot, or another one of a channel that has its snapshot."""
+        before, sequence, again = subscription.sequence, data.sequence, subscription.snapshot
+        if sequence is not None:
+            # An update may have come before the first snapshot; then the count goes on from the higher of the two. Any
+            # other snapshot starts the count again, at whatever number.
+            subscription.sequence = sequence if again or before is None else max(sequence, before)
+        # Ids contain the place of a frame, and the numbers may come a second time.
+        subscription.epoch += again
+        subscription.snapshot = True
+        subscription.last = frame
+        records = _records(subscription, "snapshot", data, frame)
+        first = (Resnapshot(data.channel),) if again and subscription.live else ()
+        return (*first, *records, *self._progress(subscription))
+
+    def _unknown(self, unknown: Unknown, frame: bytes) -> Sequence[Event]:
+        """Pass on a frame that is not understood. If it still tells its channel and sequence, it counts."""
+        events = _opaque(frame, unknown.json, unknown.why)
+        subscription = self.subscriptions.get(unknown.channel) if unknown.channel is not None else None
+        sequence = unknown.sequence
+        if subscription is None or sequence is None:
+            return events
+        if frame == subscription.last:
+            return (_repeated(subscription.channel, sequence),)
+        before = subscription.sequence
+        if before is not None and sequence != before + 1:
+            self._fail("sequence", f"{subscription.channel}: {sequence} after {before}")
+        subscription.sequence = sequence
+        subscription.last = frame
+        return events
+
+    # -- other frames
 
     def _ack(self, ack: Ack, now: float) -> Sequence[Event]:
         subscription = self._subscription_of(ack)
@@ -269,10 +359,12 @@ class Session:
         return ()
 
     def _subscription_of(self, ack: Ack) -> Subscription | None:
-        """By the request's number; by the channel's name where there is no number, or none of ours and bad news."""
-        if type(ack.req_id) is int:
+        """Find it by the request's number; by the channel's name where there is no number, or none of ours and bad
+        news."""
+        req_id = number(ack.req_id)
+        if req_id is not None:
             for subscription in self.subscriptions.values():
-                if subscription.req_id == ack.req_id:
+                if subscription.req_id == req_id:
                     return subscription
         named = self.subscriptions.get(ack.channel) if ack.channel is not None else None
         if named is None or ack.req_id is None:
@@ -280,18 +372,67 @@ class Session:
         return named if named.acked and (ack.verb == "unsubscribe" or ack.error is not None) else None
 
     def _status(self, status: EngineStatus) -> Sequence[Event]:
-        before, self.engine = self.engine, status.engine
+        """Take in the engine's state. The first one is the greeting, and it need not be "online"."""
+        engine = status.engine.casefold()
+        engine = engine if engine == "online" else status.engine
+        before, self.engine = self.engine, engine
         if before is None:
-            fields: dict[str, object] = {"engine": status.engine, "kraken_connection": status.connection_id}
+            self.greeted = engine
+            fields: dict[str, object] = {"engine": engine, "kraken_connection": status.connection_id}
             return (Notice("greeted", fields, warning=False),)
-        return () if before == status.engine else (EngineChanged(status.engine),)
+        return () if before.casefold() == engine.casefold() else (EngineChanged(engine),)
 
     def _error(self, error: ServerError) -> Sequence[Event]:
-        """An error that names no channel is the answer to what we wait for, unless its number says otherwise."""
+        """Take an error that names no channel for the answer to what we wait for, unless its number says otherwise."""
         waiting = [s.req_id for s in self.subscriptions.values() if s.req_id is not None and not s.acked]
-        if waiting and (error.req_id is None or error.req_id in waiting):
+        if waiting and (error.req_id is None or number(error.req_id) in waiting):
             self._fail("refused", error.text, error.text)
         return (Notice("kraken_error", {"error": error.text}),)
+
+    # -- pings
+
+    def _ping(self, now: float, stamp: int) -> None:
+        if len(self._pings) == OUTSTANDING:
+            del self._pings[next(iter(self._pings))]
+            self._forgotten += 1
+        req_id = self._next_req_id()
+        self._pings[req_id] = stamp
+        self._pinged_at, self._pinged, self._answered, self._hurried = now, True, False, False
+        self._outbox.append(self.dialect.ping(req_id))
+
+    def _ping_due(self, last_text: float) -> float:
+        """Return when to send the next ping.
+
+        Until a heartbeat was heard a quiet peer may be a healthy one, so it is asked after half of ``silence``, once.
+        From then on it has to speak by itself.
+        """
+        if self._hurried:
+            return self._told
+        due = math.inf
+        if not self._heard_heartbeat and not self._pinged:
+            due = last_text + self.timing.silence / 2
+        if self._authorized:
+            wait = self.timing.ping if self._answered else UNANSWERED * self.timing.ping
+            due = min(due, self._pinged_at + wait)
+        return due
+
+    def _confirm(self, pong: Pong) -> Sequence[Event]:
+        """Find the ping that was answered.
+
+        A pong without a number counts for the oldest ping that waits, or for one that is forgotten: it may be late.
+        So it never proves more than it says.
+        """
+        if pong.req_id is None:
+            self._answered = True
+            if self._forgotten:
+                self._forgotten -= 1
+                return ()
+            req_id = next(iter(self._pings), None)
+        else:
+            req_id = number(pong.req_id)
+            self._answered = self._answered or req_id == next(reversed(self._pings), None)
+        stamp = self._pings.pop(req_id, None) if req_id is not None else None
+        return (Confirmed(stamp, pong.time_in_ns, pong.time_out_ns),) if stamp is not None else ()
 
     # -- small parts
 
@@ -301,11 +442,6 @@ class Session:
         subscription.deadline = None
         return (Live(subscription.channel),)
 
-    def _ping_due(self) -> bool:
-        """Until a heartbeat was heard a quiet peer may be a healthy one, and gets the chance to say so. From then on
-        it has to speak by itself: a pong would prove the connection, not the feed."""
-        return not self._heard_heartbeat and not self._pinged
-
     def _next_req_id(self) -> int:
         self._req_id += 1
         return self._req_id
@@ -313,3 +449,38 @@ class Session:
     def _fail(self, cause: str, detail: str, refusal: str | None = None) -> None:
         if self.failure is None:
             self.failure = Failure(cause, detail, refusal)
+
+
+# ------------------------------------------------------------------------------------------------ parts without state
+
+
+def _looks_like_a_snapshot(subscription: Subscription, data: Data) -> bool:
+    """Tell whether a frame of v1, which does not say, is the channel's snapshot.
+
+    The first one is numbered 1 in every recording. A first frame of another number is believed only if no item looks
+    like a change. On a live channel a frame is believed that starts the count again with complete items.
+    """
+    if data.type is not None:
+        return data.type == "snapshot"
+    before, sequence = subscription.sequence, data.sequence
+    if subscription.snapshot:
+        restarts = sequence == 1 and before is not None and before > 1
+        return restarts and subscription.live and bool(data.items) and not data.partial
+    if sequence is None or sequence == 1:
+        return True
+    continues = before is not None and sequence == before + 1
+    return not data.partial and not continues
+
+
+def _records(subscription: Subscription, kind: FrameType, data: Data, frame: bytes) -> tuple[Event, ...]:
+    """Return the items of a frame, and the complete frame if it is odd."""
+    records = Records(data.channel, kind, data.sequence, data.items, subscription.epoch)
+    return (records, *_opaque(frame, True, "a part of it has an unknown shape")) if data.odd else (records,)
+
+
+def _opaque(frame: bytes, json: bool, why: str) -> tuple[Event, ...]:
+    return (Opaque(frame, json), Notice("frame_unknown", {"why": why, "bytes": len(frame)}))
+
+
+def _repeated(channel: str, sequence: int) -> Notice:
+    return Notice("frame_repeated", {"channel": channel, "sequence": sequence})

@@ -1,4 +1,4 @@
-"""Lines to one output: a burst is one write (a large one several), and nobody waits for a slow reader.
+"""Write lines to one output: a burst is one write (a large one several), and nobody waits for a slow reader.
 
 ``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
 descriptor does not take at once is kept, up to a bound (``full``), and written when it takes more: the loop never
@@ -6,16 +6,21 @@ blocks. How a write can be known not to block is each outlet's business.
 
 A file whose disk is full is held: tried again until there is space, or until patience ends. ``synced`` brings what
 was written to a file to the disk.
+
+A file can be removed while it is written to. ``check`` notices it, and ``rescue`` writes into a new one what was
+written since the file was last seen with its name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from .destination import HIGH_BYTES, LOW_BYTES
 from .errors import FeedError, OutputFailed, ReaderGone
@@ -23,12 +28,13 @@ from .figures import Histogram, Output
 from .hold import FULL, Hold
 from .latency import BOUNDS, Latency
 from .outlet import outlet
-from .output_file import Torn, open_output
+from .output_file import Torn, open_output, read_removed
 from .readiness import Readiness
 from .sync import Sync, hanging, not_on_disk
 
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
 SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
+RESCUED_BYTES = 64 * 1024 * 1024  # a second's records are kilobytes; so many mean that no save has succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
@@ -50,7 +56,7 @@ class Sink:
         name: what to call it in messages.
         failed: called once, from the event loop, with the error that ends the output.
         path: the file's path, if it can be reopened. The descriptor is the sink's own then.
-        warn: is told ``output_held``, ``output_resumed`` and ``output_mended``.
+        warn: is told ``output_held``, ``output_resumed`` and ``output_repaired``.
         patience: seconds without a line taken for which a full disk is waited for.
     """
 
@@ -73,6 +79,7 @@ class Sink:
         self.writes = 0  # system calls that wrote something
         self.bytes_written = 0
         self.torn = 0  # last lines that were set aside
+        self.unrescued = 0  # times that what went with a removed file could not be read any more
         self.write_latency = Latency()
         self.blocked_since: float | None = None  # loop time since when lines wait and none is taken
         self.blocked_s = 0.0  # for how long lines have waited in all, up to ``blocked_since``
@@ -87,6 +94,9 @@ class Sink:
         self._bytes = 0  # handed in and not taken yet
         self._handed = 0
         self._scheduled = False
+        self._mark = self._place()  # what is in the file up to here was there when its name was, or is not ours
+        self._had_name = self._has_name()  # when it was opened
+        self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
 
@@ -94,7 +104,7 @@ class Sink:
     def open(
         cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
     ) -> Self:
-        """A sink that appends to the file at ``path``; ``warn`` is told of a torn last line.
+        """Return a sink that appends to the file at ``path``; ``warn`` is told of a torn last line.
 
         Raises:
             OutputFailed: it cannot be opened.
@@ -115,6 +125,16 @@ class Sink:
     def pending(self) -> int:
         """Bytes that no descriptor has taken yet."""
         return self._bytes
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    @property
+    def source(self) -> str | None:
+        """The path at which what was written before this run can be read, if it is a file's."""
+        return (self.path or f"/proc/self/fd/{self.fd}") if self._outlet.regular else None
 
     @property
     def full(self) -> bool:
@@ -160,11 +180,11 @@ class Sink:
         )
 
     def overdue(self, now: float) -> bool:
-        """Whether an fdatasync hangs."""
+        """Return whether an fdatasync hangs."""
         return self.sync_started is not None and now - self.sync_started > SYNC_S
 
     def undelivered(self) -> OutputFailed:
-        """The error for what has to be given up: what it waits for."""
+        """Return the error for what has to be given up: what it waits for."""
         now = self._loop.time()
         if self._hold.since is not None:
             return self._unwritten(f"The disk has been full for {now - self._hold.since:.1f} s")
@@ -218,32 +238,123 @@ class Sink:
         if not self._hold.waiting:
             self._write_out()
 
+    # -- the file at the path
+
+    def check(self) -> Literal["ok", "removed", "moved"]:
+        """Return whether what is written can still be read; meant for once per second, and for regular files.
+
+        ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
+        another file. If that lasts, nobody will send SIGHUP; call :meth:`reopen`. A file that was moved, with nothing
+        at its path, is ``ok``: a rotation may be under way.
+        """
+        if self._unread or self._removed():
+            return "removed"
+        return "moved" if self._another_at_path() else "ok"
+
+    def kept(self, position: int) -> None:
+        """Remember that a checkpoint covers the output up to ``position``, and that it was in a file with a name: it
+        need not be rescued, should the file be removed later.
+
+        To be called after a save that followed :meth:`synced`. Whether the file has its name still is looked at here:
+        what was written after a removal is rescued, however often it was saved.
+        """
+        reached = self._sync.reached
+        if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
+            self._mark = reached[1]
+
+    def rescue(self) -> int | None:
+        """Write on to a new file at the path, beginning with what the removed file got since the last :meth:`kept`.
+
+        Returns how many bytes that is; None if they could not be read: then they are lost. :meth:`synced` waits until
+        they are on the disk again.
+
+        Raises:
+            OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
+        """
+        if self._unread:
+            self._unread = False
+            self.unrescued += 1
+            return None
+        if self.error is not None or not self._removed():
+            return 0
+        if self.path is None:
+            raise OutputFailed(
+                f"The file that {self.name} was written to was removed.",
+                why="Nobody can read what is written to it, and kraken-feed does not know its path.",
+                remedy="Start again. With --output PATH instead of a redirection, kraken-feed makes a removed file "
+                "again.",
+            )
+        lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
+        fresh = self._open_again(self.path)
+        if lines:
+            self._chunk = memoryview(lines + self._chunk)
+            self._bytes += len(lines)
+            self._sync.forget(self._handed - self._bytes)
+        self._change_to(*fresh)
+        self.unrescued += lines is None
+        return None if lines is None else len(lines)
+
     def reopen(self) -> None:
-        """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk.
+        """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk. If
+        the old one was removed, the new one gets what it had, as after :meth:`rescue`.
 
         Raises:
             OutputFailed: it cannot be opened; the old one is written on.
         """
         if self.path is None or self.error is not None:
             return
+        if self._removed():
+            before = self.unrescued
+            self._unread = self.rescue() is None  # for the next check
+            self.unrescued = before
+            return
         self.flush()
-        torn: list[Torn] = []
         try:
-            fresh = open_output(self.path, torn.append)
+            fresh = self._open_again(self.path)
         except OutputFailed as error:
             raise OutputFailed(
                 error.what, why=f"{error.why} What was open before is written on.", remedy=error.remedy
             ) from error
+        self._change_to(*fresh)
+
+    def _open_again(self, path: str) -> tuple[str, int, list[Torn]]:
+        torn: list[Torn] = []
+        return path, open_output(path, torn.append), torn
+
+    def _change_to(self, path: str, fd: int, torn: list[Torn]) -> None:
+        """Write to another file from now on."""
         self._readiness.end()
         self._sync.retire(self._outlet)
-        self._outlet = outlet(fresh)
+        self._outlet = outlet(fd)
+        self._mark, self._had_name = self._place(), self._has_name()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
-        self._opened(self.path, torn)
+        self._opened(path, torn)
         self._sync.start(self._outlet, self._handed - self._bytes)
         self._write_out()
 
+    def _place(self) -> int:
+        """Return where our last line in the file ends."""
+        return os.lseek(self._outlet.fd, 0, os.SEEK_CUR) if self._outlet.regular else 0
+
+    def _has_name(self) -> bool:
+        """Return whether some path names the file."""
+        try:
+            return os.fstat(self._outlet.fd).st_nlink > 0
+        except OSError as error:
+            return error.errno != errno.ESTALE  # what a network file system says of a file that was removed elsewhere
+
+    def _removed(self) -> bool:
+        return self._outlet.regular and self._had_name and not self._has_name()
+
+    def _another_at_path(self) -> bool:
+        if self.path is None or not self._outlet.regular:
+            return False
+        with contextlib.suppress(OSError):  # nothing there, or nothing that we may look at
+            return not os.path.samestat(os.stat(self.path), os.fstat(self._outlet.fd))
+        return False
+
     def close(self) -> None:
-        """Let go of the descriptor. Lines that were not drained are lost."""
+        """Close the descriptor. Lines that were not drained are lost."""
         self._hold.pause()
         self._readiness.end()
         if self.path is not None:
@@ -254,7 +365,7 @@ class Sink:
         self._sync.opened(path)
         for line in torn:
             self.torn += 1
-            self._warn("output_mended", output=path, bytes=line.bytes, kept_as=line.kept_as)
+            self._warn("output_repaired", output=path, bytes=line.bytes, kept_as=line.kept_as)
 
     # -- out
 
@@ -328,7 +439,7 @@ class Sink:
         return OutputFailed(
             f"Cannot write to {self.name}.",
             why=f"{reason}; {self._bytes} bytes of records were not written.",
-            remedy="Make room or mend the output, and start again.",
+            remedy="Make room or repair the output, and start again.",
         )
 
     def _sync_ended(self, error: OSError | None) -> None:

@@ -37,8 +37,11 @@ def _account(account: Figures) -> str:
         parts.append("live " + ",".join(channel for endpoint in live for channel in endpoint.channels))
         engines = dict.fromkeys(endpoint.engine or "online" for endpoint in live)
         parts += [f"engine {_word(engine)}" for engine in engines if engine != "online"]
+    late = [endpoint.late_s for endpoint in live if endpoint.late_s is not None]
+    if late:
+        parts.append(f"late {span(max(late))}")
     if account.holes.open:
-        parts.append(f"{_count(account.holes.open, 'hole')} to close")
+        parts.append(f"{_count(account.holes.open, 'outage')} to recover")
     if account.open_orders:  # each channel has its own view of the same orders
         parts.append(_count(max(account.open_orders.values()), "open order"))
     heard = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]

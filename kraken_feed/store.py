@@ -1,8 +1,11 @@
-"""The checkpoint: what the output already holds, in one SQLite file an account, so that a hole can be found and closed.
+"""The checkpoint: what the output already holds, in one SQLite file per account, so that an outage can be recovered.
 
-It is written after the output, never before it: what is written last may be repeated, with the same ids, after a kill;
-nothing is lost. A save costs what has changed, not what the account has, but for the rewriting of a long journal;
-everything is read once, when the file is opened.
+It is written after the output, never before it: after a kill the last records may be repeated, with the same ids;
+nothing is lost. A save costs what has changed, not what the account has, except when a long journal is rewritten.
+Everything is read once, when the file is opened.
+
+The layout and the first save are on the disk, in the main file, before their call returns. From then on a missing file
+means that somebody has removed it, and a main file without its -wal is an older checkpoint, never none.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -26,13 +29,14 @@ from .config import Name
 from .errors import ConfigError, StateFailed, StateHeld
 
 APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from anybody else's
-BUSY_S = 1.0  # nobody else should have the file; a person who looks into it is waited for so long
+BUSY_S = 1.0  # nobody else should have the file; wait so long for a person who looks into it
 WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few minutes of a busy account
-WAL_BYTES = 8 * 1024 * 1024  # what a single large save has left of the -wal is cut back to this
-SECTOR = 512  # the smallest page that SQLite has; a whole file is a multiple
+WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer is cut back to this
+SECTOR = 512  # the smallest page that SQLite has; a complete file is a multiple
+DURABLE_LAYOUT = 3  # from this one on, a file in which nothing was saved has never lost a save
 
 CACHE_KIB = 256  # nothing is read again, once the file is open
-JOURNAL_BYTES = 1024 * 1024  # appended since it was last written anew: then that is worthwhile, if it was no longer
+JOURNAL_BYTES = 1024 * 1024  # rewriting the journal is worthwhile when so much was appended, and it has doubled
 
 Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
 
@@ -53,6 +57,7 @@ MIGRATIONS: tuple[Step, ...] = (
         f"PRAGMA application_id = {APPLICATION_ID}",
     ),
     tables.to_journal,
+    tables.to_outages,
 )
 
 # What SQLite says when the file is not what was written, and when the file is not to blame.
@@ -62,29 +67,54 @@ _WORLD = {
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # a directory that cannot be brought to the disk by us
+
+Found = Literal["kept", "new", "lost"]
 
 
 class Opened(NamedTuple):
-    """An open store, what it held (None: nothing was ever saved), and where a damaged file was put."""
+    """An open store and what it held.
+
+    ``checkpoint`` is None if there is none; ``found`` says why: ``kept`` (there is one), ``new`` (nothing was ever
+    saved here) or ``lost`` (a file was here, and is empty, gone or damaged). ``set_aside`` is the name that a damaged
+    file has now.
+    """
 
     store: Store
     checkpoint: Checkpoint | None
     set_aside: str | None
+    found: Found
+
+
+class _Held(NamedTuple):
+    """The files that a store has open, and which ones they are: device and inode by path."""
+
+    database: sqlite3.Connection
+    lock: int
+    files: dict[str, tuple[int, int]]
+    opened: tuple[Checkpoint | None, str | None, Found]
 
 
 class Store:
     """One account's state, held against other processes until it is closed, or the process ends in whatever way.
 
     Calls may come from any thread, and wait for each other: a save whose awaiter was cancelled still runs in its own.
+    Get one from :meth:`open`.
     """
 
-    def __init__(self, database: sqlite3.Connection, path: str, lock: int) -> None:
-        self.path = path
-        self._database = database
-        self._lock = lock
+    _absent: bool  # whether a reopen has failed
+    _durable: bool  # whether the main file has a checkpoint for sure
+    _base: int  # bytes of the journal when it was last rewritten
+    _appended: int  # bytes since then
+
+    def __init__(self, directory: str, account: str, held: _Held) -> None:
+        self.path = f"{os.path.join(directory, account)}.sqlite3"
+        self.set_aside = held.opened[1]  # where the last opening put a damaged file
+        self._directory = directory
+        self._account = account
         self._turn = threading.Lock()
-        self._base = 0  # bytes of the journal when it was last written anew
-        self._appended = tables.journal_bytes(database)
+        self._take(held)
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
@@ -97,52 +127,87 @@ class Store:
             ConfigError: the directory or the file cannot be used, or a newer version has written it.
             StateFailed: the disk is full or fails.
         """
-        base = os.path.join(directory, _checked(account))
-        path = f"{base}.sqlite3"
-        with contextlib.ExitStack() as undo, _told(path):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            lock = _lock(f"{base}.lock", account)
-            undo.callback(os.close, lock)
-            set_aside = None
-            try:
-                database, checkpoint = _open(path)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in _DAMAGE:
-                    raise
-                set_aside = _set_aside(path, now_ns)
-                database, checkpoint = _open(path)
-            undo.pop_all()
-            return Opened(cls(database, path, lock), checkpoint, set_aside)
+        with _told(f"{os.path.join(directory, _checked(account))}.sqlite3"):
+            held = _hold(directory, account, now_ns)
+        checkpoint, set_aside, found = held.opened
+        return Opened(cls(directory, account, held), checkpoint, set_aside, found)
 
     @property
     def long(self) -> bool:
-        """Whether a save of everything anew is due: the journal has grown to twice what it was."""
+        """Whether a save of everything is due: the journal has grown to twice what it was."""
         return self._appended > max(JOURNAL_BYTES, self._base)
 
     def save(self, changes: Changes) -> None:
         """Write what has changed: all of it, or nothing. The changes stay the caller's.
 
         Raises:
-            StateFailed: nothing was written. Merge what comes after into these changes and try again later.
+            StateFailed: nothing was written, or it may not be on the disk. Merge what comes after into these changes
+                and try again later.
         """
-        with self._turn, _told(self.path):
+        with self._turn, _told(self.path, running=True):
+            if self._absent:
+                raise _failed(self.path, "the file was removed and could not be opened again")
             if changes.anew:
                 self._base = 2 * self._appended  # until the next attempt, should this one find no room
             with _transaction(self._database):
                 size = tables.write(self._database, changes)
-                whole = tables.journal_bytes(self._database) if changes.anew else self._base
-            self._base, self._appended = whole, 0 if changes.anew else self._appended + size
+                length = tables.journal_bytes(self._database) if changes.anew else self._base
+            self._base, self._appended = length, 0 if changes.anew else self._appended + size
+            if not self._durable:
+                self._durable = _settle(self._database, self._directory)
+
+    def check(self) -> Literal["ok", "gone", "replaced"]:
+        """Return whether the files that are open are still the ones at their paths; if not, call :meth:`reopen`.
+
+        Never waits for a save: while one is under way, the answer is ``ok``.
+        """
+        if not self._turn.acquire(blocking=False):
+            return "ok"
+        try:
+            return "gone" if self._absent else _compare(self._files)
+        finally:
+            self._turn.release()
+
+    def reopen(self, now_ns: int) -> Checkpoint | None:
+        """Let go of files that are no longer at their paths, and open or make those that are.
+
+        Returns what the file there held: None if it is a new one. Afterwards save everything that is known, with all
+        channels in ``anew``. ``set_aside`` says where a damaged file was put.
+
+        Raises:
+            StateHeld: another process has the file at the path.
+            ConfigError: a newer version has written it.
+            StateFailed: it can be neither opened nor made. :meth:`check` says ``gone`` until a later call succeeds.
+        """
+        with self._turn, _told(self.path, running=True):
+            self._let_go()
+            self._absent = True
+            held = _hold(self._directory, self._account, now_ns)
+            self.set_aside = held.opened[1]
+            self._take(held)
+            self._durable = False
+            self._database.execute("PRAGMA synchronous = FULL")
+            return held.opened[0]
 
     def close(self) -> None:
-        """Leave one whole file behind and let go of the lock."""
+        """Leave one complete file behind and let go of the lock."""
         with self._turn:
-            if self._lock < 0:
-                return
-            self._database.close()
-            with contextlib.suppress(OSError):  # the pid in it is only for messages
-                os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = -1
+            self._let_go()
+
+    def _take(self, held: _Held) -> None:
+        self._database, self._lock, self._files = held.database, held.lock, held.files
+        self._absent, self._durable = False, held.opened[0] is not None
+        self._base, self._appended = 0, tables.journal_bytes(held.database)
+
+    def _let_go(self) -> None:
+        if self._lock < 0:
+            return
+        self._database.close()
+        _remove_rest(self.path, self._files)
+        with contextlib.suppress(OSError):  # the pid in it is only for messages
+            os.ftruncate(self._lock, 0)
+        os.close(self._lock)
+        self._lock = -1
 
 
 # ------------------------------------------------------------------------------------------------ opening
@@ -156,7 +221,7 @@ class _Damaged(sqlite3.DatabaseError):
 
 
 def _checked(account: str) -> str:
-    """The account's name, which may have come from the command line, if it can be part of a file's."""
+    """Return the account's name, which may come from the command line, if it can be part of a file's."""
     try:
         return msgspec.convert(account, Name)
     except msgspec.ValidationError as error:
@@ -166,32 +231,101 @@ def _checked(account: str) -> str:
         ) from error
 
 
-def _lock(path: str, account: str) -> int:
-    """A descriptor that holds the lock; the kernel lets go of it with the process. The file is never removed: whoever
-    waits for one that is gone would hold nothing."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _hold(directory: str, account: str, now_ns: int) -> _Held:
+    """Lock and open the files. Raises what the system and SQLite raise, and StateHeld."""
+    base = os.path.join(directory, account)
+    path, lock_path = f"{base}.sqlite3", f"{base}.lock"
+    with contextlib.ExitStack() as undo:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        locked_before = os.path.lexists(lock_path)
+        lock = _lock(lock_path, account)
+        undo.callback(os.close, lock)
+        existed, set_aside = os.path.lexists(path), None
+        try:
+            database, checkpoint, layout = _open(path)
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in _DAMAGE:
+                raise
+            set_aside = _set_aside(path, now_ns)
+            database, checkpoint, layout = _open(path)
+        undo.callback(database.close)
+        files = {}
+        for name in (path, f"{path}-wal", f"{path}-shm", lock_path):
+            if (identity := _identity(name)) is not None:
+                files[name] = identity
+        undo.pop_all()
+    # A start makes the database right after the lock. So a lock alone, or a file without a layout, has lost it; at
+    # worst it was a first start, killed within its first milliseconds. Old layouts could be alone without their saves.
+    lost = set_aside is not None or (layout < DURABLE_LAYOUT if existed else locked_before)
+    found: Found = "kept" if checkpoint is not None else "lost" if lost else "new"
+    return _Held(database, lock, files, (checkpoint, set_aside, found))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if it is gone."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
-        os.close(lock)
-        raise StateHeld(
-            f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account {account!r}.",
-            why=f"{path} is locked.",
-            remedy="Stop the other one, or give this one a state of its own with --state DIRECTORY, "
-            "or none: --no-state.",
-        ) from None
-    except OSError:
-        os.close(lock)
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
         raise
+    return status.st_dev, status.st_ino
+
+
+def _compare(files: dict[str, tuple[int, int]]) -> Literal["ok", "gone", "replaced"]:
+    """Return whether the paths still name the same files. A disk that fails does not say that they are gone."""
+    with contextlib.suppress(OSError):
+        now = {path: _identity(path) for path in files}
+        if now != files:
+            return "gone" if None in now.values() else "replaced"
+    return "ok"
+
+
+def _remove_rest(path: str, files: dict[str, tuple[int, int]]) -> None:
+    """Remove what SQLite has left of ours because our file is not at its path: it would go with another file there."""
+    with contextlib.suppress(OSError):
+        if _identity(path) != files[path]:
+            for name in (f"{path}-wal", f"{path}-shm"):
+                if name in files and _identity(name) == files[name]:
+                    os.unlink(name)
+
+
+def _lock(path: str, account: str) -> int:
+    """Return a descriptor that holds the lock; the kernel lets go of it with the process.
+
+    We never remove the file: a process that waits for a removed one would hold nothing. Others may; so it counts only
+    if it is still at its path when it is locked.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(lock)
+            current = _identity(path) == (status.st_dev, status.st_ino)
+        except BlockingIOError:
+            pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+            os.close(lock)
+            raise StateHeld(
+                f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
+                f"{account!r}.",
+                why=f"{path} is locked.",
+                remedy="Stop the other one, or give this one a state of its own with --state DIRECTORY, "
+                "or none: --no-state.",
+            ) from None
+        except OSError:
+            os.close(lock)
+            raise
+        if current:
+            break
+        os.close(lock)
     with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
 
 
-def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None]:
-    """Open the file, made if it is missing, bring it to our version, and read it.
+def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
+    """Open the file, made if it is missing, bring it to our layout, and read it. Returns the layout that it had, too.
 
     Raises:
         _Damaged: it is not what we wrote.
@@ -201,24 +335,52 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None]:
     with contextlib.ExitStack() as undo:
         undo.callback(database.close)
         version = _version(database, path)
-        # Committed pages stay in the -wal, unsynced, until they are copied into the file; only that waits for the disk.
-        # A lost power supply so takes the last checkpoints with it, whose records are then repeated, and damages
-        # nothing. FULL would wait at every save, to spare us those repeats.
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA synchronous = FULL")  # until _settle
         database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-        _migrate(database, version)
+        if version < len(MIGRATIONS):
+            _migrate(database, version)
+            _settle(database, os.path.dirname(path))
         with _checking():
             checkpoint = tables.load(database)
+        database.execute(f"PRAGMA synchronous = {'FULL' if checkpoint is None else 'NORMAL'}")
         undo.pop_all()
-    return database, checkpoint
+    return database, checkpoint, version
+
+
+def _settle(database: sqlite3.Connection, directory: str) -> bool:
+    """Bring all that is committed into the main file, and the file and its name to the disk; False if a reader of the
+    file is in the way.
+
+    From then on committed pages stay in the -wal, unsynced, until SQLite copies them into the file; only that waits
+    for the disk. So a power cut loses the last saves, whose records are then repeated, and damages nothing. FULL would
+    make every save wait, to spare us those repeats.
+    """
+    ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # we may have made both
+        _directory_to_disk(path)
+    if not busy:
+        database.execute("PRAGMA synchronous = NORMAL")
+    return not int(busy)
+
+
+def _directory_to_disk(path: str) -> None:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
 
 
 def _make(path: str) -> None:
-    """An empty file with mode 0600, if there is none; SQLite gives the -wal and the -shm the mode of the file."""
+    """Make an empty file with mode 0600 if there is none; SQLite gives the -wal and the -shm the mode of the file."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except IsADirectoryError as error:
@@ -227,8 +389,8 @@ def _make(path: str) -> None:
     os.close(file)
     if not stat.S_ISREG(status.st_mode):
         raise _Damaged
-    # What SQLite would pass over: it takes an empty file for a new one, and removes the -wal that is left of the old
-    # one; and it fills a page that was cut with zeros, which is right only if the -wal or the -journal has the rest.
+    # SQLite would not mind: it takes an empty file for a new one, and removes the -wal that is left of the old one; and
+    # it fills a page that was cut with zeros, which is right only if the -wal or the -journal has the rest.
     if status.st_size < SECTOR and _size(f"{path}-wal"):
         raise _Damaged
     if status.st_size % SECTOR and not _size(f"{path}-wal") and not _size(f"{path}-journal"):
@@ -240,7 +402,7 @@ def _size(path: str) -> int:
 
 
 def _version(database: sqlite3.Connection, path: str) -> int:
-    """The version of a sound file of ours.
+    """Return the layout's number in a sound file of ours; 0 if it has none yet.
 
     The check reads every page; what is in the journal has checksums of its own. So there is no need to know whether the
     last run ended well.
@@ -266,9 +428,7 @@ def _version(database: sqlite3.Connection, path: str) -> int:
 
 
 def _migrate(database: sqlite3.Connection, version: int) -> None:
-    """All the steps that the file lacks, or none."""
-    if version == len(MIGRATIONS):
-        return
+    """Take all the steps that the file lacks, or none."""
     with _transaction(database):
         for step in MIGRATIONS[version:]:
             if callable(step):
@@ -311,7 +471,7 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _checking() -> Iterator[None]:
-    """Reading what we wrote fails only if it is not what we wrote, or if the world does."""
+    """Raise _Damaged for what is not what we wrote; let the system's errors pass."""
     try:
         yield
     except sqlite3.Error as error:
@@ -323,12 +483,15 @@ def _checking() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
-    """The disk's errors in words, and what to do. Any other of SQLite's is a defect of ours, and passes."""
+def _told(path: str, *, running: bool = False) -> Iterator[None]:
+    """Raise the disk's errors in words, with what to do. Any other of SQLite's is a defect of ours, and passes.
+
+    At a start a path that cannot be used is the configuration's fault; later, when it could be used before, it is not.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _PASSING:
+        if error.errno not in _PASSING and not running:
             raise ConfigError(
                 f"Cannot use the state file {path}.",
                 why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
@@ -345,11 +508,11 @@ def _failed(path: str, why: str) -> StateFailed:
     return StateFailed(
         f"Cannot keep the checkpoint in {path}.",
         why=f"{why}.",
-        remedy="Make room or mend the disk; or give another directory with --state, or do without: --no-state.",
+        remedy="Make room or repair the disk; or give another directory with --state, or do without: --no-state.",
     )
 
 
 def _code(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None if the error is Python's own, as for text that is not UTF-8."""
+    """Return SQLite's primary result code; None if the error is Python's own, as for text that is not UTF-8."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

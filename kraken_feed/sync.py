@@ -1,4 +1,4 @@
-"""What was written to a file is brought to the disk: fdatasync in a thread, one at a time."""
+"""Bring what was written to a file to the disk: fdatasync in a thread, one at a time."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class Sync:
 
     def __init__(self, done: Callable[[OSError | None], None]) -> None:
         self.durable = 0  # bytes that are on the disk
+        self.reached: tuple[Outlet, int] | None = None  # a file, and its offset that was durable at last
         self.started: float | None = None  # in loop time, while one is under way
         self.count = 0
         self.latency = Latency()
         self._done = done
         self._retired: list[Outlet] = []
         self._directory: str | None = None
+        self._void = False  # what the one under way covers is not in a file that counts
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -39,17 +41,22 @@ class Sync:
         return bool(self._retired)
 
     def opened(self, path: str) -> None:
-        """A file was made at ``path``, perhaps: the next one brings its name to the disk, too."""
+        """Bring the name of a file that was perhaps made at ``path`` to the disk, too, with the next one."""
         self._directory = os.path.dirname(os.path.abspath(path))
 
     def retire(self, outlet: Outlet) -> None:
-        """Nothing more is written to this one. The next one closes it."""
+        """Close a file that nothing more is written to, after the next one."""
         self._retired.append(outlet)
 
     def close(self) -> None:
         """Close what is retired, unless the thread may be at it: then the next one does."""
         if self.started is None:
             self._close(self._retired)
+
+    def forget(self, covers: int) -> None:
+        """Take back that more than the output's first ``covers`` bytes are durable: the file that had them is gone."""
+        self.durable = min(self.durable, covers)
+        self._void = self.started is not None
 
     def start(self, outlet: Outlet, covers: int) -> None:
         """Begin, unless one is under way. Afterwards the output's first ``covers`` bytes are durable."""
@@ -59,18 +66,26 @@ class Sync:
         directory, self._directory = self._directory, None
         files = [o.fd for o in (*retired, outlet) if o.regular]
         self.started = self._loop.time()
+        reached = (outlet, os.lseek(outlet.fd, 0, os.SEEK_CUR)) if outlet.regular else None
         future = self._loop.run_in_executor(None, _to_disk, files, directory)
-        future.add_done_callback(lambda ended: self._finished(ended, covers, retired))
+        future.add_done_callback(lambda ended: self._finished(ended, covers, reached, retired))
 
-    def _finished(self, ended: asyncio.Future[OSError | None], covers: int, retired: list[Outlet]) -> None:
+    def _finished(
+        self,
+        ended: asyncio.Future[OSError | None],
+        covers: int,
+        reached: tuple[Outlet, int] | None,
+        retired: list[Outlet],
+    ) -> None:
         assert self.started is not None
         self.latency.observe(self._loop.time() - self.started)
         self.started = None
         self.count += 1
         self._close(retired)
         error = ended.result()
-        if error is None:
-            self.durable = covers
+        if error is None and not self._void:
+            self.durable, self.reached = covers, reached
+        self._void = False
         self._done(error)
 
     def _close(self, outlets: list[Outlet]) -> None:
@@ -81,7 +96,7 @@ class Sync:
 
 
 def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
-    """In the thread: what went wrong, if anything."""
+    """Sync the files and the directory, in the thread; return what went wrong, if anything."""
     for fd in files:
         try:
             os.fdatasync(fd)
@@ -103,16 +118,16 @@ def _directory_to_disk(path: str) -> None:
 
 
 def not_on_disk(name: str, error: OSError) -> OutputFailed:
-    """The error for a failed fdatasync."""
+    """Return the error for a failed fdatasync."""
     return OutputFailed(
         f"What was written to {name} may not be on the disk.",
         why=f"fdatasync: {error.strerror} (errno {error.errno}).",
-        remedy="Mend the disk, and start again. What it may lack is written again then.",
+        remedy="Repair the disk, and start again. What it may lack is written again then.",
     )
 
 
 def hanging(name: str, seconds: float) -> OutputFailed:
-    """The error for an fdatasync that is not waited for any longer."""
+    """Return the error for an fdatasync that is not waited for any longer."""
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
         why=f"fdatasync did not return within {seconds:.1f} s.",

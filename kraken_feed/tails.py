@@ -14,15 +14,30 @@ from .config import DIALECTS
 from .connection import CLOSE_S, ODD_S, Connection
 from .errors import CredentialsRefused, OutageTooLong, Transient
 from .figures import Endpoint
+from .kraken_time import NS
 from .recorder import Recorder
 from .refusals import Verdict, classify
 from .rest import NEWER, refused_credentials
-from .session import EngineChanged, Event, Failure, Live, Notice, Opaque, Records, Session, Timing
+from .session import (
+    Confirmed,
+    EngineChanged,
+    Event,
+    Failure,
+    Live,
+    Notice,
+    Opaque,
+    Records,
+    Resnapshot,
+    Session,
+    Timing,
+)
 from .shared import Owner, Shared
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
 LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
 OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
+LATE_S = 30.0  # three pings: a feed that was not confirmed for so long is behind
+ONLINE = "online"  # of Kraken's engine; every other state is one in which orders may change without a word
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -68,8 +83,12 @@ class Tail:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        self._heard_ns = 0  # when the last frame came that fits the ones before it
-        self._engine_down_ns: int | None = None
+        # Moments of the boot clock: up to the first, everything that Kraken sent on this connection has been received;
+        # the second is the same when the engine was last known to be online.
+        self._complete_at = 0
+        self._engine_down_at: int | None = None
+        self._stepped = False  # a clock has jumped, and no ping was answered since
+        self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._last_token = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
@@ -140,6 +159,7 @@ class Tail:
             retry_s=None if self._retry_at is None else round(max(0.0, self._retry_at - now), 1),
             cause=self._loss.cause,
             engine=session.engine if session is not None else None,
+            late_s=self._late_s(),
         )
 
     def overdue(self, now: float) -> bool:
@@ -154,9 +174,21 @@ class Tail:
             due = self._busy_since + self._shared.config.connection.open_timeout_s + ATTEMPT_S
         return now > due + OVERDUE_S
 
-    def whole(self) -> dict[str, int]:
-        """Until when each live channel is known whole: unix nanoseconds."""
-        return dict.fromkeys(self._live, self._heard_ns)
+    def complete(self) -> dict[str, int]:
+        """Return up to when each live channel is complete, in Kraken's time (unix nanoseconds).
+
+        That is when the last ping was sent that was answered: everything that Kraken sent before it has been received.
+        Before the first answer it is when the connection was begun.
+        """
+        complete = self._complete_ns()
+        return {} if complete is None else dict.fromkeys(self._live, complete)
+
+    def stepped(self) -> None:
+        """A clock of this machine has jumped: what was sent meanwhile may still lie in the socket. The feed counts as
+        late until a ping is answered, and one is sent now."""
+        self._stepped = True
+        if self._connection is not None:
+            self._connection.hurry()
 
     # -- one attempt
 
@@ -198,8 +230,10 @@ class Tail:
         self._attempts += 1
         self._retry_at, self._busy_since = None, self._now()
         self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
+        self._complete_at, self._engine_down_at, self._stepped = shared.clock.boot(), None, False
+        self._marked.clear()
         session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
-        connection = Connection(self._url, session, config, dial=shared.dial)
+        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
@@ -210,7 +244,9 @@ class Tail:
 
     async def _token(self) -> str:
         """A fresh token, masked in whatever is logged from now on."""
+        await self._shared.count_on()
         token = await self._shared.rest.token()
+        await self._shared.tell_time()
         self._shared.secrets.discard(self._last_token)
         self._shared.secrets.add(token.value)
         self._last_token = token.value
@@ -249,7 +285,7 @@ class Tail:
         wait = delay(
             self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor
         )
-        self._mark_lost(loss)
+        self._mark_all_lost(loss)
         self._down_since = now if first else self._down_since
         self._live_since = None
         fields = {
@@ -268,84 +304,132 @@ class Tail:
     # -- what comes of frames
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        session, before = self._session, self._heard_ns
+        session = self._session
         assert session is not None  # it made the events
         self.frame_ns = self._shared.unix_ns()
-        if session.failure is None and not (self._behind and self._heard_ns):
-            self._heard_ns = self.frame_ns
         try:
-            self._take(events, session, before)
+            self._take(events, session)
         finally:
             self.recorder.flush()
-            if self._feed.limited and self._feed.enough:
-                self._heard_ns = before or self._heard_ns  # what was not written is the next run's
 
-    @property
-    def _behind(self) -> bool:
-        return self._connection is not None and self._connection.behind
-
-    def _take(self, events: Sequence[Event], session: Session, before: int) -> None:
-        """Write what comes of a burst. ``before`` is when the last frame before it came."""
-        limited = self._feed.limited
+    def _take(self, events: Sequence[Event], session: Session) -> None:
+        """Write what comes of a burst. What comes after enough was written is the next run's, the answers to pings
+        included: they would say that it was written."""
+        limited, unreadable = self._feed.limited, False
         for event in events:
             if limited and self._feed.enough:
-                return
+                break
             match event:
                 case Records():
                     self.recorder.write(event, self.frame_ns)
+                case Confirmed():
+                    self._confirmed(event)
                 case Live():
                     self._went_live(event.channel)
                 case Opaque():
                     self.recorder.write_opaque(event, self._last_token)
-                    if not event.json:
-                        self._unreadable(before)
+                    unreadable = unreadable or not event.json
                 case EngineChanged():
                     self._engine_changed(event.engine, session)
+                case Resnapshot():
+                    self._lost_unseen(event.channel)
                 case Notice():
                     say = self._log.warning if event.warning else self._log.debug
                     say(event.event, connection=self.recorder.connection, **event.fields)
+        if unreadable:
+            self._unreadable()
+
+    def _confirmed(self, answer: Confirmed) -> None:
+        """A ping was answered: what Kraken had sent before the ping left has been received."""
+        clock = self._shared.clock
+        self._complete_at, self._stepped = max(self._complete_at, answer.stamp), False
+        came, left = answer.time_in_ns, answer.time_out_ns
+        if came is not None and left is not None and came <= left:
+            off = clock.sample(answer.stamp, clock.boot(), left, came, authoritative=False)
+            if off:
+                self._shared.clock_doubted = True
+
+    def _complete_ns(self) -> int | None:
+        """Return up to when the live channels are complete in Kraken's time. While the engine is not online orders may
+        end without a word: then it is when it was last known to be."""
+        at = self._complete_at if self._engine_down_at is None else min(self._complete_at, self._engine_down_at)
+        return self._shared.clock.earliest(at)
+
+    def _late_s(self) -> float | None:
+        """Return for how long no ping was answered, if that is too long or a clock has jumped."""
+        if not self._live:
+            return None
+        late = (self._shared.clock.boot() - self._complete_at) / NS
+        return round(late, 1) if late > LATE_S or self._stepped else None
 
     def _engine_changed(self, engine: str, session: Session) -> None:
         """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
-        anew: for the snapshot, and for the hole's two ends."""
+        again: for the snapshot, and for the two ends of the outage."""
         self.recorder.engine_changed(self.channels, engine)
-        if engine != "online":
-            self._engine_down_ns = self._engine_down_ns or self._heard_ns
-        elif self._engine_down_ns is not None:
+        down_at = self._engine_down_at
+        if engine.casefold() != ONLINE:
+            self._engine_down_at = self._complete_at if down_at is None else down_at
+        elif down_at is not None:
             for channel in self._live:
-                self._shared.recovery.open(channel, self._engine_down_ns, "maintenance")
-            self._engine_down_ns = None
+                self._shared.recovery.open(channel, self._complete_ns(), "maintenance")
+            self._engine_down_at = None
             session.disconnected("the engine is online again", cause="maintenance")
 
-    def _unreadable(self, before: int) -> None:
-        """A frame that is no JSON may have been any: what came since the one before it is to be checked."""
+    def _unreadable(self) -> None:
+        """A frame that is not JSON may have been any: what came since the last answered ping is to be checked."""
         for channel in self._live:
-            self._shared.recovery.open(channel, before, "unreadable")
-            self._shared.recovery.end(channel, self.frame_ns)
+            self._shared.recovery.open(channel, self._complete_ns(), "unreadable")
+            self._shared.recovery.end(channel, self._shared.kraken_ns())
+
+    def _lost_unseen(self, channel: str) -> None:
+        """The channel starts over with another snapshot on the same connection: what came before it may be missing."""
+        if channel in self._live:
+            self._live.discard(channel)
+            self._mark_lost(channel, "resnapshot", "another snapshot came on the same connection")
 
     def _went_live(self, channel: str) -> None:
         session = self._session
         assert session is not None  # it said so
-        self._feed.going_live(channel, self._heard_ns)
+        if self._engine_down_at is None and session.engine is not None and session.engine.casefold() != ONLINE:
+            self._engine_down_at = self._complete_at  # it was greeted so: nobody tells what happens until it is online
+        complete = self._complete_ns()
+        assert complete is not None  # the token came with the time
+        self._feed.going_live(channel, complete)
         self._live.add(channel)
         self.recorder.went_live()
-        self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
-        self._shared.recovery.end(channel, self._shared.unix_ns())
+        self._shared.recovery.end(channel, self._shared.kraken_ns())
         if len(self._live) == len(self.channels):  # the session may be ahead of what is written
-            self.reconnects += self._live_before
-            self._live_since, self._down_since, self._live_before = self._now(), None, True
+            self.reconnects += self._live_before and self._down_since is not None
+            self._live_since = self._live_since if self._down_since is None else self._now()
+            self._down_since, self._live_before = None, True
             self._attempts = 0
             self._refused.clear()
             self._feed.went_live()
 
-    def _mark_lost(self, loss: Loss) -> None:
-        session, heard = self._session, record.timestamp(self._heard_ns)
-        for channel in [c for c in self.channels if c in self._live]:
-            assert session is not None  # its channel was live
-            sequence = session.subscriptions[channel].sequence
-            self.recorder.mark(
-                channel, "feed.lost", cause=loss.cause, detail=loss.detail, last_sequence=sequence, last_ts=heard
-            )
-            self._shared.recovery.open(channel, self._heard_ns, loss.cause)
+    def _mark_all_lost(self, loss: Loss) -> None:
+        live = [channel for channel in self.channels if channel in self._live]
         self._live.clear()
+        for channel in live:
+            self._mark_lost(channel, loss.cause, loss.detail)
+
+    def _mark_lost(self, channel: str, cause: str, detail: str) -> None:
+        """Write ``feed.lost``, and open the outage."""
+        session, complete = self._session, self._complete_ns()
+        assert session is not None  # its channel was live
+        self._mark(
+            channel,
+            "feed.lost",
+            cause=cause,
+            detail=detail,
+            last_sequence=session.subscriptions[channel].sequence,
+            last_ts=None if complete is None else record.timestamp(complete),
+        )
+        self._shared.recovery.open(channel, complete, cause)
+
+    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
+        """Write a marker of this connection; from the second of a kind on its id has a number."""
+        self._marked[channel, event_name] += 1
+        count = self._marked[channel, event_name]
+        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)

@@ -40,6 +40,11 @@ def without(frame: bytes, token: str) -> bytes:
     return frame
 
 
+def encodable(text: str) -> str:
+    """Return ``text`` as UTF-8 can hold it: lone surrogates, which JSON's escapes can make, become escapes again."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     """``text`` with whatever is no plain character escaped: control characters, bidirectional marks, surrogates."""
     if text.isprintable():

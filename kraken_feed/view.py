@@ -12,6 +12,8 @@ from datetime import datetime
 
 import msgspec
 
+from .json_members import NotJson, elements, members, scalar
+
 Fields = dict[str, msgspec.Raw]
 
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
@@ -143,7 +145,7 @@ def read_fill(data: bytes) -> Fill:
 def read_execution(data: bytes) -> Fill | None:
     """A fill of ``executions``; None if the item is something else."""
     fields = parse(data)
-    if value(fields, "exec_type") != "trade":
+    if value(fields, "exec_type").lower() != "trade":
         return None
     fee = parse(next(iter(_list(fields.get("fees"))), b""))
     return Fill(
@@ -172,8 +174,8 @@ def _take_v1(order: Order, fields: Fields) -> None:
 
 
 def is_past_trade(fields: Fields) -> bool:
-    """Whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
-    return value(fields, "exec_type") == "trade" and "cum_qty" not in fields
+    """Return whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
+    return value(fields, "exec_type").lower() == "trade" and "cum_qty" not in fields
 
 
 def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:
@@ -184,26 +186,48 @@ def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:
 
 
 def parse(data: bytes | msgspec.Raw) -> Fields:
-    """The members of a JSON object, each still the bytes that were sent; none if it is no object."""
+    """Return the members of a JSON object, each still the bytes that were sent; none if it is no object, or nests too
+    deeply to be read.
+
+    Of several members with one name the last stands. Lone surrogates are no fault.
+    """
     try:
         return _fields.decode(data)
     except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return {name: msgspec.Raw(raw) for name, raw in members(bytes(data))}
+    except NotJson:
         return {}
 
 
 def _list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    if raw is None:
+        return []
     try:
-        return _items.decode(raw) if raw is not None else []
-    except msgspec.DecodeError:
+        return _items.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return [msgspec.Raw(element) for element in elements(bytes(raw))]
+    except NotJson:
         return []
 
 
 def value(fields: Fields, name: str) -> str:
-    """A member as text: a string's content, a number's digits as they stand, else the empty text."""
+    """Return a member as text: a string's content, a number's digits as they stand, else the empty text."""
     raw = bytes(fields[name]) if name in fields else b""
     if raw.startswith(b'"'):
         try:
             return msgspec.json.decode(raw, type=str)
         except msgspec.DecodeError:
-            return ""
+            return _lenient(raw)
     return raw.decode() if raw[:1] in (b"-", *(b"%d" % digit for digit in range(10))) else ""
+
+
+def _lenient(raw: bytes) -> str:
+    """Return a string's content, lone surrogates included."""
+    try:
+        return str(scalar(raw))
+    except NotJson:
+        return ""

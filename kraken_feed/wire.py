@@ -1,25 +1,32 @@
-"""The vocabulary of frames: what a dialect's ``decode`` gives, and the interface that every dialect has.
+"""The vocabulary of frames: what a dialect's ``decode`` returns, and the interface of a dialect.
 
 A frame is decoded once. The items of a data frame stay the bytes that Kraken sent; only the few fields that the
-record needs are looked at.
+record needs are read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 FrameType = Literal["snapshot", "update"]
 
+DEPTH = 256  # levels of nesting; Kraken's frames have six. Python's own limits differ by version, and 3.14 has none
+SHALLOW_BYTES = 2 * DEPTH  # a shorter frame cannot nest deeper: each level has two brackets
+
 
 class Item(msgspec.Struct, gc=False):
     """One order, trade, execution or balance entry.
 
-    ``data`` is Kraken's object, its bytes unchanged but for line breaks between tokens, which become blanks.
-    ``identity`` is what makes the item the same item whichever way it came: a trade id, a ledger id, an order's end;
-    None where only the frame's place tells it apart.
+    ``data`` is Kraken's object, its bytes unchanged except that line breaks between tokens become blanks.
+    ``identity`` makes the item the same item in a snapshot, an update and REST: a trade id, a ledger id, an order's
+    end. It is None if only the frame's place tells the item apart. No id is ever the empty string.
     """
 
     data: bytes
@@ -29,14 +36,19 @@ class Item(msgspec.Struct, gc=False):
 
 
 class Data(msgspec.Struct, gc=False):
-    """A frame of one channel. ``type`` is None where the dialect does not say (v1): then ``partial`` tells whether
-    an item looks like a change rather than a whole, which a snapshot never has."""
+    """A frame of one channel.
+
+    ``type`` is None where the dialect does not say (v1). Then ``partial`` tells whether an item looks like a change
+    rather than a complete object, which a snapshot never has. ``odd``: a part of the frame was not understood, so the
+    complete frame is to be written as unknown too.
+    """
 
     channel: str
     items: list[Item]
     sequence: int | None = None
     type: FrameType | None = None
     partial: bool = False
+    odd: bool = False
 
 
 class Ack(msgspec.Struct):
@@ -64,7 +76,12 @@ class Heartbeat(msgspec.Struct):
 
 
 class Pong(msgspec.Struct):
-    """The answer to an application ping."""
+    """The answer to an application ping. The times are Kraken's, in unix nanoseconds: when it took the ping in and
+    when it sent the answer. None: it did not say."""
+
+    req_id: Any = None
+    time_in_ns: int | None = None
+    time_out_ns: int | None = None
 
 
 class ServerError(msgspec.Struct):
@@ -75,16 +92,22 @@ class ServerError(msgspec.Struct):
 
 
 class Unknown(msgspec.Struct):
-    """A frame that this version cannot read. ``json`` tells whether it is JSON at all; ``why`` is for diagnostics."""
+    """A frame that this version cannot read.
+
+    ``json`` tells whether it is JSON at all; ``why`` is for diagnostics. ``channel`` and ``sequence`` are given where
+    the frame still tells them.
+    """
 
     json: bool
     why: str
+    channel: str | None = None
+    sequence: int | None = None
 
 
 Frame = Data | Ack | EngineStatus | Heartbeat | Pong | ServerError | Unknown
 
 HEARTBEAT = Heartbeat()
-PONG = Pong()
+TOO_DEEP = Unknown(json=False, why=f"nested deeper than {DEPTH} levels")
 
 
 class Dialect(Protocol):
@@ -97,37 +120,112 @@ class Dialect(Protocol):
     def EVENT_NAMES(self) -> Mapping[str, str]: ...
 
     def decode(self, frame: bytes) -> Frame:
-        """What ``frame`` says. Never raises: what cannot be read is :class:`Unknown`."""
+        """Return what ``frame`` says. Never raises: what cannot be read is :class:`Unknown`."""
 
     def subscribe(self, channel: str, token: str, req_id: int) -> str:
-        """The request for a channel, with its snapshot."""
+        """Return the request for a channel, with its snapshot."""
 
     def ping(self, req_id: int) -> str:
-        """The application ping: its answer proves more than a WebSocket pong does."""
+        """Return the application ping: its answer proves more than a WebSocket pong does."""
 
+
+# ------------------------------------------------------------------------------------------------ values
+
+_INTEGRAL = re.compile(r"-?[0-9]{1,40}(\.0{0,40})?")
+_EXPONENT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?[eE][+-]?[0-9]{1,2}")
+_RFC_3339 = re.compile(r"([0-9-]{10})[Tt ]([0-9:]{8})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+
+def number(value: object) -> int | None:
+    """Return an integer by its value, whatever its spelling: ``1``, ``1.0``, ``3e0`` or a string of these.
+
+    Anything else is None, true and false included. Strings of more than forty digits are none, too.
+    """
+    if type(value) is int:
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        if _INTEGRAL.fullmatch(value):
+            return int(value.partition(".")[0])
+        if _EXPONENT.fullmatch(value):
+            exact = Decimal(value)
+            return int(exact) if exact == exact.to_integral_value() else None
+    return None
+
+
+def unix_ns(value: object) -> int | None:
+    """Return unix nanoseconds of an RFC 3339 time; None if ``value`` is none."""
+    found = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    date, time, fraction, zone = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if zone in 'Zz' else zone}")
+        return int(moment.timestamp()) * 1_000_000_000 + int(((fraction or "") + "000000000")[:9])
+    except (ValueError, OverflowError):
+        return None
+
+
+def legible(value: object) -> str:
+    """Return ``value`` as text for people: a lone surrogate, which no encoding can carry, becomes an escape."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+# ------------------------------------------------------------------------------------------------ frames as bytes
 
 _any_json = msgspec.json.Decoder(msgspec.Raw)
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"?')
+_SURROGATE = re.compile(rb"(\\)(u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
+_NEITHER_BRACKET_NOR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def too_deep(frame: bytes) -> bool:
+    """Tell whether ``frame`` nests deeper than ``DEPTH`` levels.
+
+    Call it only for a frame of ``SHALLOW_BYTES`` or more with more than ``DEPTH`` opening brackets: it looks at every
+    bracket outside strings.
+    """
+    if b"\\" in frame:
+        frame = _ESCAPE.sub(b"", frame)  # so that every quote that is left begins or ends a string
+    # Two quotes side by side are an empty string, or end one string and begin the next: nothing is lost with them.
+    brackets = frame.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = _STRING.sub(b"", brackets)
+    return max(accumulate(map(_STEP.__getitem__, brackets), initial=0)) > DEPTH
 
 
 def unreadable(frame: bytes, why: str) -> Unknown:
-    """``frame`` as :class:`Unknown`, looked at once more to tell whether it is JSON."""
+    """Return ``frame`` as :class:`Unknown`, after one more look at whether it is JSON."""
+    error = not_json(frame)
+    return Unknown(json=False, why=error) if error is not None else Unknown(json=True, why=why)
+
+
+def not_json(frame: bytes) -> str | None:
+    """Return why ``frame`` is not JSON; None: it is. Lone surrogates are: the grammar allows them."""
+    if not is_text(frame):
+        return "not UTF-8"
     try:
-        frame.decode()
-        _any_json.decode(frame)
-    except UnicodeDecodeError:
-        return Unknown(json=False, why="not UTF-8")
+        _any_json.decode(_SURROGATE.sub(_replaced, frame) if b"\\" in frame else frame)
     except (msgspec.DecodeError, RecursionError) as error:
-        return Unknown(json=False, why=f"not JSON: {error}")
-    return Unknown(json=True, why=why)
+        return f"not JSON: {error}"
+    return None
+
+
+def _replaced(escape: re.Match[bytes]) -> bytes:
+    """Return another character's escape for a surrogate's, which msgspec refuses unless it is one of a pair."""
+    return escape[0] if len(escape[2]) == 1 else b"\\uFFFD"
 
 
 def one_line(frame: bytes) -> bytes:
-    """``frame`` without line breaks. JSON has them only between tokens: inside strings they are escaped."""
+    """Return ``frame`` without line breaks. JSON has them only between tokens: inside strings they are escaped."""
     return frame.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def is_text(frame: bytes) -> bool:
-    """Whether ``frame`` is UTF-8. Decoders do not look into what they skip."""
+    """Tell whether ``frame`` is UTF-8. Decoders do not look into what they skip."""
     if frame.isascii():
         return True
     try:

@@ -15,6 +15,11 @@ TIMING = Timing(ack=5.0, silence=10.0)
 DIALECTS: dict[str, Dialect] = {"v1": spot_v1, "v2": spot_v2}
 
 
+def _stamp(now: float) -> int:
+    """Return the moment of a ping: the test's own time."""
+    return round(now * 1e9)
+
+
 class Line:
     """One connection: everything that either side sends reaches the other at once."""
 
@@ -35,7 +40,7 @@ class Line:
     def authorize(self, now: float) -> None:
         """Fetch a token as REST would, and subscribe with it."""
         key = next(iter(self.exchange.keys.values()))
-        self.session.authorize(self.exchange.issue_token(key, now), now)
+        self.session.authorize(self.exchange.issue_token(key, now), now, _stamp(now))
         self.exchange_frames(now)
 
     def exchange_frames(self, now: float) -> None:
@@ -92,7 +97,7 @@ class Line:
             now = max(step, now + 1e-3)  # some progress, whatever the wake-ups say
             self.exchange.advance(now)
             self.exchange_frames(now)
-            self.session.tick(now)
+            self.session.tick(now, _stamp(now))
             self.exchange_frames(now)
         return max(now, until) if self.session.failure is None else now
 

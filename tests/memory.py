@@ -111,6 +111,10 @@ class World:
     def unix_ns(self) -> int:
         return round(self.now() * 1e9)
 
+    def boot_ns(self) -> int:
+        """The clock that goes on through suspends. It has nothing to do with the time of day."""
+        return round(self._loop.time() * 1e9) + 7_000_000_000
+
     def turn(self) -> None:
         """Let the exchange live until it wants to be woken next."""
         self.exchange.advance(self.now())
@@ -191,7 +195,8 @@ class Run:
             limits=limits,
             transport=Transport(world),
             dial=world.dial,
-            unix_ns=world.unix_ns,
+            unix_ns=options.pop("unix_ns", world.unix_ns),
+            boot_ns=world.boot_ns,
             draw=options.pop("draw", lambda: 0.5),
             **options,
         )

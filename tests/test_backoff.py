@@ -1,12 +1,14 @@
-"""The wait before the next connect: where it lies, and how many connects a window holds."""
+"""The wait before the next connect and the next call, and how many connects a window holds."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.backoff import BackoffPolicy, Budget, delay
+from kraken_feed.backoff import CALL_COST, HISTORY_COST, BackoffPolicy, Budget, CallCounter, delay
 
 POLICY = BackoffPolicy(initial=1.0, longest=60.0)
 SECONDS = st.floats(0.001, 10_000.0)
@@ -115,3 +117,160 @@ def test_unused_window_is_not_saved_up() -> None:
     budget.spend(1000.0)
     budget.spend(1000.0)
     assert budget.wait(1000.0) == 10.0
+
+
+# ------------------------------------------------------------------------------------------------ the call counter
+
+
+class Exchange:
+    """Kraken's side of the counter: it charges what it wants for history, and decays in steps of so many seconds."""
+
+    def __init__(self, limit: float, decay: float, history: float, step: float) -> None:
+        self.limit, self._decay, self.history, self._step = limit, decay, history, step
+        self._level, self._at = 0.0, 0.0
+
+    def charge(self, cost: float, now: float) -> float:
+        """Count a call, and return the level."""
+        steps = (now - self._at) // self._step if self._step else 0.0
+        elapsed = steps * self._step if self._step else now - self._at
+        self._level = max(0.0, self._level - self._decay * elapsed) + (self.history if cost == HISTORY_COST else cost)
+        self._at += elapsed
+        return self._level
+
+
+class Call(NamedTuple):
+    """A call of our side: what it is for, after which pause, how long it takes, and when in it Kraken counts it."""
+
+    history: bool
+    pause: float
+    duration: float
+    counted: float  # as a part of the duration
+
+
+CALLS = st.lists(
+    st.builds(
+        Call,
+        st.booleans(),
+        st.sampled_from([*[0.0] * 12, 0.1, 3.0, 30.0]),
+        st.sampled_from([*[0.0] * 12, 0.05, 1.0, 10.0]),
+        st.sampled_from([0.0, 0.5, 1.0]),
+    ),
+    min_size=20,
+    max_size=80,
+)
+TIERS = st.sampled_from([(15.0, 0.33), (20.0, 0.5), (20.0, 1.0)])
+
+
+SLOW_CALL_BEFORE_A_BURST = [
+    Call(True, 0.0, 10.0, 1.0),
+    *[Call(True, 0.0, 0.0, 0.0)] * 3,
+    *[Call(False, 0.0, 0.0, 0.0)] * 9,
+]
+
+
+@settings(deadline=None)
+@example(SLOW_CALL_BEFORE_A_BURST, (20.0, 1.0), 4.0, 0.0, 0.0)
+@given(CALLS, TIERS, st.sampled_from([2.0, 4.0]), st.sampled_from([0.0, 1.0]), st.floats(0.0, 6.0))
+def test_calls_that_are_spaced_by_the_counter_never_exceed_kraken_s(
+    calls: list[Call], tier: tuple[float, float], history: float, step: float, reserve: float
+) -> None:
+    limit, decay = tier
+    kraken, counter = Exchange(limit, decay, history, step), CallCounter(limit - 1, decay)
+    now = 0.0
+    for call in calls:
+        now += call.pause
+        cost, kept = (HISTORY_COST, reserve) if call.history else (CALL_COST, 0.0)
+        while wait := counter.wait(cost, kept, now):
+            now += wait
+        counter.send(cost, now)
+        assert kraken.charge(cost, now + call.duration * call.counted) <= limit
+        now += call.duration
+        counter.end(cost, now)
+        counter.succeed()
+
+
+@settings(deadline=None)
+@given(CALLS, TIERS, st.integers(0, 20), st.floats(0.0, 100.0), st.sampled_from([2.0, 4.0]))
+def test_a_restart_goes_on_where_the_counter_stood(
+    calls: list[Call], tier: tuple[float, float], restart: int, away: float, history: float
+) -> None:
+    limit, decay = tier
+    kraken, counter = Exchange(limit, decay, history, 0.0), CallCounter(limit - 1, decay)
+    now = 0.0
+    for number, call in enumerate(calls):
+        now += call.pause
+        if number == restart:
+            level, counter = counter.level(now), CallCounter(limit - 1, decay)
+            now += away
+            counter.restore(level, away, now)
+        cost = HISTORY_COST if call.history else CALL_COST
+        while wait := counter.wait(cost, 0.0, now):
+            now += wait
+        counter.send(cost, now)
+        assert kraken.charge(cost, now) <= limit
+        counter.end(cost, now)
+
+
+def test_history_leaves_its_reserve_to_tokens() -> None:
+    counter = CallCounter(14, 0.33)
+    made = 0
+    while not counter.wait(HISTORY_COST, 6.0, 0.0):
+        counter.send(HISTORY_COST, 0.0)
+        counter.end(HISTORY_COST, 0.0)
+        made += 1
+    assert made == 2
+    for _ in range(6):
+        assert counter.wait(CALL_COST, 0.0, 0.0) == 0.0
+        counter.send(CALL_COST, 0.0)
+        counter.end(CALL_COST, 0.0)
+    assert counter.wait(CALL_COST, 0.0, 0.0) > 0.0
+
+
+@pytest.mark.parametrize("limit", [1.0, 3.0, 5.0, 9.0])
+def test_a_small_counter_admits_history_when_it_is_empty(limit: float) -> None:
+    counter = CallCounter(limit, 0.5)
+    assert counter.wait(HISTORY_COST, 6.0, 0.0) == 0.0
+    counter.send(CALL_COST, 0.0)
+    counter.end(CALL_COST, 0.0)
+    assert counter.wait(HISTORY_COST, 6.0, 0.0) == 2.0
+
+
+def test_the_points_of_a_call_that_is_under_way_do_not_decay() -> None:
+    counter = CallCounter(14, 1.0)
+    counter.send(4.0, 0.0)
+    assert counter.level(100.0) == 4.0
+    counter.end(4.0, 100.0)
+    assert [counter.level(now) for now in (100.0, 101.0, 104.0, 200.0)] == [4.0, 3.0, 0.0, 0.0]
+
+
+def test_the_waits_grow_with_every_refusal_in_a_row() -> None:
+    counter, now, waits = CallCounter(14, 0.5), 0.0, list[float]()
+    for _ in range(5):
+        counter.fill(now)
+        waits.append(counter.wait(HISTORY_COST, 6.0, now))
+        now += waits[-1]
+        counter.send(HISTORY_COST, now)
+        counter.end(HISTORY_COST, now)
+    assert waits == [28.0, 36.0, 44.0, 48.0, 48.0]
+    assert counter.consecutive == 5
+
+
+def test_a_call_that_is_answered_ends_the_row_of_refusals() -> None:
+    counter = CallCounter(14, 0.5)
+    counter.fill(0.0)
+    first = counter.wait(HISTORY_COST, 6.0, 0.0)
+    counter.succeed()
+    counter.fill(1000.0)
+    assert counter.wait(HISTORY_COST, 6.0, 1000.0) == first
+
+
+def test_restore_takes_time_away_and_never_lowers_what_is_known() -> None:
+    counter = CallCounter(14, 0.5)
+    counter.restore(10.0, 4.0, 0.0)
+    assert counter.level(0.0) == 8.0
+    counter.restore(3.0, 0.0, 0.0)
+    assert counter.level(0.0) == 8.0
+    counter.restore(1e300, 0.0, 0.0)
+    assert counter.level(0.0) == 28.0
+    counter.restore(20.0, -50.0, 60.0)
+    assert counter.level(60.0) == 20.0

@@ -28,7 +28,7 @@ def _records(dialect: Dialect, script: Script) -> list[Records]:
     channel = {"v1": "openOrders", "v2": "executions"}[dialect]
     session = Session(OURS[dialect], [channel], Timing(5.0, 10.0))
     session.connected(0.0)
-    session.authorize("EXAMPLE+token", 0.0)
+    session.authorize("EXAMPLE+token", 0.0, 0)
     greeting, shapes = SHAPES[dialect].GREETING, SHAPES[dialect]
     (greeted,) = session.receive(greeting, 0.0)
     assert isinstance(greeted, Notice)

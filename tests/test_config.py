@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kraken_feed.backfill import RESERVE
 
 from kraken_feed import config
-from kraken_feed.backfill import RESERVE
 from kraken_feed.backoff import CallCounter
 from kraken_feed.config import (
     Account,

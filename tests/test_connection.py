@@ -1,10 +1,14 @@
-"""Opening a WebSocket: whatever the peer answers is a named failure with a pace of its own."""
+"""Opening a WebSocket: whatever the peer answers is a named failure with a pace of its own. And the session's time:
+pings leave when they are due, and a process that did not run blames nobody for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,8 @@ from kraken_feed import spot_v1
 from kraken_feed.config import ConnectionConfig
 from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, dial
 from kraken_feed.errors import Transient
-from kraken_feed.session import Session, Timing
+from kraken_feed.session import Confirmed, Event, Session, Timing
+from tests import virtual_time
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)
 
@@ -134,3 +139,210 @@ async def test_a_cancellation_in_the_moment_in_which_a_connection_ends_is_heard(
     running = asyncio.create_task(connection.run(never, lambda events: None, Roomy(), asyncio.Event()))
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+# ------------------------------------------------------------------------------------------------ time and evidence
+
+
+class Peer:
+    """A socket in memory. It acknowledges, sends an empty snapshot and answers pings, as long as ``answers`` is True.
+
+    ``frames`` are what is there to be read; ``asked`` what it was sent, and when.
+    """
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.asked: list[tuple[float, dict[str, Any]]] = []
+        self.frames: list[bytes] = []
+        self._here = asyncio.Event()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        raise AssertionError("nothing here has to be cut off")
+
+    async def burst(self) -> list[bytes]:
+        while not self.frames:
+            self._here.clear()
+            await self._here.wait()
+        burst, self.frames = self.frames, []
+        return burst
+
+    async def send(self, message: str) -> None:
+        request = json.loads(message)
+        self.asked.append((asyncio.get_running_loop().time(), request))
+        if not self.answers:
+            return
+        number = request["reqid"]
+        if request["event"] == "ping":
+            self.say(b'{"event":"pong","reqid":%d}' % number)
+        else:
+            subscribed = b'{"event":"subscriptionStatus","reqid":%d,"status":"subscribed"}' % number
+            self.say(subscribed, b'[[],"openOrders",{"sequence":1}]')
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        raise AssertionError("nobody has asked for it")
+
+    def say(self, *frames: bytes) -> None:
+        self.frames += frames
+        self._here.set()
+
+    @property
+    def pings(self) -> list[float]:
+        """When each was sent."""
+        return [when for when, request in self.asked if request["event"] == "ping"]
+
+
+HEARTBEAT = b'{"event":"heartbeat"}'
+
+
+class Full:
+    """An output that can be filled."""
+
+    def __init__(self) -> None:
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    @property
+    def full(self) -> bool:
+        return not self.empty.is_set()
+
+    async def room(self) -> None:
+        await self.empty.wait()
+
+
+class Running:
+    """A connection to a :class:`Peer`, in virtual time; ``stamp`` counts how often a moment was asked for."""
+
+    def __init__(self) -> None:
+        self.peer, self.output, self.stop = Peer(), Full(), asyncio.Event()
+        self.session = Session(spot_v1, ["openOrders"], Timing(5.0, 10.0))
+        self.events: list[Event] = []
+        self.stamps = 0
+        self.connection = Connection("ws://127.0.0.1:1/", self.session, QUICK, dial=self._dial, stamp=self._stamp)
+        self.task = asyncio.create_task(self.connection.run(self._token, self.events.extend, self.output, self.stop))
+
+    async def _dial(self, url: str, config: ConnectionConfig) -> Socket:
+        return self.peer
+
+    async def _token(self) -> str:
+        return "EXAMPLE"
+
+    def _stamp(self) -> int:
+        self.stamps += 1
+        return round(asyncio.get_running_loop().time() * 1000)
+
+    @property
+    def cause(self) -> str | None:
+        """Why the session is over; None: it is not."""
+        return self.session.failure.cause if self.session.failure is not None else None
+
+    @property
+    def confirmed(self) -> list[int]:
+        return [event.stamp for event in self.events if isinstance(event, Confirmed)]
+
+    async def speak(self, seconds: int) -> None:
+        """Let the peer send a heartbeat every second."""
+        for _ in range(seconds):
+            await virtual_time.elapse(1.0)
+            self.peer.say(HEARTBEAT)
+        await virtual_time.elapse(0.0)
+
+    async def end(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+def stop_the_process(seconds: float) -> None:
+    """Let the loop's clock go on without the loop: SIGSTOP, a starved processor."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, virtual_time.VirtualLoop)
+    loop.elapsed += seconds
+
+
+def in_virtual_time(test: Callable[[Running], Awaitable[None]]) -> Callable[[], None]:
+    """Make a test of one that is handed a connection that runs."""
+
+    async def run() -> None:
+        running = Running()
+        await virtual_time.elapse(0.5)
+        await test(running)
+        await running.end()
+
+    @functools.wraps(test)
+    def wrapped() -> None:
+        virtual_time.run(run())
+
+    del wrapped.__wrapped__  # or pytest takes its argument for a fixture
+    return wrapped
+
+
+@in_virtual_time
+async def test_pings_carry_the_moment_before_they_leave(running: Running) -> None:
+    assert running.confirmed == [0]
+    await running.speak(30)
+    assert running.peer.pings == [0.0, 10.0, 20.0, 30.0]
+    assert running.confirmed == [0, 10_000, 20_000, 30_000]
+    assert running.stamps == 4
+
+
+@in_virtual_time
+async def test_in_a_hurry_a_ping_leaves_at_once(running: Running) -> None:
+    await running.speak(3)
+    running.peer.answers = False
+    for _ in range(2):
+        running.connection.hurry()
+        await virtual_time.elapse(0.0)
+        await virtual_time.elapse(0.0)
+        await virtual_time.elapse(0.0)
+    assert running.peer.pings == [0.0, 3.5, 3.5]
+    await running.speak(5)
+    assert len(running.peer.pings) == 3
+
+
+@in_virtual_time
+async def test_a_process_that_was_stopped_reads_what_is_there_before_it_calls_the_peer_silent(
+    running: Running,
+) -> None:
+    await running.speak(3)
+    stop_the_process(60.0)
+    await virtual_time.elapse(1.0)
+    assert running.cause is None
+    assert running.peer.pings[-1] == 63.5, "what it has missed is asked for at once"
+    running.peer.say(HEARTBEAT)
+    await virtual_time.elapse(9.0)
+    assert running.cause is None
+    await virtual_time.elapse(5.0)
+    assert running.cause == "silence"
+
+
+@in_virtual_time
+async def test_a_hurry_after_a_stop_does_not_hide_that_the_process_was_stopped(running: Running) -> None:
+    await running.speak(3)
+    stop_the_process(60.0)
+    running.connection.hurry()
+    await virtual_time.elapse(1.0)
+    assert running.cause is None
+    assert running.peer.pings[-1] == 63.5
+
+
+@in_virtual_time
+async def test_a_peer_that_was_silent_while_the_process_ran_is_dead_on_time(running: Running) -> None:
+    await running.speak(3)
+    running.peer.answers = False
+    await virtual_time.elapse(9.9)
+    assert running.cause is None
+    await virtual_time.elapse(0.2)
+    assert running.cause == "silence"
+
+
+@in_virtual_time
+async def test_no_ping_leaves_while_the_output_is_full_and_one_does_at_once_when_it_is_not(running: Running) -> None:
+    await running.speak(2)
+    running.output.empty.clear()
+    await running.speak(58)
+    assert running.peer.pings == [0.0]
+    running.output.empty.set()
+    await virtual_time.elapse(0.1)
+    assert running.cause is None
+    assert len(running.peer.pings) == 2
+    assert running.peer.pings[-1] == pytest.approx(60.5, abs=0.2)

@@ -9,6 +9,7 @@ from kraken_feed.errors import (
     ConfigError,
     CredentialsRefused,
     FeedError,
+    NotUnderstood,
     OutageTooLong,
     OutcomeUnknown,
     OutputFailed,
@@ -35,6 +36,7 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (StateFailed, False, 74),
     (StateHeld, False, 75),
     (Transient, True, 69),
+    (NotUnderstood, True, 69),
 ]
 
 
@@ -53,7 +55,7 @@ def test_every_error_of_the_package_is_in_the_table() -> None:
 
 
 def test_only_the_transient_is_tried_again() -> None:
-    assert {kind for kind, retry, _ in POLICY if retry} == {Transient}
+    assert {kind for kind, retry, _ in POLICY if retry} == _kinds(Transient)
 
 
 def test_message_says_what_why_and_remedy_a_line_each() -> None:

@@ -15,21 +15,39 @@ import structlog
 from kraken_feed import store as store_module
 from kraken_feed import tables
 from kraken_feed.auth import Nonce
-from kraken_feed.checkpoint import Changes, ChannelState
+from kraken_feed.backoff import CallCounter
+from kraken_feed.checkpoint import Changes, ChannelState, Known, Outage, Scan
 from kraken_feed.errors import FeedError
-from kraken_feed.keeper import Keeper
+from kraken_feed.keeper import MOVED, Keeper
+from kraken_feed.kraken_time import KrakenClock
 from kraken_feed.orders import Knowledge
 from kraken_feed.store import Store
 from kraken_feed.wire import Item
+
+
+def names(ids: list[Known]) -> list[str]:
+    return [known if isinstance(known, str) else known[0] for known in ids]
+
+
+def empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
 
 
 class Output:
     """An output that takes everything, until it is blocked."""
 
     error: FeedError | None = None
+    position = 0
+    unrescued = 0
+    name = "the output"
 
     def __init__(self) -> None:
         self.blocked = False
+        self.found = "ok"
+        self.rescued = 0
+        self.reopened = 0
+        self.keeps: list[int] = []
         self.asked = asyncio.Event()
 
     async def synced(self) -> None:
@@ -37,16 +55,42 @@ class Output:
             self.asked.set()
             await asyncio.Event().wait()
 
+    def check(self) -> str:
+        return self.found
+
+    def rescue(self) -> int:
+        self.found = "ok"
+        self.rescued += 1
+        return 7
+
+    def reopen(self) -> None:
+        self.found = "ok"
+        self.reopened += 1
+
+    def kept(self, position: int) -> None:
+        self.keeps.append(position)
+
 
 class Rest:
     """What else a keeper looks at: a tail and a recovery in one."""
 
     changed = False
-    holes: tuple[()] = ()
-    whole_ns = 100
+    complete_ns = 100
 
-    def whole(self) -> dict[str, int]:
-        return {"ownTrades": self.whole_ns}
+    def __init__(self) -> None:
+        self.outages: list[Outage] = []
+        self.scans: dict[str, Scan] = {}
+        self.opened: list[tuple[str, int | None, str]] = []
+        self.ended: list[tuple[str, int]] = []
+
+    def complete(self) -> dict[str, int]:
+        return {"ownTrades": self.complete_ns}
+
+    def open(self, channel: str, start_ns: int | None, cause: str) -> None:
+        self.opened.append((channel, start_ns, cause))
+
+    def end(self, channel: str, end_ns: int) -> None:
+        self.ended.append((channel, end_ns))
 
 
 class Place:
@@ -58,9 +102,20 @@ class Place:
         self.known = Knowledge("ownTrades")
         self.output, self.rest = Output(), Rest()
         self.log = structlog.testing.CapturingLogger()
+        self.clock = KrakenClock(lambda: 0)
+        self.clock.sample(0, 0, 500, 500)
+        self.failures: list[FeedError] = []
         parts: dict[str, Any] = {"sink": self.output, "tails": [self.rest], "recovery": self.rest, "log": self.log}
         self.keeper = Keeper(
-            self.store, None, knowledge={"ownTrades": self.known}, nonce=Nonce(), unix_ns=lambda: 1, **parts
+            self.store,
+            None,
+            knowledge={"ownTrades": self.known},
+            nonce=Nonce(),
+            counter=CallCounter(14, 0.33),
+            clock=self.clock,
+            unix_ns=lambda: 1,
+            fail=self.failures.append,
+            **parts,
         )
 
     def fill(self, name: str) -> None:
@@ -91,7 +146,7 @@ async def test_a_save_that_a_stop_has_cancelled_takes_in_nothing_of_what_came_af
     place.fill("WRITTEN")
     saving = asyncio.create_task(place.keeper.save())
     await asyncio.to_thread(there.wait)
-    place.output.blocked, place.rest.whole_ns = True, 200
+    place.output.blocked, place.rest.complete_ns = True, 200
     place.fill("PENDING")
     saving.cancel()
     await asyncio.gather(saving, return_exceptions=True)
@@ -102,8 +157,8 @@ async def test_a_save_that_a_stop_has_cancelled_takes_in_nothing_of_what_came_af
     last.cancel()
     await asyncio.gather(last, return_exceptions=True)
     kept = place.kept()
-    assert kept.seen == ["WRITTEN"]
-    assert kept.whole_ns == 100
+    assert names(kept.seen) == ["WRITTEN"]
+    assert kept.complete_ns == 100
 
 
 async def test_a_rewrite_that_finds_no_room_does_not_keep_small_saves_from_succeeding(
@@ -118,7 +173,7 @@ async def test_a_rewrite_that_finds_no_room_does_not_keep_small_saves_from_succe
         await place.keeper.save()
     failures = [call for call in place.log.calls if call.args == ("checkpoint_failed",)]
     assert 2 <= len(failures) <= 6, "it is tried again, ever more seldom"
-    assert place.kept().seen == [f"T{number}" for number in range(rounds)]
+    assert names(place.kept().seen) == [f"T{number}" for number in range(rounds)]
 
 
 def _without_room(refuses: Callable[[Changes], bool]) -> Callable[[sqlite3.Connection, Changes], int]:
@@ -142,4 +197,94 @@ async def test_what_was_rewritten_is_gone_on_with(tmp_path: Path, monkeypatch: p
         await place.keeper.save()
     (rows,) = place.store._database.execute("SELECT count(*) FROM journal").fetchone()
     assert rows < 20
-    assert place.kept().seen == [f"T{number}" for number in range(40)]
+    assert names(place.kept().seen) == [f"T{number}" for number in range(40)]
+
+
+async def test_a_first_mark_whose_save_failed_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next run would take an account that was live for one that never was."""
+    place = Place(tmp_path)
+    monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
+    place.keeper.begin("ownTrades", 40)
+    assert place.keeper.kept == {}
+    monkeypatch.undo()
+    place.keeper.begin("ownTrades", 50)
+    assert place.keeper.kept == {"ownTrades": 50}
+    place.keeper.begin("ownTrades", 60)
+    assert place.kept().complete_ns == 50
+
+
+async def test_nothing_is_saved_before_the_output_is_on_the_disk(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.output.blocked = True
+    place.fill("PENDING")
+    saving = asyncio.create_task(place.keeper.save())
+    await place.output.asked.wait()
+    saving.cancel()
+    await asyncio.gather(saving, return_exceptions=True)
+    assert place.keeper.saved_ns is None
+    place.store.close()
+    assert Store.open(str(tmp_path), "main", 0).checkpoint is None
+
+
+async def test_nothing_is_saved_for_an_output_that_was_removed_until_it_is_written_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill("T1")
+    place.output.found = "removed"
+    await place.keeper.save()
+    assert (place.output.rescued, place.output.keeps, place.keeper.saved_ns) == (1, [], None)
+    await place.keeper.save()
+    assert place.output.keeps == [0]
+    assert names(place.kept().seen) == ["T1"]
+
+
+async def test_what_cannot_be_written_again_is_an_outage_from_the_last_save_on(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    await place.keeper.save()
+    place.rest.complete_ns = 300
+    place.output.unrescued = 1  # another account that writes to the same file has noticed first
+    await place.keeper.save()
+    assert place.rest.opened == [("ownTrades", 100, "output_removed")]
+    assert place.rest.ended == [("ownTrades", 500)]
+    place.store.close()
+
+
+async def test_an_output_whose_path_names_another_file_for_long_is_opened_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for _ in range(MOVED):
+        assert place.output.reopened == 0
+        place.output.found = "moved"
+        await place.keeper.save()
+    assert place.output.reopened == 1
+    place.store.close()
+
+
+async def test_a_state_that_was_removed_is_made_again_with_everything_in_it(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill("T1")
+    place.rest.changed = True
+    place.rest.outages.append(Outage("ownTrades", 1, "closed", 2))
+    await place.keeper.save()
+    empty(tmp_path)
+    place.fill("T2")
+    await place.keeper.save()
+    kept = place.kept()
+    assert (names(kept.seen), kept.complete_ns) == (["T1", "T2"], 100)
+    assert [(outage.start_ns, outage.end_ns) for outage in kept.outages] == [(1, 2)]
+    assert place.rest.opened == []
+
+
+async def test_another_state_in_its_place_says_since_when_records_may_be_missing(tmp_path: Path) -> None:
+    """A file system that is mounted late: what is there ends where an earlier run stopped."""
+    elsewhere = Place(tmp_path / "elsewhere")
+    elsewhere.rest.complete_ns = 10
+    await elsewhere.keeper.save()
+    elsewhere.store.close()
+    place = Place(tmp_path / "here")
+    await place.keeper.save()
+    empty(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "here")
+    await place.keeper.save()
+    assert place.rest.opened == [("ownTrades", 10, "state_replaced")]
+    assert place.rest.ended == [("ownTrades", 500)]
+    assert place.kept().complete_ns == 100

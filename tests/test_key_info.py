@@ -48,6 +48,24 @@ def test_both_spellings_say_the_same() -> None:
     assert read(json.dumps(SNAKE).encode()).query_to == 6
 
 
+def test_numbers_are_read_by_value_and_others_are_named() -> None:
+    info = read(b'{"query_from":5.0,"query_to":"6","valid_until":"soon","nonce_window":null}')
+    assert (info.query_from, info.query_to, info.valid_until, info.nonce_window) == (5, 6, 0, 0)
+    assert info.unreadable == {"valid_until"}
+
+
+def test_an_allow_list_of_one_empty_string_is_empty() -> None:
+    info = read(b'{"ip_allowlist":[""]}')
+    assert info.allow_list == ()
+    assert only(info, "addresses").status == "WARN"
+
+
+def test_a_lone_surrogate_in_a_name_costs_nothing() -> None:
+    info = read(rb'{"api_key_name":"\ud800","query_from":"5"}')
+    assert info.name.encode() == rb"\ud800"
+    assert info.query_from == 5
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -23,7 +23,7 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
-        "answers", "board", "columns", "screen",
+        "answers", "board", "columns", "screen", "envelope",
     },
     {"session"},
     {
@@ -33,8 +33,8 @@ FLOORS = [
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
-        "backfill", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal", "trial",
-        "check", "assembly", "call",
+        "backfill", "history", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal",
+        "trial", "check", "assembly", "call",
     },
     {"handle", "watch", "service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip
@@ -174,7 +174,7 @@ def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
         "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
         "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board",
+        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board", "envelope", "history",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 

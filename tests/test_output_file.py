@@ -142,7 +142,7 @@ async def test_the_command_says_what_it_has_set_aside_and_appends(tmp_path: Path
     async with site(tmp_path) as place:
         done = await run("openOrders", "--once", "--output", str(path), env=place.environment())
     assert done.code == 0
-    (entry,) = [entry for entry in done.log if entry["event"] == "output_mended"]
+    (entry,) = [entry for entry in done.log if entry["event"] == "output_repaired"]
     assert (entry["level"], entry["bytes"], entry["kept_as"]) == ("warning", 12, f"{path}.torn")
     first, *lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert first == json.loads(LINE)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed import places
-from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.checkpoint import Changes, Outage
 from kraken_feed.output_file import open_output
 from kraken_feed.places import look_at_output, look_at_state
 from kraken_feed.store import Store
@@ -130,10 +130,12 @@ def test_a_fifo_is_not_opened_lest_its_reader_take_that_for_the_end(tmp_path: Pa
 # ------------------------------------------------------------------------------------------------ the state
 
 
-def begin(directory: Path, account: str = "main", *, holes: int = 0, close: bool = True) -> Store:
+def begin(directory: Path, account: str = "main", *, outages: int = 0, close: bool = True) -> Store:
     store = Store.open(str(directory), account, NOW).store
-    hole = Hole("openOrders", NOW - 5, NOW, "closed", "")
-    store.save(Changes(nonce=77, saved_ns=NOW, whole={"openOrders": NOW}, holes={"openOrders": [hole] * holes}))
+    outage = Outage("openOrders", NOW - 5, "closed", NOW)
+    store.save(
+        Changes(nonce=77, saved_ns=NOW, complete={"openOrders": NOW}, outages={"openOrders": [outage] * outages})
+    )
     if close:
         store.close()
     return store
@@ -147,12 +149,12 @@ def test_a_state_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_state_is_read_without_a_trace(tmp_path: Path) -> None:
-    begin(tmp_path, holes=2)
+    begin(tmp_path, outages=2)
     before = everything(tmp_path)
     found = look_at_state(str(tmp_path), "main", NOW)
     assert found.checkpoint is not None
     assert (found.checkpoint.nonce, found.checkpoint.saved_ns) == (77, NOW)
-    assert len(found.checkpoint.channels["openOrders"].holes) == 2
+    assert len(found.checkpoint.channels["openOrders"].outages) == 2
     assert everything(tmp_path) == before
 
 
@@ -160,6 +162,7 @@ def test_what_a_killed_run_has_left_in_the_log_of_its_file_is_read_too(tmp_path:
     (tmp_path / "live").mkdir()
     (tmp_path / "left").mkdir()
     store = begin(tmp_path / "live", close=False)
+    store.save(Changes(nonce=78, saved_ns=NOW))  # the first save is in the file itself
     for path in (tmp_path / "live").iterdir():  # as SIGKILL leaves them
         (tmp_path / "left" / path.name).write_bytes(path.read_bytes())
     store.close()
@@ -167,7 +170,7 @@ def test_what_a_killed_run_has_left_in_the_log_of_its_file_is_read_too(tmp_path:
     before = everything(tmp_path / "left")
     found = look_at_state(str(tmp_path / "left"), "main", NOW)
     assert found.checkpoint is not None
-    assert found.checkpoint.nonce == 77
+    assert found.checkpoint.nonce == 78
     assert everything(tmp_path / "left") == before
 
 

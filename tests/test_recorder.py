@@ -39,7 +39,7 @@ def test_what_a_marker_quotes_of_the_exchange_is_masked() -> None:
     lines = _Lines()
     made = recorder(lines, "hunter2")
     made.mark("openOrders", "feed.lost", cause="closed", detail="1001 hunter2")
-    made.mark_hole("openOrders", "feed.gap", None, NOON_NS, reason="EQuery:Unknown hunter2")
+    made.mark_outage("openOrders", "feed.gap", None, NOON_NS, reason="EQuery:Unknown hunter2")
     made.mark("openOrders", "feed.stopped", reason="error: hunter2")
     assert [record.get("detail") or record["reason"] for record in lines.records] == [
         "1001 [masked]", "EQuery:Unknown [masked]", "error: [masked]",
@@ -50,5 +50,5 @@ def test_a_password_that_is_a_number_takes_nothing_out_of_times_and_ids() -> Non
     lines, plain = _Lines(), _Lines()
     for made in (recorder(lines, "2025", "1", "main"), recorder(plain)):
         made.mark("openOrders", "feed.lost", cause="closed", last_ts="2025-11-21T11:59:59.000000Z", last_sequence=1)
-        made.mark_hole("openOrders", "feed.gap", 0, NOON_NS, reason="switched off")
+        made.mark_outage("openOrders", "feed.gap", 0, NOON_NS, reason="switched off")
     assert lines.records == plain.records

@@ -77,6 +77,7 @@ TABLE: list[Row] = [
     ("EOrder:Margin level too low", "permanent", 1, RequestRefused, 0, 60),
     ("EOrder:Positions limit exceeded", "permanent", 1, RequestRefused, 0, 60),
     ("EOrder:Unknown position", "permanent", 1, RequestRefused, 0, 60),
+    ("ETrade:User Locked", "permanent", 1, CredentialsRefused, 0, 60),
     ("ETrade:Invalid request", "permanent", 1, RequestRefused, 0, 60),
     ("EFunding:Unknown withdraw key", "permanent", 1, RequestRefused, 0, 60),
     # Unknown ones: of the key or account, of the service

@@ -226,7 +226,7 @@ async def test_a_torn_last_line_is_set_aside_counted_and_said(tmp_path: Path, fa
     sink.write(record(3))
     await sink.drained()
     assert path.read_bytes() == record(1) + record(3)
-    assert said == [("output_mended", {"output": str(path), "bytes": 12, "kept_as": f"{path}.torn"})]
+    assert said == [("output_repaired", {"output": str(path), "bytes": 12, "kept_as": f"{path}.torn"})]
     path.rename(tmp_path / "old.jsonl")
     path.write_bytes(b"\0" * 10)
     sink.reopen()

@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 
 from kraken_feed import record, spot_v1, spot_v2
 from kraken_feed.config import DIALECTS
-from kraken_feed.wire import Ack, Data, EngineStatus, Heartbeat, Item, Pong, ServerError, Unknown
+from kraken_feed.wire import (
+    DEPTH,
+    Ack,
+    Data,
+    EngineStatus,
+    Heartbeat,
+    Item,
+    Pong,
+    ServerError,
+    Unknown,
+    number,
+    too_deep,
+    unix_ns,
+)
 from tests.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
 EITHER = pytest.mark.parametrize("dialect", [spot_v1, spot_v2], ids=["v1", "v2"])
@@ -212,19 +225,314 @@ def test_json_of_no_known_shape_is_unknown(dialect: ModuleType, content: bytes) 
     assert said.json
 
 
+ORDER = b'{"status":"open","userref":0}'
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "ids"),
     [
-        b'[[{}],"openOrders",{"sequence":2}]',
-        b'[[{"OAAAAA-BBBBB-CCCCC1":{}},{}],"openOrders",{"sequence":2}]',
-        b'[[{"OAAAAA-BBBBB-CCCCC1":"open"}],"openOrders",{"sequence":2}]',
-        b'[[{"OAAAAA-BBBBB-CCCCC1":{}}],"openOrders",{"sequence":"2"}]',
-        b'[[{"TAAAAA-BBBBB-CCCCC1":null}],"ownTrades",{"sequence":2}]',
-        b'[{"OAAAAA-BBBBB-CCCCC1":{}},"openOrders",{"sequence":2}]',
+        (b'[[{}],"openOrders",{"sequence":2}]', []),
+        (b'[[null,{"OAAAAA-BBBBB-CCCCC1":%b}],"openOrders",{"sequence":2}]', ["OAAAAA-BBBBB-CCCCC1"]),
+        (b'[[{"OAAAAA-BBBBB-CCCCC1":%b},{}],"openOrders",{"sequence":2}]', ["OAAAAA-BBBBB-CCCCC1"]),
+        (b'[[{"O1":%b,"O2":7},"O3",4],"openOrders",{"sequence":2}]', ["O1"]),
+        (b'[[{"TAAAAA-BBBBB-CCCCC1":null}],"ownTrades",{"sequence":2}]', []),
+        (b'[[{"O1":%b}],"openOrders",{"sequence":2},{"more":1}]', ["O1"]),
+        (b'[[{"O1":%b}],"openOrders",{"sequence":2},"more"]', ["O1"]),
+        (b'[[{"O1":%b}],"openOrders","more",{"sequence":2}]', ["O1"]),
     ],
 )
-def test_v1_data_of_another_shape_is_unknown_rather_than_half_read(content: bytes) -> None:
-    assert isinstance(spot_v1.decode(content), Unknown)
+def test_v1_reads_the_good_items_of_an_odd_frame_and_says_that_it_is_odd(content: bytes, ids: list[str]) -> None:
+    said = spot_v1.decode(content.replace(b"%b", ORDER))
+    assert isinstance(said, Data)
+    assert [(item.order_id, item.data) for item in said.items] == [(name, ORDER) for name in ids]
+    assert (said.sequence, said.odd, said.partial) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "odd"),
+    [
+        (b'null,{"order_id":"O1"}', 1, True),
+        (b'{"order_id":"O1"},1,"two",[3]', 1, True),
+        (b'{"order_id":"O1"},{"order_id":"O2","x":"\\ud800"}', 2, False),
+    ],
+)
+def test_v2_reads_the_good_items_of_an_odd_frame_and_says_that_it_is_odd(rows: bytes, count: int, odd: bool) -> None:
+    said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b],"sequence":2}' % rows)
+    assert isinstance(said, Data)
+    assert [item.order_id for item in said.items] == ["O1", "O2"][:count]
+    assert (said.sequence, said.odd) == (2, odd)
+
+
+def test_a_member_that_comes_twice_in_v2_is_odd_once_a_frame_is_read_part_by_part() -> None:
+    frame = b'{"channel":"executions","type":"update","data":[{"order_id":"O1"}],"data":[],"sequence":2.0}'
+    assert spot_v2.decode(frame) == Data("executions", [], 2, "update", odd=True)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "content"),
+    [
+        (spot_v1, b'[{"OAAAAA-BBBBB-CCCCC1":{}},"openOrders",{"sequence":2}]'),
+        (spot_v1, b'[null,"openOrders",{"sequence":2}]'),
+        (spot_v1, b'["ownTrades","openOrders",{"sequence":"2"}]'),
+        (spot_v1, b'[7,[{"O1":{}}],"openOrders",{"sequence":2}]'),
+        (spot_v1, b'["openOrders",{"sequence":2}]'),
+        (spot_v2, b'{"channel":"executions","type":"correction","sequence":2,"data":[{"exec_id":"T1"}]}'),
+        (spot_v2, b'{"channel":"executions","type":null,"sequence":2,"data":[]}'),
+        (spot_v2, b'{"channel":"executions","type":["update"],"sequence":2,"data":[]}'),
+        (spot_v2, b'{"channel":"executions","sequence":2.0,"data":null}'),
+        (spot_v2, b'{"channel":"executions","type":"update","sequence":2}'),
+        (spot_v2, b'{"channel":"executions","type":"update","sequence":2,"data":{"order_id":"O1"}}'),
+        (spot_v2, b'{"channel":"executions","type":"snapshot","sequence":2,"data":"none"}'),
+    ],
+)
+def test_a_frame_that_is_not_understood_still_tells_its_channel_and_sequence(
+    dialect: ModuleType, content: bytes
+) -> None:
+    said = dialect.decode(content)
+    assert isinstance(said, Unknown)
+    channel = "openOrders" if dialect is spot_v1 else "executions"
+    assert (said.json, said.channel, said.sequence) == (True, channel, 2)
+
+
+@EITHER
+@pytest.mark.parametrize("content", [b'["openOrders"]', b'{"channel":"executions"}', b"[]", b"{}", b'[0,"book-10"]'])
+def test_a_frame_without_a_sequence_has_none(dialect: ModuleType, content: bytes) -> None:
+    said = dialect.decode(content)
+    assert isinstance(said, Unknown)
+    assert said.sequence is None
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "update"])
+@pytest.mark.parametrize("channel", ["executions", "balances"])
+def test_v2_takes_null_for_an_empty_list_of_a_known_channel(kind: str, channel: str) -> None:
+    said = spot_v2.decode(b'{"channel":"%b","type":"%b","sequence":1,"data":null}' % (channel.encode(), kind.encode()))
+    assert said == Data(channel, [], 1, kind)  # type: ignore[arg-type]  # one of the two
+
+
+@pytest.mark.parametrize("value", ["", "null", "0", "[]", "true", "{}"])
+def test_a_sequence_that_is_no_number_is_none_and_odd(value: str) -> None:
+    frame = b'{"channel":"executions","type":"update","sequence":%b,"data":[]}' % (value or '""').encode()
+    said = spot_v2.decode(frame)
+    assert isinstance(said, Data)
+    assert (said.sequence, said.odd) == {"null": (None, False), "0": (0, False)}.get(value, (None, True))
+
+
+# ------------------------------------------------------------------------------------------------ by value
+
+
+@pytest.mark.parametrize("sequence", ["2", "2.0", "2e0", '"2"', '"2.0"', "20e-1", '"0.2e1"'])
+@pytest.mark.parametrize(
+    ("dialect", "shape"),
+    [
+        (spot_v1, '[[{"O1":{"status":"open"}}],"openOrders",{"sequence":%s}]'),
+        (spot_v2, '{"channel":"executions","type":"update","sequence":%s,"data":[{"order_id":"O1"}]}'),
+    ],
+)
+def test_a_sequence_is_read_by_its_value(dialect: ModuleType, shape: str, sequence: str) -> None:
+    said = dialect.decode((shape % sequence).encode())
+    assert isinstance(said, Data)
+    assert (said.sequence, len(said.items), said.odd) == (2, 1, False)
+
+
+@given(st.integers(-(10**20), 10**20))
+def test_an_integer_is_its_value_in_every_spelling(value: int) -> None:
+    assert number(value) == value
+    assert number(str(value)) == value
+    assert number(f"{value}.0") == value
+    assert number(f"{value}e0") == value
+    assert number(f"{value}0e-1") == value
+    if abs(value) < 2**53:
+        assert number(float(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, False, "", " 1", "1.5", 1.5, "x", [], {}, float("inf"), float("nan"), "1e999999999", "9" * 41, "٣",
+     "1_0", "+1", "15e-1"],
+)  # fmt: skip
+def test_what_is_no_integer_has_no_value(value: object) -> None:
+    assert number(value) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:01Z", 1_000_000_000),
+        ("2025-10-09T09:05:10.123456Z", 1_760_000_710_123_456_000),
+        ("2025-10-09T09:05:10.123456789123Z", 1_760_000_710_123_456_789),
+        ("2025-10-09T11:05:10.5+02:00", 1_760_000_710_500_000_000),
+        ("1969-12-31T23:59:59.5Z", -500_000_000),
+        ("2025-13-09T09:05:10Z", None),
+        ("2025-10-09T09:05:60Z", None),
+        ("2025-10-09", None),
+        ("", None),
+        (None, None),
+        (1.5, None),
+    ],
+)
+def test_times_are_read_to_the_nanosecond(text: object, ns: int | None) -> None:
+    assert unix_ns(text) == ns
+
+
+def test_a_pong_of_v2_has_krakens_times() -> None:
+    frame = (
+        b'{"method":"pong","req_id":101,"time_in":"2025-10-09T09:05:10.123456Z",'
+        b'"time_out":"2025-10-09T09:05:10.123470Z"}'
+    )
+    assert spot_v2.decode(frame) == Pong(101, 1_760_000_710_123_456_000, 1_760_000_710_123_470_000)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        "",
+        ',"time_in":"2025-10-09T09:05:10Z"',
+        ',"time_in":"x","time_out":"2025-10-09T09:05:10Z"',
+        ',"time_in":"2025-10-09T09:05:11Z","time_out":"2025-10-09T09:05:10Z"',
+        ',"time_in":7,"time_out":[]',
+    ],
+)
+def test_a_pong_whose_times_are_odd_has_none(times: str) -> None:
+    assert spot_v2.decode(b'{"method":"pong","req_id":1%b}' % times.encode()) == Pong(1)
+    assert spot_v1.decode(b'{"event":"pong","reqid":1%b}' % times.encode()) == Pong(1)
+
+
+# ------------------------------------------------------------------------------------------------ ids
+
+
+@pytest.mark.parametrize("empty", ['""', "null"])
+def test_an_empty_id_is_no_identity_in_v2(empty: str) -> None:
+    rows = [
+        f'{{"asset":"EUR","ledger_id":{empty}}}',
+        f'{{"order_id":{empty},"exec_type":"filled"}}',
+        f'{{"order_id":{empty},"exec_type":"trade","exec_id":{empty}}}',
+    ]
+    for more in (b"", b",null"):  # the fast way, and part by part
+        data = ",".join(rows).encode()
+        said = spot_v2.decode(b'{"channel":"balances","type":"update","data":[%b%b],"sequence":2}' % (data, more))
+        assert isinstance(said, Data)
+        assert said.items == [Item(row.encode()) for row in rows]
+
+
+def test_an_empty_id_is_no_identity_in_v1() -> None:
+    for more in (b"", b",null"):
+        orders = spot_v1.decode(b'[[{"":{"status":"closed"}}%b],"openOrders",{"sequence":2}]' % more)
+        assert isinstance(orders, Data)
+        assert orders.items == [Item(b'{"status":"closed"}')]
+        trades = spot_v1.decode(b'[[{"":{"ordertxid":""}},{"T1":{"ordertxid":null}}%b],"ownTrades"]' % more)
+        assert isinstance(trades, Data)
+        assert trades.items == [Item(b'{"ordertxid":""}'), Item(b'{"ordertxid":null}', None, "T1", "T1")]
+
+
+@pytest.mark.parametrize("status", ["closed", "Canceled", "EXPIRED"])
+def test_v1_ends_an_order_in_any_letter_case(status: str) -> None:
+    for more in (b"", b",null"):
+        said = spot_v1.decode(b'[[{"O1":{"status":"%b"}}%b],"openOrders",{"sequence":2}]' % (status.encode(), more))
+        assert isinstance(said, Data)
+        assert said.items[0].identity == "O1:end"
+
+
+@pytest.mark.parametrize("status", ['"rejected"', '"open"', '"pending"', "null", "1", "[]"])
+def test_any_other_state_leaves_the_order_open(status: str) -> None:
+    said = spot_v1.decode(b'[[{"O1":{"status":%b}}],"openOrders",{"sequence":2}]' % status.encode())
+    assert isinstance(said, Data)
+    assert said.items[0].identity is None
+
+
+# ------------------------------------------------------------------------------------------------ lone surrogates
+
+
+@pytest.mark.parametrize("escape", [rb"\ud800", rb"\uDFFF", rb"\\\ud83d x", rb"\ud83d\ud83d"])
+def test_a_lone_surrogate_in_an_item_changes_neither_its_bytes_nor_its_ids(escape: bytes) -> None:
+    order = b'{"misc":"%b","status":"closed","vol":1.50}' % escape
+    said = spot_v1.decode(b'[[{"O1":%b}],"openOrders",{"sequence":2}]' % order)
+    assert said == Data("openOrders", [Item(order, "O1", None, "O1:end")], 2, None, True)
+    row = b'{"order_id":"O1","exec_type":"Trade","exec_id":"T1","text":"%b"}' % escape
+    said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b],"sequence":2}' % row)
+    assert said == Data("executions", [Item(row, "O1", "T1", "T1")], 2, "update")
+
+
+def test_an_id_with_a_lone_surrogate_stays_itself() -> None:
+    said = spot_v2.decode(
+        rb'{"channel":"executions","type":"update","data":[{"order_id":"\ud800"},{"order_id":"\ud801"}]}'
+    )
+    assert isinstance(said, Data)
+    assert [item.order_id for item in said.items] == ["\ud800", "\ud801"]
+
+
+def test_krakens_words_with_a_lone_surrogate_are_legible() -> None:
+    said = spot_v1.decode(rb'{"errorMessage":"E\ud800","event":"subscriptionStatus","reqid":1,"status":"error"}')
+    assert said == Ack("subscribe", 1, None, r"E\ud800")
+    said = spot_v2.decode(rb'{"error":"E\ud800","method":"subscribe","req_id":1,"success":false}')
+    assert said == Ack("subscribe", 1, None, r"E\ud800")
+
+
+def test_an_item_keeps_a_number_of_more_digits_than_python_converts() -> None:
+    row = b'{"order_id":"O1","q":%b}' % (b"9" * 5000)
+    said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b,null],"sequence":2}' % row)
+    assert said == Data("executions", [Item(row, "O1")], 2, "update", odd=True)
+
+
+# ------------------------------------------------------------------------------------------------ the fast way, depth
+
+
+@pytest.mark.parametrize("file", DATA, ids=name_of)
+def test_recorded_data_is_read_the_fast_way(file: FrameFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file.module, "_decode_slowly", None)
+    monkeypatch.setattr(file.module, "too_deep", None)
+    assert isinstance(file.module.decode(file.frame), Data)
+
+
+def _nested(levels: int, kind: bytes, filler: bytes = b"") -> bytes:
+    opening, closing = {b"[": (b"[", b"]"), b"{": (b'{"a":', b"}")}[kind]
+    return opening * levels + b"1" + filler + closing * levels
+
+
+@EITHER
+@pytest.mark.parametrize("kind", [b"[", b"{"])
+def test_a_frame_that_nests_too_deep_is_not_decoded(dialect: ModuleType, kind: bytes) -> None:
+    shape = b'{"channel":"executions","type":"update","sequence":2,"data":[{"a":%b}]}'
+    if dialect is spot_v1:
+        shape = b'[[{"O1":{"a":%b}}],"openOrders",{"sequence":2}]'
+    outer = 3 if dialect is spot_v2 else 4
+    assert isinstance(dialect.decode(shape % _nested(DEPTH - outer, kind)), Data)
+    for levels in (DEPTH - outer + 1, 50_000):
+        said = dialect.decode(shape % _nested(levels, kind))
+        assert isinstance(said, Unknown)
+        assert (said.json, said.why) == (False, "nested deeper than 256 levels")
+
+
+@pytest.mark.parametrize("text", [b"[" * 1000, rb"\"" + b"[{" * 500, b"[" * 1000 + rb"\\", b'","[":"' + b"{" * 999])
+def test_brackets_in_strings_are_no_levels(text: bytes) -> None:
+    row = b'{"order_id":"O1","text":"%b"}' % text
+    said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b],"sequence":2}' % row)
+    assert said == Data("executions", [Item(row, "O1")], 2, "update")
+
+
+def test_many_items_side_by_side_are_no_depth() -> None:
+    entries = b",".join([b'{"O1":{"descr":{}}}'] * 1000)
+    said = spot_v1.decode(b'[[%b],"openOrders",{"sequence":1}]' % entries)
+    assert isinstance(said, Data)
+    assert len(said.items) == 1000
+
+
+_text = st.text(st.sampled_from('[]{}"\\a'), max_size=8)
+_bracketed = st.recursive(
+    st.none() | _text, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4)
+)
+
+
+def _levels(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_levels, value.values()), default=0)
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
+
+
+@given(_bracketed, st.integers(-2, 2))
+def test_the_depth_is_that_of_the_value(value: object, off: int) -> None:
+    around = max(0, DEPTH - _levels(value) + off)
+    frame = b"[" * around + json.dumps(value).encode() + b"]" * around
+    assert too_deep(frame) == (around + _levels(value) > DEPTH)
 
 
 @pytest.mark.parametrize("kind", ["", ',"type":"delta"', ',"type":null', ',"type":["update"]'])

@@ -18,12 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import store as module
-from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Entry, Hole
+from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Counter, Entry, Known, Outage, Scan
 from kraken_feed.errors import ConfigError, StateFailed, StateHeld
 from kraken_feed.store import Store
 
@@ -47,9 +48,16 @@ def saved(directory: Path, *several: Changes, account: str = "main") -> None:
 
 
 def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
-    changes = Changes(nonce=7, saved_ns=8)
-    changes.whole["openOrders"] = 9
-    changes.holes["openOrders"] = [Hole("openOrders", None, 5, "network", "c1"), Hole("openOrders", 6, None, "", "")]
+    changes = Changes(
+        nonce=7, saved_ns=8, counter=Counter(2.5, 10), scans=[Scan("trades", 1, None, 3, {"ownTrades": 4}, 50)]
+    )
+    changes.complete["openOrders"] = 9
+    changes.outages["openOrders"] = [
+        Outage(
+            "openOrders", None, "network", 5, {"O00001", "O00002"}, {"O00003"}, {"trades": 4}, doubt="a page is missing"
+        ),
+        Outage("openOrders", 6, ""),
+    ]
     for number in range(orders):
         changes.entry("openOrders").set_order(f"O{number:05}", [b"{" + b"x" * 200 + b"}", b'{"vol_exec":"0.10"}'])
         changes.entry("openOrders").ended.append(f"E{number:05}")
@@ -69,10 +77,12 @@ def expected(changes: Changes) -> Checkpoint:
                 changes.entries["openOrders"].orders,
                 changes.entries["openOrders"].ended,
                 [],
-                changes.holes["openOrders"],
+                changes.outages["openOrders"],
             ),
             "ownTrades": ChannelState(seen=changes.entries["ownTrades"].seen),
         },
+        changes.counter,
+        changes.scans or [],
     )
 
 
@@ -105,6 +115,32 @@ def test_what_is_not_named_stays(tmp_path: Path) -> None:
     assert reopened(tmp_path) == expected(changes)
 
 
+def test_ids_keep_the_checksums_they_came_with(tmp_path: Path) -> None:
+    first, second = Changes(), Changes()
+    first.entry("ownTrades").seen = [("A", 1), "B", ("C", 3)]
+    second.entry("ownTrades").seen = ["A", ("B", 2), ("C", 4)]
+    saved(tmp_path, first, second)
+    checkpoint = reopened(tmp_path)
+    assert checkpoint is not None
+    assert checkpoint.channels["ownTrades"].seen == [("A", 1), ("B", 2), ("C", 4)]
+
+
+def test_text_that_is_not_unicode_does_not_fail_a_save(tmp_path: Path) -> None:
+    """JSON of Kraken's can hold lone surrogates; they are kept as they stand in the output."""
+    changes = Changes(scans=[Scan("\ud800", 1, None, 1, {})])
+    changes.entry("openOrders").set_order("O\ud800", [b"{}"])
+    changes.entry("openOrders").ended = [("E\udfff", 5)]
+    changes.outages["openOrders"] = [Outage("openOrders", 1, "\ud800", missing={"O\ud800"})]
+    saved(tmp_path, changes)
+    checkpoint = reopened(tmp_path)
+    assert checkpoint is not None
+    state = checkpoint.channels["openOrders"]
+    assert state.orders == {"O\\ud800": [b"{}"]}
+    assert state.ended == [("E\\udfff", 5)]
+    assert state.outages == [Outage("openOrders", 1, "\\ud800", missing={"O\\ud800"})]
+    assert checkpoint.scans == [Scan("\\ud800", 1, None, 1, {})]
+
+
 def test_accounts_are_apart(tmp_path: Path) -> None:
     saved(tmp_path, Changes(nonce=1), account="a")
     saved(tmp_path, Changes(nonce=2), account="b")
@@ -126,8 +162,8 @@ def test_saves_from_several_threads_wait_for_each_other(tmp_path: Path) -> None:
     checkpoint = reopened(tmp_path)
     assert checkpoint is not None
     seen = checkpoint.channels["ownTrades"].seen
-    assert sorted(seen) == sorted(f"T{number}-{n}" for number in range(200) for n in range(100))
-    assert [seen[at] for at in range(100)] == [f"{seen[0].partition('-')[0]}-{n}" for n in range(100)]
+    assert sorted(map(str, seen)) == sorted(f"T{number}-{n}" for number in range(200) for n in range(100))
+    assert [seen[at] for at in range(100)] == [f"{str(seen[0]).partition('-')[0]}-{n}" for n in range(100)]
 
 
 def test_closing_twice_is_harmless_and_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
@@ -143,16 +179,41 @@ CHANNEL = st.sampled_from(["openOrders", "ownTrades"])
 ID = st.sampled_from(["A", "B", "C"]) | st.text(max_size=2)
 NS = st.integers(0, 2**63 - 1)
 OBJECTS = st.lists(st.binary(max_size=5), max_size=3)
-HOLES = st.lists(st.tuples(st.none() | NS, st.none() | NS, st.text(max_size=3), st.text(max_size=3)), max_size=3)
+KNOWN = st.none() | st.integers(0, 2**32 - 1)  # the checksum that an id comes with
+OUTAGE = st.builds(
+    Outage,
+    channel=st.just(""),
+    start_ns=st.none() | NS,
+    cause=st.text(max_size=3),
+    end_ns=st.none() | NS,
+    missing=st.sets(ID, max_size=3),
+    complete=st.dictionaries(ID, NS, max_size=2),
+    orders=st.integers(0, 5),
+    doubt=st.text(max_size=3),
+    declared_ns=NS,
+)
+SCAN = st.builds(Scan, st.text(max_size=3), NS, st.none() | NS, NS, st.dictionaries(ID, NS, max_size=2), NS, NS)
+COUNTER = st.builds(Counter, st.floats(0, 100), NS)
 STEP = st.one_of(
-    st.tuples(st.sampled_from(["seen", "ended", "forget"]), CHANNEL, ID, st.none()),
+    st.tuples(st.sampled_from(["seen", "ended"]), CHANNEL, ID, KNOWN),
+    st.tuples(st.just("forget"), CHANNEL, ID, st.none()),
     st.tuples(st.just("set"), CHANNEL, ID, OBJECTS),
     st.tuples(st.just("grow"), CHANNEL, ID, st.binary(max_size=5)),
-    st.tuples(st.just("whole"), CHANNEL, st.just(""), NS),
-    st.tuples(st.just("holes"), CHANNEL, st.just(""), HOLES),
+    st.tuples(st.just("complete"), CHANNEL, st.just(""), NS),
+    st.tuples(st.just("outages"), CHANNEL, st.just(""), st.lists(OUTAGE, max_size=3)),
     st.tuples(st.just("nonce"), st.just(""), st.just(""), NS),
+    st.tuples(st.just("counter"), st.just(""), st.just(""), COUNTER),
+    st.tuples(st.just("scans"), st.just(""), st.just(""), st.lists(SCAN, max_size=3)),
 )
 Step = tuple[str, str, str, object]
+
+
+def known_as(identity: str, checksum: object) -> Known:
+    return identity if checksum is None else (identity, msgspec.convert(checksum, int))
+
+
+def of_channel(channel: str, outages: list[Outage]) -> list[Outage]:
+    return [msgspec.structs.replace(outage, channel=channel) for outage in outages]
 
 
 def record(changes: Changes, step: Step) -> None:
@@ -163,22 +224,32 @@ def record(changes: Changes, step: Step) -> None:
             changes.entry(channel).grow_order(identity, [change])
         case "forget", channel, identity, _:
             changes.entry(channel).set_order(identity, [])
-        case "whole", channel, _, int(ns):
-            changes.whole[channel] = ns
-        case "holes", channel, _, list(holes):
-            changes.holes[channel] = [Hole(channel, *hole) for hole in holes]
+        case "complete", channel, _, int(ns):
+            changes.complete[channel] = ns
+        case "outages", channel, _, list(outages):
+            changes.outages[channel] = of_channel(channel, outages)
         case "nonce", _, _, int(nonce):
             changes.nonce = nonce
-        case name, channel, identity, _:
-            getattr(changes.entry(channel), name).append(identity)
+        case "counter", _, _, Counter() as counter:
+            changes.counter = counter
+        case "scans", _, _, list(scans):
+            changes.scans = scans
+        case name, channel, identity, checksum:
+            getattr(changes.entry(channel), name).append(known_as(identity, checksum))
 
 
 def model(model: Checkpoint, step: Step) -> None:
     name, channel, identity, value = step
-    if name == "nonce":
-        assert isinstance(value, int)
-        model.nonce = value
-        return
+    match name, value:
+        case "nonce", int(nonce):
+            model.nonce = nonce
+            return
+        case "counter", Counter() as counter:
+            model.counter = counter
+            return
+        case "scans", list(scans):
+            model.scans = scans
+            return
     state = model.channels.setdefault(channel, ChannelState())
     ids = state.seen if name == "seen" else state.ended
     match name, value:
@@ -188,16 +259,18 @@ def model(model: Checkpoint, step: Step) -> None:
             state.orders[identity] = [*state.orders.get(identity, []), change]
         case "forget", _:
             state.orders.pop(identity, None)
-        case "whole", int(ns):
-            state.whole_ns = ns
-        case "holes", list(holes):
-            state.holes = [Hole(channel, *hole) for hole in holes]
-        case (("seen" | "ended"), _):
-            ids[:] = [*(known for known in ids if known != identity), identity]
+        case "complete", int(ns):
+            state.complete_ns = ns
+        case "outages", list(outages):
+            state.outages = of_channel(channel, outages)
+        case (("seen" | "ended"), checksum):
+            before = [known for known in ids if (known if isinstance(known, str) else known[0]) == identity]
+            ids[:] = [known for known in ids if known not in before]
+            ids.append(known_as(identity, checksum) if checksum is not None or not before else before[0])
 
 
 def everything(known: Checkpoint) -> dict[str, Entry]:
-    """What a model knows of orders and ids, to be written anew."""
+    """Return what a model knows of orders and ids, for a journal that replaces all before."""
     return {
         channel: Entry(
             {order_id: list(objects) for order_id, objects in state.orders.items() if objects},
@@ -216,7 +289,7 @@ END = st.sampled_from(["save", "fail", "reopen"])
 def test_any_sequence_of_saves_failures_and_restarts_ends_where_a_plain_model_does(
     bursts: list[tuple[list[Step], bool, str]],
 ) -> None:
-    """After a failed save the next one brings the merged changes; some say everything anew."""
+    """After a failed save the next one brings the merged changes; some say everything."""
     wanted = Checkpoint()
     with TemporaryDirectory() as directory:
         opened = Store.open(directory, "main", NOW_NS)
@@ -304,14 +377,14 @@ def test_a_save_costs_what_has_changed_and_not_what_the_account_has(tmp_path: Pa
     opened.store.save(Changes())
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     changes = Changes(nonce=8, saved_ns=9)
-    changes.whole["openOrders"] = 10
+    changes.complete["openOrders"] = 10
     changes.entry("openOrders").grow_order("O05000", [b"{}"])
     changes.entry("openOrders").set_order("O07000", [b"{}"])
     changes.entry("openOrders").set_order("O09000", [])
     changes.entry("ownTrades").seen.append("T999999")
     before = database.total_changes
     opened.store.save(changes)
-    rows = {"account": 1, "whole": 1, "replaced and forgotten": 1, "grown": 1, "ids": 1}
+    rows = {"account": 1, "complete": 1, "replaced and forgotten": 1, "grown": 1, "ids": 1}
     assert database.total_changes - before == sum(rows.values())
     assert (tmp_path / "main.sqlite3-wal").stat().st_size < 100_000
     opened.store.close()
@@ -341,19 +414,19 @@ def test_the_wal_stays_small_however_much_is_saved(tmp_path: Path) -> None:
 def nth(number: int) -> Changes:
     """Changes that differ from save to save: a torn one, or a mix of two, equals no state between saves."""
     changes = Changes(nonce=number, saved_ns=number)
-    changes.whole["openOrders"] = number
+    changes.complete["openOrders"] = number
     orders = changes.entry("openOrders")
     orders.set_order(f"O{number % 20}", [b"%d " % number * 2000])
     orders.grow_order(f"O{(number + 7) % 20}", [b"%d" % number])
     orders.set_order(f"O{(number + 13) % 20}", [])
     changes.entry("ownTrades").seen.append(f"T{number}")
-    changes.holes["ownTrades"] = [Hole("ownTrades", number, None, "killed", "c")] * (number % 3)
+    changes.outages["ownTrades"] = [Outage("ownTrades", number, "killed")] * (number % 3)
     return changes
 
 
 SAVER = f"""
 import sys
-from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.checkpoint import Changes, Outage
 from kraken_feed.store import Store
 {inspect.getsource(nth)}
 print("opening", flush=True)
@@ -372,12 +445,12 @@ def apply(state: Checkpoint, number: int) -> None:
     state.nonce = state.saved_ns = number
     orders = state.channels.setdefault("openOrders", ChannelState())
     trades = state.channels.setdefault("ownTrades", ChannelState())
-    orders.whole_ns = number
+    orders.complete_ns = number
     orders.orders[f"O{number % 20}"] = [b"%d " % number * 2000]
     orders.orders.setdefault(f"O{(number + 7) % 20}", []).append(b"%d" % number)
     orders.orders.pop(f"O{(number + 13) % 20}", None)
     trades.seen.append(f"T{number}")
-    trades.holes = [Hole("ownTrades", number, None, "killed", "c")] * (number % 3)
+    trades.outages = [Outage("ownTrades", number, "killed")] * (number % 3)
 
 
 def python(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -492,9 +565,23 @@ IN_VERSION_1 = Checkpoint(
     8,
     {
         "openOrders": ChannelState(9, {"O": [b"{}", b"[]"]}, ["E"]),
-        "ownTrades": ChannelState(seen=["T2", "T1"], holes=[Hole("ownTrades", None, 5, "network", "c")]),
+        "ownTrades": ChannelState(seen=["T2", "T1"], outages=[Outage("ownTrades", None, "network", 5)]),
     },
+    legacy=True,
 )
+
+
+# What version 2 changed in a file of version 1, as it was released: this text is never changed.
+VERSION_2 = """
+CREATE TABLE journal (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, checksum INTEGER NOT NULL, entry BLOB NOT NULL);
+INSERT INTO journal VALUES
+    (1, 1, 4248164157, x'82a66f726465727381a14f92c4027b7dc4025b5da5656e64656491a145'),
+    (2, 2, 75010605, x'81a47365656e92a25432a25431');
+DROP TABLE object;
+DROP TABLE ended;
+DROP TABLE seen;
+PRAGMA user_version = 2;
+"""
 
 
 def query(path: Path, script: str) -> list[tuple[object, ...]]:
@@ -518,6 +605,31 @@ def test_a_file_of_version_1_is_read(version_1: Path) -> None:
     assert reopened(version_1.parent) == IN_VERSION_1
 
 
+@pytest.fixture
+def version_2(version_1: Path) -> Path:
+    query(version_1, VERSION_2)
+    return version_1
+
+
+def test_a_file_of_version_2_is_read_and_its_holes_are_outages(version_2: Path) -> None:
+    assert reopened(version_2.parent) == IN_VERSION_1
+    assert reopened(version_2.parent) == IN_VERSION_1, "and still says that its times are the wall clock's"
+
+
+def test_a_migrated_file_is_legacy_until_the_time_of_each_channel_was_saved(version_2: Path) -> None:
+    def legacy() -> bool:
+        checkpoint = reopened(version_2.parent)
+        assert checkpoint is not None
+        return checkpoint.legacy
+
+    saved(version_2.parent, Changes(saved_ns=9, outages={"openOrders": []}))
+    assert legacy()
+    saved(version_2.parent, Changes(complete={"openOrders": 10}))
+    assert legacy(), "the other channel's time is still the wall clock's"
+    saved(version_2.parent, Changes(complete={"ownTrades": 11}))
+    assert not legacy()
+
+
 def test_an_old_file_comes_to_the_layout_of_a_new_one(version_1: Path) -> None:
     saved(version_1.parent, Changes(), account="new")
     assert reopened(version_1.parent) == IN_VERSION_1
@@ -533,18 +645,18 @@ def test_an_old_file_comes_to_the_layout_of_a_new_one(version_1: Path) -> None:
 
 
 def test_an_older_file_is_brought_up_step_by_step(version_1: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    second = ("ALTER TABLE hole ADD COLUMN reason TEXT NOT NULL DEFAULT 'unknown'", "UPDATE account SET nonce = 70")
-    third = ("UPDATE account SET nonce = nonce + 1",)
-    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, second, third))
+    fourth = ("ALTER TABLE scan ADD COLUMN reason TEXT NOT NULL DEFAULT 'unknown'", "UPDATE account SET nonce = 70")
+    fifth = ("UPDATE account SET nonce = nonce + 1",)
+    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, fourth, fifth))
     checkpoint = reopened(version_1.parent)
     assert checkpoint is not None
     assert checkpoint.nonce == 71
     assert checkpoint.channels == IN_VERSION_1.channels
-    assert query(version_1, "PRAGMA user_version") == [(4,)]
-    assert query(version_1, "SELECT reason FROM hole") == [("unknown",)]
+    assert query(version_1, "PRAGMA user_version") == [(5,)]
+    assert query(version_1, "SELECT reason FROM scan") == []
     assert reopened(version_1.parent) == checkpoint, "and not once more"
     saved(version_1.parent, Changes(), account="new")
-    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(4,)]
+    assert query(version_1.parent / "new.sqlite3", "PRAGMA user_version") == [(5,)]
 
 
 def test_a_migration_that_fails_changes_nothing_and_is_nobodys_damage(
@@ -588,7 +700,7 @@ def assert_set_aside(directory: Path, before: bytes | None, suffix: str = "") ->
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
+def complete(tmp_path: Path) -> Path:
     saved(tmp_path, some_changes())
     return tmp_path / "main.sqlite3"
 
@@ -600,29 +712,29 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("size", [1, 2, 50, 99, 100, 1000, 4096, 8192, -4096, -100, -1])
-def test_a_file_that_was_cut_is_set_aside(whole: Path, size: int) -> None:
-    content = whole.read_bytes()[:size]
-    whole.write_bytes(content)
-    assert_set_aside(whole.parent, content)
+def test_a_file_that_was_cut_is_set_aside(complete: Path, size: int) -> None:
+    content = complete.read_bytes()[:size]
+    complete.write_bytes(content)
+    assert_set_aside(complete.parent, content)
 
 
-def test_a_file_with_any_page_flipped_is_set_aside(whole: Path) -> None:
-    content = whole.read_bytes()
+def test_a_file_with_any_page_flipped_is_set_aside(complete: Path) -> None:
+    content = complete.read_bytes()
     for page in range(len(content) // 4096):
         start, end = page * 4096, page * 4096 + 4096
         flipped = content[:start] + bytes(byte ^ 0xFF for byte in content[start:end]) + content[end:]
-        whole.write_bytes(flipped)
-        assert_set_aside(whole.parent, flipped, f"-{page + 1}" if page else "")
+        complete.write_bytes(flipped)
+        assert_set_aside(complete.parent, flipped, f"-{page + 1}" if page else "")
     assert len(content) // 4096 > 15
 
 
-def test_a_flipped_bit_in_an_object_or_an_id_is_seen(whole: Path) -> None:
+def test_a_flipped_bit_in_an_object_or_an_id_is_seen(complete: Path) -> None:
     """SQLite does not look into what a row holds; the entry's checksum does."""
-    content = whole.read_bytes()
+    content = complete.read_bytes()
     for number, found in enumerate((b"x" * 200, b"vol_exec", b"O00007", b"E00100", b"T000500"), 1):
         flipped = content.replace(found, bytes([found[0] ^ 1]) + found[1:])
-        whole.write_bytes(flipped)
-        assert_set_aside(whole.parent, flipped, f"-{number}" if number > 1 else "")
+        complete.write_bytes(flipped)
+        assert_set_aside(complete.parent, flipped, f"-{number}" if number > 1 else "")
 
 
 @functools.cache
@@ -661,9 +773,13 @@ def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) 
         "UPDATE journal SET entry = substr(entry, 2) WHERE n = 1",
         "UPDATE journal SET entry = x'c0', checksum = 1231433021 WHERE n = 1",
         "UPDATE journal SET checksum = 'x' WHERE n = 1",
-        "UPDATE channel SET whole_ns = 5.5",
+        "UPDATE channel SET complete_ns = 5.5",
+        "UPDATE outage SET outage = substr(outage, 2) WHERE n = 1",
+        "UPDATE outage SET channel = 2 WHERE n = 1",
+        "UPDATE scan SET checksum = checksum + 1",
+        "UPDATE account SET level = 'x'",
         "UPDATE channel SET number = 77 WHERE number = 2",
-        "DROP TABLE hole",
+        "DROP TABLE outage",
         "PRAGMA user_version = 0",
         "PRAGMA user_version = -1",
         "PRAGMA application_id = 1",
@@ -674,6 +790,10 @@ def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) 
         "no entry",
         "no checksum",
         "no integer",
+        "an outage that was cut",
+        "an outage of another channel",
+        "a scan's checksum",
+        "no level",
         "no such channel",
         "no such table",
         "version 0",
@@ -681,9 +801,9 @@ def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) 
         "not ours",
     ],
 )
-def test_a_sound_database_that_is_not_what_we_wrote_is_set_aside(whole: Path, script: str) -> None:
-    query(whole, script)
-    assert_set_aside(whole.parent, whole.read_bytes())
+def test_a_sound_database_that_is_not_what_we_wrote_is_set_aside(complete: Path, script: str) -> None:
+    query(complete, script)
+    assert_set_aside(complete.parent, complete.read_bytes())
 
 
 def test_an_object_is_read_as_it_stands_whatever_its_type(version_1: Path) -> None:
@@ -693,13 +813,9 @@ def test_an_object_is_read_as_it_stands_whatever_its_type(version_1: Path) -> No
     assert checkpoint.channels["openOrders"].orders == {"O": [b"e30=", b"e30="]}
 
 
-def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
-    (tmp_path / "main.sqlite3").touch()
-    assert reopened(tmp_path) is None
-
-
 def test_an_empty_file_beside_a_wal_was_cut_and_the_wal_is_kept(tmp_path: Path) -> None:
     opened = Store.open(str(tmp_path), "main", NOW_NS)
+    opened.store.save(some_changes())
     opened.store.save(some_changes())
     (kept := tmp_path / "kept").write_bytes((tmp_path / "main.sqlite3-wal").read_bytes())
     opened.store.close()
@@ -737,7 +853,7 @@ def test_what_was_set_aside_earlier_is_not_overwritten(tmp_path: Path, earlier: 
 
 FULL = f"""
 import os, resource, signal, sys
-from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.checkpoint import Changes, Outage
 from kraken_feed.errors import StateFailed
 from kraken_feed.store import Store
 {inspect.getsource(nth)}
@@ -768,7 +884,7 @@ opened.store.close()
 
 
 @pytest.mark.parametrize("limit", [40_000, 65_536, 100_000, 131_072, 400_001])
-@pytest.mark.parametrize("end", ["killed", "closed", "mended"])
+@pytest.mark.parametrize("end", ["killed", "closed", "room"])
 def test_a_full_disk_fails_the_save_keeps_the_last_one_and_passes(tmp_path: Path, limit: int, end: str) -> None:
     with python(FULL, tmp_path, limit, end) as process:
         assert process.stdout is not None
@@ -778,7 +894,7 @@ def test_a_full_disk_fails_the_save_keeps_the_last_one_and_passes(tmp_path: Path
     assert all("SQLITE_IOERR" in line or "SQLITE_FULL" in line for line in lines)
     wanted = Checkpoint()
     apply(wanted, 1)
-    if end == "mended":
+    if end == "room":
         for number in range(2, 6):
             apply(wanted, number)
         wanted.channels["openOrders"].orders["large"] = [b"x" * 500_000]
@@ -787,7 +903,7 @@ def test_a_full_disk_fails_the_save_keeps_the_last_one_and_passes(tmp_path: Path
 
 OPENED_FULL = f"""
 import resource, sys
-from kraken_feed.checkpoint import Changes, Hole
+from kraken_feed.checkpoint import Changes, Outage
 from kraken_feed.errors import StateFailed
 from kraken_feed.store import Store
 {inspect.getsource(nth)}

@@ -1,0 +1,160 @@
+"""Executed volumes that the fills have to add up to: where they do not, REST's history is behind.
+
+Live, an order's volume and its fills come together. Across an outage they come apart: the snapshot, or an order end
+from REST, says how much was executed; the fills come from the snapshot and from REST's history. The first claims a
+volume, the second cover it.
+
+A false doubt costs minutes and in the end a declared gap. So whatever cannot be told for certain counts as covered.
+"""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+from typing import NamedTuple
+
+from .order_states import EXECUTED, number
+from .view import Fields, moment, parse, value
+
+NS = 1_000_000_000
+# A fill is told within a second of its time. The outage's ends are known to within a second or two.
+SLACK_NS = 10 * NS
+PLACES = 30  # digits before and behind the point that a volume can have: Kraken's have at most 13 and 10
+_exact = Context(prec=4 * PLACES)
+
+_VOLUMES = ("vol", "last_qty")  # of a fill: v1's and REST's, v2's
+_SIZES = ("vol", "order_qty")  # what only a complete order has: v1's and REST's, v2's
+
+
+class _Cover(NamedTuple):
+    """A fill that may cover a claim; ``time_ns`` is Kraken's time, 0 if the fill does not say it."""
+
+    order_id: str
+    volume: Decimal
+    time_ns: int
+
+
+class Volumes:
+    """Adds up, by order, the executed volume that is claimed and the fills that cover it.
+
+    ``executions`` has one of its own. ``openOrders`` (claims) and ``ownTrades`` (fills) share one.
+
+    ``since`` and ``until`` are the bounds of the outages that are being recovered, in Kraken's time: use :meth:`widen`.
+    Without ``since``, orders that were not known before claim nothing. Orders and fills of v1 come on two channels: for
+    these nothing counts without ``since``, and it may only be set while both channels have an outage.
+    """
+
+    def __init__(self) -> None:
+        self.since: int | None = None
+        self.until: int | None = None  # None: not known
+        self.owed: dict[str, Decimal] = {}  # claims. The same object for ever: others look into it
+        self.closed: set[str] = (
+            set()
+        )  # orders whose end came from REST: no later fill is possible. The same object, too
+        self._covers: dict[str, _Cover] = {}  # by the fill's identity
+
+    def widen(self, since: int, until: int | None = None) -> None:
+        """An outage that begins at ``since`` has to be recovered; it ended at ``until``, if that is known already."""
+        self.since = since if self.since is None else min(self.since, since)
+        if until is not None:
+            self.until = until if self.until is None else max(self.until, until)
+
+    def claim(self, order_id: str, before: Fields, now: Fields, *, ended: bool = False) -> None:
+        """Take in an order that a snapshot shows, or whose end REST tells, and what was known of it before."""
+        executed = _executed(now)
+        if executed is None or not (_is_countable(before) and _is_countable(now)):
+            return
+        if ended:
+            self.closed.add(order_id)
+        known = _executed(before)
+        if known is None:
+            if not (any(name in before for name in _SIZES) or self._opened_since(now)):
+                return  # nobody knows how much of it was executed before
+            known = Decimal(0)
+        if executed > known:
+            self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
+
+    def cover(self, identity: str, order_id: str, data: bytes) -> None:
+        """Take in a fill of the outage. The same one can come again."""
+        fields = parse(data)
+        volume = _volume(fields)
+        if volume is not None and identity not in self._covers:
+            time = value(fields, "time") or value(fields, "timestamp")
+            self._covers[identity] = _Cover(order_id, volume, moment(time))
+
+    def live_fill(self, order_id: str, before: Fields, data: bytes) -> None:
+        """Take in a fill of v2 that the feed brought after the order's snapshot.
+
+        It raises the executed volume by its own; if it does not, the snapshot had it already, and it covers that claim.
+        """
+        fields = parse(data)
+        volume, executed, known = _volume(fields), _executed(fields), _executed(before)
+        if volume is None or executed is None or known is None or order_id not in self.owed:
+            return
+        had = _exact.subtract(volume, max(Decimal(0), _exact.subtract(executed, known)))
+        if had > 0:
+            self.owed[order_id] = _exact.subtract(self.owed[order_id], had)
+
+    def short(self) -> dict[str, Decimal]:
+        """Return the orders whose fills do not add up to what was executed, and the volume that is missing."""
+        owed = dict(self.owed)
+        for cover in self._covers.values():
+            if cover.order_id in owed and self._counts(cover):
+                owed[cover.order_id] = _exact.subtract(owed[cover.order_id], cover.volume)
+        return {order_id: volume for order_id, volume in owed.items() if volume > 0}
+
+    def clear(self, order_id: str | None = None) -> None:
+        """Forget an order; or everything, the outages included: they are recovered, or declared as gaps."""
+        if order_id is not None:
+            self.owed.pop(order_id, None)
+            self.closed.discard(order_id)
+            return
+        self.since = self.until = None
+        self.owed.clear()
+        self.closed.clear()
+        self._covers.clear()
+
+    def _counts(self, cover: _Cover) -> bool:
+        """Return whether a fill lies in the outage. An order that goes on has later fills, which its claim has not."""
+        if cover.time_ns == 0:
+            return True
+        if self.since is not None and cover.time_ns < self.since - SLACK_NS:
+            return False
+        return self.until is None or cover.order_id in self.closed or cover.time_ns <= self.until + SLACK_NS
+
+    def _opened_since(self, fields: Fields) -> bool:
+        """Return whether the order was opened in the outage, by itself: an order that replaces another may say what was
+        executed of that one."""
+        if self.since is None or value(fields, "refid") or value(fields, "ord_ref_id"):
+            return False
+        return moment(value(fields, "opentm") or value(fields, "timestamp")) > self.since
+
+
+def _is_countable(fields: Fields) -> bool:
+    """Return whether the order's executed volume is the sum of its fills'. It is none if it is in the quote currency;
+    settling a position is said to be no trade."""
+    if "viqc" in value(fields, "oflags") or number(fields.get("cash_order_qty")):
+        return False
+    kind = value(fields, "order_type") or value(parse(fields.get("descr", b"")), "ordertype")
+    return kind != "settle-position"
+
+
+def _executed(fields: Fields) -> Decimal | None:
+    return _first(fields, EXECUTED)
+
+
+def _volume(fields: Fields) -> Decimal | None:
+    return _first(fields, _VOLUMES)
+
+
+def _first(fields: Fields, names: tuple[str, ...]) -> Decimal | None:
+    """Return the first of these that is a volume: a number that can be added to others without being rounded."""
+    for name in names:
+        found = number(fields.get(name))
+        if found is not None and found >= 0 and _is_short(found):
+            return found
+    return None
+
+
+def _is_short(volume: Decimal) -> bool:
+    exponent = volume.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -PLACES and (not volume or volume.adjusted() < PLACES)

@@ -1,0 +1,220 @@
+"""What an output file says of the time before a start that has no checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kraken_feed import absence as module
+from kraken_feed.absence import Last, last_records
+from kraken_feed.record import render, timestamp
+
+S = 1_000_000_000
+T0 = 1_795_214_465 * S
+
+
+def line(
+    second: int, event_name: str, *, channel: str = "openOrders", account: str = "main", **fields: object
+) -> bytes:
+    known = {"id": f"{account}:{second}", "ts": timestamp(T0 + second * S), "event_name": event_name, "v": 1}
+    return render({**known, "account": account, "channel": channel, "connection": "c1", **fields})
+
+
+def update(second: int, data: bytes = b'{"userref":0}', **fields: object) -> bytes:
+    return line(second, "order", **{"type": "update", **fields}, data=data)  # type: ignore[arg-type]  # names of a line
+
+
+def live(second: int) -> bytes:
+    return line(second, "feed.live", attempt=1, engine="online")
+
+
+def lost(second: int, last: int) -> bytes:
+    return line(second, "feed.lost", cause="network", last_sequence=7, last_ts=timestamp(T0 + last * S))
+
+
+def answered(second: int, event_name: str = "feed.backfilled") -> bytes:
+    return line(second, event_name, **{"from": timestamp(T0), "to": timestamp(T0 + 5 * S)})
+
+
+def found(path: Path, *lines: bytes) -> Last | None:
+    path.write_bytes(b"".join(lines))
+    return last_records(str(path), "main", ["openOrders"]).get("openOrders")
+
+
+def seconds(last: Last | None) -> tuple[int, int | None] | None:
+    """Seconds since T0 of the record, and of Kraken's time."""
+    if last is None:
+        return None
+    kraken = None if last.kraken_ns is None else round((last.kraken_ns - T0) / S)
+    return round((last.ts_ns - T0) / S), kraken
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+# ------------------------------------------------------------------------------------------------ the newest record
+
+
+def test_the_newest_record_of_each_channel_is_found_in_one_pass(path: Path) -> None:
+    path.write_bytes(
+        update(1)
+        + line(2, "trade", channel="ownTrades", type="update", data=b"{}")
+        + update(3)
+        + update(4, account="b")
+    )
+    both = last_records(str(path), "main", ["openOrders", "ownTrades", "balances"])
+    assert {channel: seconds(last) for channel, last in both.items()} == {
+        "openOrders": (3, None),
+        "ownTrades": (2, None),
+    }
+    assert both["openOrders"].connection == "c1"
+    assert seconds(last_records(str(path), "b", ["openOrders"])["openOrders"]) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "second"),
+    [
+        (b'{"lastupdated":"1795214470.5","opentm":"1795214460.1"}', 6),
+        (b'{"opentm":1795214460.25,"closetm":1795214468}', 3),
+        (b'{"time":"1795214470.9999"}', 6),
+        (b'{"timestamp":"2026-11-20T22:41:12.123456Z"}', 7),
+    ],
+)
+def test_krakens_own_time_of_the_newest_item_is_read_in_v1_and_v2(path: Path, data: bytes, second: int) -> None:
+    assert seconds(found(path, update(60, data), update(61))) == (61, second)
+
+
+def test_records_without_a_time_do_not_hide_an_older_one_that_has_it(path: Path) -> None:
+    dated = update(5, b'{"time":"1795214469"}')
+    assert seconds(found(path, dated, update(6), line(7, "feed.status", engine="online"))) == (7, 4)
+
+
+def test_a_snapshot_does_not_hide_a_newer_time_of_an_update_before_it(path: Path) -> None:
+    """An order in a snapshot may have been opened years ago."""
+    old = line(7, "order", type="snapshot", data=b'{"opentm":"1700000000"}')
+    assert seconds(found(path, update(5, b'{"time":"1795214469"}'), old)) == (7, 4)
+
+
+def test_what_rest_has_added_says_nothing_of_when_it_was_complete(path: Path) -> None:
+    """Its newest rows can be in the file while older ones are missing."""
+    added = line(7, "order", type="backfill", data=b'{"closetm":"1795214471"}')
+    assert seconds(found(path, update(2, b'{"time":"1795214466"}'), added)) == (7, 1)
+
+
+def test_the_outage_begins_at_the_earlier_of_the_two_clocks() -> None:
+    assert Last(10, None, None).start_ns() == 10
+    assert Last(10, 7, None).start_ns() == 7
+    assert Last(10, 3600, None).start_ns() == 10
+
+
+# ------------------------------------------------------------------------------------------------ pending outages
+
+
+@pytest.mark.parametrize("answer", ["feed.backfilled", "feed.gap"])
+def test_an_outage_that_was_answered_is_over(path: Path, answer: str) -> None:
+    assert seconds(found(path, live(0), update(1), lost(3, 2), live(9), update(10), answered(20, answer))) == (10, None)
+    assert seconds(found(path, live(0), update(1), lost(3, 2), live(9), answered(20, answer), update(30))) == (30, None)
+
+
+def test_an_outage_that_nothing_answers_begins_when_kraken_was_last_heard(path: Path) -> None:
+    dated = update(1, b'{"time":"1795214466"}'), update(12, b'{"time":"1795214477"}')
+    assert seconds(found(path, live(0), dated[0], lost(5, 3), live(9), dated[1])) == (3, 1)
+    assert seconds(found(path, live(0), dated[0], lost(5, 3))) == (3, 1), "it is not even live again"
+
+
+def test_an_outage_after_a_kill_begins_at_the_last_record_before_it(path: Path) -> None:
+    assert seconds(found(path, live(0), update(4), live(60), update(70))) == (4, None)
+    assert seconds(found(path, live(0), update(4), live(60), live(80), update(90))) == (4, None), "killed twice"
+
+
+def test_a_first_start_has_no_outage_before_it(path: Path) -> None:
+    assert seconds(found(path, live(0), update(4), update(9))) == (9, None)
+
+
+def test_an_answer_to_an_earlier_outage_does_not_answer_the_one_that_began_before_it(path: Path) -> None:
+    lines = [live(0), update(1), lost(3, 2), live(9), lost(15, 14), answered(20), live(25), update(30)]
+    assert seconds(found(path, *lines)) == (14, None)
+    assert seconds(found(path, *lines[:-2])) == (14, None)
+
+
+def test_an_answer_that_is_written_before_the_channel_is_live_is_no_sign_of_life(path: Path) -> None:
+    assert seconds(found(path, live(0), update(4), answered(60, "feed.gap"))) == (4, None)
+    assert seconds(found(path, live(0), update(4), answered(60, "feed.gap"), live(61), update(70))) == (4, None)
+
+
+@given(st.lists(st.sampled_from(["update", "live", "lost", "killed", "answer"]), max_size=15))
+def test_the_record_is_the_last_before_the_first_outage_without_an_answer(events: list[str]) -> None:
+    """A model plays the file forwards; an answer answers all outages that are over by then."""
+    lines, newest = [live(0), update(1)], 1
+    unanswered: list[int] = []  # the beginnings of outages that are over
+    down: int | None = None
+    for second, event in enumerate(events, 2):
+        if event == "answer":
+            lines.append(answered(second))
+            unanswered = []
+        elif event == "live" and down is not None:
+            lines.append(live(second))
+            unanswered, down, newest = [*unanswered, down], None, second
+        elif event == "update" and down is None:
+            lines.append(update(second))
+            newest = second
+        elif event == "lost" and down is None:
+            lines.append(lost(second, newest))
+            down = newest
+        elif event == "killed" and down is None:
+            down = newest
+    with TemporaryDirectory() as directory:
+        last = seconds(found(Path(directory) / "out.jsonl", *lines))
+    assert last == (min([*unanswered, newest]), None)
+
+
+# ------------------------------------------------------------------------------------------------ foreign lines
+
+
+def test_what_is_not_ours_or_is_torn_is_passed_over(path: Path) -> None:
+    mark = b'"account":"main","channel":"openOrders"'
+    strange = [
+        b"\n",
+        b"plain text " + mark + b"\n",
+        b'{"other":{' + mark + b"}}\n",
+        b'{"ts":"yesterday","event_name":"order",' + mark + b"}\n",
+        b'{"ts":5,"event_name":"order",' + mark + b"}\n",
+        update(7, data=b'{"x":{"account":"main","channel":"openOrders"}}', account="b"),
+        b"[" * 100_000 + mark + b"\n",
+        b"\0" * 5000 + b"\n",
+        update(9)[:-40],  # torn
+    ]
+    assert seconds(found(path, update(3), *strange)) == (3, None)
+    assert found(path, *strange[:-1]) is None
+
+
+def test_files_that_are_missing_empty_or_not_files_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("missing", "empty", "fifo", ".", "/dev/null"):
+        assert last_records(str(tmp_path / name), "main", ["openOrders"]) == {}
+
+
+def test_no_more_than_the_limit_is_read(path: Path) -> None:
+    path.write_bytes(update(1) + update(2, account="b") * 100)
+    assert last_records(str(path), "main", ["openOrders"], 1000) == {}
+    assert seconds(last_records(str(path), "main", ["openOrders"])["openOrders"]) == (1, None)
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"")), max_size=20), st.integers(1, 9))
+def test_lines_are_read_backwards_wherever_blocks_begin(lines: list[bytes], block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
+        patch.setattr(module, "BLOCK", block)
+        path = Path(directory) / "out"
+        path.write_bytes(b"\n".join(lines))
+        read = list(module._lines_backwards(str(path), 10_000))
+        assert read[::-1] == (lines or [b""])
+        limited = list(module._lines_backwards(str(path), 30))
+        assert limited == read[: len(limited)]

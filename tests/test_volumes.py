@@ -1,0 +1,321 @@
+"""Fills add up to what was executed, however an order's life is cut; where one is left out, its order is named."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kraken_feed.checkpoint import ChannelState
+from kraken_feed.orders import Knowledge, Volumes
+from kraken_feed.record import timestamp
+from kraken_feed.volumes import NS
+from kraken_feed.wire import Item
+
+ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
+T0, EVERY = 1_760_000_000, 100  # seconds: when the order opens, and between its events
+Kind = Literal["open", "fill", "amend", "end"]
+Channel = Literal["openOrders", "ownTrades", "executions"]
+
+
+class Event(NamedTuple):
+    """One moment of an order's life. ``executed`` is what was executed by then, the fill included."""
+
+    number: int
+    kind: Kind
+    volume: Decimal
+    executed: Decimal
+
+    @property
+    def time(self) -> float:
+        return T0 + EVERY * self.number + 0.25
+
+    @property
+    def trade_id(self) -> str:
+        return f"TAAAAA-BBBBB-{self.number:06}"
+
+
+class Frame(NamedTuple):
+    channel: Channel
+    event: Event
+
+
+def life(kinds: list[Kind], volumes: list[Decimal]) -> list[Event]:
+    executed, events = Decimal(0), []
+    for number, kind in enumerate(kinds):
+        volume = volumes[number % len(volumes)] if kind == "fill" else Decimal(0)
+        executed += volume
+        events.append(Event(number, kind, volume, executed))
+    return events
+
+
+def encoded(value: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(value)
+
+
+class V1:
+    """Two channels: a fill is told on both, in either order."""
+
+    channels: tuple[Channel, ...] = ("openOrders", "ownTrades")
+
+    @staticmethod
+    def frames(event: Event, trade_first: bool) -> list[Frame]:
+        if event.kind != "fill":
+            return [Frame("openOrders", event)]
+        channels: tuple[Channel, ...] = ("ownTrades", "openOrders") if trade_first else ("openOrders", "ownTrades")
+        return [Frame(channel, event) for channel in channels]
+
+    @staticmethod
+    def update(frame: Frame) -> Item:
+        event = frame.event
+        if frame.channel == "ownTrades":
+            return rest_fill(event)
+        match event.kind:
+            case "open":
+                return V1.order(event, event)
+            case "fill":
+                return Item(encoded({"vol_exec": f"{event.executed:.8f}", "userref": 0}), ORDER_ID)
+            case "amend":
+                return Item(encoded({"vol": f"{1000 + event.number}.00000000"}), ORDER_ID)
+        return Item(
+            encoded({"status": "closed", "vol_exec": f"{event.executed:.8f}"}), ORDER_ID, None, f"{ORDER_ID}:end"
+        )
+
+    @staticmethod
+    def order(opened: Event, last: Event) -> Item:
+        told = {
+            "status": "open", "opentm": f"{opened.time:.6f}", "vol": "1000.00000000", "refid": None,
+            "vol_exec": f"{last.executed:.8f}", "descr": {"ordertype": "limit"},
+        }  # fmt: skip
+        return Item(encoded(told), ORDER_ID)
+
+    snapshot_fill = staticmethod(lambda event: rest_fill(event))
+
+
+class V2:
+    """One channel: a frame tells the fill and what is executed by it."""
+
+    channels: tuple[Channel, ...] = ("executions",)
+
+    @staticmethod
+    def frames(event: Event, trade_first: bool) -> list[Frame]:
+        return [Frame("executions", event)]
+
+    @staticmethod
+    def update(frame: Frame) -> Item:
+        event = frame.event
+        told = {"order_id": ORDER_ID, "cum_qty": float(event.executed), "timestamp": timestamp(round(event.time * NS))}
+        match event.kind:
+            case "open":
+                return V2.order(event, event)
+            case "fill":
+                told |= {"exec_type": "trade", "exec_id": event.trade_id, "last_qty": float(event.volume)}
+                return Item(encoded(told), ORDER_ID, event.trade_id, event.trade_id)
+            case "amend":
+                return Item(encoded({**told, "exec_type": "amended", "order_qty": 1000 + event.number}), ORDER_ID)
+        return Item(encoded({**told, "exec_type": "filled"}), ORDER_ID, None, f"{ORDER_ID}:end")
+
+    @staticmethod
+    def order(opened: Event, last: Event) -> Item:
+        told = {
+            "order_id": ORDER_ID, "exec_type": "new", "order_qty": 1000.0, "order_type": "limit",
+            "cum_qty": float(last.executed), "timestamp": timestamp(round(opened.time * NS)),
+        }  # fmt: skip
+        return Item(encoded(told), ORDER_ID)
+
+    @staticmethod
+    def snapshot_fill(event: Event) -> Item:
+        told = {"order_id": ORDER_ID, "exec_type": "trade", "exec_id": event.trade_id, "last_qty": float(event.volume)}
+        return Item(
+            encoded({**told, "timestamp": timestamp(round(event.time * NS))}), ORDER_ID, event.trade_id, event.trade_id
+        )
+
+
+def rest_fill(event: Event) -> Item:
+    told = {"ordertxid": ORDER_ID, "time": f"{event.time:.4f}", "vol": f"{event.volume:.8f}"}
+    return Item(encoded(told), ORDER_ID, event.trade_id, event.trade_id)
+
+
+def rest_end(opened: Event, last: Event) -> Item:
+    told = {"status": "closed", "opentm": opened.time, "vol": "1000.00000000", "vol_exec": f"{last.executed:.8f}"}
+    return Item(encoded(told), ORDER_ID, None, f"{ORDER_ID}:end")
+
+
+class World:
+    """An exchange with one order, the feed of it, and REST. Positions count the frames of the order's life."""
+
+    def __init__(self, dialect: type[V1] | type[V2], events: list[Event], trade_first: bool) -> None:
+        self.dialect = dialect
+        self.events = events
+        self.frames = [frame for event in events for frame in dialect.frames(event, trade_first)]
+        self.volumes = Volumes()
+        self.known = {c: Knowledge(c, first=False, volumes=self.volumes) for c in dialect.channels}
+        self.now = 0  # what has happened
+        self.read = 0  # what the feed has brought
+        self.live_from = dict.fromkeys(dialect.channels, 0)  # from where on the channel's frames come by the feed
+        self.missed: set[str] = set()  # fills that only an update may tell
+
+    def clock(self) -> int:
+        """Kraken's time: a second after the last event."""
+        return round((self.frames[self.now - 1].event.time + 1 if self.now else T0 - 1) * NS)
+
+    def happen(self, count: int) -> None:
+        self.now = min(self.now + count, len(self.frames))
+
+    def deliver(self, count: int) -> None:
+        for position in range(self.read, min(self.read + count, self.now)):
+            frame = self.frames[position]
+            if position >= self.live_from[frame.channel]:
+                self.known[frame.channel].update(self.dialect.update(frame))
+        self.read = min(self.read + count, self.now)
+
+    def reconnect(self, early_s: float, skew: list[int], trades: int) -> None:
+        """What was not read is lost. The channels' snapshots come one after the other, and it goes on between them."""
+        since = self.clock() if self.read == self.now else round(self.frames[self.read].event.time * NS)
+        self.volumes.widen(since - round(early_s * NS))
+        self.read = self.now
+        for channel, between in zip(skew_order(self.dialect.channels, skew), skew, strict=False):
+            self.happen(between)
+            self.live_from[channel] = self.now
+            list(self.known[channel].snapshot(self.snapshot(channel, trades), "changes"))
+        self.volumes.widen(since - round(early_s * NS), self.clock())
+
+    def snapshot(self, channel: Channel, trades: int) -> list[Item]:
+        told = [frame.event for frame in self.frames[: self.now] if frame.channel == channel]
+        items: list[Item] = []
+        if channel != "ownTrades" and told and told[-1].kind != "end":
+            items.append(self.dialect.order(self.events[0], told[-1]))
+        if channel != "openOrders":
+            fills = [event for event in told if event.kind == "fill" and event.trade_id not in self.missed]
+            items += [self.dialect.snapshot_fill(event) for event in fills[len(fills) - trades :]]
+        return items
+
+    def restart(self) -> None:
+        """The next run has what the checkpoint kept, and its outages; what was not read is lost."""
+        since, until = self.volumes.since, self.volumes.until
+        self.volumes = Volumes()
+        if since is not None:
+            self.volumes.widen(since, until)
+        for channel, knowledge in self.known.items():
+            state = ChannelState()
+            knowledge.everything().apply(state)
+            self.known[channel] = Knowledge(
+                channel, state.orders, state.ended, state.seen, first=False, volumes=self.volumes
+            )
+
+    def rest(self, behind: int, fills_first: bool) -> None:
+        """One pass; REST is some frames behind."""
+        since = (self.volumes.since or 0) / NS - 120
+        told = list(dict.fromkeys(frame.event for frame in self.frames[: max(0, self.now - behind)]))
+        ends = [rest_end(self.events[0], event) for event in told if event.kind == "end"]
+        trades = [event for event in told if event.kind == "fill" and event.trade_id not in self.missed]
+        fills = [rest_fill(event) for event in trades if event.time > since]
+        for knowledge in self.known.values():
+            knowledge.begin_pass()
+        for source in (fills, ends) if fills_first else (ends, fills):
+            for item in source:
+                for channel, knowledge in self.known.items():
+                    if channel == "executions" or (channel == "ownTrades") == (item.exec_id is not None):
+                        knowledge.backfilled(msgspec.structs.replace(item))
+
+    def recovered(self) -> None:
+        self.volumes.clear()
+
+
+def skew_order(channels: tuple[Channel, ...], skew: list[int]) -> tuple[Channel, ...]:
+    return tuple(reversed(channels)) if sum(skew) % 2 else channels
+
+
+VOLUMES = st.lists(
+    st.sampled_from(["0.1", "0.2", "0.00000001", "3", "12.5", "0.30000000"]).map(Decimal), min_size=1, max_size=4
+)
+LIVES = st.tuples(st.lists(st.sampled_from(["fill", "fill", "fill", "amend"]), max_size=8), st.booleans()).map(
+    lambda drawn: ["open", *drawn[0], *(["end"] if drawn[1] else [])]
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("happen"), st.integers(1, 6)),
+        st.tuples(st.just("deliver"), st.integers(1, 6)),
+        st.tuples(
+            st.just("reconnect"), st.sampled_from([0.0, 1.0, 150.0]), st.lists(st.integers(0, 2), min_size=2, max_size=2),
+            st.sampled_from([0, 1, 50]),
+        ),
+        st.tuples(st.just("restart")),
+        st.tuples(st.just("rest"), st.integers(0, 5), st.booleans()),
+    ),
+    max_size=14,
+)  # fmt: skip
+DIALECTS = pytest.mark.parametrize("dialect", [V1, V2])
+
+
+@DIALECTS
+@settings(max_examples=600, deadline=None)
+@given(LIVES, VOLUMES, st.booleans(), STEPS, st.booleans(), st.booleans())
+def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
+    dialect: Any,
+    kinds: list[Kind],
+    volumes: list[Decimal],
+    trade_first: bool,
+    steps: list[Any],
+    clear: bool,
+    order: bool,
+) -> None:
+    """Cut between two frames of one fill, with REST behind the feed or ahead of it, and with restarts."""
+    world = World(dialect, life(kinds, volumes), trade_first)
+    for name, *values in [*steps, ("happen", 99), ("reconnect", 1.0, [0, 0], 50), ("rest", 0, order)]:
+        if name == "restart":
+            world.restart()
+            world.reconnect(1.0, [0, 0], 1)
+            continue
+        getattr(world, name)(*values)
+        if name == "rest" and values[0] == 0:
+            assert world.volumes.short() == {}
+            if clear and world.read == world.now:
+                world.recovered()
+    world.deliver(99)
+    world.rest(0, order)
+    assert world.volumes.short() == {}
+
+
+@st.composite
+def lives_with_a_missed_fill(draw: st.DrawFn) -> tuple[list[Kind], int, int, int]:
+    """An order's life, and the numbers of the events before which the feed is lost and back, and of a fill between."""
+    kinds: list[Kind] = ["open"]
+    kinds += draw(st.lists(st.sampled_from(["fill", "fill", "amend"]), min_size=1, max_size=8))
+    if draw(st.booleans()):
+        kinds.append("end")
+    fills = [number for number, kind in enumerate(kinds) if kind == "fill"]
+    if not fills:
+        kinds.insert(1, "fill")
+        fills = [1]
+    missed = draw(st.sampled_from(fills))
+    return kinds, draw(st.integers(0, missed)), draw(st.integers(missed + 1, len(kinds))), missed
+
+
+@DIALECTS
+@settings(max_examples=600, deadline=None)
+@given(lives_with_a_missed_fill(), VOLUMES, st.sampled_from([0, 50]), st.lists(st.booleans(), min_size=1, max_size=3))
+def test_an_order_with_a_fill_that_rest_does_not_tell_is_named_and_by_how_much(
+    dialect: Any, drawn: tuple[list[Kind], int, int, int], volumes: list[Decimal], trades: int, passes: list[bool]
+) -> None:
+    kinds, lost, back, missed = drawn
+    events = life(kinds, volumes)
+    world = World(dialect, events, trade_first=True)
+    world.missed = {events[missed].trade_id}
+    positions = [len([f for f in world.frames if f.event.number < number]) for number in (lost, back)]
+    world.happen(positions[0])
+    world.deliver(positions[0])
+    world.happen(positions[1] - positions[0])
+    world.reconnect(1.0, [0, 0], trades)
+    for fills_first in passes:
+        world.rest(0, fills_first)
+        assert world.volumes.short() == {ORDER_ID: events[missed].volume}
+        world.happen(2)
+        world.deliver(2)
+    world.missed = set()
+    world.rest(0, passes[0])
+    assert world.volumes.short() == {}
