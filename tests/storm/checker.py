@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -75,6 +75,23 @@ class Written(NamedTuple):
     run: int
     type: str
     data: bytes
+
+
+class Wait(NamedTuple):
+    """For how long something may be missing. See :meth:`Checker.check`."""
+
+    now: float
+    up_since: float
+    pending: Sequence[Interval]
+    patience_s: float
+    at_the_end: bool
+
+    def is_over(self, at: float) -> bool:
+        """Return whether what happened at that moment has to be on the output by now."""
+        if self.at_the_end:
+            return True
+        excused = any(since - BLUR_S <= at <= to + BLUR_S for since, to in self.pending)
+        return self.now - max(at, self.up_since) > (self.patience_s if excused else PATIENCE_S)
 
 
 Key = tuple[str, bytes]  # an item: in v1 the id that it stands under, and its bytes
@@ -266,15 +283,31 @@ class Checker:
 
     # -- the comparison
 
-    def check(self, now: float, *, up_since: float, at_the_end: bool = False) -> None:
-        """Look for what is missing up to ``now``. ``up_since``: from when on the client could have done something."""
-        for channel in self.channels.values():
-            if channel.due:
-                self._check_due(channel, now, up_since, at_the_end)
-            if channel.read:
-                self._check_read(channel, now, up_since, at_the_end)
+    def check(
+        self,
+        now: float,
+        *,
+        up_since: float,
+        pending: Mapping[str, Sequence[Interval]] = {},
+        patience_s: float = PATIENCE_S,
+        at_the_end: bool = False,
+    ) -> None:
+        """Look for what is missing up to ``now``.
 
-    def _check_due(self, channel: Channel, now: float, up_since: float, at_the_end: bool) -> None:
+        Args:
+            up_since: from when on the client could have done something.
+            pending: outages that it is still at work on, by channel. They may take ``patience_s``.
+            at_the_end: nothing more will come.
+        """
+        for channel in self.channels.values():
+            wait = Wait(now, up_since, pending.get(channel.name, ()), patience_s, at_the_end)
+            if channel.due:
+                self._check_due(channel, wait)
+            if channel.read:
+                self._check_read(channel, wait)
+
+    def _check_due(self, channel: Channel, wait: Wait) -> None:
+        now, at_the_end = wait.now, wait.at_the_end
         for name, at in list(channel.due.items()):
             if at > now:
                 continue
@@ -300,13 +333,13 @@ class Checker:
             )
             if claim is not None:
                 self._violated("an interval counts as recovered and is not", f"{name} of {at:.6f}, in {claim}")
-            elif at_the_end or now - max(at, up_since) > PATIENCE_S:
+            elif wait.is_over(at):
                 self._violated("something is lost silently", f"{name} of {at:.6f}")
             else:
                 continue
             del channel.due[name]
 
-    def _check_read(self, channel: Channel, now: float, up_since: float, at_the_end: bool) -> None:
+    def _check_read(self, channel: Channel, wait: Wait) -> None:
         """Items that the client has read are on the output, or known in another way, or in an outage that was dealt
         with: then only their order's last state counts."""
         for key, times in list(channel.read.items()):
@@ -316,7 +349,7 @@ class Checker:
                 del channel.read[key]
                 continue
             left = [at for at in times if not _dealt_with(channel, at)]
-            if left and left[0] <= now and (at_the_end or now - max(left[0], up_since) > PATIENCE_S):
+            if left and left[0] <= wait.now and wait.is_over(left[0]):
                 what = f"{channel.name} {left[0]:.6f} {key[0]} {key[1][:300].decode()}"
                 self._violated("an update was read and is not on the output", what)
                 left = []
@@ -325,10 +358,11 @@ class Checker:
             else:
                 del channel.read[key]
 
-    def forget(self) -> None:
-        """Start anew: neither state nor output are left, and a client that finds nothing may take it for a first
-        start."""
-        for channel in self.channels.values():
+    def forget(self, channels: Iterable[str]) -> None:
+        """Start anew with these channels: neither state nor output tell of them, and a client that finds nothing may
+        take it for a first start."""
+        for name in channels:
+            channel = self.channels[name]
             channel.live_since = None
             channel.due.clear()
             channel.read.clear()

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
+from kraken_feed.absence import Last, last_records
 from kraken_feed.auth import Credentials
+from kraken_feed.checkpoint import Checkpoint, Outage
 from kraken_feed.config import BackfillConfig, Config
 from kraken_feed.errors import FeedError
 from kraken_feed.feed import Feed
-from kraken_feed.limits import Limits
 from kraken_feed.log import feed_logger, program_logger
 from kraken_feed.orders import Snapshots
+from kraken_feed.store import Store
 from kraken_feed.text import Secrets
 
 from .disk import Disk, MemoryOutput, MemoryStore
 from .world import Transport, World
 
 ACCOUNT = "main"
+RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # for a file that is read once
 STOP_S = 10.0  # a stop takes two seconds; this is a lot more
 
 
@@ -47,7 +51,8 @@ class Client:
     """One run. :meth:`start` it, then :meth:`stop` or :meth:`kill` it.
 
     Args:
-        number: of the run, from 1 on.
+        number: of the run, from 1 on. ``blank`` are the channels of which neither state nor output knew anything when it
+            began; ``lost`` tells whether it knew that its state was lost.
         world, disk: where it runs.
         channels, snapshots: what it tails.
         chance: latencies and jitter.
@@ -74,31 +79,38 @@ class Client:
         world.dials.clear()
         tier = world.exchange.tier
         backfill = BackfillConfig(rest_counter=int(tier.rest_limit), rest_decay=tier.rest_decay)
-        checkpoint = disk.state.load()
+        checkpoint, found = disk.state.open()
+        last = _last(disk, checkpoint, channels)
+        self.blank = {name for name in channels if name not in last and not _is_complete(checkpoint, name)}
+        self.lost = found == "lost"
         secrets = Secrets()
         account = world.exchange.accounts[0]
-        options: dict[str, Any] = {
-            "config": Config(backfill=backfill),
-            "account": ACCOUNT,
-            "channels": channels,
-            "credentials": Credentials(account.key, account.secret, source="the plan"),
-            "sink": self.output,
-            "feed_log": feed_logger(self.output),
-            "log": program_logger(self.diagnostics, secrets),
-            "secrets": secrets,
-            "limits": Limits(),
-            "snapshots": snapshots,
-            "store": self.store,
-            "checkpoint": checkpoint,
-            "damaged": checkpoint is None and disk.state.found == "lost",
-            "transport": Transport(world),
-            "dial": world.dial,
-            "unix_ns": world.clocks.unix_ns,
-            "boot_ns": world.clocks.boot_ns,
-            "draw": chance.random,
-        }
-        self.feed = Feed(**{name: value for name, value in options.items() if name in _PARAMETERS})
+        self.feed = Feed(
+            Config(backfill=backfill),
+            ACCOUNT,
+            channels,
+            Credentials(account.key, account.secret, source="the plan"),
+            sink=self.output,
+            feed_log=feed_logger(self.output),
+            log=program_logger(self.diagnostics, secrets),
+            secrets=secrets,
+            snapshots=snapshots,
+            store=cast(Store, self.store),
+            checkpoint=checkpoint,
+            found=found,
+            last=last,
+            transport=Transport(world),
+            dial=world.dial,
+            unix_ns=world.clocks.unix_ns,
+            boot_ns=world.clocks.boot_ns,
+            draw=chance.random,
+        )
         self._task = asyncio.create_task(self.feed.run())
+
+    @property
+    def pending(self) -> list[Outage]:
+        """The outages that are neither recovered nor declared."""
+        return [outage for outage in self.feed._recovery.outages if not outage.declared_ns]
 
     @property
     def over(self) -> bool:
@@ -128,4 +140,17 @@ class Client:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-_PARAMETERS = frozenset(inspect.signature(Feed).parameters)
+def _is_complete(checkpoint: Checkpoint | None, channel: str) -> bool:
+    """Return whether the checkpoint says up to when the channel is complete."""
+    state = checkpoint.channels.get(channel) if checkpoint is not None else None
+    return state is not None and state.complete_ns > 0
+
+
+def _last(disk: Disk, checkpoint: Checkpoint | None, channels: Sequence[str]) -> dict[str, Last]:
+    """Return what the output says of the channels, if the checkpoint does not say it of all of them."""
+    if all(_is_complete(checkpoint, channel) for channel in channels):
+        return {}
+    with tempfile.NamedTemporaryFile(dir=RAM) as file:
+        file.write(disk.output.data)
+        file.flush()
+        return last_records(file.name, ACCOUNT, channels)

@@ -11,6 +11,7 @@ import msgspec
 from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint
 from kraken_feed.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.errors import FeedError, OutputFailed, StateFailed
+from kraken_feed.store import Found
 
 from .. import virtual_time
 from .world import Clocks
@@ -30,8 +31,8 @@ class Mark(NamedTuple):
 
 
 class File:
-    """A file that runs append to. ``synced`` is what a power cut leaves for sure. What lies before ``base`` was dropped
-    because everybody has read it: the checker up to ``taken``, and its writer needs it from ``needed`` on."""
+    """A file that runs append to. ``synced`` is what a power cut leaves for sure. What lies before ``base`` was cut off.
+    The checker has read it up to ``taken``, and its writer's checkpoint covers it up to ``needed``."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -64,10 +65,6 @@ class File:
         stop = max(start, self.data.rfind(b"\n", start, stop) + 1)
         lines = bytes(self.data[start:stop])
         self.taken += len(lines)
-        drop = min(self.taken, self.needed) - self.base
-        if drop > 0:
-            del self.data[:drop]
-            self.base += drop
         return lines, begin
 
 
@@ -88,10 +85,11 @@ class Disk:
 class State:
     """The content of a state file: a checkpoint, and the saves that a power cut or an old copy can undo."""
 
-    def __init__(self, found: Literal["new", "lost"] = "new") -> None:
-        self.found = found  # by a run that finds no checkpoint in it
+    def __init__(self) -> None:
         self._base: Checkpoint | None = None
         self._log: list[bytes] = []
+        self._older = 0  # saves that are undone at the next start
+        self._emptied = False  # before the next start
 
     def append(self, changes: bytes) -> None:
         """Save once."""
@@ -105,10 +103,29 @@ class State:
 
     def undo(self, saves: int) -> None:
         """Forget the last saves, as far as they can be undone."""
-        del self._log[max(0, len(self._log) - saves) :]
+        if saves:
+            del self._log[-saves:]
+
+    def replace_with_copy(self, saves: int) -> None:
+        """Let the next start find it as it was so many saves before."""
+        self._older = saves
+
+    def empty(self) -> None:
+        """Let the next start find an empty file."""
+        self._emptied = True
+
+    def open(self) -> tuple[Checkpoint | None, Found]:
+        """Return what a run finds at its start."""
+        emptied, older, self._emptied, self._older = self._emptied, self._older, False, 0
+        self.undo(older)
+        if emptied:
+            self._base, self._log = None, []
+            return None, "lost"
+        checkpoint = self.load()
+        return checkpoint, "new" if checkpoint is None else "kept"
 
     def load(self) -> Checkpoint | None:
-        """Return what a run finds."""
+        """Return what it holds."""
         if self._base is None:
             return None
         self._base, self._log = merged(self._base, self._log), []
@@ -177,7 +194,7 @@ class MemoryStore:
         self.saves += 1
         self._opened.append(encoded)
 
-    def check(self, now_ns: int) -> Literal["ok", "gone", "replaced"]:
+    def check(self) -> Literal["ok", "gone", "replaced"]:
         """Say whether the path still names the file that was opened."""
         return "ok" if self._disk.state is self._opened else "gone"
 
@@ -197,6 +214,8 @@ class MemoryOutput:
     """
 
     patient = False
+    source = "memory"
+    unrescued = 0  # memory can always be read again
 
     def __init__(self, disk: Disk, run: int, clocks: Clocks, chance: Random) -> None:
         self.name = "memory"
@@ -217,6 +236,7 @@ class MemoryOutput:
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._handed = 0
+        self._durable = 0  # of these bytes, on the disk
         self._last = 0  # bytes of the last write
         self._scheduled = False
         self._changed = asyncio.Event()
@@ -277,21 +297,24 @@ class MemoryOutput:
         """Wait until every line that was handed in so far is on the disk."""
         mark = self._handed
         self.flush()
-        while self._handed - len(self._buffer) < mark:
+        while self._durable < mark:
+            if self._syncing is None and self._handed - len(self._buffer) > self._durable:
+                self._syncing = asyncio.create_task(self._sync())
             self._changed.clear()
             await self._changed.wait()
-        if self._syncing is None:
-            self._syncing = asyncio.create_task(self._sync())
-        await asyncio.shield(self._syncing)
 
     async def _sync(self) -> None:
-        file, size = self._file, self._file.size
+        """Bring what was written so far to the disk."""
+        file, size, covers = self._file, self._file.size, self._handed - len(self._buffer)
         self.sync_started = self._loop.time()
         await virtual_time.elapse(max(SYNC_S * self._chance.random(), self.slow_sync_s))
         self.slow_sync_s = 0.0
         self.sync_started = self._syncing = None
         if not self.dead:
             file.synced = max(file.synced, min(size, file.size))
+            if file is self._file:
+                self._durable = max(self._durable, covers)
+            self._changed.set()
 
     def undelivered(self) -> FeedError:
         """Return the error for what has to be given up."""
@@ -301,16 +324,26 @@ class MemoryOutput:
         """Say whether the path still names the file that is written."""
         return "ok" if self._file.linked else "removed"
 
-    def kept(self) -> None:
-        """Remember how much the checkpoint covers."""
-        self._file.needed = self._file.synced
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    def kept(self, position: int) -> None:
+        """The checkpoint covers what was handed in up to there."""
+        if self._file.linked and self._durable >= position:
+            self._file.needed = self._file.synced
 
     def rescue(self) -> int | None:
         """Write again to a new file what the checkpoint does not cover."""
         old = self._file
-        self._open(self._disk.output)
+        if old.linked:
+            return 0
         again = bytes(old.data[old.needed - old.base :])
-        self._file.data += again
+        self._buffer[:0] = again
+        self._durable = min(self._durable, self._handed - len(self._buffer))
+        self._open(self._disk.output)
+        self.flush()
         return len(again)
 
     def reopen(self) -> None:

@@ -18,14 +18,18 @@ from kraken_feed.simulator.scenario import Scenario
 
 from .. import virtual_time
 from ..exchange_driver import T0
-from .checker import Checker, Violation
+from .checker import PATIENCE_S, Checker, Interval, Violation
 from .client import ACCOUNT, Client
 from .disk import Disk, State
 from .plan import Action, Plan
 from .reasons import Excuses
 from .world import Clocks, Truth, World
 
+NS = 1_000_000_000
 CHECK_S = 60.0
+PAGE = 50  # rows of history
+HISTORY_COST = 4.0  # points of the call counter that a client reckons with
+PASSES = 4  # of an outage
 CALM_MINUTES = 25.0  # after the last trouble, for everything to be settled
 LIVE_MINUTES = 15.0  # of those, until every channel is live: a ban of the edge's lasts ten
 FLIGHT_S = 5.0  # what is younger at the end may not have been read
@@ -94,8 +98,8 @@ class Simulation:
             "slow_reader": self._slow_reader,
             "slow_line": self._slow_line,
             "no_network": self._no_network,
-            "state_removed": self._lose_state,
-            "state_emptied": self._lose_state,
+            "state_removed": self._remove_state,
+            "state_emptied": self._empty_state,
             "state_old": self._old_state,
             "state_fails": self._fail_state,
             "output_removed": self._remove_output,
@@ -148,10 +152,16 @@ class Simulation:
             self._checker.violated("not every channel is live though nothing is wrong", str(self._client.feed.state()))
         if not await self._until(end + CALM_MINUTES * 60) or self._client is None:
             return
+        last = self._loop.time() + self._patience_s()
+        while self._client.pending and self._loop.time() < last:
+            if not await self._until(self._loop.time() + CHECK_S):
+                return
+        if self._client.pending:
+            self._checker.violated("an outage is neither recovered nor declared", str(self._client.pending))
         client, self._client = self._client, None
         if not await client.stop():
             self._checker.violated("the process does not stop", "")
-        self._read_output(everything=True)
+        self._read_output(self.disk.output.size)
         self._checker.happened(self._taken_changes())
         now = self._clocks.kraken()
         self._checker.check(now - FLIGHT_S, up_since=self._up_since, at_the_end=True)
@@ -187,18 +197,34 @@ class Simulation:
                 checker.violated("too many connects", f"{len(dials)} in {WINDOW_S:g} s")
         if self.world.limited and not self._excuses.hold(("busy",), now - 3600, now):
             checker.violated("the call counter was exceeded", f"{self.world.limited} times")
-        checker.check(now, up_since=self._up_since)
+        checker.check(now, up_since=self._up_since, pending=self._pending(), patience_s=self._patience_s())
         return not checker.violations
+
+    def _pending(self) -> dict[str, list[Interval]]:
+        """Return the outages that the client still works at, by channel."""
+        found: dict[str, list[Interval]] = {}
+        for outage in self._client.pending if self._client is not None else ():
+            since = -math.inf if outage.start_ns is None else outage.start_ns / NS
+            to = math.inf if outage.end_ns is None else outage.end_ns / NS
+            found.setdefault(outage.channel, []).append(Interval(since, to))
+        return found
+
+    def _patience_s(self) -> float:
+        """Return within which time a pending outage is recovered or declared: on a small call counter each page of a
+        long history takes seconds, and four passes may read all of it."""
+        tier = self.world.exchange.tier
+        pages = 0.5 * self._truth.events / PAGE + 3
+        return PATIENCE_S + PASSES * len(self.plan.channels) * pages * HISTORY_COST / tier.rest_decay
 
     def _taken_changes(self) -> list[Change]:
         taken = self._truth.changes.copy()
         self._truth.changes.clear()
         return taken
 
-    def _read_output(self, *, everything: bool = False) -> None:
-        """Check what cannot get lost any more."""
+    def _read_output(self, end: int | None = None) -> None:
+        """Check what cannot get lost any more, or what lies before an offset."""
         file = self.disk.output
-        lines, begin = file.take(file.size if everything else file.synced)
+        lines, begin = file.take(file.synced if end is None else end)
         for line in lines.splitlines() if self._listener is not silent else ():
             if b'"event_name":"feed.' in line:
                 self._say(line.decode())
@@ -210,9 +236,13 @@ class Simulation:
         self._runs += 1
         self._start_at = math.inf
         self._up_since = self._clocks.kraken()
-        self._client = Client(
+        self._client = client = Client(
             self._runs, self.world, self.disk, self.plan.channels, self.plan.snapshots, self._chance, self._say
         )
+        if client.blank and client.lost:
+            self._excuses.add("state_lost", self._up_since, self._up_since + 600)
+        elif client.blank:
+            self._checker.forget(client.blank)
 
     async def _restart(self, action: Action) -> None:
         client = self._client
@@ -318,14 +348,17 @@ class Simulation:
         now = self._clocks.kraken()
         self._excuses.add("busy", now, now + 600)
 
-    def _lose_state(self, action: Action) -> None:
+    def _remove_state(self, action: Action) -> None:
         self._spoil()
-        self.disk.state = State("lost" if action.kind == "state_emptied" else "new")
-        self._excuses.add("state_lost", self._clocks.kraken(), math.inf)
+        self.disk.state = State()
+
+    def _empty_state(self, action: Action) -> None:
+        self._spoil()
+        self.disk.state.empty()
 
     def _old_state(self, action: Action) -> None:
         self._spoil()
-        self.disk.state.undo(action.number)
+        self.disk.state.replace_with_copy(action.number)
 
     def _fail_state(self, action: Action) -> None:
         self._spoil()
@@ -339,12 +372,13 @@ class Simulation:
             self._later(action.seconds, resume)
 
     def _remove_output(self, action: Action) -> None:
-        self._read_output(everything=True)
+        """What the checkpoint does not cover has to be written again."""
+        self._read_output(self.disk.output.needed)
         self._checker.rescued.add(self._runs)
         self.disk.remove_output()
 
     def _truncate_output(self, action: Action) -> None:
-        self._read_output(everything=True)
+        self._read_output(self.disk.output.size)
         self.disk.output.truncate()
 
     def _slow_disk(self, action: Action) -> None:
