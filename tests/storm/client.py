@@ -24,7 +24,7 @@ from .disk import Disk, MemoryOutput, MemoryStore
 from .world import Transport, World
 
 ACCOUNT = "main"
-RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # for a file that is read once
+RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # for a file that is read once
 STOP_S = 10.0  # a stop takes two seconds; this is a lot more
 
 
@@ -51,8 +51,8 @@ class Client:
     """One run. :meth:`start` it, then :meth:`stop` or :meth:`kill` it.
 
     Args:
-        number: of the run, from 1 on. ``blank`` are the channels of which neither state nor output knew anything when it
-            began; ``lost`` tells whether it knew that its state was lost.
+        number: of the run, from 1 on. ``blank`` are the channels of which neither state nor output knew anything when
+            it began; ``lost`` tells whether it knew that its state was lost.
         world, disk: where it runs.
         channels, snapshots: what it tails.
         chance: latencies and jitter.

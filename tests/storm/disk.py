@@ -31,8 +31,8 @@ class Mark(NamedTuple):
 
 
 class File:
-    """A file that runs append to. ``synced`` is what a power cut leaves for sure. What lies before ``base`` was cut off.
-    The checker has read it up to ``taken``, and its writer's checkpoint covers it up to ``needed``."""
+    """A file that runs append to. ``synced`` is what a power cut leaves for sure. What lies before ``base`` was cut
+    off. The checker has read it up to ``taken``, and its writer's checkpoint covers it up to ``needed``."""
 
     def __init__(self) -> None:
         self.data = bytearray()

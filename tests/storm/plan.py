@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
@@ -9,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, VARIANTS, Fault
+from kraken_feed.simulator.quirk import Quirks
 
 Channel = Literal["openOrders", "ownTrades", "executions", "balances"]
 CHANNELS: tuple[Channel, ...] = ("openOrders", "ownTrades", "executions", "balances")
@@ -66,15 +68,25 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     drift: float = 0.0
     tick_s: float = 0.05
     mixed_frames: bool = True
-    real_files: bool = False
+    quirks: Quirks = Quirks()
     actions: tuple[Action, ...] = ()
 
 
 def write(plan: Plan) -> bytes:
     """Return the plan as JSON, one line per action."""
-    head = msgspec.json.encode(replace(plan, actions=()))[:-1]
+    tree = msgspec.to_builtins(replace(plan, actions=()))
+    tree.pop("quirks", None)
+    if given := unusual(plan.quirks):
+        tree["quirks"] = given
+    head = msgspec.json.encode(tree)[:-1]
     actions = b",\n  ".join(map(_compact, plan.actions))
     return b'%b%b"actions": [\n  %b\n]}' % (head, b"," if len(head) > 1 else b"", actions)
+
+
+def unusual(quirks: Quirks) -> dict[str, object]:
+    """Return the quirks that are not as usual."""
+    usual = Quirks()
+    return {name: value for name, value in msgspec.structs.asdict(quirks).items() if value != getattr(usual, name)}
 
 
 def _compact(action: Action) -> bytes:
@@ -118,7 +130,7 @@ DISTURBANCES: tuple[Kind, ...] = (
 RARE: frozenset[Kind] = frozenset({"key_span", "state_removed", "state_emptied"})
 FAULTS = tuple(kind for kind in PARAMETERS if kind not in ORDER_KINDS)
 BIG = 4_000_000  # bytes of a frame
-KINDS = frozenset((*DISTURBANCES, *FAULTS, "offset"))
+KINDS = frozenset((*DISTURBANCES, *FAULTS, *msgspec.structs.asdict(Quirks()), "offset"))
 
 
 def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_PER_PLAN) -> Plan:
@@ -127,8 +139,8 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
     allowed = KINDS - without
     chance = Random(f"storm:{seed}")
     channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 2, 2, 2, 3, 4))))
-    rate = round(0.3 * 40 ** chance.random(), 2)
-    minutes = round(min(max(events / (2.3 * rate * 60), 5.0), 90.0), 1)
+    rate = round(2 * 20 ** chance.random() if chance.random() < 0.75 else 0.02 * 100 ** chance.random(), 2)
+    minutes = round(min(max(events / (2.3 * rate * 60), 4.0), 90.0), 1)
     disturbances = [
         kind for kind in DISTURBANCES if kind in allowed and chance.random() < (0.1 if kind in RARE else 0.3)
     ]
@@ -147,15 +159,89 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
         minutes=minutes,
         tier=chance.choice(("starter", "intermediate", "pro", "pro")),
         snapshots=chance.choice(("changes", "changes", "all", "none")),
-        rest_lag=0.0 if steady else round(chance.choice((0.0, chance.uniform(0, 5), chance.uniform(5, 75))), 1),
+        rest_lag=0.0 if steady else _lag(chance),
         offset_s=round(chance.choice((0.0, chance.uniform(-3600, 3600), -chance.uniform(1, 20) * 31_536_000)), 1)
         if "offset" in allowed
         else 0.0,
         drift=round(chance.uniform(-100e-6, 100e-6), 8) if "offset" in allowed else 0.0,
-        tick_s=chance.choice((0.01, 0.05, 0.2)),
+        tick_s=chance.choice((0.01, 0.05, 0.2, 0.2)),
         mixed_frames=chance.random() < 0.8,
+        quirks=_quirks(chance, allowed, channels, rate),
         actions=tuple(actions),
     )
+
+
+def _lag(chance: Random) -> float:
+    """Return how late REST may be: a minute was observed, and the client's promise holds to a quarter of an hour."""
+    return round(chance.choice((0.0, chance.uniform(0, 5), chance.uniform(5, 75), chance.uniform(75, 500))), 1)
+
+
+def _quirks(chance: Random, allowed: frozenset[str], channels: Sequence[str], rate: float) -> Quirks:
+    """Return a few quirks, if any. Those that break what the client assumes by its own documents are left out."""
+    few = chance.choice((0.0, 0.06, 0.15))
+    drawn: dict[str, object] = {}
+    for name, choose in _QUIRKS.items():
+        if name in allowed and chance.random() < few:
+            drawn[name] = choose(chance)
+    if drawn.keys() & {"withheld_rows"}:
+        # Rows become visible in the order of their times, or Kraken's count tells of those that do not.
+        if {"ownTrades", "executions"} & set(channels) or "repeated_rows" in drawn:
+            del drawn["withheld_rows"]
+        else:
+            drawn["withheld_s"] = round(chance.choice((0.0, chance.uniform(10, 600))), 1)
+            drawn.pop("count", None)
+    if "no_v1_heartbeats" in drawn:  # then pongs are the only sign of life
+        for name in ("pongs", "lost_pongs", "pong_delay"):
+            drawn.pop(name, None)
+    if "line_rate" in drawn:  # the line is faster than the feed, or nothing would ever arrive
+        drawn["line_rate"] = round(max(2_000.0, 2_500 * rate * len(channels) * chance.uniform(1, 4)))
+    return Quirks(**drawn)  # type: ignore[arg-type]  # the values fit the names
+
+
+def _some(chance: Random) -> float:
+    return round(chance.choice((0.02, 0.2, 1.0)) * chance.random(), 3)
+
+
+def _always(chance: Random) -> bool:
+    return True
+
+
+_QUIRKS: dict[str, Callable[[Random], object]] = {
+    "short_pages": _always,
+    "merged_pages": _always,
+    "repeated_rows": _some,
+    "withheld_rows": lambda chance: round(0.1 * chance.random(), 3),
+    "count": lambda chance: chance.choice(("always", "null")),
+    "history_cost": lambda chance: chance.choice((1.0, 2.0)),
+    "closed_orders_cost": lambda chance: chance.choice((1.0, 2.0)),
+    "orders_lag": _lag,
+    "query_lag": _lag,
+    "trades_lag": _lag,
+    "ledger_lag": _lag,
+    "late_orders": _always,
+    "odd_states": _some,
+    "odd_query_states": _some,
+    "refuse_unknown": _always,
+    "refused_ids": _some,
+    "key_span": lambda chance: chance.choice(("outside", "overlap")),
+    "empty_as_list": _always,
+    "errors": lambda chance: chance.choice(("object", "warning")),
+    "integers": lambda chance: chance.choice(("float", "text")),
+    "unknown_members": _always,
+    "surrogates": _some,
+    "double_ends": lambda chance: chance.choice(("richer", "identical", "both")),
+    "null_snapshots": _always,
+    "null_items": _always,
+    "strange_frames": _some,
+    "no_v1_heartbeats": _always,
+    "pongs": lambda chance: chance.choice(("bare", "text", "never")),
+    "pong_delay": lambda chance: round(chance.uniform(0.1, 9), 2),
+    "lost_pongs": _some,
+    "line_rate": lambda chance: 0.0,
+    "empty_ledger_ids": _some,
+    "shared_ledger_ids": _some,
+    "asset_classes": _always,
+}  # Kraken's clock is not among them: the machine's has an offset of its own
 
 
 def _action(chance: Random, at: float, kind: Kind, faults: list[str]) -> Action:

@@ -8,7 +8,9 @@ from time import monotonic
 
 from msgspec.structs import replace
 
-from .plan import Action, Plan
+from kraken_feed.simulator.quirk import Quirks
+
+from .plan import Action, Plan, unusual
 
 Fails = Callable[[Plan], float | None]  # when the promise was broken, in seconds of the plan
 BUDGET_S = 120.0
@@ -77,7 +79,7 @@ def _fewer_actions(smallest: Callable[[], Plan], holds: Callable[[Plan], bool]) 
 
 
 # What becomes as in Plan(), if the promise is broken without it too.
-_PLAIN = ("drift", "offset_s", "rest_lag", "real_files", "mixed_frames", "snapshots", "tier", "tick_s")
+_PLAIN = ("drift", "offset_s", "rest_lag", "quirks", "mixed_frames", "snapshots", "tier", "tick_s")
 
 
 def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
@@ -87,6 +89,8 @@ def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     yield _shorter
     for name in _PLAIN:
         yield partial(replace, **{name: getattr(Plan(), name)})
+    for name in unusual(plan.quirks):
+        yield partial(_without_quirk, name=name)
     for index in range(len(plan.actions)):
         yield partial(_simpler_action, index=index, seconds=1.0)
         yield partial(_simpler_action, index=index, share=0.0)
@@ -96,6 +100,11 @@ def _simpler(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
 
 def _without_channel(plan: Plan, channel: str) -> Plan:
     return replace(plan, channels=tuple(other for other in plan.channels if other != channel) or plan.channels)
+
+
+def _without_quirk(plan: Plan, name: str) -> Plan:
+    quirks: Quirks = replace(plan.quirks, **{name: getattr(Quirks(), name)})
+    return replace(plan, quirks=quirks)
 
 
 def _shorter(plan: Plan) -> Plan:
