@@ -6,7 +6,7 @@ STORM := --events 1000000
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format interop chaos soak storm rotate bench clean
+.PHONY: demo test check format interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -29,6 +29,9 @@ interop: $(READY)  ## Clients that others wrote against the simulator, each in a
 
 chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
 	$(BIN)/python -m tests.chaos
+
+attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow readers, lost files and a late history
+	$(BIN)/python -m tests.attacks
 
 soak: $(READY)  ## The installed command with two accounts under faults for half an hour: nothing lost, nothing grows
 	$(BIN)/python -m tests.soak --minutes 30

@@ -18,6 +18,7 @@ from .remembered import Remembered as Remembered
 from .remembered import is_storable
 from .view import Fields, is_past_trade, parse, value
 from .volumes import Volumes as Volumes
+from .volumes import raises_executed
 from .wire import Item
 
 Snapshots = Literal["changes", "all", "none"]
@@ -76,6 +77,7 @@ class Knowledge:
         # Of each order that the checkpoint has been told of, how many of its objects; 0 if those are others by now.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
         self.first = first  # no snapshot was ever taken in
+        self._behind: set[str] = set()  # orders of which an update was left out, because REST had told its fill
         self._rows: dict[tuple[str, str], int] = {}  # of this pass, by source and identity: the CRC-32 of the first
         # Orders whose live fills matter to `volumes`: those whose end REST told, and those with a claim.
         self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
@@ -119,9 +121,13 @@ class Knowledge:
         if self._of_orders:
             self.missing = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
         rows: dict[tuple[str, str], int] = {}
+        behind, self._behind = self._behind, set()
 
         def is_written(item: Item) -> bool:
-            news = self._unseen_row(item, rows, "", volumes) if item.identity else self._is_news(item, volumes)
+            if item.identity:
+                news = self._unseen_row(item, rows, "", volumes)
+            else:
+                news = self._is_news(item, volumes) or item.order_id in behind
             return policy == "all" or (news and not hold)
 
         return map(is_written, items)
@@ -195,18 +201,18 @@ class Knowledge:
             return self._is_another(item, crc, crc)
         if standing == "repeat":
             self.repeats += 1
+        elif standing == "known" and crc is not None and item.exec_id and self._of_orders:
+            self._catch_up(item)
         return standing == "new"
 
     def _is_another(self, item: Item, crc: int, of_update: int | None) -> bool:
         """Give the item an identity of its own, and return whether it was not written under that."""
         identity = f"{item.identity}{AGAIN}{crc:08x}"
         standing = (self.ended if is_end(identity) else self.seen).add(identity, of_update)
-        if standing == "new":
-            item.identity = identity
-            return True
-        if of_update is not None:
+        item.identity = identity
+        if standing != "new" and of_update is not None:
             self.repeats += 1
-        return False
+        return standing == "new"
 
     def _unseen_row(self, item: Item, rows: dict[tuple[str, str], int], source: str, volumes: Volumes | None) -> bool:
         """Return whether an item of a snapshot or a row of REST was not written. It is compared with its neighbours
@@ -235,6 +241,18 @@ class Knowledge:
         return written
 
     # -- volumes
+
+    def _catch_up(self, item: Item) -> None:
+        """Take in what an update of ``executions`` says of its order, although its fill is known from REST or a
+        snapshot. The output does not have that state of the order: the next snapshot tells it."""
+        parts = self.orders.get(item.order_id or "")
+        if parts is None or not item.order_id or not raises_executed(merged(parts), parse(item.data)):
+            return
+        parts.append(item.data)
+        self.changed.add(item.order_id)
+        self._behind.add(item.order_id)
+        if self.volumes is not None and item.identity:
+            self.volumes.uncover(item.identity)
 
     def _may_claim(self, volumes: Volumes) -> bool:
         """Return whether volumes can be compared: v1 tells of fills on another channel, so that has to have an outage
@@ -300,6 +318,8 @@ class Knowledge:
     def _forget(self, name: str) -> None:
         if self.orders.pop(name, None) is None:
             return
+        if self._behind:
+            self._behind.discard(name)
         if name in self._kept:
             self._kept[name] = 0
             self.changed.add(name)

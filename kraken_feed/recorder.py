@@ -64,8 +64,8 @@ class Recorder:
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
         self._count = 0  # of whatever has no place of its own in the sequence: tells those apart
-        self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates in this epoch
-        self._opened: set[tuple[str, int]] = set()  # channel and epoch of the snapshots on this connection
+        self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates on this connection
+        self._others: dict[tuple[str, int, str], int] = {}  # of snapshots and later epochs: channel, epoch, type
         self._marked: dict[str, int] = {}  # ids of the last markers, and how often each was wanted
         self._lines: list[Line] = []  # of one burst, channel and type
         self._channel, self._type, self._ns = "", "", 0
@@ -75,7 +75,7 @@ class Recorder:
         self.connection = name
         bound = self._feed_log.bind(connection=name)
         self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
-        self._numbers, self._opened = {}, set()
+        self._numbers, self._others = {}, {}
 
     def went_live(self) -> None:
         """What REST adds from here on belongs to this connection."""
@@ -91,15 +91,14 @@ class Recorder:
         if channel != self._channel or records.type != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, records.type, frame_ns
-        # The place in the sequence names the items that have no identity. The type's letter tells an update from the
-        # snapshot that came after it, the epoch tells a sequence that began again.
-        place = f"{records.type[0]}{sequence}"
-        if records.epoch:
-            place = f"{records.epoch}.{place}"
-        if records.type == "snapshot" or sequence is None or sequence <= self._numbers.get(channel, -1):
-            place = self._unused(records, place)
-        else:
+        # The place in the sequence names the items that have no identity.
+        if sequence is None:
+            place = f"frame{self._next()}"
+        elif records.type == "update" and not records.epoch and sequence > self._numbers.get(channel, -1):
             self._numbers[channel] = sequence
+            place = f"u{sequence}"
+        else:
+            place = self._other_place(records, sequence)
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
             if not (knowledge.update(item) if news is None else next(news)):
@@ -120,17 +119,19 @@ class Recorder:
         self.written[self._channel, name] += len(lines)
         self.written_ns = self._ns
 
-    def _unused(self, records: Records, place: str) -> str:
-        """Return a name for a frame that is no update with the next higher number: a place that no other frame of this
-        connection has."""
-        if records.sequence is None:
-            return f"frame{self._next()}"
-        if records.type == "snapshot" and (records.channel, records.epoch) not in self._opened:
-            self._opened.add((records.channel, records.epoch))
-            if records.epoch:
-                self._numbers.pop(records.channel, None)
-            return place
-        return f"{place}.{self._next()}"
+    def _other_place(self, records: Records, sequence: int) -> str:
+        """Name a frame that is not simply the next update, so that no other frame of this connection has that name.
+
+        The type's letter tells the snapshot from an update that came before it, the epoch tells a sequence that began
+        again. A counter tells a frame whose number does not rise.
+        """
+        epoch = f"{records.epoch}." if records.epoch else ""
+        place = f"{epoch}{records.type[0]}{sequence}"
+        key = records.channel, records.epoch, records.type
+        if key[1:] == (0, "update") or sequence <= self._others.get(key, -1):
+            return f"{place}.{self._next()}"
+        self._others[key] = sequence
+        return place
 
     def _next(self) -> int:
         self._count += 1

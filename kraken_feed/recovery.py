@@ -54,27 +54,29 @@ class Output(Protocol):
 
 
 class Doubts:
-    """What keeps the outages of one pass from counting as recovered, by channel, in words.
+    """What keeps the outages of one pass from counting as recovered, in words, by outage.
 
-    ``final`` reasons do not go away by asking again soon; ``waits`` says when REST may be asked again.
+    ``final`` reasons do not go away by asking again soon. ``unasked`` is why REST could not be asked; ``wait`` says for
+    how long.
     """
 
     def __init__(self) -> None:
-        self.final: dict[str, str] = {}
-        self.open: dict[str, list[str]] = {}
-        self.rows: set[str] = set()  # channels of which rows are missing
-        self.unasked: dict[str, str] = {}
-        self.short: dict[int, str] = {}  # by outage, not by channel
+        self.final: dict[int, str] = {}
+        self.unasked: dict[int, str] = {}
+        self.rows: set[int] = set()  # outages of which rows are late, or withheld
         self.wait = 0.0
+        self._open: dict[int, list[str]] = {}
 
-    def add(self, channel: str, doubt: str) -> None:
-        """Ask again later."""
-        self.open.setdefault(channel, []).append(doubt)
+    def add(self, outage: Outage, doubt: str, *, rows: bool = False) -> None:
+        """Ask again later, and if ``rows`` are missing, for everything."""
+        self._open.setdefault(id(outage), []).append(doubt)
+        if rows:
+            self.rows.add(id(outage))
 
-    def reason(self, channel: str, outage: Outage) -> str:
-        """Return every doubt about an outage of the channel as one text."""
-        short = self.short.get(id(outage), "")
-        doubts = [self.final.get(channel, ""), *self.open.get(channel, []), short, self.unasked.get(channel, "")]
+    def reason(self, outage: Outage) -> str:
+        """Return every doubt about an outage as one text."""
+        key = id(outage)
+        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unasked.get(key, "")]
         return "; ".join(dict.fromkeys(filter(None, doubts)))
 
 
@@ -142,6 +144,9 @@ class Recovery:
         else:
             self.outages.append(Outage(channel, start_ns, cause))
             self.opened += 1
+        for outage in self.outages:
+            if outage.channel == channel:  # what has come back meanwhile may go missing again: that is another outage's
+                outage.missing &= self._knowledge[channel].missing
         self._widen(channel)
         self.changed = True
 
@@ -152,7 +157,8 @@ class Recovery:
                 outage.end_ns = end_ns
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: nobody knows how long it was
-                outage.missing = set(self._knowledge[channel].missing)
+                earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
+                outage.missing = self._knowledge[channel].missing - earlier
                 self.changed = True
         self._widen(channel)
         self._woken.set()
@@ -193,7 +199,10 @@ class Recovery:
                 except TimeoutError:
                     pass
                 continue
-            await self._pass([o for o in self.outages if o.end_ns is not None and o.due_ns <= now])
+            ready = [o for o in self.outages if o.end_ns is not None and o.due_ns <= now]
+            if any(outage.declared_ns for outage in ready):  # one query serves all gaps
+                ready = [o for o in self.outages if o in ready or (o.declared_ns and o.end_ns is not None)]
+            await self._pass(ready)
 
     async def _pass(self, outages: Sequence[Outage]) -> None:
         """Ask REST for everything that these outages need, write what is news, and judge each of them."""
@@ -239,7 +248,7 @@ class Recovery:
             try:
                 self._span, self._span_ns = await history.key_span(self._rest), now
             except Transient as error:
-                self._not_asked({outage.channel for outage in outages}, error, doubts)
+                self._not_asked(outages, error, doubts)
             except FeedError as error:
                 self._log.warning("key_not_checked", reason=error.what)
                 self._span, self._span_ns = Span(0, 0), now
@@ -275,36 +284,35 @@ class Recovery:
 
     async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Ask for the state of every order that was open before and is not in the snapshot."""
-        channels = {outage.channel for outage in outages} & set(ORDER_CHANNELS)
+        concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
+        channels = {outage.channel for outage in concerned}
         ids = {name for channel in channels for name in self._knowledge[channel].missing}
         if not ids:
             return
         try:
             rows = await history.named_orders(self._rest, ids)
         except FeedError as error:
-            self._refused(channels, error, doubts)
+            self._refused(concerned, error, doubts)
             return
         states: dict[str, str] = {}
         for order_id, row in rows.items():
             states[order_id] = history.state(row)
             if states[order_id] != "open":
                 self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
-        for channel in channels:
-            vanished = self._knowledge[channel].missing & ids  # but for those that have come back meanwhile
+        for outage in concerned:
+            vanished = self._knowledge[outage.channel].missing & outage.missing & ids
             still = {name for name in vanished if states.get(name) == "open"}
             odd = {name: history.word(rows[name]) for name in vanished if states.get(name) == "unknown"}
             silent = vanished - states.keys()
             if still:
-                doubts.add(
-                    channel, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}"
-                )
+                doubts.add(outage, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
             if odd:
                 words = ", ".join(sorted(set(odd.values())))
                 doubts.add(
-                    channel, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
+                    outage, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
                 )
             if silent:
-                doubts.add(channel, f"Kraken does not say how these orders ended: {_some(silent)}")
+                doubts.add(outage, f"Kraken does not say how these orders ended: {_some(silent)}")
 
     def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
         return history.sources_of(outage.channel, self._knowledge[outage.channel].classes)
@@ -316,18 +324,17 @@ class Recovery:
         """
         needed = [o for o in outages if source in self._sources_of(o) and not self._proven(source, o)]
         while needed:
-            channels = {outage.channel for outage in needed}
             try:
                 scan, missing = await self._read(source, needed)
             except FeedError as error:
-                self._refused(channels, error, doubts)
+                self._refused(needed, error, doubts)
                 return
             served = [outage for outage in needed if self._serves(scan, source, outage)]
+            assert served  # a query is made, or continued, for one of them at least
             for outage in served:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
-            for channel in dict.fromkeys(outage.channel for outage in served if missing):
-                doubts.add(channel, f"{source.method} counts {missing} rows more than it returns")
-                doubts.rows.add(channel)
+                if missing:
+                    doubts.add(outage, f"{source.method} counts {missing} rows more than it returns", rows=True)
             needed = [outage for outage in needed if outage not in served]
 
     def _from(self, source: Source, outage: Outage) -> int:
@@ -400,8 +407,8 @@ class Recovery:
         first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
         start = min(self._needed_from(source, outage) for outage in outages) / NS
         # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
-        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would shift
-        # the pages. Without a clock it has no end; then pages repeat rows.
+        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would
+        # shift the pages. Without a clock it has no end; then pages repeat rows.
         newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
         end = last
         if now is not None:
@@ -435,19 +442,19 @@ class Recovery:
 
     # -- what went wrong
 
-    def _refused(self, channels: set[str], error: FeedError, doubts: Doubts) -> None:
+    def _refused(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         """Note why a source could not be read."""
-        if isinstance(error, CredentialsRefused | RequestRefused):
-            reason = error.why or error.what
-            if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
-                reason = f"{reason} ({_limits(self._span)})"
-            doubts.final |= dict.fromkeys(channels, reason)
-        else:
-            self._not_asked(channels, error, doubts)
+        if not isinstance(error, CredentialsRefused | RequestRefused):
+            self._not_asked(outages, error, doubts)
+            return
+        reason = error.why or error.what
+        if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
+            reason = f"{reason} ({_limits(self._span)})"
+        doubts.final |= dict.fromkeys(map(id, outages), reason)
 
-    def _not_asked(self, channels: set[str], error: FeedError, doubts: Doubts) -> None:
+    def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         words = " ".join(filter(None, (error.what, error.why)))
-        doubts.unasked |= dict.fromkeys(channels, words)
+        doubts.unasked |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
         doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
         self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
@@ -467,7 +474,7 @@ class Recovery:
             outage.short = short
         if short:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
-            doubts.short[id(outage)] = words
+            doubts.add(outage, words, rows=True)
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
         """Count the outage as recovered, declare it, or say when it is tried again.
@@ -475,8 +482,7 @@ class Recovery:
         A pass can take minutes on a small call counter. What was to be asked while it went on is asked at once.
         """
         assert outage.end_ns is not None  # only ended outages are asked for
-        now, channel = self._clock.latest() or outage.end_ns, outage.channel
-        reason = doubts.reason(channel, outage)
+        now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
             self._declare(outage, reason)
@@ -488,11 +494,11 @@ class Recovery:
             return
         outage.doubt = reason
         outage.tries += 1
-        if channel in doubts.rows or id(outage) in doubts.short:
+        if id(outage) in doubts.rows:
             outage.complete.clear()  # rows are late that are not the newest: everything is read again
-        if channel in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
+        if id(outage) in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
             self._postpone_declared(outage, reason)
-        elif channel in doubts.unasked:
+        elif id(outage) in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
             schedule = DOUBTFUL if reason else UNPROVEN

@@ -59,10 +59,12 @@ class Live(msgspec.Struct):
 class Resnapshot(msgspec.Struct):
     """A live channel has got another snapshot. Its records come next, and then :class:`Live` once more.
 
-    What happened between the last frame and this snapshot may be missing.
+    What happened between the channel's last frame and this snapshot may be missing. ``stamp`` is that of the last ping
+    that was answered before that frame; None if none was.
     """
 
     channel: str
+    stamp: int | None
 
 
 class Confirmed(msgspec.Struct):
@@ -125,13 +127,14 @@ class Timing(msgspec.Struct, frozen=True):
 class Subscription:
     """One channel of the session: what was asked, what came."""
 
-    __slots__ = ("acked", "channel", "deadline", "epoch", "last", "req_id", "sequence", "snapshot")
+    __slots__ = ("acked", "channel", "deadline", "epoch", "last", "req_id", "sequence", "snapshot", "stamp")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.req_id: int | None = None
         self.acked = False
         self.snapshot = False
+        self.stamp: int | None = None  # of the last ping that was answered before the last frame in its sequence
         self.deadline: float | None = None
         self.sequence: int | None = None
         self.epoch = 0  # snapshots after the first
@@ -167,6 +170,7 @@ class Session:
         self.greeted: str | None = None  # the first engine state that this connection told
         self.last_text: float | None = None
         self._told = 0.0  # the last time that the session was told
+        self._confirmed: int | None = None  # the stamp of the last answered ping
         self._heard_heartbeat = False
         self._authorized = False
         self._pings: dict[int, int] = {}  # stamps of those that wait for their answer, the oldest first
@@ -301,7 +305,7 @@ class Session:
             return _records(subscription, "update", data, frame)
         if sequence is not None:
             subscription.sequence = sequence
-        subscription.last = frame
+        subscription.last, subscription.stamp = frame, self._confirmed
         if data.odd:
             return _records(subscription, "update", data, frame)
         return (Records(data.channel, "update", sequence, data.items, subscription.epoch),)
@@ -316,9 +320,10 @@ class Session:
         # Ids contain the place of a frame, and the numbers may come a second time.
         subscription.epoch += again
         subscription.snapshot = True
-        subscription.last = frame
+        stamp = subscription.stamp
+        subscription.last, subscription.stamp = frame, self._confirmed
         records = _records(subscription, "snapshot", data, frame)
-        first = (Resnapshot(data.channel),) if again and subscription.live else ()
+        first = (Resnapshot(data.channel, stamp),) if again and subscription.live else ()
         return (*first, *records, *self._progress(subscription))
 
     def _unknown(self, unknown: Unknown, frame: bytes) -> Sequence[Event]:
@@ -333,8 +338,9 @@ class Session:
         before = subscription.sequence
         if before is not None and sequence != before + 1:
             self._fail("sequence", f"{subscription.channel}: {sequence} after {before}")
+            return events
         subscription.sequence = sequence
-        subscription.last = frame
+        subscription.last, subscription.stamp = frame, self._confirmed
         return events
 
     # -- other frames
@@ -432,7 +438,10 @@ class Session:
             req_id = number(pong.req_id)
             self._answered = self._answered or req_id == next(reversed(self._pings), None)
         stamp = self._pings.pop(req_id, None) if req_id is not None else None
-        return (Confirmed(stamp, pong.time_in_ns, pong.time_out_ns),) if stamp is not None else ()
+        if stamp is None:
+            return ()
+        self._confirmed = stamp if self._confirmed is None else max(self._confirmed, stamp)
+        return (Confirmed(stamp, pong.time_in_ns, pong.time_out_ns),)
 
     # -- small parts
 

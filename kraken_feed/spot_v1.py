@@ -215,6 +215,8 @@ def _data_by_parts(parts: list[bytes]) -> Frame:
         return Unknown(json=True, why="a channel that this version does not know")
     sequences = (number(v.get("sequence")) for v in values[2:] + values[:2] if isinstance(v, dict))
     sequence = next((n for n in sequences if n is not None), None)
+    if values[:1] == [None]:
+        values[0], parts = [], [b"[]", *parts[1:]]  # null for an empty list
     if values[1:2] != [channel] or not isinstance(values[0], list):
         return Unknown(json=True, why="data of another shape", channel=channel, sequence=sequence)
     # Only two shapes are known: with a sequence as the third element, and without a third element.

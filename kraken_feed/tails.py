@@ -83,12 +83,12 @@ class Tail:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        # Moments of the boot clock: up to the first, everything that Kraken sent on this connection has been received;
-        # the second is the same when the engine was last known to be online.
+        # Moments of the boot clock: when the connection was begun; up to when everything that Kraken sent on it has
+        # been received; the same when the engine was last known to be online.
+        self._began_at = 0
         self._complete_at = 0
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
-        self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._last_token = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
@@ -230,8 +230,8 @@ class Tail:
         self._attempts += 1
         self._retry_at, self._busy_since = None, self._now()
         self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
-        self._complete_at, self._engine_down_at, self._stepped = shared.clock.boot(), None, False
-        self._marked.clear()
+        self._began_at = self._complete_at = shared.clock.boot()
+        self._engine_down_at, self._stepped = None, False
         session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
         connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot)
         self._session, self._connection = session, connection
@@ -332,7 +332,7 @@ class Tail:
                 case EngineChanged():
                     self._engine_changed(event.engine, session)
                 case Resnapshot():
-                    self._lost_unseen(event.channel)
+                    self._lost_unseen(event)
                 case Notice():
                     say = self._log.warning if event.warning else self._log.debug
                     say(event.event, connection=self.recorder.connection, **event.fields)
@@ -349,11 +349,11 @@ class Tail:
             if off:
                 self._shared.clock_doubted = True
 
-    def _complete_ns(self) -> int | None:
-        """Return up to when the live channels are complete in Kraken's time. While the engine is not online orders may
-        end without a word: then it is when it was last known to be."""
-        at = self._complete_at if self._engine_down_at is None else min(self._complete_at, self._engine_down_at)
-        return self._shared.clock.earliest(at)
+    def _complete_ns(self, frame_at: int | None = None) -> int | None:
+        """Return up to when the live channels are complete in Kraken's time, but not after ``frame_at``. While the
+        engine is not online orders may end without a word: then it is when it was last known to be."""
+        moments = (self._complete_at, self._engine_down_at, frame_at)
+        return self._shared.clock.earliest(min(at for at in moments if at is not None))
 
     def _late_s(self) -> float | None:
         """Return for how long no ping was answered, if that is too long or a clock has jumped."""
@@ -381,11 +381,13 @@ class Tail:
             self._shared.recovery.open(channel, self._complete_ns(), "unreadable")
             self._shared.recovery.end(channel, self._shared.kraken_ns())
 
-    def _lost_unseen(self, channel: str) -> None:
+    def _lost_unseen(self, event: Resnapshot) -> None:
         """The channel starts over with another snapshot on the same connection: what came before it may be missing."""
+        channel = event.channel
         if channel in self._live:
             self._live.discard(channel)
-            self._mark_lost(channel, "resnapshot", "another snapshot came on the same connection")
+            why = "another snapshot came on the same connection"
+            self._mark_lost(channel, "resnapshot", why, self._began_at if event.stamp is None else event.stamp)
 
     def _went_live(self, channel: str) -> None:
         session = self._session
@@ -397,7 +399,7 @@ class Tail:
         self._feed.going_live(channel, complete)
         self._live.add(channel)
         self.recorder.went_live()
-        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.kraken_ns())
         if len(self._live) == len(self.channels):  # the session may be ahead of what is written
@@ -409,16 +411,22 @@ class Tail:
             self._feed.went_live()
 
     def _mark_all_lost(self, loss: Loss) -> None:
-        live = [channel for channel in self.channels if channel in self._live]
+        live, session = [channel for channel in self.channels if channel in self._live], self._session
         self._live.clear()
         for channel in live:
-            self._mark_lost(channel, loss.cause, loss.detail)
+            assert session is not None  # its channels were live
+            at = None
+            if loss.cause == "sequence":  # frames are missing: nobody knows on which channels beside
+                stamp = session.subscriptions[channel].stamp
+                at = self._began_at if stamp is None else stamp
+            self._mark_lost(channel, loss.cause, loss.detail, at)
 
-    def _mark_lost(self, channel: str, cause: str, detail: str) -> None:
-        """Write ``feed.lost``, and open the outage."""
-        session, complete = self._session, self._complete_ns()
+    def _mark_lost(self, channel: str, cause: str, detail: str, frame_at: int | None = None) -> None:
+        """Write ``feed.lost``, and open the outage. It began before ``frame_at``, if frames themselves went missing: a
+        ping that is answered says nothing about them."""
+        session, complete = self._session, self._complete_ns(frame_at)
         assert session is not None  # its channel was live
-        self._mark(
+        self.recorder.mark(
             channel,
             "feed.lost",
             cause=cause,
@@ -427,9 +435,3 @@ class Tail:
             last_ts=None if complete is None else record.timestamp(complete),
         )
         self._shared.recovery.open(channel, complete, cause)
-
-    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
-        """Write a marker of this connection; from the second of a kind on its id has a number."""
-        self._marked[channel, event_name] += 1
-        count = self._marked[channel, event_name]
-        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)

@@ -81,6 +81,10 @@ class Volumes:
             time = value(fields, "time") or value(fields, "timestamp")
             self._covers[identity] = _Cover(order_id, volume, moment(time))
 
+    def uncover(self, identity: str) -> None:
+        """Take back a fill: the feed has told it by now, as an execution later than what is claimed."""
+        self._covers.pop(identity, None)
+
     def live_fill(self, order_id: str, before: Fields, data: bytes) -> None:
         """Take in a fill of v2 that the feed brought after the order's snapshot.
 
@@ -127,6 +131,12 @@ class Volumes:
         if self.since is None or value(fields, "refid") or value(fields, "ord_ref_id"):
             return False
         return moment(value(fields, "opentm") or value(fields, "timestamp")) > self.since
+
+
+def raises_executed(before: Fields, now: Fields) -> bool:
+    """Return whether an order's executed volume is larger now than what was known of it."""
+    known, executed = _executed(before), _executed(now)
+    return executed is not None and (known is None or executed > known)
 
 
 def _is_countable(fields: Fields) -> bool:

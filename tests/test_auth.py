@@ -98,7 +98,7 @@ def test_signature_covers_every_part() -> None:
 # ------------------------------------------------------------------------------------------------ nonces
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(-(2**63), 2**63), min_size=2), st.integers(0, 2**62))
 def test_nonce_rises_whatever_the_clock_does(clock: list[int], last: int) -> None:
     nonce = Nonce(last)
@@ -219,7 +219,7 @@ def test_key_that_is_none_is_refused_without_echo(key: str) -> None:
     _assert_silent(caught.value, key, SECRET, OTP)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet=st.characters(codec=None), max_size=100))
 def test_any_secret_is_taken_or_refused_without_echo(secret: str) -> None:
     try:

@@ -15,7 +15,7 @@ SECONDS = st.floats(0.001, 10_000.0)
 DRAWS = st.floats(0.0, 1.0, exclude_max=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 200), SECONDS, SECONDS, DRAWS, st.floats(0.0, 1000.0))
 def test_delay_lies_between_the_floor_and_the_span(
     failures: int, initial: float, longest: float, draw: float, floor: float
@@ -57,7 +57,7 @@ def test_longest_below_initial_is_the_span_from_the_start() -> None:
 EIGHTHS = st.integers(0, 400).map(lambda eighths: eighths / 8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=60))
 def test_no_window_ever_holds_more_than_the_limit(limit: int, window: float, pauses: list[float]) -> None:
     budget, spent, now = Budget(limit, window), list[float](), 0.0
@@ -70,7 +70,7 @@ def test_no_window_ever_holds_more_than_the_limit(limit: int, window: float, pau
         assert sum(start <= at < start + window for at in spent) <= limit
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=40))
 def test_wait_is_exact(limit: int, window: float, pauses: list[float]) -> None:
     """After the wait a connect is allowed, an eighth of a second before it is not."""
@@ -88,7 +88,7 @@ def test_wait_is_exact(limit: int, window: float, pauses: list[float]) -> None:
         budget.spend(now)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 5), st.floats(0.1, 1000.0), st.lists(st.floats(0.0, 100.0), max_size=60), st.floats(0, 1e9))
 def test_any_clock_comes_to_a_connect(limit: int, window: float, pauses: list[float], now: float) -> None:
     """With times that do not add up exactly a connect may be due a rounding later, never much."""

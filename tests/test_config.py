@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kraken_feed.backfill import RESERVE
 
 from kraken_feed import config
 from kraken_feed.backoff import CallCounter
@@ -28,6 +27,7 @@ from kraken_feed.config import (
     parse,
 )
 from kraken_feed.errors import ConfigError, UsageError
+from kraken_feed.history import RESERVE
 
 EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text()
 TABLES = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}
@@ -236,7 +236,7 @@ def test_what_is_no_toml_is_refused(content: bytes) -> None:
         parse(content, "the file")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_file_is_a_configuration_or_refused(content: bytes) -> None:
     with contextlib.suppress(ConfigError):

@@ -303,7 +303,7 @@ def test_unknown_frame_is_a_row(fields: dict[str, Any], said: str) -> None:
 any_text = st.text(alphabet=st.characters(codec=None), max_size=20)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_text, st.sampled_from(["order_id", "exec_id", "channel", "detail", "pair", "status"]))
 def test_nothing_that_the_exchange_says_drives_the_terminal(text: str, place: str) -> None:
     rows = Rows(colors=False)

@@ -49,7 +49,7 @@ def restarted(knowledge: Knowledge) -> Knowledge:
 # ------------------------------------------------------------------------------------------------ ids
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(1, 4), st.lists(st.sampled_from("ABCDEFG") | st.none(), max_size=40))
 def test_the_last_ids_are_remembered_also_over_restarts(limit: int, known: list[str | None]) -> None:
     """None is a restart, whose journal has everything that was added, each where it stands last."""
@@ -255,6 +255,14 @@ def test_a_snapshot_writes_every_fill_that_shares_an_id_and_its_repeat_none() ->
         said = spot_v1.decode(bytes(frame["frame"]))
         assert isinstance(said, Data)
         assert list(knowledge.snapshot(said.items, "changes")) == expected
+
+
+def test_items_that_share_an_id_keep_ids_of_their_own_when_every_snapshot_is_written() -> None:
+    knowledge = Knowledge("ownTrades")
+    for _ in range(2):
+        items = [fill(b"1"), fill(b"2")]
+        assert list(knowledge.snapshot(items, "all")) == [True, True]
+        assert [item.identity for item in items] == [TRADE_ID, again(TRADE_ID, b"2")]
 
 
 def test_one_id_twice_on_a_page_is_two_records_and_the_next_pass_adds_none() -> None:

@@ -91,9 +91,9 @@ def play(script: Callable[[Scene], Any], answers: Answers, *channels: str, confi
 
 def later(answers: Answers) -> None:
     """Let every source show something that is later than the outages of the tests."""
-    answers.rows["ClosedOrders"]["OZZZZZ-ZZZZZ-ZZZZZ1"] = order(at=500.0)
-    answers.rows["TradesHistory"]["TZZZZZ-ZZZZZ-ZZZZZ1"] = trade("OZZZZZ-ZZZZZ-ZZZZZ1", 500.0)
-    answers.rows["Ledgers"]["LZZZZZ-ZZZZZ-ZZZZZ1"] = {"refid": "x", "time": T0 + 500.0}
+    answers.rows["ClosedOrders"]["OZZZZZ-ZZZZZ-ZZZZZ1"] = order(at=115.0)
+    answers.rows["TradesHistory"]["TZZZZZ-ZZZZZ-ZZZZZ1"] = trade("OZZZZZ-ZZZZZ-ZZZZZ1", 115.0)
+    answers.rows["Ledgers"]["LZZZZZ-ZZZZZ-ZZZZZ1"] = {"refid": "x", "time": T0 + 115.0}
 
 
 async def one_outage(scene: Scene, *channels: str, wait: float = 2000.0, still_open: tuple[str, ...] = ()) -> None:
@@ -533,7 +533,7 @@ def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
     later(answers)
 
     async def script(scene: Scene) -> None:
-        await virtual_time.elapse(510.0)
+        await virtual_time.elapse(160.0)
         scene.outage("ownTrades", 50.0, 60.0)
         scene.outage("ownTrades", 90.0, 100.0)
         scene.outage("executions", 50.0, 60.0)
@@ -552,7 +552,7 @@ def test_a_second_class_of_assets_is_asked_for_where_the_snapshot_showed_one() -
     async def script(scene: Scene) -> None:
         snapshot = [Item(b'{"asset":"SPY","asset_class":"tokenized_asset","balance":1}')]
         list(scene.known["balances"].snapshot(snapshot, "changes"))
-        await virtual_time.elapse(510.0)
+        await virtual_time.elapse(160.0)
         scene.recovery.open("balances", at(50.0), "closed")
         scene.recovery.end("balances", at(100.0))
         await virtual_time.elapse(10.0)
@@ -575,3 +575,54 @@ def test_giving_up_declares_what_is_not_recovered_once() -> None:
     scene = play(script, Answers(), "ownTrades")
     assert len(scene.named("feed.gap")) == 1
     assert scene.recovery.outages == []
+
+
+def test_an_order_that_nobody_can_tell_about_is_the_gap_of_its_own_outage_only() -> None:
+    answers = Answers()
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene)
+        scene.outage("openOrders", 2100.0, 2101.0)
+        answers.rows["ClosedOrders"]["OZZZZZ-ZZZZZ-ZZZZZ2"] = order(at=2102.0)
+        await virtual_time.elapse(300.0)
+
+    scene = play(script, answers, "openOrders")
+    assert [(name, start) for _, name, start, _, _ in scene.marks] == [
+        ("feed.gap", at(50.0)),
+        ("feed.backfilled", at(2100.0)),
+    ]
+
+
+def test_an_order_that_came_back_and_vanished_again_belongs_to_the_later_outage() -> None:
+    answers = Answers()
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene, wait=10.0)
+        scene.open_order("openOrders", O1, b'{"vol_exec":"0.1"}')
+        scene.outage("openOrders", 105.0, 111.0)
+        await virtual_time.elapse(3000.0)
+
+    scene = play(script, answers, "openOrders")
+    assert [(name, start) for _, name, start, _, _ in scene.marks] == [
+        ("feed.backfilled", at(50.0)),
+        ("feed.gap", at(105.0)),
+    ]
+
+
+def test_gaps_are_tried_again_together() -> None:
+    answers = Answers()
+
+    async def script(scene: Scene) -> None:
+        for number, name in enumerate((O1, O2, O3)):
+            scene.open_order("openOrders", name)
+            await virtual_time.elapse(200.0)
+            scene.outage("openOrders", 100.0 + 200.0 * number, 200.0 + 200.0 * number)
+        await virtual_time.elapse(3 * 3600.0)
+
+    play(script, answers, "openOrders")
+    hours = [round(now) // 600 for now, method, _ in answers.calls if method == "QueryOrders" and now > 2000]
+    assert len(set(hours)) <= 4, "three gaps, and one time for all of them per hour"

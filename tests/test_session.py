@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed import spot_v1, spot_v2
@@ -836,7 +836,8 @@ def test_a_lively_exchange_is_passed_on_item_by_item() -> None:
         assert line.items() == line.published()
 
 
-_KINDS = sorted(set(PARAMETERS) - {"upgrade_refused", "many_orders", "big_frame"})
+# A second snapshot is a loss by itself, and an exact repeat of the last frame is dropped: they have tests of their own.
+_KINDS = sorted(set(PARAMETERS) - {"upgrade_refused", "many_orders", "big_frame", "resnapshot"})
 
 
 @st.composite
@@ -856,7 +857,7 @@ def faults(draw: st.DrawFn) -> Fault:
     return Fault(kind, **fields)  # type: ignore[arg-type]  # the fields that fit the kind
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     script=st.lists(faults(), max_size=4),
     seed=st.integers(0, 2**31),

@@ -678,13 +678,13 @@ _values = st.recursive(
 _shaped = st.dictionaries(_keys, _words | _values, max_size=8) | st.tuples(_values, _words, _values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded(content: bytes) -> None:
     _check(content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_values | _shaped)
 @example({"event": "error", "errorMessage": 10**4000})
 @example({"event": "subscriptionStatus", "status": {"a": [1]}, "subscription": {"name": 1}})
@@ -694,7 +694,7 @@ def test_any_json_is_decoded(value: object) -> None:
     _check(json.dumps(value).encode())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_mutated())
 def test_damaged_frames_are_decoded(content: bytes) -> None:
     _check(content)

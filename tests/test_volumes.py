@@ -241,8 +241,8 @@ STEPS = st.lists(
         st.tuples(st.just("happen"), st.integers(1, 6)),
         st.tuples(st.just("deliver"), st.integers(1, 6)),
         st.tuples(
-            st.just("reconnect"), st.sampled_from([0.0, 1.0, 150.0]), st.lists(st.integers(0, 2), min_size=2, max_size=2),
-            st.sampled_from([0, 1, 50]),
+            st.just("reconnect"), st.sampled_from([0.0, 1.0, 150.0]),
+            st.lists(st.integers(0, 2), min_size=2, max_size=2), st.sampled_from([0, 1, 50]),
         ),
         st.tuples(st.just("restart")),
         st.tuples(st.just("rest"), st.integers(0, 5), st.booleans()),
@@ -253,7 +253,7 @@ DIALECTS = pytest.mark.parametrize("dialect", [V1, V2])
 
 
 @DIALECTS
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(LIVES, VOLUMES, st.booleans(), STEPS, st.booleans(), st.booleans())
 def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
     dialect: Any,
@@ -284,8 +284,8 @@ def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
 @st.composite
 def lives_with_a_missed_fill(draw: st.DrawFn) -> tuple[list[Kind], int, int, int]:
     """An order's life, and the numbers of the events before which the feed is lost and back, and of a fill between."""
-    kinds: list[Kind] = ["open"]
-    kinds += draw(st.lists(st.sampled_from(["fill", "fill", "amend"]), min_size=1, max_size=8))
+    middle: st.SearchStrategy[list[Kind]] = st.lists(st.sampled_from(["fill", "fill", "amend"]), min_size=1, max_size=8)
+    kinds: list[Kind] = ["open", *draw(middle)]
     if draw(st.booleans()):
         kinds.append("end")
     fills = [number for number, kind in enumerate(kinds) if kind == "fill"]
@@ -297,7 +297,7 @@ def lives_with_a_missed_fill(draw: st.DrawFn) -> tuple[list[Kind], int, int, int
 
 
 @DIALECTS
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(lives_with_a_missed_fill(), VOLUMES, st.sampled_from([0, 50]), st.lists(st.booleans(), min_size=1, max_size=3))
 def test_an_order_with_a_fill_that_rest_does_not_tell_is_named_and_by_how_much(
     dialect: Any, drawn: tuple[list[Kind], int, int, int], volumes: list[Decimal], trades: int, passes: list[bool]
@@ -315,7 +315,147 @@ def test_an_order_with_a_fill_that_rest_does_not_tell_is_named_and_by_how_much(
         world.rest(0, fills_first)
         assert world.volumes.short() == {ORDER_ID: events[missed].volume}
         world.happen(2)
+        if dialect is V2:
+            world.rest(0, fills_first)  # ahead of the feed: in v1 a fill on its way may count as the missed one
         world.deliver(2)
     world.missed = set()
     world.rest(0, passes[0])
     assert world.volumes.short() == {}
+
+
+# ------------------------------------------------------------------------------------------------ single facts
+
+
+SINCE = T0 * NS
+V1_ROW = b'{"status":"closed","opentm":%d,"vol":"2.0","vol_exec":"2.0"%b}'
+
+
+def executions(known: bytes | None = b'{"order_qty":2.0,"cum_qty":0.5}') -> tuple[Knowledge, Volumes]:
+    volumes = Volumes()
+    volumes.widen(SINCE)
+    orders = {} if known is None else {ORDER_ID: [known]}
+    return Knowledge("executions", orders, first=False, volumes=volumes), volumes
+
+
+def ended(opened: int = T0 - 1000, more: bytes = b"") -> Item:
+    return Item(V1_ROW % (opened, more), ORDER_ID, None, f"{ORDER_ID}:end")
+
+
+def row(volume: str, time: float = T0 + 1, name: str = "TAAAAA-BBBBB-CCCCC1") -> Item:
+    return Item(encoded({"ordertxid": ORDER_ID, "vol": volume, "time": time}), ORDER_ID, name, name)
+
+
+def test_an_end_claims_what_was_executed_since_the_last_that_is_known() -> None:
+    knowledge, volumes = executions()
+    knowledge.backfilled(ended())
+    assert volumes.short() == {ORDER_ID: Decimal("1.5")}
+    knowledge.backfilled(row("1.5"))
+    assert volumes.short() == {}
+
+
+def test_two_rows_of_one_trade_id_cover_both_volumes() -> None:
+    knowledge, volumes = executions()
+    knowledge.backfilled(ended())
+    assert knowledge.backfilled(row("0.5"))
+    assert knowledge.backfilled(row("1.0"))
+    assert volumes.short() == {}
+
+
+def test_fills_from_before_the_outage_cover_nothing() -> None:
+    knowledge, volumes = executions()
+    knowledge.backfilled(ended())
+    knowledge.backfilled(row("1.5", T0 - 60))
+    assert volumes.short() == {ORDER_ID: Decimal("1.5")}
+
+
+def test_a_fill_may_be_a_few_seconds_older_than_the_outage_and_one_without_a_time_counts() -> None:
+    for item in (row("1.5", T0 - 5), Item(b'{"vol":"1.5"}', ORDER_ID, "T", "T")):
+        knowledge, volumes = executions()
+        knowledge.backfilled(ended())
+        knowledge.backfilled(item)
+        assert volumes.short() == {}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b',"oflags":"fciq,viqc"', b',"descr":{"ordertype":"settle-position"}', b',"vol_exec":null', b',"vol_exec":"NaN"',
+     b',"vol_exec":1e999999', b',"vol_exec":"-2"'],
+)  # fmt: skip
+def test_a_volume_that_is_no_sum_of_fills_claims_nothing(more: bytes) -> None:
+    knowledge, volumes = executions()
+    assert knowledge.backfilled(ended(more=more))
+    assert volumes.short() == {}
+
+
+@pytest.mark.parametrize(
+    ("opened", "more", "claimed"), [(T0 + 1, b"", True), (T0 - 1, b"", False), (T0 + 1, b',"refid":"O2"', False)]
+)
+def test_an_unknown_order_claims_its_volume_only_if_it_was_opened_in_the_outage(
+    opened: int, more: bytes, claimed: bool
+) -> None:
+    knowledge, volumes = executions(known=None)
+    knowledge.backfilled(ended(opened, more))
+    assert volumes.short() == ({ORDER_ID: Decimal(2)} if claimed else {})
+
+
+def test_the_first_snapshot_claims_nothing() -> None:
+    volumes = Volumes()
+    volumes.widen(SINCE)
+    knowledge = Knowledge("executions", volumes=volumes)
+    list(
+        knowledge.snapshot(
+            [V2.order(Event(1, "open", Decimal(1), Decimal(1)), Event(1, "open", Decimal(1), Decimal(1)))], "changes"
+        )
+    )
+    assert volumes.short() == {}
+
+
+def test_an_outage_of_the_orders_channel_alone_claims_nothing() -> None:
+    """What was executed in it came by ownTrades."""
+    volumes = Volumes()
+    known = Knowledge("openOrders", {ORDER_ID: [b'{"vol":"2","vol_exec":"0"}']}, first=False, volumes=volumes)
+    list(known.snapshot([Item(b'{"vol":"2","vol_exec":"1"}', ORDER_ID)], "changes"))
+    known.backfilled(ended())
+    assert volumes.short() == {}
+
+
+def test_a_forgotten_order_owes_nothing_and_clear_begins_afresh() -> None:
+    knowledge, volumes = executions()
+    knowledge.backfilled(ended())
+    knowledge.forget_order(ORDER_ID)
+    assert volumes.short() == {}
+    knowledge, volumes = executions()
+    owed, closed = volumes.owed, volumes.closed
+    knowledge.backfilled(ended())
+    volumes.clear()
+    assert volumes.short() == {}
+    assert volumes.since is None
+    assert volumes.owed is owed
+    assert volumes.closed is closed
+
+
+def test_outages_widen_each_other_until_they_are_cleared() -> None:
+    volumes = Volumes()
+    volumes.widen(20)
+    volumes.widen(10, 30)
+    volumes.widen(40, 50)
+    assert (volumes.since, volumes.until) == (10, 50)
+
+
+def test_volumes_are_added_without_rounding() -> None:
+    knowledge, volumes = executions(b'{"order_qty":2.0,"cum_qty":0.00000000000000000001}')
+    long = b'{"opentm":0,"vol":"2","vol_exec":"12345678901234567890.12345678901234567890"}'
+    knowledge.backfilled(Item(long, ORDER_ID, None, f"{ORDER_ID}:end"))
+    assert volumes.short() == {ORDER_ID: Decimal("12345678901234567890.12345678901234567889")}
+
+
+def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> None:
+    """REST told the fill before the feed did, so its record is there; the order's state is not."""
+    order, fill = Event(0, "open", Decimal(0), Decimal(1)), Event(1, "fill", Decimal("0.5"), Decimal(1))
+    knowledge, volumes = executions(V2.order(order, Event(0, "open", Decimal(0), Decimal("0.5"))).data)
+    assert knowledge.backfilled(rest_fill(fill))
+    assert not knowledge.update(V2.update(Frame("executions", fill)))
+    snapshot = [V2.order(order, order)]
+    assert list(knowledge.snapshot(snapshot, "changes")) == [True]
+    assert volumes.short() == {}
+    assert list(knowledge.snapshot(snapshot, "changes")) == [False]
