@@ -219,21 +219,26 @@ class Recovery:
         await self._ask_vanished(ready, doubts)
         for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
             await self._ask(source, ready, doubts)
-        self._failures = self._failures + 1 if doubts.unasked else 0
         for outage in ready:
             self._compare(outage, doubts)
+        if any(self._is_recovered(outage, doubts) for outage in ready):
+            # The key may have been limited since it was looked at: REST leaves out rows without a word.
+            ready = await self._within_span(ready, doubts, anew=True)
+        self._failures = self._failures + 1 if doubts.unasked else 0
         for outage in ready:
             self._judge(outage, doubts, began)
         self.changed = True
 
     # -- what the key may see
 
-    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts) -> list[Outage]:
+    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, anew: bool = False) -> list[Outage]:
         """Cut off what the key may not see, and declare it; return what is left.
 
         A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
         """
+        if anew:
+            self._span = None
         span = await self._key_span(outages, doubts)
         ready = []
         for outage in outages:
@@ -476,6 +481,11 @@ class Recovery:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.add(outage, words, rows=True)
 
+    def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
+        """Return whether everything about the outage is proven, and nothing doubtful."""
+        proven = all(self._proven(source, outage) for source in self._sources_of(outage))
+        return proven and outage.start_ns is not None and not doubts.reason(outage)
+
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
         """Count the outage as recovered, declare it, or say when it is tried again.
 
@@ -488,8 +498,7 @@ class Recovery:
             self._declare(outage, reason)
             self._remove(outage)
             return
-        unproven = [s.method for s in self._sources_of(outage) if not self._proven(s, outage)]
-        if not reason and not unproven:
+        if self._is_recovered(outage, doubts):
             self._finish(outage)
             return
         outage.doubt = reason

@@ -518,6 +518,25 @@ def test_a_key_that_is_limited_in_time_recovers_what_it_may_see_and_declares_the
     assert all(int(parameters["start"]) >= T0 + 80 for parameters in answers.asked("TradesHistory"))
 
 
+def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 90.0)}
+
+    def limited(method: str, result: dict[str, Any]) -> dict[str, Any]:
+        if method == "TradesHistory":  # the key was looked at before
+            answers.span = {"query_from": str(T0 + 80), "query_to": "0"}
+            result["trades"].pop(T1, None)
+            result["count"] = len(result["trades"])
+        return result
+
+    answers.changes = limited
+    scene = play(one_outage, answers, "ownTrades")
+    assert scene.ids == [T2]
+    (_, gap, *gap_span, _), (_, closed, *closed_span, _) = scene.marks
+    assert (gap, gap_span) == ("feed.gap", [at(50.0), at(80.0)])
+    assert (closed, closed_span) == ("feed.backfilled", [at(80.0), at(100.0)])
+
+
 def test_a_key_whose_span_has_ended_recovers_nothing_and_says_so() -> None:
     answers = Answers()
     answers.span = {"query_from": "0", "query_to": str(T0 + 20)}
