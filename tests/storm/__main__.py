@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="run so many plans")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--events", type=int, help="run plans until the exchange has made so many changes")
+    parser.add_argument("--length", type=int, default=plans.EVENTS_PER_PLAN, metavar="EVENTS", help="of a plan, about")
     parser.add_argument("--minutes", type=float, help="run plans for so long")
     parser.add_argument("--seed", type=int, help="run the plan of this seed only")
     parser.add_argument("--plan", type=Path, help="run the plan in this file only")
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(result)
             if result.violations:
                 failed = True
-                _report(result, options.shrink, options.without)
+                _report(result, options)
                 if not options.keep_going:
                     break
     except KeyboardInterrupt:
@@ -62,7 +63,7 @@ def _results(options: argparse.Namespace, say: Callable[[str], None]) -> Iterato
     if options.plan is not None:
         yield _run(plans.read(options.plan.read_bytes()), say)
     elif options.seed is not None:
-        yield _run(plans.draw(options.seed, options.without), say)
+        yield _run(plans.draw(options.seed, options.without, options.length), say)
     else:
         yield from _many(options)
 
@@ -81,7 +82,7 @@ def _many(options: argparse.Namespace) -> Iterator[Result]:
                     seed = next(waiting, None)
                     if seed is None:
                         break
-                    pending.add(pool.submit(_run_seed, seed, options.without))
+                    pending.add(pool.submit(_run_seed, seed, options.without, options.length))
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda future: future.result().plan.seed):
                     events += future.result().events
@@ -102,8 +103,8 @@ def _endless(first: int) -> Iterator[int]:
         first += 1
 
 
-def _run_seed(seed: int, without: frozenset[str]) -> Result:
-    return _run(plans.draw(seed, without))
+def _run_seed(seed: int, without: frozenset[str], length: int) -> Result:
+    return _run(plans.draw(seed, without, length))
 
 
 def _run(plan: Plan, say: Callable[[str], None] = silent) -> Result:
@@ -111,23 +112,27 @@ def _run(plan: Plan, say: Callable[[str], None] = silent) -> Result:
     return run(plan, say)
 
 
-def _report(result: Result, seconds: float, without: frozenset[str]) -> None:
+def _report(result: Result, options: argparse.Namespace) -> None:
     """Say which promise was broken, how to repeat it, and the smallest plan that breaks it too."""
     first = result.violations[0]
     print(f"seed {result.plan.seed}: {first.invariant}")
     for violation in result.violations[:5]:
         print(f"  {violation.invariant}: {violation.item}")
-    left_out = f" --without {','.join(sorted(without))}" if without else ""
-    print(f"  repeat it: python -m tests.storm --seed {result.plan.seed}{left_out}", flush=True)
-    if not seconds:
+    again = f"--seed {result.plan.seed}"
+    if options.without:
+        again += f" --without {','.join(sorted(options.without))}"
+    if options.length != plans.EVENTS_PER_PLAN:
+        again += f" --length {options.length}"
+    print(f"  repeat it: python -m tests.storm {again}", flush=True)
+    if not options.shrink:
         return
 
     def fails(plan: Plan) -> float | None:
-        again = _run(plan)
-        return again.ended_at if any(v.invariant == first.invariant for v in again.violations) else None
+        found = _run(plan)
+        return found.ended_at if any(v.invariant == first.invariant for v in found.violations) else None
 
     print("the smallest plan that was found (python -m tests.storm --plan FILE):")
-    print(plans.write(shrink(result.plan, fails, seconds=seconds)).decode(), flush=True)
+    print(plans.write(shrink(result.plan, fails, seconds=options.shrink)).decode(), flush=True)
 
 
 def _summary(results: Iterable[Result], seconds: float) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 WINDOW_S = 30 * 60.0  # a cause lies at most so long before the gap's end, or between that and its declaration
 
-Cause = Literal["rest", "rest_behind", "key_span", "state_lost", "output_lost", "busy", "odd", "withheld"]
+Cause = Literal["rest", "key_span", "state_lost", "busy", "odd", "withheld"]
 
 
 class Kind(NamedTuple):
@@ -28,18 +28,18 @@ class Reason(NamedTuple):
 REASONS = (
     Reason("key span", "the API key may only query", ("key_span",)),
     Reason("unknown beginning", "its beginning is not known", ("state_lost",)),
-    Reason("order open in history only", "Kraken's history calls these orders open", ("rest_behind",)),
+    Reason("order open in history only", "Kraken's history calls these orders open", ()),
     Reason("unknown state", "these orders are in a state that this version does not know", ("odd",)),
-    Reason("unknown end", "Kraken does not say how these orders ended", ("rest_behind", "odd")),
-    Reason("volumes", "the fills of these orders do not add up", ("rest_behind", "withheld")),
+    Reason("unknown end", "Kraken does not say how these orders ended", ("odd", "key_span")),
+    Reason("volumes", "the fills of these orders do not add up", ("withheld", "key_span")),
     Reason("counted rows", "ClosedOrders counts", ("withheld",)),
     Reason("counted rows", "Ledgers counts", ("withheld",)),
     *(
-        Reason("REST does not answer", f"{method} ", ("rest", "busy"))
+        Reason("REST does not answer", f"{method}{separator}", ("rest", "busy"))
         for method in ("ClosedOrders", "QueryOrders", "TradesHistory", "Ledgers", "GetApiKeyInfo")
+        for separator in (": ", " was")
     ),
     Reason("REST does not answer", "Kraken wants no call", ("rest", "busy")),
-    Reason("REST does not answer", "Kraken cannot be reached", ("rest",)),
 )
 
 

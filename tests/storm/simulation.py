@@ -31,9 +31,9 @@ CHECK_S = 60.0
 PAGE = 50  # rows of history
 HISTORY_COST = 4.0  # points of the call counter that a client reckons with
 PASSES = 4  # of an outage
-CALM_MINUTES = 25.0  # after the last trouble, for everything to be settled
+CALM_S = 60.0  # after the last trouble
 CALM_RATE = 1.0  # events per second then: it is the plan's trouble that is worth the time
-LIVE_MINUTES = 15.0  # of those, until every channel is live: a ban of the edge's lasts ten
+LIVE_S = 900.0  # until every channel is live: a ban of the edge's lasts ten minutes
 FLIGHT_S = 5.0  # what is younger at the end may not have been read
 BUDGET = 100  # connects within ten minutes
 WINDOW_S = 600.0
@@ -164,18 +164,15 @@ class Simulation:
         end = max(self.plan.minutes * 60, self._loop.time())
         if self._client is None:
             self._start_at = min(self._start_at, end)
-        if not await self._until(end + LIVE_MINUTES * 60):
+        if not await self._until(max(end, *map(_end, self.plan.actions), 0.0) + CALM_S):
             return
-        if self._client is not None and not self._client.feed.live:
-            self._checker.violated("not every channel is live though nothing is wrong", str(self._client.feed.state()))
-        if not await self._until(end + CALM_MINUTES * 60) or self._client is None:
+        if not await self._settled(LIVE_S, lambda client: client.feed.live) and not self._checker.violations:
+            self._checker.violated("not every channel is live though nothing is wrong", "")
+        patience_s = self._patience_s()
+        if not await self._settled(patience_s, lambda client: not client.pending) and not self._checker.violations:
+            self._checker.violated("an outage is neither recovered nor declared", "")
+        if self._client is None or self._checker.violations:
             return
-        last = self._loop.time() + self._patience_s()
-        while self._client.pending and self._loop.time() < last:
-            if not await self._until(self._loop.time() + CHECK_S):
-                return
-        if self._client.pending:
-            self._checker.violated("an outage is neither recovered nor declared", str(self._client.pending))
         client, self._client = self._client, None
         if not await client.stop():
             self._checker.violated("the process does not stop", "")
@@ -183,6 +180,14 @@ class Simulation:
         self._checker.happened(self._taken_changes())
         now = self._clocks.kraken()
         self._checker.check(now - FLIGHT_S, up_since=self._up_since, at_the_end=True)
+
+    async def _settled(self, seconds: float, done: Callable[[Client], bool]) -> bool:
+        """Wait until something is done; False if it is not within so many seconds."""
+        last = self._loop.time() + seconds
+        while self._client is None or not done(self._client):
+            if self._loop.time() >= last or not await self._until(self._loop.time() + CHECK_S):
+                return False
+        return True
 
     async def _until(self, moment: float) -> bool:
         """Let time pass until a moment of the loop's clock, with a check per minute; False after a violation."""
@@ -341,6 +346,8 @@ class Simulation:
 
         def resume() -> None:
             self.world.line_rate = None
+            for socket in list(self.world.sockets):
+                socket.catch_up()
 
         self._later(action.seconds, resume)
 
@@ -418,3 +425,12 @@ class Simulation:
             for _ in range(action.number):
                 key.counter.call(1.0, exchange.tier.rest_limit, now)
         self._excuses.add("busy", now, now + 600)
+
+
+def _end(action: Action) -> float:
+    """Return when an action's trouble is over, in the loop's time."""
+    seconds = action.seconds
+    if action.fault is not None:
+        fault = action.fault
+        seconds = (fault.duration or 0.0) + fault.maintenance + fault.cancel_only + fault.post_only
+    return action.at + seconds

@@ -219,6 +219,12 @@ class Socket:
         if self._line:
             self._timer = loop.call_at(self._line[0][0], self._next)
 
+    def catch_up(self) -> None:
+        """Deliver what is on the line: it has become fast."""
+        self._free_at = 0.0
+        while self._line:
+            self._arrive(self._line.popleft()[1])
+
     def _arrive(self, message: Message) -> None:
         self._here.append(message)
         if isinstance(message[0], ConnectionClosed):
