@@ -40,6 +40,8 @@ _TAKER = ("consolidate_taker", "true")  # as the feed is subscribed: otherwise f
 
 State = Literal["open", "ended", "unknown"]
 
+_ABSENT = msgspec.Raw()
+
 
 class Caller(Protocol):
     """What makes the calls; :class:`rest.Rest` does."""
@@ -74,6 +76,18 @@ class Page(msgspec.Struct, frozen=True):
 
     rows: list[Row]
     count: int | None
+
+
+class _Peek(msgspec.Struct, gc=False):
+    """The members of a row that are looked at."""
+
+    closetm: msgspec.Raw = _ABSENT
+    time: msgspec.Raw = _ABSENT
+    status: msgspec.Raw = _ABSENT
+    ordertxid: msgspec.Raw = _ABSENT
+
+
+_peek = msgspec.json.Decoder(_Peek).decode
 
 
 class Span(NamedTuple):
@@ -249,7 +263,7 @@ def _is_empty_array(raw: bytes) -> bool:
 def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
     """Read one row: the few members that tell what it is."""
     try:
-        fields = dict(members(raw))
+        fields = _fields(raw)
     except NotJson as error:
         raise NotUnderstood(f"{method}: a row is not an object.") from error
     time_ns = unix_ns(fields.get(source.time, b""))
@@ -261,6 +275,20 @@ def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
     if source.key == TRADES.key:
         return Row(Item(raw, _text(fields.get("ordertxid")), ident, ident), time_ns)
     return Row(Item(raw, None, None, ident), time_ns)
+
+
+def _fields(raw: bytes) -> dict[str, bytes]:
+    """Return the members that are looked at. msgspec finds them many times faster than :func:`members`, and refuses
+    lone surrogates.
+
+    Raises:
+        NotJson: it is not an object.
+    """
+    try:
+        found = _peek(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return dict(members(raw))
+    return {name: bytes(value) for name in _Peek.__struct_fields__ if (value := getattr(found, name)) is not _ABSENT}
 
 
 def _order_identity(order_id: str, status: str) -> str | None:
