@@ -12,7 +12,7 @@ from typing import Any, cast
 from kraken_feed.absence import Last, last_records
 from kraken_feed.auth import Credentials
 from kraken_feed.checkpoint import Checkpoint, Outage
-from kraken_feed.config import BackfillConfig, Config
+from kraken_feed.config import BackfillConfig, Config, Endpoints
 from kraken_feed.errors import FeedError
 from kraken_feed.feed import Feed
 from kraken_feed.log import feed_logger, program_logger
@@ -25,6 +25,9 @@ from .world import Transport, World
 
 ACCOUNT = "main"
 RAM = "/dev/shm" if os.path.isdir("/dev/shm") else None  # for a file that is read once
+ENDPOINTS = Endpoints(
+    rest="http://127.0.0.1", ws_v1="ws://127.0.0.1", ws_v2="ws://127.0.0.1/v2"
+)  # without TLS, which takes time
 STOP_S = 10.0  # a stop takes two seconds; this is a lot more
 
 
@@ -86,7 +89,7 @@ class Client:
         secrets = Secrets()
         account = world.exchange.accounts[0]
         self.feed = Feed(
-            Config(backfill=backfill),
+            Config(backfill=backfill, endpoints=ENDPOINTS),
             ACCOUNT,
             channels,
             Credentials(account.key, account.secret, source="the plan"),

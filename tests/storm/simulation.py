@@ -159,9 +159,11 @@ class Simulation:
 
     async def _calm_down(self) -> None:
         """Let everything be settled, and look at the whole once more."""
+        end = max(self.plan.minutes * 60, self._loop.time())
+        if not await self._until(end):
+            return
         for account in self.world.exchange.accounts:
             account.engine.rate = min(self.plan.rate, CALM_RATE)
-        end = max(self.plan.minutes * 60, self._loop.time())
         if self._client is None:
             self._start_at = min(self._start_at, end)
         if not await self._until(max(end, *map(_end, self.plan.actions), 0.0) + CALM_S):
