@@ -431,7 +431,7 @@ class Simulation:
 
 def _end(action: Action) -> float:
     """Return when an action's trouble is over, in the loop's time."""
-    seconds = action.seconds
+    seconds = 0.0 if action.kind == "step" else action.seconds
     if action.fault is not None:
         fault = action.fault
         seconds = (fault.duration or 0.0) + fault.maintenance + fault.cancel_only + fault.post_only
