@@ -193,8 +193,8 @@ def _quirks(chance: Random, allowed: frozenset[str], channels: Sequence[str], ra
     if "no_v1_heartbeats" in drawn:  # then pongs are the only sign of life
         for name in ("pongs", "lost_pongs", "pong_delay"):
             drawn.pop(name, None)
-    if "line_rate" in drawn:  # the line is faster than the feed, or nothing would ever arrive
-        drawn["line_rate"] = round(max(2_000.0, 2_500 * rate * len(channels) * chance.uniform(1, 4)))
+    if "line_rate" in drawn:  # it is faster than the feed, and brings snapshots in time, or nothing would ever be live
+        drawn["line_rate"] = round(max(30_000.0, 2_500 * rate * len(channels) * chance.uniform(1, 4)))
     return Quirks(**drawn)  # type: ignore[arg-type]  # the values fit the names
 
 
