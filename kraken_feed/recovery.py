@@ -393,7 +393,7 @@ class Recovery:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
                 seen.add((row.item.identity, row.item.data))
                 self._take(row, source.name, scan.channels, outages)
-            scan.offset += len(page.rows)
+            scan.offset += page.length
             self.changed = True
         del self.scans[source.name]
         self.changed = True
