@@ -114,6 +114,11 @@ class State:
         """Let the next start find an empty file."""
         self._emptied = True
 
+    @property
+    def lost(self) -> bool:
+        """Whether the next start finds nothing."""
+        return self._base is None or self._emptied
+
     def open(self) -> tuple[Checkpoint | None, Found]:
         """Return what a run finds at its start."""
         emptied, older, self._emptied, self._older = self._emptied, self._older, False, 0

@@ -27,6 +27,7 @@ class Reason(NamedTuple):
 # A text can hold several reasons; the first kind that fits its beginning is counted.
 REASONS = (
     Reason("key span", "the API key may only query", ("key_span",)),
+    Reason("key span", "EGeneral:Invalid arguments", ("key_span",)),
     Reason("unknown beginning", "its beginning is not known", ("state_lost",)),
     Reason("order open in history only", "Kraken's history calls these orders open", ()),
     Reason("unknown state", "these orders are in a state that this version does not know", ("odd",)),

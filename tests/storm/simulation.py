@@ -122,7 +122,7 @@ class Simulation:
         """What stays unknown for good may be declared."""
         if quirks.odd_states and quirks.odd_query_states:
             self._excuses.add("odd", 0.0, math.inf)
-        if quirks.withheld_rows and not quirks.withheld_s:
+        if quirks.withheld_rows:  # at any time some of the newest are
             self._excuses.add("withheld", 0.0, math.inf)
 
     async def run(self) -> Result:
@@ -261,6 +261,8 @@ class Simulation:
         self._runs += 1
         self._start_at = math.inf
         self._up_since = self._clocks.kraken()
+        if self.disk.state.lost:  # then only the clock tells which nonces were used
+            self._clocks.never_back()
         self._client = client = Client(
             self._runs, self.world, self.disk, self.plan.channels, self.plan.snapshots, self._chance, self._say
         )

@@ -40,7 +40,7 @@ class Clocks:
     """
 
     def __init__(self, offset_s: float = 0.0, drift: float = 0.0) -> None:
-        self.offset_s = offset_s
+        self.offset_s = self._most_s = offset_s
         self._pace = 1.0 / (1.0 + drift)
         self._slept = 0.0  # seconds that passed while the machine slept
         self._booted = -86_400.0  # the loop's time when CLOCK_BOOTTIME was 0
@@ -69,6 +69,11 @@ class Clocks:
     def step(self, seconds: float) -> None:
         """Set the wall clock. It cannot be set to before 1971."""
         self.offset_s = max(self.offset_s + seconds, 31_536_000 - T0)
+        self._most_s = max(self._most_s, self.offset_s)
+
+    def never_back(self) -> None:
+        """Set the wall clock to where it would be if it had never been set back."""
+        self.offset_s = self._most_s
 
     def boot(self) -> None:
         """Start the machine again."""
