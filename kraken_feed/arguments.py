@@ -211,7 +211,7 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
     parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
-    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing; holes are declared as gaps")
+    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing; outages are declared as gaps")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN",
         help="recover what happened from then on, if the state does not know better: 2h, 30m, 7d, or RFC 3339",

@@ -150,21 +150,21 @@ FAMILIES = (
         "gauge", "retry_wait_seconds", ENDPOINT, "Until the next attempt; 0 if none is waited for.",
         _endpoints(lambda endpoint: endpoint.retry_s or 0.0),
     ),
-    # -- holes
+    # -- outages
     Family(
-        "counter", "holes_opened_total", ACCOUNT, "Spans in which a channel was not whole.",
+        "counter", "holes_opened_total", ACCOUNT, "Outages: intervals in which a channel was not live.",
         _accounts(lambda figures: figures.holes.opened),
     ),
     Family(
-        "counter", "holes_closed_total", ACCOUNT, "Holes that were closed from REST (feed.backfilled).",
+        "counter", "holes_closed_total", ACCOUNT, "Outages that were recovered from REST (feed.backfilled).",
         _accounts(lambda figures: figures.holes.closed),
     ),
     Family(
-        "counter", "gaps_total", ACCOUNT, "Holes that could not be closed and were declared (feed.gap).",
+        "counter", "gaps_total", ACCOUNT, "Outages, or parts of one, that were declared as gaps (feed.gap).",
         _accounts(lambda figures: figures.holes.gaps),
     ),
     Family(
-        "gauge", "holes_open", ACCOUNT, "Holes that are neither closed nor declared yet.",
+        "gauge", "holes_open", ACCOUNT, "Outages that are neither recovered nor declared yet.",
         _accounts(lambda figures: figures.holes.open),
     ),
     # -- REST

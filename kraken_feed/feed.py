@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
 UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
 UNCERTAIN_ASK_S = 600.0  # between two such questions
-LOOK_S = 1.0  # between two looks at the clocks
 STOP_S = 1.0  # for the output to take what is left, and the state: a stalled reader must not keep us from stopping
 CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
 
@@ -126,7 +125,8 @@ class Feed:
         self._unix_ns = unix_ns
         self._clock = KrakenClock(boot_ns)
         self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)
-        self._asked_ns = boot_ns()  # when Kraken's time was last asked for
+        self._asked_at = boot_ns()  # when Kraken's time was last asked for
+        self._time_wanted = asyncio.Event()
         knowledge = _knowledge(channels, checkpoint)
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
         saved = checkpoint.counter if checkpoint is not None else None
@@ -141,7 +141,7 @@ class Feed:
             unix_ns=unix_ns,
             clock=self._clock,
             warn=log.warning,
-            called=lambda: self._keeper.soon(),
+            called=lambda: self._keeper.called(),
         )
         scans = checkpoint.scans if checkpoint is not None else ()
         self._recovery = Recovery(config.backfill, rest, knowledge, self, log, self._clock, scans)
@@ -184,6 +184,7 @@ class Feed:
             log=log,
             unix_ns=unix_ns,
             fail=self.fail,
+            every_turn=self._look_at_clocks,
         )
         for channel in channels:
             self._reopen(channel, checkpoint, since_ns, found, last or {})
@@ -233,7 +234,7 @@ class Feed:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(work) for work in (self._recovery.run(), self._keeper.run(), self._watch_clocks())
+                    tasks.create_task(work) for work in (self._recovery.run(), self._keeper.run(), self._ask_time())
                 ]
                 await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
                 for task in beside:
@@ -344,20 +345,24 @@ class Feed:
         """Count an item; False if no more are wanted."""
         return self._quota.take()
 
-    async def _watch_clocks(self) -> None:
-        """Notice clocks that jump, and ask for Kraken's time where it is no longer known well."""
+    def _look_at_clocks(self) -> None:
+        """Notice clocks that jump, and have Kraken's time asked for where it is no longer known well."""
+        for step in self._steps.look():
+            self._shared.log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
+            for tail in self._tails:
+                tail.stepped()
+        uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
+        if self._clock.known and uncertain and (self._clock.boot() - self._asked_at) / NS > UNCERTAIN_ASK_S:
+            self._asked_at, self._shared.clock_doubted = self._clock.boot(), False
+            self._time_wanted.set()
+
+    async def _ask_time(self) -> None:
+        """Ask for Kraken's time whenever it is wanted. It costs no point of the call counter."""
         while True:
-            await asyncio.sleep(LOOK_S)
-            for step in self._steps.look():
-                self._shared.log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
-                for tail in self._tails:
-                    tail.stepped()
-            asked_s = (self._clock.boot() - self._asked_ns) / NS
-            uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
-            if self._clock.known and uncertain and asked_s > UNCERTAIN_ASK_S:
-                self._asked_ns, self._shared.clock_doubted = self._clock.boot(), False
-                with contextlib.suppress(Transient):
-                    await self._shared.rest.time()
+            await self._time_wanted.wait()
+            self._time_wanted.clear()
+            with contextlib.suppress(Transient):
+                await self._shared.rest.time()
 
     async def _guard(self, tail: Tail) -> None:
         try:

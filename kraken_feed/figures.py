@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-# Why connections end or attempts fail: those of a session's failure, and of the ways to one.
+# Why connections end or attempts fail: those of a session's failure, and of the ways to one. The last ends none: the
+# channel starts over on its connection.
 CAUSES = (
     "closed", "silence", "sequence", "unsubscribed", "frame_too_big", "no_ack", "no_snapshot", "refused", "maintenance",
-    "connect", "upgrade", "token", "throttled", "locked_out",
+    "connect", "upgrade", "token", "throttled", "locked_out", "resnapshot",
 )  # fmt: skip
 
 RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST call
@@ -41,7 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Holes(msgspec.Struct, frozen=True):
-    """Spans in which nobody listened: how many were opened, closed, declared as gaps, and wait for either."""
+    """Outages: how many began, were recovered, were declared as gaps, and wait for either."""
 
     opened: int
     closed: int

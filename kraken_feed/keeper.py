@@ -41,6 +41,7 @@ class Keeper:
         log: diagnostics.
         unix_ns: the wall clock, for as long as Kraken's is not known.
         fail: ends the feed.
+        every_turn: called once per second, before the save.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Keeper:
         log: FilteringBoundLogger,
         unix_ns: Callable[[], int],
         fail: Callable[[FeedError], None],
+        every_turn: Callable[[], None] = lambda: None,
     ) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
         # Up to when the saved checkpoint calls a channel complete: the next run will know what it has missed since.
@@ -74,6 +76,7 @@ class Keeper:
         self._log = log
         self._unix_ns = unix_ns
         self._fail = fail
+        self._every_turn = every_turn
         self._soon = asyncio.Event()
         self._since: float | None = None  # when the save under way was begun
         self._writing: asyncio.Future[None] | None = None
@@ -90,11 +93,17 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._soon.wait()
+            self._every_turn()
             await self.save()
 
     def soon(self) -> None:
         """Do not wait for the second to end."""
         self._soon.set()
+
+    def called(self) -> None:
+        """A call of REST is about to be made: the next run should know of it."""
+        if self.kept:
+            self._soon.set()
 
     def overdue(self, now: float) -> bool:
         """Return whether a save hangs."""
@@ -250,8 +259,9 @@ class Keeper:
         """Return what is known now and was not at the last call."""
         now, recovery = self._now(), self._recovery
         changes = Changes(nonce=self._nonce.last, saved_ns=now, complete=self._complete())
-        if self._clock.known:
-            changes.counter = Counter(self._counter.level(asyncio.get_running_loop().time()), now)
+        latest = self._clock.latest()
+        if latest is not None:
+            changes.counter = Counter(self._counter.level(asyncio.get_running_loop().time()), latest)
         for channel, knowledge in self._knowledge.items():
             changes.entries[channel] = knowledge.take()
             if recovery.changed:

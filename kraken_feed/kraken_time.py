@@ -15,6 +15,7 @@ from typing import NamedTuple
 NS = 1_000_000_000
 DRIFT = 500e-6  # the most by which the kernel slews its clocks while it corrects them
 DAY_NS = 86_400 * NS
+SLACK_NS = NS // 10  # servers behind one name differ by milliseconds
 STEP_NS = NS  # time synchronisation slews what is smaller than half a second
 
 
@@ -60,7 +61,7 @@ class KrakenClock:
         Returns the seconds by which this contradicts what was known; 0.0 if it does not. What contradicts replaces what
         was known, if it is ``authoritative``: this machine's clocks stood still (a paused VM), or Kraken's was set.
         """
-        low, high = earliest_ns - received, latest_ns - sent
+        low, high = earliest_ns - SLACK_NS - received, latest_ns + SLACK_NS - sent
         if self._low is None:
             self._low, self._high, self._at = low, high, received
             return 0.0

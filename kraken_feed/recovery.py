@@ -64,6 +64,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
+        self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
 
@@ -467,19 +468,34 @@ class Recovery:
     # -- the verdict
 
     def _compare(self, outage: Outage, doubts: Doubts) -> None:
-        """Note what the recovered records contradict."""
+        """Note where the fills do not add up, once they were read.
+
+        What is short may belong to another outage whose fills were not read yet: then this one waits for it.
+        """
         volumes = self._knowledge[outage.channel].volumes
-        short = set(volumes.short()) if volumes is not None else set()
+        if volumes is None or not self._has_fills(outage):
+            return
+        short = set(volumes.short())
         if outage.declared_ns:
             short = outage.short  # a later outage answers for its own; and a restart has forgotten the volumes
-            if volumes is not None and short <= volumes.owed.keys():
+            if short <= volumes.owed.keys():
                 short = short & volumes.short().keys()
         else:
             short -= {name for other in self.outages for name in other.short if other is not outage}
             outage.short = short
-        if short:
+        others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
+        if short and not outage.declared_ns and not all(map(self._has_fills, others)):
+            outage.short = set()
+            doubts.held.add(id(outage))
+        elif short:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.add(outage, words, rows=True)
+
+    def _has_fills(self, outage: Outage) -> bool:
+        """Return whether all fills of the outage were read, where it has any."""
+        if outage.end_ns is None:
+            return False
+        return history.TRADES in self._sources_of(outage) and self._proven(history.TRADES, outage)
 
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether everything about the outage is proven, and nothing doubtful."""
@@ -499,7 +515,10 @@ class Recovery:
             self._remove(outage)
             return
         if self._is_recovered(outage, doubts):
-            self._finish(outage)
+            if id(outage) in doubts.held:
+                outage.due_ns = now + int(self._config.second_pass_s * NS)
+            else:
+                self._finish(outage)
             return
         outage.doubt = reason
         outage.tries += 1

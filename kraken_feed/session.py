@@ -171,6 +171,7 @@ class Session:
         self.last_text: float | None = None
         self._told = 0.0  # the last time that the session was told
         self._confirmed: int | None = None  # the stamp of the last answered ping
+        self._beat: int | None = None  # the same when the last heartbeat came
         self._heard_heartbeat = False
         self._authorized = False
         self._pings: dict[int, int] = {}  # stamps of those that wait for their answer, the oldest first
@@ -211,6 +212,7 @@ class Session:
         match said:
             case Heartbeat():
                 self._heard_heartbeat = True
+                self._beat = self._confirmed
                 return ()
             case Pong():
                 if self._heard_heartbeat:
@@ -279,6 +281,13 @@ class Session:
             return None
         times = [s.deadline for s in self.subscriptions.values() if s.deadline is not None]
         return min([self.last_text + self.timing.silence, self._ping_due(self.last_text), *times])
+
+    @property
+    def spoke(self) -> int | None:
+        """Return the stamp of the last ping that was answered before the feed was last heard: a heartbeat, or data. A
+        server can answer pings and have nothing else to say any more. None: no ping was answered before."""
+        stamps = [self._beat, *(subscription.stamp for subscription in self.subscriptions.values())]
+        return max((stamp for stamp in stamps if stamp is not None), default=None)
 
     @property
     def live(self) -> bool:

@@ -61,8 +61,9 @@ class Shared(msgspec.Struct):
         if self.counted is not None:
             await self.tell_time()
             counted, self.counted = self.counted, None
-            if counted is not None:
-                ago = max(0.0, (self.kraken_ns() - counted.at_ns) / NS)
+            now = self.clock.earliest()
+            if counted is not None and now is not None:
+                ago = max(0.0, (now - counted.at_ns) / NS)
                 self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
 
     async def tell_time(self) -> None:

@@ -416,8 +416,8 @@ class Tail:
         for channel in live:
             assert session is not None  # its channels were live
             at = None
-            if loss.cause == "sequence":  # frames are missing: nobody knows on which channels beside
-                stamp = session.subscriptions[channel].stamp
+            if loss.cause in ("sequence", "silence"):  # frames are missing, whatever pings were answered
+                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.spoke
                 at = self._began_at if stamp is None else stamp
             self._mark_lost(channel, loss.cause, loss.detail, at)
 

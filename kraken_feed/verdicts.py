@@ -163,7 +163,7 @@ def state(
     path: str, *, exists: bool, saved_ns: int, now_ns: int, holes: Sequence[str], damaged: bool, unread: str,
     free: int | None, more_files: bool,
 ) -> Finding:  # fmt: skip
-    """The checkpoint, if nobody has it now. ``holes`` are the channels that have one to be closed."""
+    """The checkpoint, if nobody has it now. ``holes`` are the channels of outages to be recovered."""
     facts: dict[str, object] = {"path": path, "exists": exists, "holes": len(holes), "free": free}
     if (free is not None and free < FULL_BYTES) or not (exists or more_files):
         return Finding(
@@ -173,9 +173,9 @@ def state(
     if damaged:
         return Finding(
             "WARN", "state", f"{path} is damaged.",
-            "A start keeps it under another name and begins anew: what was missed since the last run is declared as a "
-            "gap, since nobody knows it.",
-            "Put a whole copy in its place, if there is one, before the next start.", facts=facts,
+            "A start keeps it under another name and begins without it: the output's last records say what was missed "
+            "since the last run. If they cannot, that is declared as a gap.",
+            "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
         )  # fmt: skip
     if unread:
         return Finding("WARN", "state", f"{path} could not be looked into.", unread, "Check again.", facts=facts)
@@ -187,7 +187,8 @@ def state(
     if not saved_ns:
         return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
     facts["saved"] = timestamp(saved_ns)
-    wait = f", {len(holes)} hole{'s' * (len(holes) != 1)} to close ({', '.join(dict.fromkeys(holes))})" if holes else ""
+    count = f"{len(holes)} outage{'s' * (len(holes) != 1)} to recover"
+    wait = f", {count} ({', '.join(dict.fromkeys(holes))})" if holes else ""
     return Finding("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
 
 

@@ -121,17 +121,33 @@ def plain() -> set[str]:
 
 
 def reasons() -> set[str]:
-    """Why a hole is declared a gap."""
+    """Why an outage is declared as a gap. Several reasons can be joined; each is here by itself."""
     found = set()
-    for path, function, node in _inside(ast.Call, ast.Return):
-        match node:
-            case ast.Call(ast.Attribute(_, "_declare" | "setdefault"), [_, reason]) if path.stem == "recovery":
-                found.add(template(reason, function))
-            case ast.Call(ast.Attribute(_, "give_up"), [reason]):
-                found.add(template(reason, function))
-            case ast.Return(ast.expr() as value) if path.stem in ("recovery", "backfill"):
-                found.add(template(value, function) if _returns(function) == "str | None" else "")
+    for path, function, node in _inside(ast.Call, ast.Return, ast.Assign):
+        for said in _reasons(path, function, node):
+            found.add(template(said, function))
     return {text for text in found if _worded(text)}
+
+
+def _reasons(path: Path, function: ast.AST, node: ast.AST) -> list[ast.expr]:
+    """What the node gives as reasons of a gap."""
+    match node:
+        case ast.Call(ast.Attribute(_, "give_up"), [reason]):
+            return [reason]
+        case _ if path.stem != "recovery":
+            return []
+        case ast.Call(ast.Attribute(ast.Name("doubts"), "add"), [_, doubt]):
+            assert _worded(template(doubt, function)), f"{path.stem}:{node.lineno}: a doubt that cannot be read"
+            return [doubt]
+        case ast.Call(ast.Attribute(_, "_declare" | "_postpone_declared"), [_, reason]):
+            return [reason]
+        case ast.Call(ast.Attribute(ast.Constant("; "), "join"), [ast.Call(ast.Name("filter"), [_, ast.Tuple(parts)])]):
+            return parts
+        case ast.Assign([ast.Subscript(ast.Attribute(ast.Name("doubts")))], value):
+            return [value]
+        case ast.Return(ast.expr() as value) if getattr(function, "name", "") == "_limits":
+            return [value]
+    return []
 
 
 def stops() -> set[str]:
@@ -146,12 +162,12 @@ def stops() -> set[str]:
     return found
 
 
-def hole_causes() -> set[str]:
-    """What opens a hole beside the loss of a connection."""
+def outage_causes() -> set[str]:
+    """What begins an outage beside the loss of a connection."""
     found = set()
     for _, _, call in _calls():
         match call.func, call.args:
-            case ast.Attribute(_, "open"), [_, _, ast.Constant(str(cause))]:
+            case ast.Attribute(_, "open" | "_missing"), [_, _, ast.Constant(str(cause))]:
                 found.add(cause)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 import pytest
 
+from kraken_feed import keeper
 from kraken_feed.auth import Credentials
 from kraken_feed.config import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
@@ -84,7 +86,8 @@ def test_the_channels_of_an_endpoint_share_a_connection_and_its_token(path: Path
     assert len(run.world.dials) == 2
     assert run.world.exchange.token_calls == 2
     tokens = [msgspec.json.decode(text) for text in run.world.sent]
-    assert [t["subscription"]["token"] for t in tokens if "event" in t] == [tokens[0]["subscription"]["token"]] * 2
+    asked = [t["subscription"]["token"] for t in tokens if t.get("event") == "subscribe"]
+    assert asked == [tokens[0]["subscription"]["token"]] * 2
     assert {line["connection"] for line in run.named("feed.live")} == set(run.connections())
 
 
@@ -318,8 +321,9 @@ def test_a_loss_is_declared_with_its_cause_and_made_good(path: Path, fault: Faul
     orders = [line for line in run.named("order") if line["connection"] == lost["connection"]]
     last = orders[-2 if cause == "sequence" else -1]  # the frame that shows a jump is written, and counts no more
     assert lost["last_sequence"] == last["sequence"]
-    assert lost["last_ts"] >= last["ts"]
-    assert (lost["ts"] > lost["last_ts"]) == (cause == "silence") or cause != "silence"
+    # What is not confirmed by an answered ping may be missing; the last one was sent at 20 s.
+    began = datetime.fromisoformat(lost["last_ts"]).timestamp() - T0
+    assert 19.5 <= began <= (30.0 if cause == "silence" else 20.0) or (cause == "sequence" and began <= 20.0)
 
 
 @pytest.mark.parametrize("kind", ["no_ack", "no_snapshot", "no_greeting", "delay_ack", "early_data", "msg_rate"])
@@ -379,7 +383,7 @@ def test_silence_after_such_a_time_is_found_out_as_soon_as_ever(path: Path) -> N
     run = virtual_time.run(main())
     (lost,) = run.said("connection_lost")
     assert lost["cause"] == "silence"
-    assert run.world.dials[1][0] < 20.0 + 30.0 + 10.0 + 1.5
+    assert run.world.dials[1][0] < 20.0 + 30.0 + 10.0 + 2.0
 
 
 def test_attempts_are_counted_until_live(path: Path) -> None:
@@ -405,7 +409,8 @@ def test_an_outage_longer_than_allowed_ends_with_69(path: Path) -> None:
     assert run.world.now() - T0 == pytest.approx(300.0, abs=0.1)
 
 
-def test_without_a_limit_an_outage_of_a_week_is_got_over(path: Path) -> None:
+def test_without_a_limit_an_outage_of_a_week_is_got_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "CHECKPOINT_S", 60.0)  # else the week is 600,000 saves
     week = 7 * 86400.0
     run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=week)), path, limits=Limits(duration=week + 600))
     assert len(run.named("feed.live")) == 1

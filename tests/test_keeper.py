@@ -17,7 +17,7 @@ from kraken_feed import tables
 from kraken_feed.auth import Nonce
 from kraken_feed.backoff import CallCounter
 from kraken_feed.checkpoint import Changes, ChannelState, Known, Outage, Scan
-from kraken_feed.errors import FeedError
+from kraken_feed.errors import FeedError, OutputFailed
 from kraken_feed.keeper import MOVED, Keeper
 from kraken_feed.kraken_time import KrakenClock
 from kraken_feed.orders import Knowledge
@@ -49,8 +49,10 @@ class Output:
         self.reopened = 0
         self.keeps: list[int] = []
         self.asked = asyncio.Event()
+        self.meanwhile: Callable[[], None] = lambda: None  # happens while it waits for the disk
 
     async def synced(self) -> None:
+        self.meanwhile()
         if self.blocked:
             self.asked.set()
             await asyncio.Event().wait()
@@ -84,7 +86,7 @@ class Rest:
         self.ended: list[tuple[str, int]] = []
 
     def complete(self) -> dict[str, int]:
-        return {"ownTrades": self.complete_ns}
+        return {"ownTrades": self.complete_ns} if self.complete_ns else {}
 
     def open(self, channel: str, start_ns: int | None, cause: str) -> None:
         self.opened.append((channel, start_ns, cause))
@@ -104,6 +106,7 @@ class Place:
         self.log = structlog.testing.CapturingLogger()
         self.clock = KrakenClock(lambda: 0)
         self.clock.sample(0, 0, 500, 500)
+        self.counter = CallCounter(14, 0.33)
         self.failures: list[FeedError] = []
         parts: dict[str, Any] = {"sink": self.output, "tails": [self.rest], "recovery": self.rest, "log": self.log}
         self.keeper = Keeper(
@@ -111,7 +114,7 @@ class Place:
             None,
             knowledge={"ownTrades": self.known},
             nonce=Nonce(),
-            counter=CallCounter(14, 0.33),
+            counter=self.counter,
             clock=self.clock,
             unix_ns=lambda: 1,
             fail=self.failures.append,
@@ -244,7 +247,7 @@ async def test_what_cannot_be_written_again_is_an_outage_from_the_last_save_on(t
     place.output.unrescued = 1  # another account that writes to the same file has noticed first
     await place.keeper.save()
     assert place.rest.opened == [("ownTrades", 100, "output_removed")]
-    assert place.rest.ended == [("ownTrades", 500)]
+    assert place.rest.ended == [("ownTrades", place.clock.latest())]
     place.store.close()
 
 
@@ -278,6 +281,7 @@ async def test_another_state_in_its_place_says_since_when_records_may_be_missing
     elsewhere = Place(tmp_path / "elsewhere")
     elsewhere.rest.complete_ns = 10
     await elsewhere.keeper.save()
+    elsewhere.store.save(Changes(complete={"openOrders": 5}))  # nobody tails that now
     elsewhere.store.close()
     place = Place(tmp_path / "here")
     await place.keeper.save()
@@ -286,5 +290,138 @@ async def test_another_state_in_its_place_says_since_when_records_may_be_missing
     (tmp_path / "elsewhere").rename(tmp_path / "here")
     await place.keeper.save()
     assert place.rest.opened == [("ownTrades", 10, "state_replaced")]
-    assert place.rest.ended == [("ownTrades", 500)]
+    assert place.rest.ended == [("ownTrades", place.clock.latest())]
     assert place.kept().complete_ns == 100
+
+
+async def test_what_happens_while_the_output_is_brought_to_the_disk_is_kept_with_the_next_save(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    outage = Outage("ownTrades", 1, "closed", 90, complete={"TradesHistory": 10}, missing={"O1"})
+    place.rest.outages += [outage, Outage("openOrders", 1, "closed", 90)]
+    place.rest.changed = True
+    place.fill("T1")
+
+    def meanwhile() -> None:
+        place.fill("T2")
+        place.output.position = 5
+        place.rest.complete_ns = 200
+        outage.complete["TradesHistory"] = 80
+        outage.missing.clear()
+
+    place.output.meanwhile = meanwhile
+    await place.keeper.save()
+    assert place.output.keeps == [0]
+    kept = place.kept()
+    assert (names(kept.seen), kept.complete_ns) == (["T1"], 100)
+    assert [(known.complete, known.missing) for known in kept.outages] == [({"TradesHistory": 10}, {"O1"})]
+
+
+async def test_a_save_that_fails_keeps_nothing_and_the_next_one_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    await place.keeper.save()
+    monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
+    place.fill("T1")
+    place.rest.changed, place.rest.complete_ns, place.output.position = True, 200, 7
+    place.rest.outages.append(Outage("ownTrades", 1, "closed", 90))
+    await place.keeper.save()
+    assert (place.output.keeps, place.keeper.kept) == ([0], {"ownTrades": 100})
+    monkeypatch.undo()
+    place.fill("T2")
+    await place.keeper.save()
+    assert (place.output.keeps, place.keeper.kept) == ([0, 7], {"ownTrades": 200})
+    kept = place.kept()
+    assert names(kept.seen) == ["T1", "T2"]
+    assert len(kept.outages) == 1
+
+
+async def test_nothing_is_saved_for_an_output_that_has_failed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill("T1")
+    place.output.error = OutputFailed("No space.")
+    await place.keeper.save()
+    assert (place.output.keeps, place.keeper.saved_ns) == ([], None)
+    place.store.close()
+
+
+async def test_what_cannot_be_written_again_is_one_outage_from_the_last_save_that_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    await place.keeper.save()
+    place.rest.complete_ns = 300
+    monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
+    await place.keeper.save()
+    monkeypatch.undo()
+    place.output.unrescued = 1
+    await place.keeper.save()
+    await place.keeper.save()
+    assert place.rest.opened == [("ownTrades", 100, "output_removed")]
+    place.store.close()
+
+
+async def test_what_may_be_missing_of_a_channel_that_is_not_live_lasts_until_it_is(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    await place.keeper.save()
+    place.rest.complete_ns = 0
+    place.output.unrescued = 1
+    await place.keeper.save()
+    assert place.rest.opened == [("ownTrades", 100, "output_removed")]
+    assert place.rest.ended == []
+    place.store.close()
+
+
+async def test_only_looks_in_a_row_at_another_file_open_the_output_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for found in [*["moved"] * (MOVED - 1), "ok", *["moved"] * (MOVED - 1)]:
+        place.output.found = found
+        await place.keeper.save()
+    assert place.output.reopened == 0
+    place.output.found = "moved"
+    await place.keeper.save()
+    assert place.output.reopened == 1
+    place.output.found = "moved"
+    await place.keeper.save()
+    assert place.output.reopened == 1
+    place.store.close()
+
+
+async def test_a_state_that_was_removed_is_made_again_though_the_first_save_to_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel is not live meanwhile: up to when it is complete was known before."""
+    place = Place(tmp_path)
+    place.fill("T1")
+    place.rest.changed = True
+    place.rest.outages.append(Outage("ownTrades", 1, "closed", 2))
+    place.rest.scans["TradesHistory"] = Scan("TradesHistory", 1, 2, 3, {"ownTrades": 2}, offset=50)
+    await place.keeper.save()
+    empty(tmp_path)
+    place.rest.complete_ns = 0
+    monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
+    await place.keeper.save()
+    monkeypatch.undo()
+    await place.keeper.save()
+    place.store.close()
+    checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
+    assert checkpoint is not None
+    kept = checkpoint.channels["ownTrades"]
+    assert (names(kept.seen), kept.complete_ns, len(kept.outages)) == (["T1"], 100, 1)
+    assert [scan.offset for scan in checkpoint.scans] == [50]
+
+
+async def test_a_query_under_way_and_the_call_counter_are_kept(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    now = asyncio.get_running_loop().time()
+    place.counter.send(5.0, now)
+    place.rest.changed = True
+    place.rest.scans["TradesHistory"] = Scan("TradesHistory", 1, 2, 3, {"ownTrades": 2}, offset=50)
+    await place.keeper.save()
+    place.store.close()
+    checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
+    assert checkpoint is not None
+    assert checkpoint.counter is not None
+    assert checkpoint.counter.level == pytest.approx(5.0)
+    assert checkpoint.counter.at_ns == place.clock.latest()
+    assert checkpoint.scans == list(place.rest.scans.values())

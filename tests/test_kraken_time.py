@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,7 +82,7 @@ def test_answers_narrow_the_uncertainty() -> None:
     first = machine.clock.uncertainty_s()
     machine.elapse(150_000_000)
     machine.ask(1000, 1000)
-    assert machine.clock.uncertainty_s() < first <= 1.001
+    assert machine.clock.uncertainty_s() < first <= 1.201
 
 
 def test_the_uncertainty_grows_while_nobody_answers() -> None:
@@ -99,13 +100,39 @@ def test_a_moment_before_a_contradiction_is_told_by_the_earlier_of_both_offsets(
     moment, kraken = machine.boot, machine.kraken
     machine.elapse(NS)
     machine.offset += 60 * NS
-    assert 58.0 < machine.ask(0, 0) <= 60.0
+    assert 58.0 < machine.ask(0, 0) <= 60.2
     earliest = machine.clock.earliest(moment)
     assert earliest is not None
     assert earliest <= kraken
     now = machine.clock.earliest()
     assert now is not None
-    assert machine.kraken - NS <= now <= machine.kraken
+    assert machine.kraken - 2 * NS <= now <= machine.kraken
+
+
+@pytest.mark.parametrize("offsets", [(0, 1000, 500), (1000, 0, 500), (500, 1000, 0), (1000, 500), (500, 1000)])
+def test_a_moment_before_several_contradictions_is_told_by_the_earliest_of_all_offsets(offsets: list[int]) -> None:
+    machine = Machine()
+    moment = machine.boot
+    for offset in offsets:
+        machine.offset = offset * NS
+        machine.ask(0, 0)
+        machine.elapse(NS)
+    earliest = machine.clock.earliest(moment)
+    assert earliest is not None
+    assert min(offsets) - 0.1 <= (earliest - moment) / NS <= min(offsets)
+
+
+def test_a_moment_before_the_last_answer_is_told_less_exactly_the_longer_ago_it_was() -> None:
+    """The clocks may have been slewed since."""
+    machine = Machine()
+    moment, kraken = machine.boot, machine.kraken
+    machine.elapse(HOUR)
+    machine.ask(0, 0)
+    earliest, latest = machine.clock.earliest(moment), machine.clock.latest(moment)
+    assert earliest is not None
+    assert latest is not None
+    assert earliest <= kraken - NS
+    assert kraken + NS <= latest
 
 
 def test_an_answer_that_is_no_authority_does_not_replace_what_is_known() -> None:
@@ -119,11 +146,11 @@ def test_an_answer_that_is_no_authority_does_not_replace_what_is_known() -> None
 def test_an_assumed_clock_is_believed_to_a_day_until_kraken_tells_better() -> None:
     machine = Machine()
     machine.clock.assume(machine.wall + HOUR)
-    assert machine.clock.uncertainty_s() == 2 * 86400
+    assert machine.clock.uncertainty_s() == 2 * 86400.1
     assert machine.ask(0, 0) == 0.0
-    assert machine.clock.uncertainty_s() <= 1.001
+    assert machine.clock.uncertainty_s() <= 1.201
     machine.clock.assume(0)
-    assert machine.clock.uncertainty_s() <= 1.001
+    assert machine.clock.uncertainty_s() <= 1.201
 
 
 def test_a_step_of_the_wall_clock_and_a_suspend_are_told_apart() -> None:

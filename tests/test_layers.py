@@ -23,17 +23,16 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
-        "answers", "board", "columns", "screen", "envelope",
+        "answers", "board", "columns", "screen", "envelope", "json_members", "order_states", "remembered", "volumes",
     },
     {"session"},
     {
         "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr",
-        "stdout", "log", "credentials", "store", "tables",
-        "config_file", "inbox", "terminal",
+        "stdout", "log", "credentials", "store", "tables", "kraken_time", "absence", "config_file", "inbox", "terminal",
         "signals", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
-        "backfill", "history", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal",
+        "history", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal",
         "trial", "check", "assembly", "call",
     },
     {"handle", "watch", "service", "arguments", "commands", "cli", "__main__"},
@@ -172,9 +171,9 @@ def test_structlog_has_one_place_and_its_types_a_few() -> None:
 
 def test_msgspec_stays_where_json_and_structs_are() -> None:
     assert _importers("msgspec") == {
-        "wire", "spot_v1", "spot_v2", "backoff", "record", "orders", "view", "checkpoint", "config", "figures",
-        "session", "rest", "store", "tables", "backfill", "recovery", "shared", "tails", "limits", "findings",
-        "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board", "envelope", "history",
+        "wire", "spot_v1", "spot_v2", "backoff", "record", "order_states", "view", "checkpoint", "config", "figures",
+        "session", "rest", "store", "tables", "absence", "history", "recovery", "shared", "tails", "keeper", "limits",
+        "findings", "key_info", "verdicts", "rehearsal", "trial", "records", "assembly", "answers", "board", "envelope",
     }  # fmt: skip
     assert _importers("msgspec", typing=True) == set()
 

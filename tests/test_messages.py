@@ -15,7 +15,7 @@ from kraken_feed.key_info import ITEMS
 from kraken_feed.refusals import LOCKOUT_S, SERVICE_S, Verdict
 from kraken_feed.signals import INTERRUPTED
 
-from .messages import ERRORS, HOLE, LEVELS, diagnostics, endings, hole_causes, plain, reasons, stops
+from .messages import ERRORS, HOLE, LEVELS, diagnostics, endings, outage_causes, plain, reasons, stops
 from .supervised import Unit, printed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
@@ -25,14 +25,14 @@ Row = list[str]
 
 
 def table(heading: str) -> list[Row]:
-    """The rows below a heading, cell by cell, without the backquotes around a first cell."""
+    """The rows below a heading, cell by cell, without the backquotes around a first cell, one or two."""
     _, found, rest = PAGE.partition(f"\n{heading}\n")
     assert found, f"no heading {heading!r}"
     section = re.split(r"^##? ", rest, flags=re.M)[0]
     rows = [
         [cell.strip() for cell in line.strip("| ").split(" | ")] for line in section.splitlines() if line[:1] == "|"
     ]
-    return [[row[0].strip("`"), *row[1:]] for row in rows if not set(row[0]) <= set("-|")][1:]
+    return [[row[0].strip("` "), *row[1:]] for row in rows if not set(row[0]) <= set("-|")][1:]
 
 
 ERROR_ROWS = table("## Errors that end a command")
@@ -109,8 +109,8 @@ def test_every_reason_of_a_gap_is_there_and_no_other() -> None:
     assert rows == reasons() | {HOLE}  # the last: what Kraken has said
 
 
-def test_every_other_cause_of_a_hole_is_there_and_no_other() -> None:
-    assert {row[0] for row in table("## Holes that no loss opened: their causes")} == hole_causes()
+def test_every_other_cause_of_an_outage_is_there_and_no_other() -> None:
+    assert {row[0] for row in table("## Outages that no loss began: their causes")} == outage_causes()
 
 
 def test_every_reason_of_a_stop_is_there_and_no_other() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from kraken_feed.checkpoint import Outage
+from kraken_feed.checkpoint import Outage, Scan
 from kraken_feed.config import BackfillConfig
 from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
 from kraken_feed.kraken_time import KrakenClock
@@ -154,6 +155,77 @@ def test_an_open_outage_goes_on_from_the_earlier_start() -> None:
     play(script, Answers(), "ownTrades")
 
 
+def test_a_query_starts_in_the_second_in_which_the_outage_began() -> None:
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(100.0)
+        scene.outage("ownTrades", 50.9, 100.0)
+        await virtual_time.elapse(1.0)
+
+    answers = Answers()
+    play(script, answers, "ownTrades")
+    assert {parameters["start"] for parameters in answers.asked("TradesHistory")} == {str(T0 + 50)}
+
+
+def test_a_second_pass_starts_a_margin_before_what_the_first_has_read() -> None:
+    """Where it has read nothing, all of the overlap is read again."""
+    answers = Answers(lag=30.0)
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 80.0)}
+    scene = play(lambda scene: one_outage(scene, wait=400.0), answers, "ownTrades", config=BackfillConfig(overlap_s=30))
+    starts = [
+        int(parameters["start"]) - T0 for parameters in answers.asked("TradesHistory") if parameters["ofs"] == "0"
+    ]
+    assert starts == [20, 50, 70]
+    assert sorted(scene.ids) == [T1, T2]
+    answers = Answers()
+    play(lambda scene: one_outage(scene, wait=200.0), answers, "ownTrades", config=BackfillConfig(overlap_s=30))
+    assert {parameters["start"] for parameters in answers.asked("TradesHistory")} == {str(T0 + 20)}
+
+
+def test_a_row_without_a_time_is_written() -> None:
+    """Nobody knows that it is later than the outage."""
+    answers = Answers()
+    untimed = {"ordertxid": O1, "vol": "1.0"}
+    answers.changes = lambda method, result: (
+        {"trades": {T1: untimed}} if method == "TradesHistory" and answers.asked(method)[-1]["ofs"] == "0" else result
+    )
+    scene = play(lambda scene: one_outage(scene, wait=10.0), answers, "ownTrades")
+    assert scene.ids == [T1]
+
+
+def test_volumes_are_compared_from_the_earliest_beginning_to_the_latest_end_once_both_channels_have_an_outage() -> None:
+    """v1 tells of executed volumes on one channel, and of fills on the other."""
+
+    async def script(scene: Scene) -> None:
+        volumes = Volumes()
+        for channel in ("openOrders", "ownTrades"):
+            scene.known[channel] = Knowledge(channel, first=False, volumes=volumes)
+        recovery = scene.restarted()
+
+        def bounds() -> tuple[int | None, int | None]:
+            return volumes.since, volumes.until
+
+        recovery.open("openOrders", at(50.0), "closed")
+        assert bounds() == (None, None)
+        recovery.open("ownTrades", at(60.0), "closed")
+        recovery.end("openOrders", at(100.0))
+        assert bounds() == (at(50.0), None)
+        recovery.end("ownTrades", at(90.0))
+        assert bounds() == (at(50.0), at(100.0))
+
+    play(script, Answers())
+
+
+def test_an_open_outage_whose_beginning_was_lost_stays_without_one() -> None:
+    async def script(scene: Scene) -> None:
+        for starts in ((None, at(50.0)), (at(50.0), None)):
+            recovery = scene.restarted()
+            for start in starts:
+                recovery.open("ownTrades", start, "closed")
+            assert [outage.start_ns for outage in recovery.outages] == [None]
+
+    play(script, Answers(), "ownTrades")
+
+
 # -- has history caught up
 
 
@@ -195,6 +267,30 @@ def test_a_busy_account_is_recovered_as_soon_as_history_shows_it() -> None:
 
     scene = play(script, answers, "ownTrades")
     assert sorted(scene.ids) == sorted(f"T{n}" for n in range(51, 101))
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+
+
+def test_a_quiet_account_is_recovered_by_the_first_row_after_the_outage_however_late_it_is() -> None:
+    """Each pass looks further beyond the outage than the one before."""
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 350.0)}
+    scene = play(lambda scene: one_outage(scene, wait=310.0), answers, "ownTrades")
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+    assert scene.ids == []  # that row is the live feed's
+
+
+def test_a_row_at_the_very_end_of_the_outage_does_not_prove_that_history_has_caught_up() -> None:
+    """Another one of the same moment may come behind it."""
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 100.0)}
+    scene = play(lambda scene: one_outage(scene, wait=850.0), answers, "ownTrades")
+    assert (scene.ids, scene.marks) == ([T1], [])
+
+
+def test_without_a_later_row_an_outage_is_recovered_after_a_quarter_of_an_hour_and_not_before() -> None:
+    scene = play(lambda scene: one_outage(scene, wait=899.0), Answers(), "ownTrades")
+    assert scene.marks == []
+    scene = play(lambda scene: one_outage(scene, wait=902.0), Answers(), "ownTrades")
     assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
 
 
@@ -280,6 +376,93 @@ def test_a_restart_goes_on_with_the_query_of_the_run_before() -> None:
     assert offsets[:7] == [0, 10, 20, 30, 30, 40, 45]
     assert len(scene.ids) == 45
     assert len(scene.named("feed.backfilled")) == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "channels", "start", "offset"),
+    [
+        (800.0, {"ownTrades": 100.0}, 50, "10"),
+        (901.0, {"ownTrades": 100.0}, 50, "0"),  # what it has seen proves little by now
+        (800.0, {"ownTrades": 99.0}, 50, "0"),  # it left out what came later
+        (800.0, {"executions": 100.0}, 50, "0"),
+        (800.0, {"ownTrades": 100.0}, 51, "0"),  # it began later than the outage
+    ],
+)
+def test_an_interrupted_query_is_gone_on_with_if_it_is_fresh_and_brings_all_that_the_outage_needs(
+    age: float, channels: dict[str, float], start: int, offset: str
+) -> None:
+    answers = Answers()
+
+    async def script(scene: Scene) -> None:
+        ends = {channel: at(end) for channel, end in channels.items()}
+        scan = Scan("TradesHistory", T0 + start, T0 + 200, at(100.0), ends, offset=10)
+        await virtual_time.elapse(100.0 + age)
+        scene.recovery.scans[scan.source] = scan
+        scene.outage("ownTrades", 50.0, 100.0)
+        await virtual_time.elapse(1.0)
+
+    play(script, answers, "ownTrades", "executions")
+    assert answers.asked("TradesHistory")[0]["ofs"] == offset
+
+
+def test_a_row_that_the_count_missed_is_found_though_it_is_older_than_the_newest() -> None:
+    answers = Answers()
+    answers.rows["ClosedOrders"] = {O1: order("canceled", 60.0), O2: order("canceled", 90.0)}
+
+    def without_the_older(method: str, result: dict[str, Any]) -> Any:
+        if method != "ClosedOrders" or answers.calls[-1][0] > 150.0:
+            return result
+        return {**result, "closed": {name: row for name, row in result["closed"].items() if name != O1}}
+
+    answers.changes = without_the_older
+    scene = play(one_outage, answers, "openOrders")
+    assert sorted(scene.ids) == [f"{O1}:end", f"{O2}:end"]
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+
+
+def test_rows_that_came_before_an_interruption_are_not_called_missing() -> None:
+    answers = Answers(page=10)
+    answers.rows["ClosedOrders"] = {f"O{n:02}": order("canceled", 51.0 + n / 10) for n in range(25)}
+    later(answers)
+    refused = iter([None, Transient("Not now.", cause="token"), *[None] * 1000])
+    answers.fails = lambda method, parameters: next(refused) if method == "ClosedOrders" else None
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        scene.outage("openOrders", 50.0, 100.0)
+        await virtual_time.elapse(10.0)
+
+    scene = play(script, answers, "openOrders")
+    assert [parameters["ofs"] for parameters in answers.asked("ClosedOrders")] == ["0", "10", "10", "20", "26"]
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+
+
+def test_rows_that_become_visible_between_two_pages_are_not_called_missing() -> None:
+    answers = Answers()
+    later(answers)
+    answers.changes = lambda method, result: (
+        {**result, "count": len(answers.asked(method))} if method == "ClosedOrders" else result
+    )
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        scene.outage("openOrders", 50.0, 100.0)
+        await virtual_time.elapse(1.0)
+
+    assert [name for _, name, *_ in play(script, answers, "openOrders").marks] == ["feed.backfilled"]
+
+
+def test_a_row_that_reads_differently_in_the_next_pass_is_written_once() -> None:
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0)}
+    answers.changes = lambda method, result: (
+        {"trades": {name: {**row, "fee": len(answers.calls)} for name, row in result["trades"].items()}}
+        if method == "TradesHistory"
+        else result
+    )
+    scene = play(one_outage, answers, "ownTrades", config=BackfillConfig(overlap_s=30.0))
+    assert len([row for row in answers.asked("TradesHistory") if row["ofs"] == "1"]) > 1
+    assert scene.ids == [T1]
 
 
 def test_an_interrupted_query_does_not_serve_a_channel_that_it_was_not_begun_for() -> None:
@@ -372,6 +555,60 @@ def test_a_gap_that_history_can_fill_later_is_recovered_for_the_same_interval() 
     assert "does not say" in str(gap[4]["reason"])
 
 
+def test_what_a_pass_said_of_an_order_does_not_outlive_it() -> None:
+    answers = Answers()
+    answers.orders[O1] = order("open")
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene, wait=60.0)
+        answers.orders.clear()
+        await virtual_time.elapse(2000.0)
+
+    (gap,) = play(script, answers, "openOrders").named("feed.gap")
+    assert "does not say how these orders ended" in str(gap["reason"])
+    assert "open" not in str(gap["reason"])
+
+
+def test_a_doubt_is_declared_only_by_a_pass_that_began_a_quarter_of_an_hour_after_the_outage() -> None:
+    """A pass can take minutes, and what it asked first is old news at its end."""
+
+    class Slow(Answers):
+        async def call(self, method: str, /, *, cost: float, reserve: float, **parameters: str) -> msgspec.Raw:
+            result = await super().call(method, cost=cost, reserve=reserve, **parameters)
+            if method == "ClosedOrders" and 390.0 < asyncio.get_running_loop().time() < 410.0:
+                await asyncio.sleep(700.0)
+                self.orders[O1] = order("canceled", 60.0)
+            return result
+
+    answers = Slow()
+    answers.orders[O1] = order("open")
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene)
+
+    scene = play(script, answers, "openOrders")
+    assert [name for _, name, *_ in scene.marks] == ["feed.backfilled"]
+    assert scene.ids == [f"{O1}:end"]
+
+
+def test_after_three_days_only_the_orders_that_vanished_in_that_outage_are_forgotten() -> None:
+    answers = Answers()
+    answers.orders[O1] = order("open")
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        scene.open_order("openOrders", O2)
+        await one_outage(scene, wait=3 * 86400.0 - 3000.0, still_open=(O2,))
+        scene.outage("openOrders", 3 * 86400.0 - 3200.0, 3 * 86400.0 - 3100.0)  # O2 vanishes too
+        await virtual_time.elapse(9000.0)
+
+    scene = play(script, answers, "openOrders")
+    assert scene.known["openOrders"].orders.keys() == {O2}
+    assert len(scene.recovery.outages) == 1
+
+
 @pytest.mark.parametrize("word", ["rejected", "", "settled"])
 def test_an_order_in_an_unknown_state_is_written_and_declared(word: str) -> None:
     answers = Answers()
@@ -451,6 +688,42 @@ def test_fills_that_never_add_up_are_a_gap_that_names_the_order() -> None:
     (gap,) = scene.named("feed.gap")
     assert "do not add up" in str(gap["reason"])
     assert O1 in str(gap["reason"])
+
+
+def test_a_later_outage_that_is_recovered_does_not_settle_what_an_earlier_one_lacks() -> None:
+    answers = Answers()
+    answers.orders[O1] = order("closed", 60.0, vol_exec="1.0")
+    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0, "0.4"), T2: trade(O2, 312.0)}
+    answers.rows["ClosedOrders"] = {O3: order("canceled", 312.0)}
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("executions", O1, b'{"order_id":"x","cum_qty":0}')
+        await one_outage(scene, wait=220.0)
+        scene.outage("executions", 300.0, 310.0)
+        await virtual_time.elapse(2000.0)
+
+    scene = play(script, answers, "executions")
+    assert [(name, start) for _, name, start, *_ in scene.marks] == [
+        ("feed.backfilled", at(300.0)),
+        ("feed.gap", at(50.0)),
+    ]
+
+
+def test_a_declared_outage_whose_fills_fell_short_is_not_recovered_because_a_restart_has_forgotten_the_volumes() -> (
+    None
+):
+    answers = Answers()
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        known = Outage("executions", at(50.0), "closed", at(100.0), short={O1}, declared_ns=at(110.0))
+        scene.recovery.resume(known)
+        scene.recovery.end("executions", at(100.0))  # wakes it
+        await virtual_time.elapse(4000.0)
+        assert O1 in known.doubt
+
+    assert play(script, answers, "executions").marks == []
 
 
 # -- what REST refuses
@@ -537,6 +810,85 @@ def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_
     assert (closed, closed_span) == ("feed.backfilled", [at(80.0), at(100.0)])
 
 
+def test_a_key_that_may_see_the_middle_of_an_outage_has_a_gap_at_either_end() -> None:
+    answers = Answers()
+    answers.span = {"query_from": str(T0 + 60), "query_to": str(T0 + 80)}
+    answers.rows["TradesHistory"] = {T1: trade(O1, 70.0)}
+    scene = play(one_outage, answers, "ownTrades")
+    assert scene.ids == [T1]
+    marks = sorted((start, end, name) for _, name, start, end, _ in scene.marks if start is not None)
+    assert marks == [
+        (at(50.0), at(60.0), "feed.gap"),
+        (at(60.0), at(80.0), "feed.backfilled"),
+        (at(80.0), at(100.0), "feed.gap"),
+    ]
+    assert {parameters["end"] for parameters in answers.asked("TradesHistory")} == {str(T0 + 80)}
+
+
+def test_a_query_goes_no_further_than_the_key_may_see() -> None:
+    answers = Answers()
+    answers.span = {"query_from": "0", "query_to": str(T0 + 105)}
+    play(lambda scene: one_outage(scene, wait=300.0), answers, "ownTrades")
+    assert {parameters["end"] for parameters in answers.asked("TradesHistory")} == {str(T0 + 101), str(T0 + 105)}
+
+
+def test_nothing_is_recovered_until_it_is_known_what_the_key_may_see() -> None:
+    answers = Answers()
+    answers.span = {"query_from": str(T0 + 80), "query_to": "0"}
+    later(answers)
+    answers.fails = lambda method, parameters: (
+        Transient("No answer.", cause="token") if method == "GetApiKeyInfo" and len(answers.calls) < 3 else None
+    )
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(120.0)
+        scene.outage("ownTrades", 50.0, 100.0)
+        await virtual_time.elapse(100.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert [(name, start) for _, name, start, *_ in scene.marks] == [
+        ("feed.gap", at(50.0)),
+        ("feed.backfilled", at(80.0)),
+    ]
+
+
+def test_a_key_that_was_given_more_recovers_what_was_declared() -> None:
+    answers = Answers()
+    answers.span = {"query_from": str(T0 + 200), "query_to": "0"}
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0)}
+
+    async def script(scene: Scene) -> None:
+        await one_outage(scene, wait=10.0)
+        assert [(name, start, end) for _, name, start, end, _ in scene.marks] == [("feed.gap", at(50.0), at(100.0))]
+        assert answers.asked("TradesHistory") == []
+        answers.span = {"query_from": "0", "query_to": "0"}
+        await virtual_time.elapse(3600.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert scene.ids == [T1]
+    assert [name for _, name, *_ in scene.marks] == ["feed.gap", "feed.backfilled"]
+
+
+def test_every_retry_of_a_gap_asks_what_the_key_may_see_by_now() -> None:
+    """Also where another outage has asked that within the hour."""
+    answers = Answers()
+    answers.span = {"query_from": str(T0 + 50_000), "query_to": "0"}
+
+    async def script(scene: Scene) -> None:
+        await one_outage(scene, wait=3000.0)
+        scene.outage("ownTrades", 3000.0, 3100.0)
+        await virtual_time.elapse(100.0)
+        answers.span = {"query_from": "0", "query_to": "0"}
+        await virtual_time.elapse(510.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert [(name, start) for _, name, start, *_ in scene.marks] == [
+        ("feed.gap", at(50.0)),
+        ("feed.gap", at(3000.0)),
+        ("feed.backfilled", at(50.0)),
+    ]
+
+
 def test_a_key_whose_span_has_ended_recovers_nothing_and_says_so() -> None:
     answers = Answers()
     answers.span = {"query_from": "0", "query_to": str(T0 + 20)}
@@ -562,6 +914,22 @@ def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
     assert len(answers.asked("TradesHistory")) == 2  # a page, and the empty one
     assert len(scene.named("feed.backfilled")) == 3
     assert [name for name, item in scene.written if item.identity == T1] == ["ownTrades", "executions"]
+
+
+def test_one_query_serves_the_earliest_and_the_latest_of_several_outages_in_any_order() -> None:
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 305.0), "TZ": trade(O1, 312.0)}
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(510.0)
+        scene.outage("ownTrades", 300.0, 310.0)
+        scene.outage("ownTrades", 50.0, 60.0)
+        await virtual_time.elapse(1.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert [parameters["ofs"] for parameters in answers.asked("TradesHistory")] == ["0", "3"]
+    assert {T1, T2} <= set(scene.ids)
+    assert len(scene.named("feed.backfilled")) == 2
 
 
 def test_a_second_class_of_assets_is_asked_for_where_the_snapshot_showed_one() -> None:

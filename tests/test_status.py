@@ -48,7 +48,7 @@ WAITING = endpoint("openOrders", live=False, down_s=65.0, attempts=2, retry_s=31
         ),
         (
             account(LIVE, open_orders={"openOrders": 1}, reconnects=1, holes=1),
-            "live openOrders,ownTrades; 1 hole to close; 1 open order; last frame 0.4s; 1 reconnect; output ok",
+            "live openOrders,ownTrades; 1 outage to recover; 1 open order; last frame 0.4s; 1 reconnect; output ok",
         ),
         (account(LIVE, V2), "live openOrders,ownTrades,balances; last frame 2.0s; output ok"),
         (account(endpoint("balances", engine=None)), "live balances; output ok"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kraken_feed.checkpoint import ChannelState
 from kraken_feed.orders import Knowledge, Volumes
 from kraken_feed.record import timestamp
+from kraken_feed.view import parse
 from kraken_feed.volumes import NS
 from kraken_feed.wire import Item
 
@@ -459,3 +460,16 @@ def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> No
     assert list(knowledge.snapshot(snapshot, "changes")) == [True]
     assert volumes.short() == {}
     assert list(knowledge.snapshot(snapshot, "changes")) == [False]
+
+
+@pytest.mark.parametrize(("executed", "short"), [(b"1", {}), (b"1.25", {"O1": Decimal("0.25")}), (b"2", {"O1": 1})])
+def test_a_live_fill_covers_a_claim_by_as_much_as_the_snapshot_had_of_it(
+    executed: bytes, short: dict[str, Decimal]
+) -> None:
+    """v2: the fill raises the order's volume by what the snapshot did not have yet."""
+    volumes = Volumes()
+    volumes.widen(0)
+    volumes.claim("O1", parse(b'{"order_qty":5,"cum_qty":0}'), parse(b'{"order_qty":5,"cum_qty":1}'))
+    fill = b'{"exec_type":"trade","exec_id":"T1","order_id":"O1","last_qty":1,"cum_qty":%b}' % executed
+    volumes.live_fill("O1", parse(b'{"cum_qty":1}'), fill)
+    assert volumes.short() == short
