@@ -27,6 +27,7 @@ from .history import Caller, Row, Source, Span
 from .kraken_time import NS, KrakenClock
 from .orders import ORDER_CHANNELS, Knowledge
 from .record import timestamp
+from .volumes import Volumes
 from .wire import Item
 
 SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
@@ -482,7 +483,7 @@ class Recovery:
                 short = short & volumes.short().keys()
         else:
             short -= {name for other in self.outages for name in other.short if other is not outage}
-            outage.short = short
+            outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
@@ -490,6 +491,18 @@ class Recovery:
         elif short:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.add(outage, words, rows=True)
+
+    def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
+        """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
+        concerned = [
+            other
+            for other in self.outages
+            if other.channel == outage.channel
+            and other.end_ns is not None
+            and not other.declared_ns
+            and volumes.may_concern(order_id, other.start_ns or 0, other.end_ns)
+        ]
+        return not concerned or any(other is outage for other in concerned)
 
     def _has_fills(self, outage: Outage) -> bool:
         """Return whether all fills of the outage were read, where it has any."""
