@@ -65,6 +65,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
+        self.reused: set[int] = set()  # outages of which a source was not read, because an earlier pass has
         self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
@@ -329,7 +330,9 @@ class Recovery:
 
         A query that was interrupted serves only what it was begun for; the next one serves the rest.
         """
-        needed = [o for o in outages if source in self._sources_of(o) and not self._proven(source, o)]
+        of_source = [outage for outage in outages if source in self._sources_of(outage)]
+        needed = [outage for outage in of_source if not self._proven(source, outage)]
+        doubts.reused |= {id(outage) for outage in of_source if self._proven(source, outage)}
         while needed:
             try:
                 scan, missing = await self._read(source, needed)
@@ -537,7 +540,12 @@ class Recovery:
         outage.tries += 1
         if id(outage) in doubts.rows:
             outage.complete.clear()  # rows are late that are not the newest: everything is read again
-        if id(outage) in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
+        late = bool(reason) and began >= outage.end_ns + self._longest
+        if id(outage) in doubts.final or outage.declared_ns:
+            self._postpone_declared(outage, reason)
+        elif late and id(outage) in doubts.rows & doubts.reused:
+            outage.due_ns = now
+        elif late:
             self._postpone_declared(outage, reason)
         elif id(outage) in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)
