@@ -23,21 +23,21 @@ from kraken_feed.simulator.order import Change
 
 from .exchange_driver import T0
 from .storm import plan as plans
-from .storm.checker import PATIENCE_S, SETTLED_S, Checker
+from .storm.checker import PATIENCE_S, SETTLED_S, Checker, Interval
 from .storm.disk import Disk, File, Mark, MemoryStore
 from .storm.plan import Action, Plan
 from .storm.reasons import REASONS, Excuses, legal
 from .storm.shrink import shrink
 from .storm.simulation import run, silent
 
-SEEDS = range(1, 5)
+SEEDS = range(1, 9)
 SECRET = b"a-very-secret-token"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_promise_is_broken(seed: int) -> None:
     plan = plans.draw(seed, events=1_000)
-    result = run(replace(plan, rate=min(plan.rate, 1.0)), silent)
+    result = run(replace(plan, rate=min(plan.rate, 2.0)), silent)
     assert result.violations == ()
     assert result.lines > 0
 
@@ -239,6 +239,66 @@ def test_the_checker_finds_a_line_that_is_no_record() -> None:
     assert case.found() == {"a line is no record"}
 
 
+def test_the_checker_takes_an_item_of_v1_s_second_snapshot_for_an_update() -> None:
+    """Its frames do not say what they are."""
+    for kind, expected in (("snapshot", set()), ("none", {"an update on the output was not read"})):
+        case = Case()
+        if kind == "snapshot":
+            item = Item((case.order_id,), b'{"%b":{"status":"open"}}' % case.order_id.encode())
+            case.checker.read(Frame(1, "v1", case.channel, 1, "snapshot", (item,), b"", T0 + 11))
+        case.lines += [case.update(), case.end()]
+        assert case.found() == expected
+
+
+def test_the_checker_accepts_that_a_removed_output_is_written_again() -> None:
+    for rescued, expected in ((True, set()), (False, {"an id is written twice by one run"})):
+        case = Case()
+        if rescued:
+            case.checker.rescued.add(1)
+        case.lines += [case.end(), case.end()]
+        assert case.found() == expected
+
+
+def test_the_checker_accepts_an_end_by_a_name_that_nobody_knows_only_where_the_plan_has_such_names() -> None:
+    for odd, expected in ((True, set()), (False, {"something is lost silently"})):
+        case = Case(odd=odd)
+        case.lines.append(case.end(b'{"status":"rejected"}').replace(b':end"', b':rejected"'))
+        assert case.found() == expected
+
+
+def test_the_checker_finds_entries_under_any_id_by_what_they_say() -> None:
+    case = Case("balances", facts=True)
+    first, second = (entry for change in case.changes for entry in change.entries)
+    for number, entry in enumerate((first, second)):
+        ref, asset, asset_class, amount, balance = entry.fact
+        data = {"ledger_id": "", "ref_id": ref, "asset": asset, "asset_class": asset_class, "amount": msgspec.Raw(
+            amount.encode()), "balance": msgspec.Raw(balance.encode())}  # fmt: skip
+        case.lines.append(case.record("balance", name=f"row-{number}", at=T0 + 20, type="backfill", data=data))
+    assert case.found() == set()
+    case = Case("balances", facts=True)
+    assert case.found() == {"something is lost silently"}
+    assert len(case.checker.violations) == 2
+
+
+def test_the_checker_waits_longer_for_what_lies_in_a_pending_outage() -> None:
+    for pending, expected in ((Interval(T0 + 15, T0 + 25), []), (Interval(T0 + 25, T0 + 35), [1])):
+        case = Case()
+        case.checker.happened(case.changes)
+        case.checker.output(b"".join(case.lines), 0, (Mark(0, 1),), case.noted, T0 + 30)
+        now = T0 + PATIENCE_S + 100
+        case.checker.check(now, up_since=T0, pending={case.channel: [pending]}, patience_s=2 * PATIENCE_S)
+        assert [1 for _ in case.checker.violations] == expected
+
+
+def test_a_client_without_state_and_output_may_begin_anew() -> None:
+    case = Case()
+    case.checker.happened(case.changes)
+    case.checker.output(b"".join(case.lines), 0, (Mark(0, 1),), case.noted, T0 + 30)
+    case.checker.forget([case.channel])
+    case.checker.check(T0 + 1e5, up_since=T0)
+    assert case.checker.violations == []
+
+
 def test_nothing_is_due_that_happened_before_the_channel_was_live() -> None:
     case = Case()
     case.noted = {case.lines[0]: T0 + 25}
@@ -294,7 +354,7 @@ def test_a_plan_that_fails_without_any_action_is_reduced_to_none() -> None:
 def test_a_gap_is_legal_only_while_its_cause_is_at_work() -> None:
     excuses = Excuses()
     excuses.add("rest", T0, T0 + 100)
-    reason = "REST could not be asked for 900 s"
+    reason = "Ledgers: no answer within 10 s."
     assert legal(reason, T0 - 50, T0 + 50, T0 + 1000, excuses).legal
     assert not legal(reason, T0 + 5000, T0 + 5050, T0 + 6000, excuses).legal
     assert not legal("something else", T0 - 50, T0 + 50, T0 + 1000, excuses).legal
@@ -316,3 +376,20 @@ def test_a_store_in_memory_holds_what_was_saved_and_loses_the_last_saves_with_th
     assert loaded is not None
     assert loaded.nonce == 2
     assert loaded.channels["openOrders"].ended == ["O1:end", "O2:end", "O0:end"]
+
+
+def test_a_state_is_older_or_empty_at_the_next_start_only() -> None:
+    from kraken_feed.checkpoint import Changes
+
+    disk = Disk()
+    store = MemoryStore(disk)
+    for number in range(1, 5):
+        store.save(Changes(nonce=number))
+    disk.state.replace_with_copy(2)
+    store.save(Changes(nonce=5))
+    checkpoint, found = disk.state.open()
+    assert (checkpoint is not None and checkpoint.nonce, found) == (3, "kept")
+    disk.state.empty()
+    assert disk.state.lost
+    assert disk.state.open() == (None, "lost")
+    assert disk.state.open() == (None, "new")
