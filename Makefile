@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV := .venv
+STORM := --events 1000000
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check format interop chaos attacks soak rotate bench clean
+.PHONY: demo test check format interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -34,6 +35,9 @@ attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow re
 
 soak: $(READY)  ## The installed command with two accounts under faults for half an hour: nothing lost, nothing grows
 	$(BIN)/python -m tests.soak --minutes 30
+
+storm: $(READY)  ## The client, its disk, its clocks and the exchange in one process and in virtual time, from seeds: STORM="--minutes 10"
+	$(BIN)/python -m tests.storm $(STORM)
 
 rotate: $(READY)  ## The output is rotated ten times under load; every line is in one of the files, once
 	$(BIN)/python -m tests.rotate

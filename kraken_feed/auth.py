@@ -63,6 +63,9 @@ class Credentials:
         raise TypeError("credentials are not copied or stored")
 
 
+UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut takes the saves of seconds
+
+
 class Nonce:
     """Nanoseconds since 1970, strictly increasing, also when the clock steps back.
 
@@ -72,6 +75,12 @@ class Nonce:
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
+
+    def go_on(self, now_ns: int) -> None:
+        """Begin a run, given the wall clock in nanoseconds. If that is behind, only what was saved tells which nonces
+        were used; and a power cut, or an old copy of the state, can lack the last ones."""
+        if now_ns <= self.last:
+            self.last += UNSAVED_NS
 
     def next(self, now_ns: int) -> int:
         """The next nonce, given the wall clock in nanoseconds."""

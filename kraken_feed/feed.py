@@ -121,6 +121,7 @@ class Feed:
         self._error: FeedError | None = None
         self._store = store
         nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
+        nonce.go_on(unix_ns())
         self._unix_ns = unix_ns
         self._clock = KrakenClock(boot_ns)
         self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)

@@ -27,6 +27,7 @@ from .history import Caller, Row, Source, Span
 from .kraken_time import NS, KrakenClock
 from .orders import ORDER_CHANNELS, Knowledge
 from .record import timestamp
+from .volumes import Volumes
 from .wire import Item
 
 SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
@@ -64,6 +65,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
+        self.reused: set[int] = set()  # outages of which a source was not read, because an earlier pass has
         self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
@@ -220,21 +222,26 @@ class Recovery:
         await self._ask_vanished(ready, doubts)
         for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
             await self._ask(source, ready, doubts)
-        self._failures = self._failures + 1 if doubts.unasked else 0
         for outage in ready:
             self._compare(outage, doubts)
+        if any(self._is_recovered(outage, doubts) for outage in ready):
+            # The key may have been limited since it was looked at: REST leaves out rows without a word.
+            ready = await self._within_span(ready, doubts, anew=True)
+        self._failures = self._failures + 1 if doubts.unasked else 0
         for outage in ready:
             self._judge(outage, doubts, began)
         self.changed = True
 
     # -- what the key may see
 
-    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts) -> list[Outage]:
+    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, anew: bool = False) -> list[Outage]:
         """Cut off what the key may not see, and declare it; return what is left.
 
         A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
         """
+        if anew:
+            self._span = None
         span = await self._key_span(outages, doubts)
         ready = []
         for outage in outages:
@@ -323,7 +330,9 @@ class Recovery:
 
         A query that was interrupted serves only what it was begun for; the next one serves the rest.
         """
-        needed = [o for o in outages if source in self._sources_of(o) and not self._proven(source, o)]
+        of_source = [outage for outage in outages if source in self._sources_of(outage)]
+        needed = [outage for outage in of_source if not self._proven(source, outage)]
+        doubts.reused |= {id(outage) for outage in of_source if self._proven(source, outage)}
         while needed:
             try:
                 scan, missing = await self._read(source, needed)
@@ -389,7 +398,7 @@ class Recovery:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
                 seen.add((row.item.identity, row.item.data))
                 self._take(row, source.name, scan.channels, outages)
-            scan.offset += len(page.rows)
+            scan.offset += page.length
             self.changed = True
         del self.scans[source.name]
         self.changed = True
@@ -477,7 +486,7 @@ class Recovery:
                 short = short & volumes.short().keys()
         else:
             short -= {name for other in self.outages for name in other.short if other is not outage}
-            outage.short = short
+            outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
@@ -486,11 +495,28 @@ class Recovery:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.add(outage, words, rows=True)
 
+    def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
+        """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
+        concerned = [
+            other
+            for other in self.outages
+            if other.channel == outage.channel
+            and other.end_ns is not None
+            and not other.declared_ns
+            and volumes.may_concern(order_id, other.start_ns or 0, other.end_ns)
+        ]
+        return not concerned or any(other is outage for other in concerned)
+
     def _has_fills(self, outage: Outage) -> bool:
         """Return whether all fills of the outage were read, where it has any."""
         if outage.end_ns is None:
             return False
         return history.TRADES in self._sources_of(outage) and self._proven(history.TRADES, outage)
+
+    def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
+        """Return whether everything about the outage is proven, and nothing doubtful."""
+        proven = all(self._proven(source, outage) for source in self._sources_of(outage))
+        return proven and outage.start_ns is not None and not doubts.reason(outage)
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
         """Count the outage as recovered, declare it, or say when it is tried again.
@@ -504,8 +530,7 @@ class Recovery:
             self._declare(outage, reason)
             self._remove(outage)
             return
-        unproven = [s.method for s in self._sources_of(outage) if not self._proven(s, outage)]
-        if not reason and not unproven:
+        if self._is_recovered(outage, doubts):
             if id(outage) in doubts.held:
                 outage.due_ns = now + int(self._config.second_pass_s * NS)
             else:
@@ -515,7 +540,12 @@ class Recovery:
         outage.tries += 1
         if id(outage) in doubts.rows:
             outage.complete.clear()  # rows are late that are not the newest: everything is read again
-        if id(outage) in doubts.final or outage.declared_ns or (reason and began >= outage.end_ns + self._longest):
+        late = bool(reason) and began >= outage.end_ns + self._longest
+        if id(outage) in doubts.final or outage.declared_ns:
+            self._postpone_declared(outage, reason)
+        elif late and id(outage) in doubts.rows & doubts.reused:
+            outage.due_ns = now
+        elif late:
             self._postpone_declared(outage, reason)
         elif id(outage) in doubts.unasked:
             outage.due_ns = now + int(doubts.wait * NS)

@@ -51,6 +51,7 @@ class Volumes:
             set()
         )  # orders whose end came from REST: no later fill is possible. The same object, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
+        self._lived: dict[str, tuple[int, int]] = {}  # when an order was opened and closed, as far as its claim says
 
     def widen(self, since: int, until: int | None = None) -> None:
         """An outage that begins at ``since`` has to be recovered; it ended at ``until``, if that is known already."""
@@ -71,6 +72,7 @@ class Volumes:
                 return  # nobody knows how much of it was executed before
             known = Decimal(0)
         if executed > known:
+            self._lived[order_id] = moment(value(now, "opentm")), moment(value(now, "closetm"))
             self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
 
     def cover(self, identity: str, order_id: str, data: bytes) -> None:
@@ -106,16 +108,23 @@ class Volumes:
                 owed[cover.order_id] = _exact.subtract(owed[cover.order_id], cover.volume)
         return {order_id: volume for order_id, volume in owed.items() if volume > 0}
 
+    def may_concern(self, order_id: str, start_ns: int, end_ns: int) -> bool:
+        """Return whether fills of the order can lie in an interval: not if it was opened later or closed earlier."""
+        opened, closed = self._lived.get(order_id, (0, 0))
+        return opened <= end_ns + SLACK_NS and (not closed or closed >= start_ns - SLACK_NS)
+
     def clear(self, order_id: str | None = None) -> None:
         """Forget an order; or everything, the outages included: they are recovered, or declared as gaps."""
         if order_id is not None:
             self.owed.pop(order_id, None)
+            self._lived.pop(order_id, None)
             self.closed.discard(order_id)
             return
         self.since = self.until = None
         self.owed.clear()
         self.closed.clear()
         self._covers.clear()
+        self._lived.clear()
 
     def _counts(self, cover: _Cover) -> bool:
         """Return whether a fill lies in the outage. An order that goes on has later fills, which its claim has not."""

@@ -114,6 +114,17 @@ def test_nonce_is_the_clock_while_that_goes_forward() -> None:
     ]
 
 
+def test_a_clock_that_is_behind_does_not_repeat_nonces_that_were_used_and_not_saved() -> None:
+    """The clock was set back, and a power cut took the last saves."""
+    hour = 3_600_000_000_000
+    nonce = Nonce(saved := 10 * hour)
+    nonce.go_on(9 * hour)
+    assert nonce.next(9 * hour) > saved + 0.9 * hour
+    nonce = Nonce(saved)
+    nonce.go_on(saved + 1)
+    assert nonce.next(saved + 2) == saved + 2
+
+
 def test_nonce_goes_on_by_one_when_the_clock_steps_back() -> None:
     nonce = Nonce(1000)
     assert [nonce.next(now) for now in (2000, 2000, 5, 2001, 3000)] == [2000, 2001, 2002, 2003, 3000]

@@ -275,9 +275,25 @@ def test_items_have_the_identity_of_the_feed_s() -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_an_empty_id_is_no_identity(source: Source) -> None:
-    (row,) = read_page(source, f'{{"{source.key}":{{"":{{"status":"closed","ordertxid":""}}}}}}'.encode()).rows
-    assert (row.item.order_id, row.item.exec_id, row.item.identity) == (None, None, None)
+def test_rows_with_an_empty_id_are_told_apart_by_their_bytes(source: Source) -> None:
+    raw = '"":{"status":"closed","ordertxid":""}'
+    page = read_page(source, f'{{"{source.key}":{{{raw},"":{{"status":"closed","vol":"1"}},{raw}}}}}'.encode())
+    assert {(row.item.order_id, row.item.exec_id) for row in page.rows} == {(None, None)}
+    assert len({row.item.identity for row in page.rows}) == page.length == 2
+    assert all(row.item.identity for row in page.rows)
+
+
+def test_an_open_order_with_an_empty_id_is_nothing_to_write() -> None:
+    (row,) = read_page(CLOSED_ORDERS, b'{"closed":{"":{"status":"open"}}}').rows
+    assert row.item.identity is None
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_that_share_an_id_count_once_for_the_next_offset(source: Source) -> None:
+    """A row can stand on its page twice. An offset that counted both would skip another one."""
+    rows = ",".join(f'"X{number % 2}":{{"revision":{number}}}' for number in range(4))
+    page = read_page(source, f'{{"{source.key}":{{{rows}}}}}'.encode())
+    assert (len(page.rows), page.length) == (4, 2)
 
 
 # ------------------------------------------------------------------------------------------------ states of orders

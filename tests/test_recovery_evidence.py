@@ -791,6 +791,46 @@ def test_a_key_that_is_limited_in_time_recovers_what_it_may_see_and_declares_the
     assert all(int(parameters["start"]) >= T0 + 80 for parameters in answers.asked("TradesHistory"))
 
 
+def test_fills_that_do_not_add_up_are_no_doubt_about_an_outage_before_the_order_was_opened() -> None:
+    """An earlier run has read the second outage's fills, and the volumes were forgotten with it."""
+    answers = Answers()
+    answers.lag["ClosedOrders"] = 850.0
+    answers.rows["TradesHistory"] = {T1: trade(O1, 250.0)}
+    answers.rows["ClosedOrders"] = {O1: order(at=260.0, opentm=T0 + 240.0, vol_exec="1.0")}
+
+    async def script(scene: Scene) -> None:
+        scene.known["executions"].backfilled(Item(b"{}", O1, T1, T1), "TradesHistory")
+        await virtual_time.elapse(100.0)
+        scene.outage("executions", 50.0, 100.0)
+        await virtual_time.elapse(200.0)
+        scene.outage("executions", 200.0, 300.0)
+        scene.recovery.outages[-1].complete["TradesHistory"] = at(301.0)
+        await virtual_time.elapse(3000.0)
+
+    scene = play(script, answers, "executions")
+    assert scene.named("feed.gap") == []
+    assert len(scene.named("feed.backfilled")) == 2
+
+
+def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 90.0)}
+
+    def limited(method: str, result: dict[str, Any]) -> dict[str, Any]:
+        if method == "TradesHistory":  # the key was looked at before
+            answers.span = {"query_from": str(T0 + 80), "query_to": "0"}
+            result["trades"].pop(T1, None)
+            result["count"] = len(result["trades"])
+        return result
+
+    answers.changes = limited
+    scene = play(one_outage, answers, "ownTrades")
+    assert scene.ids == [T2]
+    (_, gap, *gap_span, _), (_, closed, *closed_span, _) = scene.marks
+    assert (gap, gap_span) == ("feed.gap", [at(50.0), at(80.0)])
+    assert (closed, closed_span) == ("feed.backfilled", [at(80.0), at(100.0)])
+
+
 def test_a_key_that_may_see_the_middle_of_an_outage_has_a_gap_at_either_end() -> None:
     answers = Answers()
     answers.span = {"query_from": str(T0 + 60), "query_to": str(T0 + 80)}

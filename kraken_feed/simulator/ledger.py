@@ -20,7 +20,7 @@ class Item(Struct, frozen=True, gc=False):
 
 
 class Frame(Struct, frozen=True, gc=False):
-    """One data frame of one subscription on one connection, as it was handed to the socket."""
+    """One data frame of a subscription, as it was handed to the socket; `at` is when it was made."""
 
     connection_id: int
     dialect: str
@@ -29,6 +29,7 @@ class Frame(Struct, frozen=True, gc=False):
     kind: Literal["snapshot", "update"]
     items: tuple[Item, ...]
     text: bytes
+    at: float
 
 
 class Published(Struct, frozen=True):

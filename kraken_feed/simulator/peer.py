@@ -391,7 +391,7 @@ class Peer:
             subscription.lose = False
             return
         text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), told.payload)
-        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, told.items, text)
+        frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, told.items, text, now)
         if not self.silent:
             subscription.last = text
         self._queue(text, frame, now)
