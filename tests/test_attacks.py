@@ -72,7 +72,7 @@ def test_a_record_that_is_missing_is_found(tmp_path: Path) -> None:
         attack = Attack("", "nothing", Stage.start, rate=RATE)
         async with attacks.stage(attack, tmp_path, 1.0) as scene:
             await scene.start()
-            await scene.wait(2.0)
+            await scene.happen(2.0)
             complete = await scene.calm()
             lines = scene.output.read_bytes().splitlines(keepends=True)
             scene.output.write_bytes(b"".join(line for line in lines if b'"event_name":"trade"' not in line))
