@@ -223,7 +223,7 @@ class Stage:
         return found
 
     async def calm(self) -> Figures:
-        """Let nothing happen any more, wait while markers still come, and return what became of everything."""
+        """Let nothing happen any more, wait while records still come, and return what became of everything."""
         await self.happen(0.3)
         self.exchange.engine.rate = 0.0
         markers = self._markers()
@@ -234,14 +234,23 @@ class Stage:
             await self.process.wait()
         return self.figures()
 
+    async def _marker_after(self, count: int) -> bool:
+        """Wait for another marker after so many; return False if none comes, and nothing else either."""
+        while self._markers() == count:
+            if not await self._grown(self._size()):
+                return False
+        return True
+
+    async def _grown(self, size: int) -> bool:
+        return await until(lambda: self._size() != size, CALM_S)
+
+    def _size(self) -> int:
+        return self.output.stat().st_size if self.output.exists() else 0
+
     def _markers(self) -> int:
         """Return how many outages the output has recovered or declared."""
         content = self.output.read_bytes() if self.output.exists() else b""
         return content.count(b'"event_name":"feed.backfilled"') + content.count(b'"event_name":"feed.gap"')
-
-    async def _marker_after(self, count: int) -> bool:
-        """Wait for another marker after so many; return False if none comes."""
-        return await until(lambda: self._markers() != count, CALM_S)
 
     async def close(self) -> None:
         """Leave no process."""

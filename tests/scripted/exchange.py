@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -62,7 +63,8 @@ Answer = bytes | Callable[[Mapping[str, str]], bytes]  # a body, or what makes o
 class Script(msgspec.Struct, frozen=True, kw_only=True):
     """What the exchange does.
 
-    ``connections``: by connection, the steps that follow each channel's acknowledgement; the last one repeats.
+    ``connections``: by connection of each dialect, the steps that follow each channel's acknowledgement; the last one
+    repeats.
     ``rest``: by method, the answers in their order; the last one repeats.
     ``acks``: acknowledgements other than Kraken's, by dialect, with REQ_ID and CHANNEL in the place of these.
     """
@@ -100,7 +102,7 @@ class Exchange:
         self.script = script
         self.calls: list[Call] = []
         self.tokens: list[str] = []  # of the subscriptions that came, in their order
-        self.connections = 0
+        self.connections: Counter[str] = Counter()  # by dialect
         self.rest_url = self.ws_url = ""
         self._answered: dict[str, int] = {}
 
@@ -179,8 +181,8 @@ class Exchange:
     async def _websocket(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         dialect = "v2" if socket.request.path.startswith("/v2") else "v1"
-        number = min(self.connections, len(self.script.connections) - 1)
-        self.connections += 1
+        number = min(self.connections[dialect], len(self.script.connections) - 1)
+        self.connections[dialect] += 1
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.TaskGroup() as tasks:
                 await socket.send(GREETINGS[dialect])

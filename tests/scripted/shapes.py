@@ -32,7 +32,7 @@ class Source(msgspec.Struct, frozen=True):
         value = {
             "ClosedOrders": f'"refid":null,"userref":0,"status":"canceled","opentm":{at},"closetm":{at},"starttm":0,'
             f'"expiretm":0,"vol":"1.0","vol_exec":"0.0","misc":"","oflags":"fciq"',
-            "TradesHistory": f'"ordertxid":"OAAAAA-BBBBB-{number:06}","pair":"XXBTZUSD","time":{at},"type":"buy",'
+            "TradesHistory": f'"ordertxid":"OAAAAA-TTTTT-{number:06}","pair":"XXBTZUSD","time":{at},"type":"buy",'
             f'"ordertype":"limit","price":"1.0","cost":"1.0","fee":"0.0","vol":"1.0","margin":"0.0","misc":""',
             "Ledgers": f'"refid":"FTAAAA-BBBBB-{number:06}","time":{at},"type":"deposit","subtype":"",'
             f'"aclass":"currency","asset":"ZEUR","amount":"1.0","fee":"0.0","balance":"1.0"',
@@ -69,9 +69,10 @@ HISTORIES: Mapping[str, tuple[Source, ...]] = {
     "executions": (ORDERS, TRADES),
     "balances": (LEDGER,),
 }
-SOURCES = [(channel, source) for channel, sources in HISTORIES.items() for source in sources]
-SOURCE_NAMES = [f"{channel}-{source.method}" for channel, source in SOURCES]
+SOURCES = (ORDERS, TRADES, LEDGER)
 CHANNELS = tuple(HISTORIES)
+OF_ONE_SOURCE = ("openOrders", "ownTrades", "balances")  # each alone asks its method: the answers come in their order
+OF_ORDERS = ("openOrders", "executions")
 
 
 def dialect(channel: str) -> Literal["v1", "v2"]:
@@ -140,7 +141,12 @@ def json_name(name: str) -> str:
     return msgspec.json.encode(name).decode()
 
 
-def lost_once(channel: str, rest: Mapping[str, Sequence[Answer]], before: Sequence[str] = ()) -> Script:
-    """Return a script with one outage: live with these items in the snapshot, lost, and live again with none."""
-    steps: list[Step] = [snapshot(channel, 1, *before), PAUSE_S, Close()]
-    return Script(connections=[{channel: steps}, {channel: [snapshot(channel)]}], rest=rest)
+def lost_once(
+    channels: Sequence[str], rest: Mapping[str, Sequence[Answer]], before: Mapping[str, Sequence[str]] | None = None
+) -> Script:
+    """Return a script with one outage: live with these items in the snapshots, lost, and live again with none."""
+    items = before or {}
+    first: dict[str, list[Step]] = {
+        channel: [snapshot(channel, 1, *items.get(channel, ())), PAUSE_S, Close()] for channel in channels
+    }
+    return Script(connections=[first, {channel: [snapshot(channel)] for channel in channels}], rest=rest)
