@@ -52,6 +52,7 @@ RATE = 80.0  # things that happen per second
 OVERLAP_S = 0.2
 SECOND_PASS_S = 0.4
 CALM_S = 10 * SECOND_PASS_S + 6.0  # without a record: REST was asked for the last time, also on a busy machine
+BURST_S = 0.5  # without a record: what was being written is written
 SILENCE_S = 2.5
 LINE_BYTES = 500.0  # per second and thing that happens: less than the feed needs
 
@@ -226,31 +227,23 @@ class Stage:
         """Let nothing happen any more, wait while records still come, and return what became of everything."""
         await self.happen(0.3)
         self.exchange.engine.rate = 0.0
-        markers = self._markers()
-        while self.figures().silent and await self._marker_after(markers):
-            markers = self._markers()
+        grown = True
+        while grown:
+            while await self._grown(self._size(), BURST_S):
+                pass  # looking at everything costs more than waiting for the end of what is being written
+            size = self._size()
+            grown = self.figures().silent > 0 and await self._grown(size, CALM_S)
         if self.process.returncode is None:
             self.process.terminate()
             await self.process.wait()
         return self.figures()
 
-    async def _marker_after(self, count: int) -> bool:
-        """Wait for another marker after so many; return False if none comes, and nothing else either."""
-        while self._markers() == count:
-            if not await self._grown(self._size()):
-                return False
-        return True
-
-    async def _grown(self, size: int) -> bool:
-        return await until(lambda: self._size() != size, CALM_S)
+    async def _grown(self, size: int, seconds: float) -> bool:
+        """Wait at most so long until the output has another size."""
+        return await until(lambda: self._size() != size, seconds)
 
     def _size(self) -> int:
         return self.output.stat().st_size if self.output.exists() else 0
-
-    def _markers(self) -> int:
-        """Return how many outages the output has recovered or declared."""
-        content = self.output.read_bytes() if self.output.exists() else b""
-        return content.count(b'"event_name":"feed.backfilled"') + content.count(b'"event_name":"feed.gap"')
 
     async def close(self) -> None:
         """Leave no process."""

@@ -54,7 +54,7 @@ def test_nothing_is_lost_silently(attack: Attack, found: dict[str, Figures | Bas
     assert all(figures.ledger[kind] > EVENTS for kind in kinds), told
 
 
-@pytest.mark.parametrize("row", ["1a", "1b", "1c", "2", "4a", "4c", "5"])
+@pytest.mark.parametrize("row", ["1a", "1b", "1c", "2", "3a", "3b", "4a", "4c", "4g", "5", "7", "10a", "10b", "11"])
 def test_what_rest_still_knows_is_recovered_and_not_declared(
     row: str, found: dict[str, Figures | BaseException]
 ) -> None:
