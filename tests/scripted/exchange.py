@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import h11
@@ -44,8 +44,13 @@ PONGS = {
 }
 
 
+def dialect_of(channel: str) -> Literal["v1", "v2"]:
+    """Return the WebSocket API that has the channel."""
+    return "v1" if channel in ("openOrders", "ownTrades") else "v2"
+
+
 class Close(msgspec.Struct, frozen=True):
-    """End the connection."""
+    """End the connection, once every channel that ends it too has got so far."""
 
     code: int = 1001
 
@@ -56,7 +61,7 @@ class Burst(msgspec.Struct, frozen=True):
     frames: tuple[bytes, ...]
 
 
-Step = bytes | float | Close | Burst  # a frame, seconds to wait, …
+Step = bytes | Close | Burst  # bytes are a frame
 Answer = bytes | Callable[[Mapping[str, str]], bytes]  # a body, or what makes one from the request's form
 
 
@@ -181,8 +186,14 @@ class Exchange:
     async def _websocket(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         dialect = "v2" if socket.request.path.startswith("/v2") else "v1"
-        number = min(self.connections[dialect], len(self.script.connections) - 1)
+        scripted = self.script.connections[min(self.connections[dialect], len(self.script.connections) - 1)]
         self.connections[dialect] += 1
+        closing = [
+            channel
+            for channel, steps in scripted.items()
+            if dialect_of(channel) == dialect and any(isinstance(step, Close) for step in steps)
+        ]
+        end = asyncio.Barrier(max(len(closing), 1))
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.TaskGroup() as tasks:
                 await socket.send(GREETINGS[dialect])
@@ -192,8 +203,7 @@ class Exchange:
                     async for text in socket:
                         channel = await self._reply(socket, dialect, json.loads(text))
                         if channel is not None:
-                            steps = self.script.connections[number].get(channel, ())
-                            playing.append(tasks.create_task(self._play(socket, steps)))
+                            playing.append(tasks.create_task(self._play(socket, scripted.get(channel, ()), end)))
                 finally:
                     for task in (beating, *playing):
                         task.cancel()
@@ -221,16 +231,15 @@ class Exchange:
                 await socket.send(heartbeat)
 
     @staticmethod
-    async def _play(socket: ServerConnection, steps: Sequence[Step]) -> None:
+    async def _play(socket: ServerConnection, steps: Sequence[Step], end: asyncio.Barrier) -> None:
         with contextlib.suppress(ConnectionClosed):
             for step in steps:
                 match step:
                     case bytes():
                         await socket.send(step, text=True)
                     case Close(code=code):
+                        await end.wait()
                         await socket.close(code)
                     case Burst(frames=frames):
                         texts = (Frame(Opcode.TEXT, frame) for frame in frames)
                         socket.transport.write(b"".join(frame.serialize(mask=False) for frame in texts))
-                    case seconds:
-                        await asyncio.sleep(seconds)

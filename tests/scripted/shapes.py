@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 
-from .exchange import Answer, Close, Script, Step, result
+from .exchange import Answer, Close, Script, Step, dialect_of, result
 
 T0 = int(time.time()) - 100  # the oldest row; the spans that the client asks for begin some minutes ago
 STAMP = datetime.fromtimestamp(T0, UTC).isoformat().replace("+00:00", "Z")
-PAUSE_S = 0.2  # live for so long, then lost
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -75,14 +73,9 @@ OF_ONE_SOURCE = ("openOrders", "ownTrades", "balances")  # each alone asks its m
 OF_ORDERS = ("openOrders", "executions")
 
 
-def dialect(channel: str) -> Literal["v1", "v2"]:
-    """Return the WebSocket API that has the channel."""
-    return "v1" if channel in ("openOrders", "ownTrades") else "v2"
-
-
 def frame(channel: str, kind: str, sequence: int | str, data: str) -> bytes:
     """Return a data frame; ``data`` and a ``sequence`` that is text are raw JSON."""
-    if dialect(channel) == "v1":
+    if dialect_of(channel) == "v1":
         return f'[{data},"{channel}",{{"sequence":{sequence}}}]'.encode("utf-8", "surrogatepass")
     return f'{{"channel":"{channel}","type":"{kind}","sequence":{sequence},"data":{data}}}'.encode()
 
@@ -112,7 +105,7 @@ def item(channel: str, number: int) -> str:
 def value(channel: str, number: int) -> dict[str, object]:
     """Return ``data`` of the record of ``item(channel, number)``."""
     decoded: dict[str, dict[str, object]] = msgspec.json.decode(item(channel, number))
-    return next(iter(decoded.values())) if dialect(channel) == "v1" else dict(decoded)
+    return next(iter(decoded.values())) if dialect_of(channel) == "v1" else dict(decoded)
 
 
 def order(channel: str, number: int, **members: str) -> str:
@@ -147,6 +140,6 @@ def lost_once(
     """Return a script with one outage: live with these items in the snapshots, lost, and live again with none."""
     items = before or {}
     first: dict[str, list[Step]] = {
-        channel: [snapshot(channel, 1, *items.get(channel, ())), PAUSE_S, Close()] for channel in channels
+        channel: [snapshot(channel, 1, *items.get(channel, ())), Close()] for channel in channels
     }
     return Script(connections=[first, {channel: [snapshot(channel)] for channel in channels}], rest=rest)

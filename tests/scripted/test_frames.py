@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from .exchange import ACKS, Burst, Close, Script, Step
+from .exchange import ACKS, Burst, Close, Script, Step, dialect_of
 from .play import Played, Until, play, settled
-from .shapes import CHANNELS, OF_ORDERS, dialect, frame, item, order, snapshot, update, value
+from .shapes import CHANNELS, OF_ORDERS, frame, item, order, snapshot, update, value
 
 ONE_OF_EACH_DIALECT = OF_ORDERS
 
@@ -76,7 +76,7 @@ UNKNOWN = {
 
 async def test_unknown_frames_count_in_the_sequence_and_are_written(tmp_path: Path) -> None:
     def odd(channel: str) -> list[bytes]:
-        return [text.replace("CHANNEL", channel).encode() for text in UNKNOWN[dialect(channel)]]
+        return [text.replace("CHANNEL", channel).encode() for text in UNKNOWN[dialect_of(channel)]]
 
     def steps(channel: str) -> list[Step]:
         before, after = update(channel, 2, item(channel, 2)), update(channel, 7, item(channel, 7))
@@ -205,7 +205,7 @@ async def test_a_burst_of_unreadable_frames_is_one_outage(tmp_path: Path) -> Non
     def over(played: Played) -> bool:
         return settled(played) and len(unreadable(played)) == len(burst.frames) * len(ONE_OF_EACH_DIALECT)
 
-    played = await hear(tmp_path, lambda channel: [snapshot(channel), 0.1, burst], ONE_OF_EACH_DIALECT, to=over)
+    played = await hear(tmp_path, lambda channel: [snapshot(channel), burst], ONE_OF_EACH_DIALECT, to=over)
     assert [len(one.settled) for one in played.each] == [1, 1]
     assert played.repeated_ids == []
 
@@ -224,7 +224,7 @@ def unreadable(played: Played) -> list[dict[str, Any]]:
 
 async def test_several_outages_of_one_channel_have_markers_of_their_own(tmp_path: Path) -> None:
     """Each is declared or recovered once, and no two markers share an id."""
-    garbage: list[Step] = [snapshot("executions"), b"{", 0.2, b"}", 0.2, Close()]
+    garbage: list[Step] = [snapshot("executions"), b"{", b"}", Close()]
     script = Script(
         connections=[{"executions": garbage}, {"executions": garbage}, {"executions": [snapshot("executions")]}]
     )

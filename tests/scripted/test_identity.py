@@ -101,7 +101,7 @@ async def test_an_order_end_from_the_feed_and_from_rest_is_one(tmp_path: Path) -
     }
     page = ORDERS.page([f'"{ORDERS.id(1)}":{{"status":"canceled","closetm":{T0}.5}}'])
     first: dict[str, list[Step]] = {
-        channel: [snapshot(channel, 1, order(channel, 1)), update(channel, 2, end), 0.1, Close()]
+        channel: [snapshot(channel, 1, order(channel, 1)), update(channel, 2, end), Close()]
         for channel, end in ends.items()
     }
     script = Script(
@@ -156,7 +156,7 @@ def spy(asset_class: str, balance: int) -> str:
 async def test_an_asset_in_several_classes_is_not_news_at_every_reconnect(tmp_path: Path) -> None:
     classes = ("tokenized_asset", "currency", "future_class")
     items = [spy(name, number) for number, name in enumerate(classes)]
-    steps: list[Step] = [snapshot("balances", 1, *items), 0.1, Close()]
+    steps: list[Step] = [snapshot("balances", 1, *items), Close()]
     script = Script(connections=[{"balances": steps}] * 2 + [{"balances": steps[:1]}])
     played = await play(tmp_path, script, "balances", to=lambda played: len(played.named("feed.live")) == 3)
     assert [record["data"]["asset_class"] for record in played.of_type("snapshot")] == list(classes)
@@ -165,7 +165,7 @@ async def test_an_asset_in_several_classes_is_not_news_at_every_reconnect(tmp_pa
 
 async def test_a_balance_that_changes_in_one_class_is_written_alone(tmp_path: Path) -> None:
     connections: list[dict[str, list[Step]]] = [
-        {"balances": [snapshot("balances", 1, spy("currency", 1), spy("tokenized_asset", 2)), 0.1, Close()]},
+        {"balances": [snapshot("balances", 1, spy("currency", 1), spy("tokenized_asset", 2)), Close()]},
         {"balances": [snapshot("balances", 1, spy("currency", 1), spy("tokenized_asset", 3))]},
     ]
     played = await play(
