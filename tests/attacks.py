@@ -339,19 +339,22 @@ async def suspend(stage: Stage) -> None:
 
 
 async def slow_program(stage: Stage) -> None:
-    """It has done with one record when two things have happened, so half of everything waits somewhere."""
+    """It is a little too slow, so what waits in the socket grows while nothing else tells of it.
+
+    One that is much too slow has a full inbox soon, and is known to be behind.
+    """
     await stage.start(program="paced")
     changes, done = stage.exchange.ledger.changes, 0
     first = len(changes)
 
     def work() -> None:
         nonlocal done
-        due = (len(changes) - first) // 2 - done
+        due = (len(changes) - first) * 4 // 5 - done
         assert stage.process.stdin is not None
         stage.process.stdin.write(bytes(due))
         done += due
 
-    await stage.happen(4.0, work)
+    await stage.happen(2.0, work)
     await stage.kill()
     await stage.start(program="unpaced")
 
@@ -458,7 +461,12 @@ ATTACKS = (
     Attack("1c", "SIGKILL; the machine starts ten years in the past, its clock is set once live", clock_from_the_past),
     Attack("2", "suspend; the peer is gone on waking, a second of frames is in the socket", suspend),
     Attack(
-        "3a", "a Python program at half the feed's pace; SIGKILL", slow_program, ("executions",), 300.0, silence_s=60.0
+        "3a",
+        "a Python program at four fifths of the feed's pace; SIGKILL",
+        slow_program,
+        ("executions",),
+        300.0,
+        silence_s=60.0,
     ),
     Attack("3b", "a network line slower than the feed, then cut", slow_network),
     Attack("4a", "the state is removed under the running process; SIGKILL", state_removed),
