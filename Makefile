@@ -30,7 +30,7 @@ interop: $(READY)  ## Clients that others wrote against the simulator, each in a
 chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
 	$(BIN)/python -m tests.chaos
 
-attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow readers, lost files and a late history
+attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow readers, lost files, power cuts and odd histories
 	$(BIN)/python -m tests.attacks
 
 soak: $(READY)  ## The installed command with two accounts under faults for half an hour: nothing lost, nothing grows

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-import subprocess
 from pathlib import Path
 
-from .tools import tool
+from .preload import compiled
 
 NS = 1_000_000_000
 SOURCE = Path(__file__).with_name("clock_shift.c")
@@ -20,9 +19,7 @@ class Clocks:
     """
 
     def __init__(self, directory: Path) -> None:
-        library, offsets = directory / "clock_shift.so", directory / "clock_shift"
-        compiled = [tool("cc"), "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library), str(SOURCE)]
-        subprocess.run(compiled, check=True, timeout=60)
+        library, offsets = compiled(SOURCE, directory), directory / "clock_shift"
         offsets.write_bytes(bytes(24))
         with offsets.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 24)

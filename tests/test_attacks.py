@@ -54,7 +54,7 @@ def test_nothing_is_lost_silently(attack: Attack, found: dict[str, Figures | Bas
     assert all(figures.ledger[kind] > EVENTS for kind in kinds), told
 
 
-@pytest.mark.parametrize("row", ["1a", "1b", "1c", "2", "4a", "4c", "5"])
+@pytest.mark.parametrize("row", ["1a", "1b", "1c", "2", "3a", "3b", "4a", "4c", "4g", "5", "7", "10a", "10b", "11"])
 def test_what_rest_still_knows_is_recovered_and_not_declared(
     row: str, found: dict[str, Figures | BaseException]
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_record_that_is_missing_is_found(tmp_path: Path) -> None:
         attack = Attack("", "nothing", Stage.start, rate=RATE)
         async with attacks.stage(attack, tmp_path, 1.0) as scene:
             await scene.start()
-            await scene.wait(2.0)
+            await scene.happen(2.0)
             complete = await scene.calm()
             lines = scene.output.read_bytes().splitlines(keepends=True)
             scene.output.write_bytes(b"".join(line for line in lines if b'"event_name":"trade"' not in line))

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import json
 from asyncio import StreamReader, StreamWriter
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import h11
@@ -43,8 +44,13 @@ PONGS = {
 }
 
 
+def dialect_of(channel: str) -> Literal["v1", "v2"]:
+    """Return the WebSocket API that has the channel."""
+    return "v1" if channel in ("openOrders", "ownTrades") else "v2"
+
+
 class Close(msgspec.Struct, frozen=True):
-    """End the connection."""
+    """End the connection, once every channel that ends it too has got so far."""
 
     code: int = 1001
 
@@ -55,14 +61,15 @@ class Burst(msgspec.Struct, frozen=True):
     frames: tuple[bytes, ...]
 
 
-Step = bytes | float | Close | Burst  # a frame, seconds to wait, …
+Step = bytes | Close | Burst  # bytes are a frame
 Answer = bytes | Callable[[Mapping[str, str]], bytes]  # a body, or what makes one from the request's form
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
     """What the exchange does.
 
-    ``connections``: by connection, the steps that follow each channel's acknowledgement; the last one repeats.
+    ``connections``: by connection of each dialect, the steps that follow each channel's acknowledgement; the last one
+    repeats.
     ``rest``: by method, the answers in their order; the last one repeats.
     ``acks``: acknowledgements other than Kraken's, by dialect, with REQ_ID and CHANNEL in the place of these.
     """
@@ -100,7 +107,7 @@ class Exchange:
         self.script = script
         self.calls: list[Call] = []
         self.tokens: list[str] = []  # of the subscriptions that came, in their order
-        self.connections = 0
+        self.connections: Counter[str] = Counter()  # by dialect
         self.rest_url = self.ws_url = ""
         self._answered: dict[str, int] = {}
 
@@ -179,8 +186,14 @@ class Exchange:
     async def _websocket(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         dialect = "v2" if socket.request.path.startswith("/v2") else "v1"
-        number = min(self.connections, len(self.script.connections) - 1)
-        self.connections += 1
+        scripted = self.script.connections[min(self.connections[dialect], len(self.script.connections) - 1)]
+        self.connections[dialect] += 1
+        closing = [
+            channel
+            for channel, steps in scripted.items()
+            if dialect_of(channel) == dialect and any(isinstance(step, Close) for step in steps)
+        ]
+        end = asyncio.Barrier(max(len(closing), 1))
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.TaskGroup() as tasks:
                 await socket.send(GREETINGS[dialect])
@@ -190,8 +203,7 @@ class Exchange:
                     async for text in socket:
                         channel = await self._reply(socket, dialect, json.loads(text))
                         if channel is not None:
-                            steps = self.script.connections[number].get(channel, ())
-                            playing.append(tasks.create_task(self._play(socket, steps)))
+                            playing.append(tasks.create_task(self._play(socket, scripted.get(channel, ()), end)))
                 finally:
                     for task in (beating, *playing):
                         task.cancel()
@@ -219,16 +231,15 @@ class Exchange:
                 await socket.send(heartbeat)
 
     @staticmethod
-    async def _play(socket: ServerConnection, steps: Sequence[Step]) -> None:
+    async def _play(socket: ServerConnection, steps: Sequence[Step], end: asyncio.Barrier) -> None:
         with contextlib.suppress(ConnectionClosed):
             for step in steps:
                 match step:
                     case bytes():
                         await socket.send(step, text=True)
                     case Close(code=code):
+                        await end.wait()
                         await socket.close(code)
                     case Burst(frames=frames):
                         texts = (Frame(Opcode.TEXT, frame) for frame in frames)
                         socket.transport.write(b"".join(frame.serialize(mask=False) for frame in texts))
-                    case seconds:
-                        await asyncio.sleep(seconds)

@@ -1,4 +1,7 @@
-"""Play a script against the installed command, until the output says what the test waits for."""
+"""Play a script against the installed command, until the output says what the test waits for.
+
+A process costs a second, so most scripts are played to several channels at once; ``Played.each`` tells them apart.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +36,31 @@ rest_decay = 10000.0
 
 
 class Played(msgspec.Struct):
-    """What the command has written so far, and what it asked."""
+    """What the command has written so far, about one channel or all, and what it asked."""
 
     exchange: Exchange
     output: Path
     stderr: Path
+    channels: tuple[str, ...]
+    only: str | None = None
+
+    @property
+    def each(self) -> list[Played]:
+        """Return what was written about each channel, in their order."""
+        return [msgspec.structs.replace(self, channels=(channel,), only=channel) for channel in self.channels]
+
+    @property
+    def channel(self) -> str:
+        """Return the only channel."""
+        (channel,) = self.channels
+        return channel
 
     @property
     def lines(self) -> list[bytes]:
         """Return the complete lines of the output."""
         content = self.output.read_bytes() if self.output.exists() else b""
-        return content[: content.rfind(b"\n") + 1].splitlines()
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        return [line for line in lines if self.only is None or json.loads(line)["channel"] == self.only]
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -89,13 +106,18 @@ class Played(msgspec.Struct):
         return "\n".join([*(line.decode() for line in self.lines), self.log])
 
 
+def settled(played: Played) -> bool:
+    """Return whether every channel had an outage that is over."""
+    return all(one.settled for one in played.each)
+
+
 Until = Callable[[Played], Any]
 
 
 async def play(home: Path, script: Script, *channels: str, to: Until) -> Played:
     """Run the command on the script until ``to`` holds, then stop it; fail if that takes too long."""
     async with Exchange(script).running() as exchange:
-        config, played = home / "config.toml", Played(exchange, home / "out.jsonl", home / "stderr.log")
+        config, played = home / "config.toml", Played(exchange, home / "out.jsonl", home / "stderr.log", channels)
         urls = f'rest = "{exchange.rest_url}"\nws_v1 = "{exchange.ws_url}"\nws_v2 = "{exchange.ws_url}/v2"\n'
         config.write_text(f"[endpoints]\n{urls}{CONFIG}")
         arguments = ("--config", str(config), "--state", str(home / "state"), "--output", str(played.output))

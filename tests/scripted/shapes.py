@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 
-from .exchange import Answer, Close, Script, Step, result
+from .exchange import Answer, Close, Script, Step, dialect_of, result
 
 T0 = int(time.time()) - 100  # the oldest row; the spans that the client asks for begin some minutes ago
 STAMP = datetime.fromtimestamp(T0, UTC).isoformat().replace("+00:00", "Z")
-PAUSE_S = 0.2  # live for so long, then lost
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -32,7 +30,7 @@ class Source(msgspec.Struct, frozen=True):
         value = {
             "ClosedOrders": f'"refid":null,"userref":0,"status":"canceled","opentm":{at},"closetm":{at},"starttm":0,'
             f'"expiretm":0,"vol":"1.0","vol_exec":"0.0","misc":"","oflags":"fciq"',
-            "TradesHistory": f'"ordertxid":"OAAAAA-BBBBB-{number:06}","pair":"XXBTZUSD","time":{at},"type":"buy",'
+            "TradesHistory": f'"ordertxid":"OAAAAA-TTTTT-{number:06}","pair":"XXBTZUSD","time":{at},"type":"buy",'
             f'"ordertype":"limit","price":"1.0","cost":"1.0","fee":"0.0","vol":"1.0","margin":"0.0","misc":""',
             "Ledgers": f'"refid":"FTAAAA-BBBBB-{number:06}","time":{at},"type":"deposit","subtype":"",'
             f'"aclass":"currency","asset":"ZEUR","amount":"1.0","fee":"0.0","balance":"1.0"',
@@ -69,19 +67,15 @@ HISTORIES: Mapping[str, tuple[Source, ...]] = {
     "executions": (ORDERS, TRADES),
     "balances": (LEDGER,),
 }
-SOURCES = [(channel, source) for channel, sources in HISTORIES.items() for source in sources]
-SOURCE_NAMES = [f"{channel}-{source.method}" for channel, source in SOURCES]
+SOURCES = (ORDERS, TRADES, LEDGER)
 CHANNELS = tuple(HISTORIES)
-
-
-def dialect(channel: str) -> Literal["v1", "v2"]:
-    """Return the WebSocket API that has the channel."""
-    return "v1" if channel in ("openOrders", "ownTrades") else "v2"
+OF_ONE_SOURCE = ("openOrders", "ownTrades", "balances")  # each alone asks its method: the answers come in their order
+OF_ORDERS = ("openOrders", "executions")
 
 
 def frame(channel: str, kind: str, sequence: int | str, data: str) -> bytes:
     """Return a data frame; ``data`` and a ``sequence`` that is text are raw JSON."""
-    if dialect(channel) == "v1":
+    if dialect_of(channel) == "v1":
         return f'[{data},"{channel}",{{"sequence":{sequence}}}]'.encode("utf-8", "surrogatepass")
     return f'{{"channel":"{channel}","type":"{kind}","sequence":{sequence},"data":{data}}}'.encode()
 
@@ -111,7 +105,7 @@ def item(channel: str, number: int) -> str:
 def value(channel: str, number: int) -> dict[str, object]:
     """Return ``data`` of the record of ``item(channel, number)``."""
     decoded: dict[str, dict[str, object]] = msgspec.json.decode(item(channel, number))
-    return next(iter(decoded.values())) if dialect(channel) == "v1" else dict(decoded)
+    return next(iter(decoded.values())) if dialect_of(channel) == "v1" else dict(decoded)
 
 
 def order(channel: str, number: int, **members: str) -> str:
@@ -140,7 +134,12 @@ def json_name(name: str) -> str:
     return msgspec.json.encode(name).decode()
 
 
-def lost_once(channel: str, rest: Mapping[str, Sequence[Answer]], before: Sequence[str] = ()) -> Script:
-    """Return a script with one outage: live with these items in the snapshot, lost, and live again with none."""
-    steps: list[Step] = [snapshot(channel, 1, *before), PAUSE_S, Close()]
-    return Script(connections=[{channel: steps}, {channel: [snapshot(channel)]}], rest=rest)
+def lost_once(
+    channels: Sequence[str], rest: Mapping[str, Sequence[Answer]], before: Mapping[str, Sequence[str]] | None = None
+) -> Script:
+    """Return a script with one outage: live with these items in the snapshots, lost, and live again with none."""
+    items = before or {}
+    first: dict[str, list[Step]] = {
+        channel: [snapshot(channel, 1, *items.get(channel, ())), Close()] for channel in channels
+    }
+    return Script(connections=[first, {channel: [snapshot(channel)] for channel in channels}], rest=rest)
