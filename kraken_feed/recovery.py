@@ -485,7 +485,10 @@ class Recovery:
             if short <= volumes.owed.keys():
                 short = short & volumes.short().keys()
         else:
-            short -= {name for other in self.outages for name in other.short if other is not outage}
+            of_others = [
+                o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
+            ]
+            short = short.difference(*of_others)
             outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):

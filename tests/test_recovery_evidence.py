@@ -39,8 +39,9 @@ class Scene:
         self.marks: list[tuple[str, str, int | None, int, dict[str, object]]] = []
         self.clock = KrakenClock(lambda: round(loop.time() * NS))
         self.clock.sample(0, 0, T0 * NS, T0 * NS)
+        of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
         self.known = {
-            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else None)
+            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else of_v1)
             for channel in channels
         }
         self.recovery = self.restarted(config)
@@ -810,6 +811,13 @@ def test_fills_that_do_not_add_up_are_no_doubt_about_an_outage_before_the_order_
     scene = play(script, answers, "executions")
     assert scene.named("feed.gap") == []
     assert len(scene.named("feed.backfilled")) == 2
+
+
+def test_what_is_short_on_one_api_is_a_doubt_about_the_outages_of_the_other_too() -> None:
+    answers = Answers()
+    answers.rows["ClosedOrders"] = {O1: order(at=90.0, opentm=T0 + 80.0, vol_exec="1.0")}
+    scene = play(one_outage, answers, "executions", "openOrders", "ownTrades")
+    assert {channel for channel, name, *_ in scene.marks if name == "feed.gap"} == {"executions", "ownTrades"}
 
 
 def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
