@@ -75,8 +75,8 @@ class Row(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """The rows of one call, the oldest first, and how many rows Kraken counts in all; None: it does not say.
 
-    ``length`` is by how many rows the next page's offset is higher. A row that stands on its page twice counts once, and
-    rows that share an id count once too: the next page may repeat rows then, and skips none.
+    ``length`` is by how many rows the next page's offset is higher. A row that stands on its page twice counts once,
+    and so do rows that share an id: the next page may repeat rows then, and skips none.
     """
 
     rows: list[Row]

@@ -219,9 +219,10 @@ class Recovery:
         ready = await self._within_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
-        await self._ask_vanished(ready, doubts)
+        vanished = await self._ask_vanished(ready, doubts)
         for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
             await self._ask(source, ready, doubts)
+        self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
@@ -290,28 +291,31 @@ class Recovery:
 
     # -- what there is to ask
 
-    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> None:
-        """Ask for the state of every order that was open before and is not in the snapshot."""
+    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> dict[str, Row | None]:
+        """Ask for the state of every order that was open before and is not in the snapshot; return their rows."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
         ids = {name for channel in channels for name in self._knowledge[channel].missing}
         if not ids:
-            return
+            return {}
         try:
             rows = await history.named_orders(self._rest, ids)
         except FeedError as error:
             self._refused(concerned, error, doubts)
-            return
-        states: dict[str, str] = {}
-        for order_id, row in rows.items():
-            states[order_id] = history.state(row)
-            if states[order_id] != "open":
+            return {}
+        for row in rows.values():
+            if history.state(row) != "open":
                 self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
-        for outage in concerned:
-            vanished = self._knowledge[outage.channel].missing & outage.missing & ids
-            still = {name for name in vanished if states.get(name) == "open"}
-            odd = {name: history.word(rows[name]) for name in vanished if states.get(name) == "unknown"}
-            silent = vanished - states.keys()
+        return {name: rows.get(name) for name in ids}
+
+    def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Doubt the outages in which orders vanished whose end no source has told."""
+        for outage in outages:
+            vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
+            known = {name: row for name in vanished if (row := rows[name]) is not None}
+            still = {name for name, row in known.items() if history.state(row) == "open"}
+            odd = {name: history.word(row) for name, row in known.items() if history.state(row) == "unknown"}
+            silent = vanished - known.keys()
             if still:
                 doubts.add(outage, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
             if odd:

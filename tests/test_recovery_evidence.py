@@ -820,6 +820,21 @@ def test_what_is_short_on_one_api_is_a_doubt_about_the_outages_of_the_other_too(
     assert {channel for channel, name, *_ in scene.marks if name == "feed.gap"} == {"executions", "ownTrades"}
 
 
+def test_an_end_that_only_one_source_tells_settles_the_doubts_of_the_other_in_the_same_pass() -> None:
+    """Also in the last pass, after which a doubt is declared."""
+    answers = Answers(lag=930.0)
+    answers.orders[O1] = order("rejected", at=60.0)
+    answers.rows["ClosedOrders"] = {O1: order("closed", at=60.0)}
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene, wait=3000.0)
+
+    scene = play(script, answers, "openOrders")
+    assert scene.named("feed.gap") == []
+    assert f"{O1}:end" in scene.ids
+
+
 def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 90.0)}
