@@ -111,11 +111,15 @@ class Keeper:
 
     def begin(self, channel: str, complete_ns: int) -> None:
         """A channel is about to be live. If it is so for the first time ever, save just that, at once and before it is
-        said: from here on the next run will know what it has missed, and what of this run the output did not take."""
+        said: from here on the next run will know what it has missed, and what of this run the output did not take.
+
+        It can have an outage already, of a run whose state is gone."""
         if self._store is None or channel in self.kept:
             return
+        changes = Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
+        changes.outages[channel] = self._outages(channel)
         try:
-            self._store.save(Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns}))
+            self._store.save(changes)
         except StateFailed as error:
             self._say(error)
         else:
@@ -265,11 +269,14 @@ class Keeper:
         for channel, knowledge in self._knowledge.items():
             changes.entries[channel] = knowledge.take()
             if recovery.changed:
-                changes.outages[channel] = [_copy(outage) for outage in recovery.outages if outage.channel == channel]
+                changes.outages[channel] = self._outages(channel)
         if recovery.changed:
             changes.scans = self._scans()
         recovery.changed = False
         return changes
+
+    def _outages(self, channel: str) -> list[Outage]:
+        return [_copy(outage) for outage in self._recovery.outages if outage.channel == channel]
 
     def _scans(self) -> list[Scan]:
         return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scans.values()]
@@ -281,10 +288,7 @@ class Keeper:
         if self._everything:
             everything.scans = self._scans()
             everything.complete = self.kept | changes.complete
-            everything.outages = {
-                channel: [_copy(outage) for outage in self._recovery.outages if outage.channel == channel]
-                for channel in self._knowledge
-            }
+            everything.outages = {channel: self._outages(channel) for channel in self._knowledge}
         return everything
 
 

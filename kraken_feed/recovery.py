@@ -22,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from . import history
 from .checkpoint import Outage, Scan
 from .config import BackfillConfig
-from .errors import CredentialsRefused, FeedError, RequestRefused, Transient
+from .errors import CredentialsRefused, FeedError, NotUnderstood, RequestRefused, Transient
 from .history import Caller, Row, Source, Span
 from .kraken_time import NS, KrakenClock
 from .orders import ORDER_CHANNELS, Knowledge
@@ -219,9 +219,10 @@ class Recovery:
         ready = await self._within_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
-        await self._ask_vanished(ready, doubts)
+        vanished = await self._ask_vanished(ready, doubts)
         for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
             await self._ask(source, ready, doubts)
+        self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
@@ -290,28 +291,31 @@ class Recovery:
 
     # -- what there is to ask
 
-    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> None:
-        """Ask for the state of every order that was open before and is not in the snapshot."""
+    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> dict[str, Row | None]:
+        """Ask for the state of every order that was open before and is not in the snapshot; return their rows."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
         ids = {name for channel in channels for name in self._knowledge[channel].missing}
         if not ids:
-            return
+            return {}
         try:
             rows = await history.named_orders(self._rest, ids)
         except FeedError as error:
             self._refused(concerned, error, doubts)
-            return
-        states: dict[str, str] = {}
-        for order_id, row in rows.items():
-            states[order_id] = history.state(row)
-            if states[order_id] != "open":
+            return {}
+        for row in rows.values():
+            if history.state(row) != "open":
                 self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
-        for outage in concerned:
-            vanished = self._knowledge[outage.channel].missing & outage.missing & ids
-            still = {name for name in vanished if states.get(name) == "open"}
-            odd = {name: history.word(rows[name]) for name in vanished if states.get(name) == "unknown"}
-            silent = vanished - states.keys()
+        return {name: rows.get(name) for name in ids}
+
+    def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Doubt the outages in which orders vanished whose end no source has told."""
+        for outage in outages:
+            vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
+            known = {name: row for name in vanished if (row := rows[name]) is not None}
+            still = {name for name, row in known.items() if history.state(row) == "open"}
+            odd = {name: history.word(row) for name, row in known.items() if history.state(row) == "unknown"}
+            silent = vanished - known.keys()
             if still:
                 doubts.add(outage, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
             if odd:
@@ -386,13 +390,14 @@ class Recovery:
         """
         scan = self._begin(source, outages)
         complete, seen, counts = scan.offset == 0, set[tuple[str | None, bytes]](), []
-        newest = scan.began_ns + SKEW_S * NS  # a row from the future tells nothing
+        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
         while True:
             page = await history.page(self._rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
                 counts.append(page.count)
             if not page.rows:
                 break
+            known = len(seen)
             for row in page.rows:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
@@ -400,6 +405,10 @@ class Recovery:
                 self._take(row, source.name, scan.channels, outages)
             scan.offset += page.length
             self.changed = True
+            repeats = repeats + 1 if len(seen) == known else 0
+            if repeats > history.PAGE:  # rows that are merged after they were counted stand on so many pages at most
+                del self.scans[source.name]
+                raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
         self.changed = True
         return scan, max(0, min(counts) - len(seen)) if counts and complete else 0
@@ -485,7 +494,10 @@ class Recovery:
             if short <= volumes.owed.keys():
                 short = short & volumes.short().keys()
         else:
-            short -= {name for other in self.outages for name in other.short if other is not outage}
+            of_others = [
+                o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
+            ]
+            short = short.difference(*of_others)
             outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):

@@ -216,6 +216,14 @@ async def test_a_first_mark_whose_save_failed_is_not_kept(tmp_path: Path, monkey
     assert place.kept().complete_ns == 50
 
 
+async def test_the_first_mark_is_saved_with_the_outage_that_it_ends(tmp_path: Path) -> None:
+    """The state was gone, so the outage is known only from the output. A crash right after must not lose it."""
+    place = Place(tmp_path)
+    place.rest.outages.append(Outage("ownTrades", 10, "state_missing"))
+    place.keeper.begin("ownTrades", 40)
+    assert [(outage.start_ns, outage.end_ns) for outage in place.kept().outages] == [(10, None)]
+
+
 async def test_nothing_is_saved_before_the_output_is_on_the_disk(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.output.blocked = True

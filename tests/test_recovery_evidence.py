@@ -39,8 +39,9 @@ class Scene:
         self.marks: list[tuple[str, str, int | None, int, dict[str, object]]] = []
         self.clock = KrakenClock(lambda: round(loop.time() * NS))
         self.clock.sample(0, 0, T0 * NS, T0 * NS)
+        of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
         self.known = {
-            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else None)
+            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else of_v1)
             for channel in channels
         }
         self.recovery = self.restarted(config)
@@ -812,6 +813,28 @@ def test_fills_that_do_not_add_up_are_no_doubt_about_an_outage_before_the_order_
     assert len(scene.named("feed.backfilled")) == 2
 
 
+def test_what_is_short_on_one_api_is_a_doubt_about_the_outages_of_the_other_too() -> None:
+    answers = Answers()
+    answers.rows["ClosedOrders"] = {O1: order(at=90.0, opentm=T0 + 80.0, vol_exec="1.0")}
+    scene = play(one_outage, answers, "executions", "openOrders", "ownTrades")
+    assert {channel for channel, name, *_ in scene.marks if name == "feed.gap"} == {"executions", "ownTrades"}
+
+
+def test_an_end_that_only_one_source_tells_settles_the_doubts_of_the_other_in_the_same_pass() -> None:
+    """Also in the last pass, after which a doubt is declared."""
+    answers = Answers(lag=930.0)
+    answers.orders[O1] = order("rejected", at=60.0)
+    answers.rows["ClosedOrders"] = {O1: order("closed", at=60.0)}
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1)
+        await one_outage(scene, wait=3000.0)
+
+    scene = play(script, answers, "openOrders")
+    assert scene.named("feed.gap") == []
+    assert f"{O1}:end" in scene.ids
+
+
 def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 90.0)}
@@ -1034,3 +1057,14 @@ def test_gaps_are_tried_again_together() -> None:
     play(script, answers, "openOrders")
     hours = [round(now) // 600 for now, method, _ in answers.calls if method == "QueryOrders" and now > 2000]
     assert len(set(hours)) <= 4, "three gaps, and one time for all of them per hour"
+
+
+def test_pages_that_repeat_themselves_for_ever_are_not_understood() -> None:
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 60.0)}
+    page = {"trades": answers.rows["TradesHistory"]}
+    answers.changes = lambda method, result: page if method == "TradesHistory" else result
+    scene = play(one_outage, answers, "ownTrades")
+    assert scene.ids == [T1]
+    (gap,) = scene.named("feed.gap")
+    assert "repeat themselves" in str(gap["reason"])
