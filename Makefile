@@ -12,13 +12,13 @@ demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
 
 test: $(READY)  ## All tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: $(READY)  ## All tests, and before them format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .

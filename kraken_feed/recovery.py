@@ -227,7 +227,7 @@ class Recovery:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
             # The key may have been limited since it was looked at: REST leaves out rows without a word.
-            ready = await self._within_span(ready, doubts, anew=True)
+            ready = await self._within_span(ready, doubts, refresh=True)
         self._failures = self._failures + 1 if doubts.unasked else 0
         for outage in ready:
             self._judge(outage, doubts, began)
@@ -235,13 +235,13 @@ class Recovery:
 
     # -- what the key may see
 
-    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, anew: bool = False) -> list[Outage]:
+    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False) -> list[Outage]:
         """Cut off what the key may not see, and declare it; return what is left.
 
         A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
         """
-        if anew:
+        if refresh:
             self._span = None
         span = await self._key_span(outages, doubts)
         ready = []

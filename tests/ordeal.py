@@ -35,7 +35,7 @@ stable_s = 1.0
 budget = 1000000
 [backfill]
 overlap_s = 5.0
-second_pass_s = {3 * LAG_S}
+second_pass_s = {1.5 * LAG_S}
 rest_counter = 15
 rest_decay = {DECAY}
 """

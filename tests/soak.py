@@ -41,7 +41,7 @@ from .vitals import Sample
 ACCOUNTS = ("a", "b")
 START_S = 20.0  # for all channels to be live
 ANSWER_S = 10.0  # for what a signal asks for; it takes milliseconds
-CALM_S = 45.0  # for the last holes to be closed
+CALM_S = 90.0  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
 STOP_S = 15.0  # for what SIGTERM takes: the contract says seconds
 WARM_UP_S = 60.0  # caches, pools and the allocator find their size
 
@@ -309,9 +309,11 @@ async def _scraped(port: int) -> bool:
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
-            writer.close()
+            try:
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answer = await reader.read()
+            finally:
+                writer.close()
     except (OSError, TimeoutError):
         return False
     return answer.startswith(b"HTTP/1.1 200 ")
