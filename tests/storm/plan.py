@@ -139,7 +139,8 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
     allowed = KINDS - without
     chance = Random(f"storm:{seed}")
     channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 2, 2, 2, 3, 4))))
-    rate = round(2 * 20 ** chance.random() if chance.random() < 0.75 else 0.02 * 100 ** chance.random(), 2)
+    # Faster, and the client would forget ends within the hour that a recovery can take on a small call counter.
+    rate = round(2 * 5 ** chance.random() if chance.random() < 0.75 else 0.02 * 100 ** chance.random(), 2)
     minutes = round(min(max(events / (2.3 * rate * 60), 4.0), 90.0), 1)
     disturbances = [
         kind for kind in DISTURBANCES if kind in allowed and chance.random() < (0.1 if kind in RARE else 0.3)
