@@ -15,9 +15,9 @@ class Outage(msgspec.Struct):
 
     ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
     that were open before it and are not in the snapshot that ended it, ``short`` those whose fills did not add up when
-    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``doubt`` is what
-    keeps it from counting as recovered; ``tries`` counts the passes that did not recover it. ``declared_ns`` is when
-    it was declared as a gap, 0 if it was not; after that it is tried less often. ``due_ns`` is when it is tried next.
+    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``tries``
+    counts the passes that did not recover it. ``declared_ns`` is when it was declared as a gap, 0 if it was not; after
+    that it is tried less often. ``due_ns`` is when it is tried next.
     """
 
     channel: str
@@ -30,7 +30,6 @@ class Outage(msgspec.Struct):
     orders: int = 0
     trades: int = 0
     tries: int = 0
-    doubt: str = ""
     declared_ns: int = 0
     due_ns: int = 0
 

@@ -324,7 +324,6 @@ class Feed:
             "stopping": self.reason or None,
             "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
             "holes": self._recovery.pending,
-            "doubts": sorted({outage.doubt for outage in self._recovery.outages if outage.doubt}),
             "checkpoint": None if saved_ns is None else record.timestamp(saved_ns),
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }

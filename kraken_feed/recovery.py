@@ -548,7 +548,6 @@ class Recovery:
             else:
                 self._finish(outage)
             return
-        outage.doubt = reason
         outage.tries += 1
         if id(outage) in doubts.rows:
             outage.complete.clear()  # rows are late that are not the newest: everything is read again

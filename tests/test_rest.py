@@ -16,7 +16,7 @@ import pytest
 from kraken_feed.auth import Credentials, Nonce
 from kraken_feed.backoff import CallCounter
 from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
-from kraken_feed.kraken_time import NS, KrakenClock
+from kraken_feed.kraken_time import NS, SLACK_NS, KrakenClock
 from kraken_feed.rest import MAX_ANSWER_BYTES, WARNINGS_KEPT, Rest
 
 from . import virtual_time
@@ -224,8 +224,8 @@ async def test_the_date_of_an_answer_tells_kraken_s_time() -> None:
     kraken = Kraken((OK, {"date": DATE}), latency=0.5)
     await virtual_time.elapse(10.0)
     await kraken.rest.token()
-    assert kraken.clock.earliest() == UNIX * NS
-    assert kraken.clock.latest() == round((UNIX + 1.5) * NS)
+    assert kraken.clock.earliest() == UNIX * NS - SLACK_NS
+    assert kraken.clock.latest() == round((UNIX + 1.5) * NS) + SLACK_NS
 
 
 @virtually
@@ -260,15 +260,15 @@ async def test_a_clock_that_is_contradicted_is_logged() -> None:
     await kraken.rest.token()
     assert kraken.warnings == []
     await kraken.rest.token()
-    assert kraken.warnings == [("clock_contradicted", {"seconds": 59.0})]
+    assert kraken.warnings == [("clock_contradicted", {"seconds": 58.8})]
 
 
 @virtually
 async def test_kraken_s_time_can_be_asked_for_without_a_point_or_a_key() -> None:
     kraken = Kraken(b'{"error":[],"result":{"unixtime":%d,"rfc1123":""}}' % UNIX, called=lambda: pytest.fail("a call"))
     assert await kraken.rest.time() == UNIX
-    assert kraken.clock.earliest() == UNIX * NS
-    assert kraken.clock.latest() == (UNIX + 1) * NS
+    assert kraken.clock.earliest() == UNIX * NS - SLACK_NS
+    assert kraken.clock.latest() == (UNIX + 1) * NS + SLACK_NS
     assert kraken.counter.level(0.0) == 0.0
     assert [path for _, path in kraken.asked] == ["/0/public/Time"]
     assert not kraken.rest.calls
@@ -294,7 +294,7 @@ async def test_a_throttle_until_a_time_counts_from_kraken_s() -> None:
     text = b'{"error":["EService:Throttled:%d"]}' % (UNIX + 120)
     with pytest.raises(Transient) as throttled:
         await Kraken((text, {"date": DATE})).rest.token()
-    assert throttled.value.delay == 120.0
+    assert throttled.value.delay == pytest.approx(120.1)
     with pytest.raises(Transient) as throttled:
         await Kraken(text).rest.token()
     assert throttled.value.delay == 900.0

@@ -724,7 +724,7 @@ def test_any_json_in_place_of_any_part_of_a_data_frame_costs_nothing_but_that_pa
     kind = message.get("type") if dialect == "v2" else "update"
     if kind == "update" and not any(isinstance(event, Opaque) for event in written):
         (records,) = [event for event in written if isinstance(event, Records)]
-        expected = message[0] if dialect == "v1" else message["data"] or []
+        expected = (message[0] if dialect == "v1" else message["data"]) or []
         assert len(records.items) >= len(expected)
     script.hear(following)
     assert script.cause is None

@@ -272,7 +272,6 @@ def test_a_member_that_comes_twice_in_v2_is_odd_once_a_frame_is_read_part_by_par
     ("dialect", "content"),
     [
         (spot_v1, b'[{"OAAAAA-BBBBB-CCCCC1":{}},"openOrders",{"sequence":2}]'),
-        (spot_v1, b'[null,"openOrders",{"sequence":2}]'),
         (spot_v1, b'["ownTrades","openOrders",{"sequence":"2"}]'),
         (spot_v1, b'[7,[{"O1":{}}],"openOrders",{"sequence":2}]'),
         (spot_v1, b'["openOrders",{"sequence":2}]'),

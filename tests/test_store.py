@@ -54,7 +54,7 @@ def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
     changes.complete["openOrders"] = 9
     changes.outages["openOrders"] = [
         Outage(
-            "openOrders", None, "network", 5, {"O00001", "O00002"}, {"O00003"}, {"trades": 4}, doubt="a page is missing"
+            "openOrders", None, "network", 5, {"O00001", "O00002"}, {"O00003"}, {"trades": 4}, tries=3
         ),
         Outage("openOrders", 6, ""),
     ]
@@ -189,7 +189,6 @@ OUTAGE = st.builds(
     missing=st.sets(ID, max_size=3),
     complete=st.dictionaries(ID, NS, max_size=2),
     orders=st.integers(0, 5),
-    doubt=st.text(max_size=3),
     declared_ns=NS,
 )
 SCAN = st.builds(Scan, st.text(max_size=3), NS, st.none() | NS, NS, st.dictionaries(ID, NS, max_size=2), NS, NS)
