@@ -40,6 +40,7 @@ def reading(world: World, state: Path | None, *channels: str, **wanted: Any) -> 
         "transport": Transport(world),
         "dial": world.dial,
         "unix_ns": world.unix_ns,
+        "boot_ns": world.boot_ns,
         "draw": lambda: 0.5,
     }
     return Records(lambda: plan, log, partial(Feed, **network))

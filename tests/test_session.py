@@ -894,7 +894,10 @@ def test_no_script_of_faults_makes_a_session_raise_lie_or_sit_there_deaf(
         numbers = [event.sequence or 0 for event in line.records if event.channel == channel]
         if session.failure is not None and session.failure.cause == "sequence" and numbers:
             numbers = numbers[:-1] or numbers  # the frame that shows the jump is written
-        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+        # Frames that are not understood are counted as well; they are not among the records.
+        strange = sum(fault.kind == "unknown_frame" and fault.variant == "type" for fault in script)
+        assert numbers == sorted(set(numbers))
+        assert not numbers or numbers[-1] - numbers[0] - (len(numbers) - 1) <= strange
     published = line.published()
     items = line.items()
     if session.failure is None:

@@ -62,6 +62,7 @@ class House:
                 transport=Transport(world),
                 dial=world.dial,
                 unix_ns=world.unix_ns,
+                boot_ns=world.boot_ns,
                 draw=lambda: 0.5,
             )
             for name, world in self.worlds.items()
