@@ -514,7 +514,6 @@ class Recovery:
             for other in self.outages
             if other.channel == outage.channel
             and other.end_ns is not None
-            and not other.declared_ns
             and volumes.may_concern(order_id, other.start_ns or 0, other.end_ns)
         ]
         return not concerned or any(other is outage for other in concerned)

@@ -834,6 +834,23 @@ def test_an_end_that_only_one_source_tells_settles_the_doubts_of_the_other_in_th
     assert f"{O1}:end" in scene.ids
 
 
+def test_what_a_declared_outage_is_short_of_is_no_doubt_about_a_later_one() -> None:
+    answers = Answers()
+    answers.rows["ClosedOrders"] = {O1: order(at=90.0, opentm=T0 + 80.0, vol_exec="1.0")}
+    refused = CredentialsRefused("TradesHistory was refused for good.", why="EGeneral:Permission denied")
+    answers.fails = lambda method, parameters: refused if method == "TradesHistory" else None
+
+    async def script(scene: Scene) -> None:
+        await one_outage(scene, wait=200.0)
+        answers.fails = lambda method, parameters: None
+        scene.outage("executions", 250.0, 300.0)
+        await virtual_time.elapse(3000.0)
+
+    scene = play(script, answers, "executions")
+    assert [start for _, name, start, *_ in scene.marks if name == "feed.gap"] == [at(50.0)]
+    assert [start for _, name, start, *_ in scene.marks if name == "feed.backfilled"] == [at(250.0)]
+
+
 def test_a_key_that_is_limited_while_it_is_asked_recovers_what_it_may_still_see_and_declares_the_rest() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 60.0), T2: trade(O1, 90.0)}

@@ -268,9 +268,9 @@ class Checker:
         """An id was written before. Only what was written around a crash may be repeated, as the same thing."""
         if self.every_snapshot and now.type == "snapshot":
             return
+        if now.number - before.number > REMEMBERED and now.type == "backfill":
+            return
         if before.run == now.run:
-            if now.number - before.number > REMEMBERED:
-                return
             self._violated("an id is written twice by one run", f"{line.id} ({before.type}, {now.type})")
         elif all(run in self.clean for run in range(before.run, now.run)):
             self._violated("an id is repeated after a clean stop", line.id)

@@ -88,7 +88,7 @@ class State:
     def __init__(self) -> None:
         self._base: Checkpoint | None = None
         self._log: list[bytes] = []
-        self._older = 0  # saves that are undone at the next start
+        self.older = 0  # saves that are undone at the next start
         self._emptied = False  # before the next start
 
     def append(self, changes: bytes) -> None:
@@ -108,7 +108,7 @@ class State:
 
     def replace_with_copy(self, saves: int) -> None:
         """Let the next start find it as it was so many saves before."""
-        self._older = saves
+        self.older = saves
 
     def empty(self) -> None:
         """Let the next start find an empty file."""
@@ -121,7 +121,7 @@ class State:
 
     def open(self) -> tuple[Checkpoint | None, Found]:
         """Return what a run finds at its start."""
-        emptied, older, self._emptied, self._older = self._emptied, self._older, False, 0
+        emptied, older, self._emptied, self.older = self._emptied, self.older, False, 0
         self.undo(older)
         if emptied:
             self._base, self._log = None, []

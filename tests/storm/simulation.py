@@ -222,6 +222,7 @@ class Simulation:
                 checker.violated("too many connects", f"{len(dials)} in {WINDOW_S:g} s")
         if self.world.limited and not self._excuses.hold(("busy",), now - 3600, now):
             checker.violated("the call counter was exceeded", f"{self.world.limited} times")
+        self.world.limited = 0
         checker.check(now, up_since=self._up_since, pending=self._pending(), patience_s=self._patience_s())
         return not checker.violations
 
@@ -261,7 +262,7 @@ class Simulation:
         self._runs += 1
         self._start_at = math.inf
         self._up_since = self._clocks.kraken()
-        if self.disk.state.lost:  # then only the clock tells which nonces were used
+        if self.disk.state.lost or self.disk.state.older:  # then only the clock tells which nonces were used
             self._clocks.never_back()
         self._client = client = Client(
             self._runs, self.world, self.disk, self.plan.channels, self.plan.snapshots, self._chance, self._say
