@@ -89,6 +89,7 @@ class Tail:
         self._complete_at = 0
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
+        self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._last_token = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
@@ -232,6 +233,7 @@ class Tail:
         self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
         self._began_at = self._complete_at = shared.clock.boot()
         self._engine_down_at, self._stepped = None, False
+        self._marked.clear()
         session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
         connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot)
         self._session, self._connection = session, connection
@@ -399,7 +401,7 @@ class Tail:
         self._feed.going_live(channel, complete)
         self._live.add(channel)
         self.recorder.went_live()
-        self.recorder.mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.kraken_ns())
         if len(self._live) == len(self.channels):  # the session may be ahead of what is written
@@ -426,7 +428,7 @@ class Tail:
         ping that is answered says nothing about them."""
         session, complete = self._session, self._complete_ns(frame_at)
         assert session is not None  # its channel was live
-        self.recorder.mark(
+        self._mark(
             channel,
             "feed.lost",
             cause=cause,
@@ -435,3 +437,9 @@ class Tail:
             last_ts=None if complete is None else record.timestamp(complete),
         )
         self._shared.recovery.open(channel, complete, cause)
+
+    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
+        """Write a marker that can come several times on one connection: from the second on its id has a number."""
+        self._marked[channel, event_name] += 1
+        count = self._marked[channel, event_name]
+        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)

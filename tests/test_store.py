@@ -53,9 +53,7 @@ def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
     )
     changes.complete["openOrders"] = 9
     changes.outages["openOrders"] = [
-        Outage(
-            "openOrders", None, "network", 5, {"O00001", "O00002"}, {"O00003"}, {"trades": 4}, tries=3
-        ),
+        Outage("openOrders", None, "network", 5, {"O00001", "O00002"}, {"O00003"}, {"trades": 4}, tries=3),
         Outage("openOrders", 6, ""),
     ]
     for number in range(orders):
