@@ -244,8 +244,9 @@ def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> 
 
 
 def for_demo(config: Config, endpoints: Endpoints) -> Config:
-    """The same configuration for the embedded exchange, whose REST does not lag: a hole is closed within the show."""
-    backfill = msgspec.structs.replace(config.backfill, overlap_s=5.0, second_pass_s=2.0)
+    """Return the same configuration for the embedded exchange, whose REST does not lag and whose call counter is fast:
+    an outage is recovered within the show."""
+    backfill = msgspec.structs.replace(config.backfill, overlap_s=5.0, second_pass_s=0.4, rest_decay=50.0)
     return msgspec.structs.replace(config, endpoints=endpoints, backfill=backfill)
 
 
