@@ -578,7 +578,7 @@ def test_a_doubt_is_declared_only_by_a_pass_that_began_a_quarter_of_an_hour_afte
         async def call(self, method: str, /, *, cost: float, reserve: float, **parameters: str) -> msgspec.Raw:
             result = await super().call(method, cost=cost, reserve=reserve, **parameters)
             if method == "ClosedOrders" and 390.0 < asyncio.get_running_loop().time() < 410.0:
-                await asyncio.sleep(700.0)
+                await virtual_time.elapse(700.0)
                 self.orders[O1] = order("canceled", 60.0)
             return result
 
