@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         if self._peer is not None:
             self._server.tick()  # also reads what was just received, unless the connection is stalled
         elif len(self._received) > MAX_HEAD + MAX_BODY:
-            self.abort()  # whoever is not being answered may not go on for ever
+            self.abort()  # a client that is not answered must not go on for ever
         else:
             self._serve_http()
 

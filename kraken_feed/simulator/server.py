@@ -80,7 +80,7 @@ class Server:
         return self.clock() + self.exchange.quirks.clock_offset
 
     def tick(self) -> None:
-        """Lets the exchange live until now, sends what that brought, and sets the timer anew."""
+        """Lets the exchange live until now, sends what that brought, and sets the next timer."""
         now = self.now()
         self.exchange.advance(now)
         for connection in list(self.connections):
