@@ -120,9 +120,22 @@ class _ToStructlog(logging.Handler):
     def emit(self, entry: logging.LogRecord) -> None:
         level = "error" if entry.levelno >= logging.ERROR else "warning"
         exc_info = entry.exc_info if entry.exc_info and entry.exc_info[0] else None
+        if _is_left_over(entry):
+            level, exc_info = "debug", None
         getattr(self._diagnostics, level)(
             "library", library=entry.name.partition(".")[0], text=entry.getMessage(), exc_info=exc_info
         )
+
+
+def _is_left_over(entry: logging.LogRecord) -> bool:
+    """Whether this tells how a connection ended that had been given up, so that no one waited for it any more.
+
+    asyncio says so when the garbage is collected, thus at any point of the program: no traceback is made there.
+    """
+    if entry.name != "asyncio" or not entry.getMessage().startswith("Future exception was never retrieved"):
+        return False
+    error = entry.exc_info[1] if entry.exc_info else None
+    return isinstance(error, OSError) or type(error).__module__.startswith("websockets.")
 
 
 def diagnostics_logger(

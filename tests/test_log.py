@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
+from websockets.exceptions import InvalidProxyMessage
 
 from kraken_feed import log as logs
 from kraken_feed.log import (
@@ -201,6 +204,23 @@ def test_warning_of_a_library_is_a_masked_diagnostic(
     assert name.partition(".")[0] in said
     assert f"failed with {MASK}" in said
     assert root_records == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionResetError("reset"), []),
+        (InvalidProxyMessage("closed"), []),
+        (ValueError("a defect"), ["error"]),
+    ],
+)
+async def test_end_of_a_connection_that_was_given_up_is_no_news(error: Exception, said: list[str]) -> None:
+    _, stream = _logger("json", level="info")
+    nobody = asyncio.get_running_loop().create_future()
+    nobody.set_exception(error)
+    del nobody
+    gc.collect()
+    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == said
 
 
 def test_second_logger_replaces_the_first() -> None:

@@ -121,7 +121,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: P
         env["https_proxy"] = f"http://127.0.0.1:{proxy.port}"
         done = await run("openOrders", "--duration", "1", env=env)
         assert server.exchange.connections == 0
-    assert done.code == 0
+    assert done.code == 0, done.err
     assert "certificate verify failed" in done.err
     assert {line["event"] for line in done.log} <= {"connection_failed", "connection_lost", "first_start"}, (
         "a library complained"
