@@ -188,6 +188,8 @@ class Feed:
         )
         for channel in channels:
             self._reopen(channel, checkpoint, since_ns, found, last or {})
+        for outage in self._recovery.outages:  # what its first snapshot shows may have been missed
+            knowledge[outage.channel].first = False
 
     def _reopen(
         self,
@@ -428,7 +430,6 @@ def _knowledge(channels: Sequence[str], checkpoint: Checkpoint | None) -> dict[s
             state.orders,
             state.ended,
             state.seen,
-            first=not state.complete_ns,
             volumes=volumes.get(channel),
         )
     return known

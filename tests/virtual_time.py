@@ -16,6 +16,8 @@ class _Selector(selectors.DefaultSelector):
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout == 0:  # callbacks are ready; files have their turn when there are none
+            return []
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready:
             if timeout is None:

@@ -219,15 +219,13 @@ class Exchange:
         return max(now, self._due())
 
     def _due(self) -> float:
-        recovery = self._recovery[0][0] if self._recovery else math.inf
-        later = (waiting.due for waiting in self._waiting if not math.isinf(waiting.due))
-        return min(
-            min(account.due() for account in self.accounts),
-            self.schedule.due(),
-            recovery,
-            min(later, default=math.inf),
-            min((peer.due() for peer in self.peers), default=math.inf),
-        )
+        due = [self.schedule.due()]
+        due += [account.due() for account in self.accounts]
+        due += [peer.due() for peer in self.peers]
+        due += [waiting.due for waiting in self._waiting]
+        if self._recovery:
+            due.append(self._recovery[0][0])
+        return min(due)
 
     def _step(self, now: float) -> None:
         for account in self.accounts:

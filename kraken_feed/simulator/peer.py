@@ -137,17 +137,15 @@ class Peer:
             return math.inf
         if self.stalled:
             return self.stall_ends
-        timer = min(self.silence_ends, self.split_ends, self.online_at)
+        timers = [self.silence_ends, self.split_ends, self.online_at, self._line.due(self.exchange.moment)]
         if not self.subscriptions:
-            timer = min(timer, self._idle_since + IDLE_S)
+            timers.append(self._idle_since + IDLE_S)
         elif self._beats and not self.silent:
-            timer = min(timer, self._last_sent + HEARTBEAT_S)
-        for due, _ in (*self._delayed, *self._pongs):
-            timer = min(timer, due)
-        for subscription in self.subscriptions.values():
-            if subscription.restart is not None:
-                timer = min(timer, subscription.restart.until)
-        return min(timer, self._line.due(self.exchange.moment))
+            timers.append(self._last_sent + HEARTBEAT_S)
+        if self._delayed or self._pongs:
+            timers += [due for due, _ in (*self._delayed, *self._pongs)]
+        timers += [one.restart.until for one in self.subscriptions.values() if one.restart is not None]
+        return min(timers)
 
     def live(self, now: float) -> None:
         """Runs the timers that are due: ends of faults, late acks, the heartbeat, the idle close."""

@@ -347,7 +347,10 @@ class MemoryOutput:
         again = bytes(old.data[old.needed - old.base :])
         self._buffer[:0] = again
         self._durable = min(self._durable, self._handed - len(self._buffer))
-        self._open(self._disk.output)
+        new = self._disk.output
+        self._open(new)
+        new.marks.pop()
+        new.marks += [Mark(new.size + max(0, mark.offset - old.needed), mark.run) for mark in old.marks]
         self.flush()
         return len(again)
 

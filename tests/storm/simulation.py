@@ -405,7 +405,7 @@ class Simulation:
     def _remove_output(self, action: Action) -> None:
         """What the checkpoint does not cover has to be written again."""
         self._read_output(self.disk.output.needed)
-        self._checker.rescued.add(self._runs)
+        self._checker.rescued.update(range(self._runs + 1))
         self.disk.remove_output()
 
     def _truncate_output(self, action: Action) -> None:

@@ -28,6 +28,7 @@ from ..exchange_driver import T0
 NS = 1_000_000_000
 REST_S = 0.05  # what a call takes, at least
 DIAL_S = 0.02
+RECENT = 100  # frames that may come once more
 WAKE_S = 3600.0  # the exchange is looked at this often, whatever it says
 
 
@@ -130,6 +131,7 @@ class Socket:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._unsent: list[str] = []
+        self._sent: dict[int, Frame] = {}  # the last ones, by the identity of their texts
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -195,9 +197,12 @@ class Socket:
         for message in outgoing:
             match message:
                 case Text(data=data):
-                    frame = None
+                    frame = self._sent.get(id(data))  # known if it comes once more
                     if expected is not None and data is expected.text:
                         frame, expected = expected, next(published, None)
+                        self._sent[id(data)] = frame
+                        if len(self._sent) > RECENT:
+                            del self._sent[next(iter(self._sent))]
                     self._put((data, frame), len(data))
                 case Close(code=1006) | Abort():
                     self._line.clear()
