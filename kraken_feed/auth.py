@@ -64,6 +64,9 @@ class Credentials:
 
 
 UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut takes the saves of seconds
+AHEAD_NS = 10_000_000_000  # ten seconds, after the first refusal in a row
+AHEAD_TIMES = 6  # as far after each further one
+MOST = 2**63 - 2**60  # no step leads beyond it: 64 bits are what Kraken and the state's file have room for
 
 
 class Nonce:
@@ -75,6 +78,17 @@ class Nonce:
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
+        self._ahead_ns = 0
+
+    def refused(self) -> None:
+        """Get ahead of what the key has seen: a little at first, since other programs that use the key have to get
+        ahead of that in their turn, and further with each refusal in a row."""
+        self._ahead_ns = min(self._ahead_ns * AHEAD_TIMES or AHEAD_NS, MOST)
+        self.last = max(self.last, min(self.last + self._ahead_ns, MOST))
+
+    def accepted(self) -> None:
+        """Kraken has taken a nonce."""
+        self._ahead_ns = 0
 
     def go_on(self, now_ns: int) -> None:
         """Begin a run, given the wall clock in nanoseconds. If that is behind, only what was saved tells which nonces

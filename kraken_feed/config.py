@@ -66,7 +66,8 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The waits between connects, in seconds, and how many connects a window may hold."""
+    """The waits between connects, in seconds, and how many connects a window may hold; for how long a key that has
+    worked may be refused."""
 
     initial_s: Positive = 1.0
     max_s: Positive = 60.0
@@ -74,6 +75,7 @@ class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     budget: Annotated[int, msgspec.Meta(ge=1)] = 100
     window_s: Positive = 600.0
     max_outage_s: NotNegative = 0.0
+    refused_s: NotNegative = 21600.0
 
 
 class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

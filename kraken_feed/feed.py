@@ -36,8 +36,9 @@ from .kraken_time import boot_ns as boot_clock
 from .limits import UNLIMITED, Limits, Quota
 from .log import FeedLogger
 from .orders import ORDER_CHANNELS, Knowledge, Snapshots, Volumes
+from .patience import KEY, NONCE_S, Patience
 from .recovery import LONGEST, Recovery
-from .rest import Rest
+from .rest import TOKEN, Rest
 from .shared import Shared
 from .store import Found, Store
 from .tails import Tail
@@ -132,6 +133,10 @@ class Feed:
         saved = checkpoint.counter if checkpoint is not None else None
         if checkpoint is not None and saved is None:  # of an earlier version: as full as a recovery fills it
             saved = Counter(counter.limit - RESERVE, checkpoint.saved_ns)
+        states = checkpoint.channels if checkpoint is not None else {}
+        live_before = [channel for channel, state in states.items() if state.complete_ns]
+        worked = (KEY, TOKEN, *live_before) if live_before else ()
+        patience = Patience(config.reconnect.refused_s, worked, NONCE_S)
         rest = Rest(
             config.endpoints.rest,
             credentials,
@@ -141,6 +146,7 @@ class Feed:
             unix_ns=unix_ns,
             clock=self._clock,
             warn=log.warning,
+            patience=patience,
             called=lambda: self._keeper.called(),
         )
         scans = checkpoint.scans if checkpoint is not None else ()
@@ -150,6 +156,7 @@ class Feed:
             account=account,
             credentials=credentials,
             rest=rest,
+            patience=patience,
             budget=budget or Budget(config.reconnect.budget, config.reconnect.window_s),
             sink=sink,
             feed_log=feed_log.bind(v=record.SCHEMA_VERSION, account=account),

@@ -79,9 +79,21 @@ def _order(meaning: str) -> Verdict:
 
 _DEFECT = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
 _SERVICE = Verdict("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
-_PERMISSION = _refused("the API key lacks a permission")
+PERMISSION = _refused("the API key lacks a permission")
 _SESSION = Verdict("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
 _OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
+
+NONCE = _refused(
+    "the key has seen a higher nonce: another program uses it, or did so with a clock that was ahead of this one's, or "
+    "this machine's clock was set back",
+    attempts=2,
+    delay=TOKEN_S,
+)
+
+_LOCKED = _refused("the account is locked")
+_UNCONFIRMED = _refused("the account is not verified")
+_SUSPENDED = _refused("the account is suspended, locked, or not yet open for trading")
+OF_ACCOUNT = (_LOCKED, _UNCONFIRMED, _SUSPENDED)  # no other key would help
 
 # Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
 _TABLE: dict[str, Verdict] = {
@@ -89,20 +101,16 @@ _TABLE: dict[str, Verdict] = {
         "the API key is unknown, disabled, expired, or not allowed from this address", attempts=2
     ),
     "EAPI:Invalid signature": _refused("the API secret does not belong to the key"),
-    "EAPI:Invalid nonce": _refused(
-        "another process uses the same key, or the key has seen nonces of a larger unit: one key a process",
-        attempts=2,
-        delay=TOKEN_S,
-    ),
+    "EAPI:Invalid nonce": NONCE,
     "EAPI:Invalid token": _SESSION,
     "EAPI:Bad request": _DEFECT,
-    "EAPI:Permission denied": _PERMISSION,
+    "EAPI:Permission denied": PERMISSION,
     "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
     "EAPI:Rate limit exceeded": Verdict(
         "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; does another program use the key?"
     ),
     "EAPI:": _refused("an answer about the key that this version does not know", attempts=2),
-    "EGeneral:Permission denied": _PERMISSION,
+    "EGeneral:Permission denied": PERMISSION,
     "EGeneral:Temporary lockout": Verdict(
         "locked_out", LOCKOUT_S, meaning="too many refused calls: Kraken has locked the key or address for a while"
     ),
@@ -111,8 +119,8 @@ _TABLE: dict[str, Verdict] = {
     "EGeneral:Invalid arguments": _DEFECT,
     "EGeneral:Unknown method": _DEFECT,
     "EDatabase:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
-    "EAuth:Account temporary disabled": _refused("the account is locked"),
-    "EAuth:Account unconfirmed": _refused("the account is not verified"),
+    "EAuth:Account temporary disabled": _LOCKED,
+    "EAuth:Account unconfirmed": _UNCONFIRMED,
     "EAuth:Failed": _refused("authentication failed"),
     "EAuth:Rate limit exceeded": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
     "EAuth:Too many requests": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
@@ -144,7 +152,7 @@ _TABLE: dict[str, Verdict] = {
     "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
     "EBM:": _order("it is beyond a limit that Kraken has set"),
     "EQuery:": _DEFECT,
-    "ETrade:User locked": _refused("the account is suspended, locked, or not yet open for trading"),
+    "ETrade:User locked": _SUSPENDED,
     "ETrade:": _DEFECT,
     "EFunding:": _DEFECT,
     # Plain texts of the WebSocket.

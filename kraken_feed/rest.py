@@ -29,7 +29,20 @@ from .config import is_loopback
 from .envelope import Envelope, NotAnEnvelope
 from .errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
 from .kraken_time import NS, KrakenClock
-from .refusals import AUTH_THROTTLE_S, EDGE_S, LOCKOUT_S, PERMISSIONS, Verdict, classify, counter_full
+from .patience import KEY, Patience
+from .refusals import (
+    AUTH_THROTTLE_S,
+    EDGE_S,
+    LOCKOUT_S,
+    NONCE,
+    OF_ACCOUNT,
+    PERMISSION,
+    PERMISSIONS,
+    UNKNOWN,
+    Verdict,
+    classify,
+    counter_full,
+)
 
 try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
     _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)
@@ -40,6 +53,7 @@ except ImportError:
 _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
 
 NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
+TOKEN = "GetWebSocketsToken"
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
@@ -101,6 +115,7 @@ class Rest:
         unix_ns: the wall clock, for nonces; tests have their own.
         clock: learns Kraken's time from the answers.
         warn: takes diagnostics as a structlog method does: the event, and its fields.
+        patience: with refusals; by default with none.
         called: is called right before each private call is sent, when the counter has counted it.
     """
 
@@ -115,6 +130,7 @@ class Rest:
         unix_ns: Callable[[], int] = time.time_ns,
         clock: KrakenClock | None = None,
         warn: Callable[..., object] = _ignore,
+        patience: Patience | None = None,
         called: Callable[[], None] = _nothing,
     ) -> None:
         self._credentials = credentials
@@ -127,7 +143,7 @@ class Rest:
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
-        self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
+        self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
         self._client = _open(url, transport)
 
@@ -146,7 +162,7 @@ class Rest:
             Transient: it may work later; ``delay`` says when at the earliest.
             CredentialsRefused: it will not.
         """
-        result = await self.call("GetWebSocketsToken")
+        result = await self.call(TOKEN)
         try:
             answer = msgspec.json.decode(result, type=_TokenResult)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -181,6 +197,8 @@ class Rest:
                 except FeedError as error:
                     self.calls[method, _outcome(error)] += 1
                     raise
+                self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
+                self._nonce.accepted()
                 self.calls[method, "ok"] += 1
                 return result
 
@@ -231,7 +249,6 @@ class Rest:
         self._log_warnings(method, found)
         if found.errors:
             raise self._by_text(method, found.errors[0])
-        self._refused.clear()
         self._counter.succeed()
         if found.result is None:
             raise Transient(f"{method}: the answer has neither an error nor a result.", cause="token", delay=1.0)
@@ -248,17 +265,30 @@ class Rest:
         verdict = classify(text, self.unix_now())
         if counter_full(text):
             self._counter.fill(asyncio.get_running_loop().time())
-        self._refused[verdict] += 1
-        final = verdict.final(self._refused[verdict])
-        if not final or verdict.error is not RequestRefused:  # a call that is wrong says nothing about other calls
-            self.keep_quiet(verdict.delay)
+        if verdict == NONCE:
+            self._nonce.refused()
+        wait = self._wait_after(method, verdict)
+        if verdict.error is not RequestRefused or method == TOKEN:  # other calls say nothing about each other
+            self.keep_quiet(verdict.delay if wait is None else wait)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
-        if not final:
+        if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
-            return Transient(f"{method} was refused.", cause=cause, delay=verdict.delay, why=why)
+            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
         return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
+
+    def _wait_after(self, method: str, verdict: Verdict) -> float | None:
+        """Return the seconds to wait before the call is made again; None: it is refused for good.
+
+        The recovery of outages has patience of its own: for it, what the key may not read is a gap, and so is what
+        Kraken calls malformed.
+        """
+        about_key = verdict.error is CredentialsRefused and verdict != PERMISSION
+        if about_key or method == TOKEN or verdict in UNKNOWN or verdict.kind != "permanent":
+            now = asyncio.get_running_loop().time()
+            return self._patience.refused(KEY if about_key else method, verdict, now)
+        return None
 
     def _log_warnings(self, method: str, found: Envelope) -> None:
         """Log each text once per run; after very many different ones, start over."""
@@ -404,7 +434,20 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string.
     """
     needs = f" {what} needs the permission {PERMISSIONS[what]}." if what in PERMISSIONS else ""
+    if verdict == NONCE:
+        return CredentialsRefused(
+            f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
+            why=f"That means: {verdict.meaning}.",
+            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). A key whose nonces "
+            "are ahead for years needs a new one.",
+        )
     otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
+    if verdict in OF_ACCOUNT:
+        return CredentialsRefused(
+            f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
+            why=f"That means: {verdict.meaning}.",
+            remedy="Log in at Kraken: it says there what the account lacks. If it says nothing, ask Kraken's support.",
+        )
     return CredentialsRefused(
         f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
         why=f"That means: {verdict.meaning}.{needs}",

@@ -19,6 +19,7 @@ from .errors import FeedError
 from .kraken_time import NS, KrakenClock
 from .log import FeedLogger
 from .orders import Knowledge, Snapshots
+from .patience import Patience
 from .recovery import Recovery
 from .rest import Rest
 from .text import Secrets
@@ -31,6 +32,7 @@ class Shared(msgspec.Struct):
     account: str
     credentials: Credentials
     rest: Rest
+    patience: Patience
     budget: Budget
     sink: Destination
     feed_log: FeedLogger

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from .errors import CredentialsRefused, FeedError
+from .errors import CredentialsRefused, FeedError, RequestRefused
 from .feed import Feed
 from .figures import Figures
 
@@ -77,11 +77,11 @@ class Supervisor:
         return states[0] if len(states) == 1 else {"accounts": states}
 
     async def _run(self, feed: Feed) -> None:
-        """What a new start would not mend ends one account; everything else ends the process, which is then started
-        again."""
+        """Run one feed. What Kraken refuses to one account does not end the others; everything else ends the process,
+        which is then started again."""
         try:
             await feed.run()
-        except CredentialsRefused as error:
+        except (CredentialsRefused, RequestRefused) as error:
             self._running.remove(feed)
             if self._running and self._error is None:
                 self._refused = error

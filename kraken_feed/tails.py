@@ -16,7 +16,7 @@ from .errors import CredentialsRefused, OutageTooLong, Transient
 from .figures import Endpoint
 from .kraken_time import NS
 from .recorder import Recorder
-from .refusals import Verdict, classify
+from .refusals import classify
 from .rest import NEWER, refused_credentials
 from .session import (
     Confirmed,
@@ -76,7 +76,6 @@ class Tail:
         self._now = asyncio.get_running_loop().time
         self._attempts = 0  # connects since the channels were last live
         self._failures = 0  # in a row: the backoff's exponent
-        self._refused: Counter[Verdict] = Counter()  # in a row, by what was said
         self._down_since: float | None = self._now()
         self._live_since: float | None = None
         self._live_before = False
@@ -260,13 +259,13 @@ class Tail:
             policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
         verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
-        self._refused[verdict] += 1
+        channel = failure.detail.partition(":")[0]
+        wait = self._shared.patience.refused(channel, verdict, self._now())
         if verdict.kind in ("throttled", "locked_out"):
             self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
-        if not verdict.final(self._refused[verdict]):
-            return Loss(failure.cause, failure.detail, verdict.delay)
+        if wait is not None:
+            return Loss(failure.cause, failure.detail, wait)
         if verdict.error is CredentialsRefused:
-            channel = failure.detail.partition(":")[0]
             raise refused_credentials(channel, failure.refusal, verdict, self._shared.credentials)
         raise verdict.error(
             f"Kraken refused the subscription to {failure.detail}",
@@ -400,6 +399,7 @@ class Tail:
         assert complete is not None  # the token came with the time
         self._feed.going_live(channel, complete)
         self._live.add(channel)
+        self._shared.patience.succeed(channel)
         self.recorder.went_live()
         self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
@@ -409,7 +409,6 @@ class Tail:
             self._live_since = self._live_since if self._down_since is None else self._now()
             self._down_since, self._live_before = None, True
             self._attempts = 0
-            self._refused.clear()
             self._feed.went_live()
 
     def _mark_all_lost(self, loss: Loss) -> None:

@@ -91,7 +91,7 @@ def test_defaults_are_the_contracts() -> None:
     assert defaults.endpoints.ws_v1 == "wss://ws-auth.kraken.com"
     assert defaults.endpoints.ws_v2 == "wss://ws-auth.kraken.com/v2"
     assert msgspec.structs.astuple(defaults.connection) == (10.0, 5.0, 10.0, 33554432)
-    assert msgspec.structs.astuple(defaults.reconnect) == (1.0, 60.0, 30.0, 100, 600.0, 0.0)
+    assert msgspec.structs.astuple(defaults.reconnect) == (1.0, 60.0, 30.0, 100, 600.0, 0.0, 21600.0)
     assert msgspec.structs.astuple(defaults.backfill) == (True, 120.0, 90.0, 15, 0.33)
     assert (defaults.state.directory, defaults.metrics.listen) == ("", "")
 
@@ -194,7 +194,7 @@ def test_wrong_type_is_refused_by_its_path(text: str, path: str) -> None:
 
 def _numbers() -> list[tuple[str, str, bool]]:
     """Table, key of every number of seconds, and whether zero is one."""
-    zero = {"max_outage_s", "overlap_s", "second_pass_s"}
+    zero = {"max_outage_s", "refused_s", "overlap_s", "second_pass_s"}
     return [
         (table, field.name, field.name in zero)
         for table in ("connection", "reconnect", "backfill")

@@ -1,0 +1,107 @@
+"""Which refusals are final, and when the next try is due."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kraken_feed.auth import Nonce
+from kraken_feed.patience import KEY, NONCE_S, SLOW_S, Patience
+from kraken_feed.refusals import classify
+
+HOURS_6 = 6 * 3600.0
+INVALID_KEY = classify("EAPI:Invalid key", 0.0)
+INVALID_NONCE = classify("EAPI:Invalid nonce", 0.0)
+UNKNOWN_TEXT = classify("Service temporarily unavailable", 0.0)
+MALFORMED = classify("EGeneral:Invalid arguments", 0.0)
+
+
+def waits(patience: Patience, subject: str, text: str, seconds: float) -> list[float | None]:
+    """Refuse as often as it asks again, for so long."""
+    verdict, now, found = classify(text, 0.0), 0.0, list[float | None]()
+    while now <= seconds:
+        wait = patience.refused(subject, verdict, now)
+        found.append(wait)
+        if wait is None:
+            break
+        now += wait
+    return found
+
+
+def test_a_key_that_never_worked_is_given_up_after_one_more_try() -> None:
+    assert waits(Patience(HOURS_6), KEY, "EAPI:Invalid key", 60) == [5.0, None]
+    assert waits(Patience(HOURS_6), KEY, "EAPI:Invalid signature", 60) == [None]
+
+
+def test_a_key_that_has_worked_is_tried_a_handful_of_times_an_hour_and_given_up_after_hours() -> None:
+    found = waits(Patience(HOURS_6, [KEY]), KEY, "EAPI:Invalid key", 10 * 3600)
+    assert found[:5] == list(SLOW_S)
+    assert found[-1] is None
+    assert HOURS_6 <= sum(filter(None, found)) < HOURS_6 + SLOW_S[-1]
+    assert sum(wait == 900.0 for wait in found) == len(found) - 5
+
+
+def test_a_key_that_works_for_the_first_time_in_this_run_counts() -> None:
+    patience = Patience(HOURS_6)
+    patience.succeed(KEY)
+    assert patience.refused(KEY, INVALID_KEY, 0.0) == 5.0
+    assert patience.refused(KEY, INVALID_KEY, 5.0) == 30.0
+
+
+def test_a_success_ends_the_row() -> None:
+    patience = Patience(HOURS_6, [KEY])
+    assert [patience.refused(KEY, INVALID_KEY, 0.0) for _ in range(4)] == list(SLOW_S[:4])
+    patience.succeed(KEY)
+    assert patience.refused(KEY, INVALID_KEY, HOURS_6) == SLOW_S[0]
+
+
+def test_one_subject_says_nothing_about_another() -> None:
+    patience = Patience(HOURS_6, [KEY, "openOrders"])
+    assert patience.refused("executions", UNKNOWN_TEXT, 0.0) == UNKNOWN_TEXT.delay
+    assert patience.refused("executions", UNKNOWN_TEXT, 5.0) is None
+    assert patience.refused("openOrders", UNKNOWN_TEXT, 5.0) == SLOW_S[0]
+    patience.succeed(KEY)
+    assert patience.refused("openOrders", UNKNOWN_TEXT, 10.0) == SLOW_S[1]
+
+
+@pytest.mark.parametrize("text", ["Service temporarily unavailable", "EGeneral:Invalid arguments", "Malformed request"])
+def test_a_channel_that_was_live_is_tried_again_for_ever(text: str) -> None:
+    found = waits(Patience(HOURS_6, ["openOrders"]), "openOrders", text, 7 * 86_400)
+    assert None not in found
+    assert waits(Patience(HOURS_6), "openOrders", text, 60)[-1] is None
+
+
+def test_a_refused_nonce_is_tried_again_for_at_least_a_minute_by_every_feed() -> None:
+    found = waits(Patience(HOURS_6, nonce_s=NONCE_S), KEY, "EAPI:Invalid nonce", 3600)
+    assert found == [*NONCE_S, None]
+    assert sum(NONCE_S) >= 60
+    worked = waits(Patience(HOURS_6, [KEY], NONCE_S), KEY, "EAPI:Invalid nonce", 3600)
+    assert worked[: len(NONCE_S) + len(SLOW_S)] == [*NONCE_S, *SLOW_S]
+
+
+@given(behind_s=st.integers(0, 100 * 365 * 86_400), tries=st.integers(1, 30))
+def test_the_nonce_gets_ahead_of_any_clock_within_a_dozen_tries(behind_s: int, tries: int) -> None:
+    now = 1_760_000_000 * 10**9
+    seen, nonce = now + behind_s * 10**9, Nonce()
+    for number in range(1, 16):
+        if nonce.next(now) > seen:
+            break
+        nonce.refused()
+    assert number <= 14
+    for _ in range(tries):
+        nonce.refused()
+    assert nonce.next(now) < nonce.next(now) < 2**63
+
+
+def test_an_accepted_nonce_ends_the_row() -> None:
+    nonce = Nonce(1_760_000_000 * 10**9)
+    steps = []
+    for refused in (True, True, True, False, True):
+        before = nonce.last
+        if refused:
+            nonce.refused()
+        else:
+            nonce.accepted()
+        steps.append((nonce.last - before) // 10**9)
+    assert steps == [10, 60, 360, 0, 10]
