@@ -78,7 +78,7 @@ class Knowledge:
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
         self.first = first  # no snapshot was ever taken in
         self._behind: set[str] = set()  # orders of which an update was left out, because REST had told its fill
-        self._rows: dict[tuple[str, str], int] = {}  # of this pass, by source and identity: the CRC-32 of the first
+        self._rows: dict[tuple[str, str], int] = {}  # of this pass, by method and identity: the CRC-32 of the first
         # Orders whose live fills matter to `volumes`: those whose end REST told, and those with a claim.
         self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
         self._owed: Collection[str] = volumes.owed if volumes is not None else _NOBODY
@@ -133,7 +133,14 @@ class Knowledge:
         return map(is_written, items)
 
     def begin_pass(self) -> None:
-        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones."""
+        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones,
+        which may have changed. Ledger entries never do, and one asset class may be read in a later pass than another.
+        """
+        if self.channel != "balances":
+            self._rows.clear()
+
+    def end_recovery(self) -> None:
+        """No outage is left whose rows could be compared."""
         self._rows.clear()
 
     def backfilled(self, item: Item, source: str = "") -> bool:
@@ -141,8 +148,8 @@ class Knowledge:
         It may get another identity.
 
         An order that REST calls open is no news: what it is now is in the snapshot. Rows of one pass and one ``source``
-        that have one identity and different bytes are different items: each of them is written. Two sources show
-        one order differently, so their rows are not compared.
+        (a method) that have one identity and different bytes are different items: each of them is written. Two
+        methods show one order differently, so their rows are not compared.
         """
         if not item.identity:
             return False

@@ -402,7 +402,7 @@ class Recovery:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
                 seen.add((row.item.identity, row.item.data))
-                self._take(row, source.name, scan.channels, outages)
+                self._take(row, source.method, scan.channels, outages)
             scan.offset += page.length
             self.changed = True
             repeats = repeats + 1 if len(seen) == known else 0
@@ -586,6 +586,8 @@ class Recovery:
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""
         self.outages.remove(outage)
+        if not any(other.channel == outage.channel for other in self.outages):
+            self._knowledge[outage.channel].end_recovery()
         volumes = self._knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

@@ -14,6 +14,7 @@ import pytest
 
 from kraken_feed import keeper
 from kraken_feed.auth import Credentials
+from kraken_feed.checkpoint import ChannelState, Checkpoint
 from kraken_feed.config import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
 from kraken_feed.limits import Limits
@@ -191,6 +192,51 @@ def test_a_refused_key_is_tried_twice_slowly_and_no_more(path: Path, channels: t
 def test_a_key_refused_once_in_an_outage_is_not_given_up(path: Path) -> None:
     run = tail(exchange(Fault("rest_error", on_token=1, text="EAPI:Invalid key")), path, limits=hours(0.1))
     assert len(run.named("feed.live")) == 1
+
+
+@pytest.mark.parametrize("text", ["EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied"])
+def test_a_key_that_has_worked_and_is_refused_for_twenty_minutes_comes_back(path: Path, text: str) -> None:
+    trouble = Fault("rest_error", at=100.0, duration=1200.0, text=text)
+    run = tail(exchange(Fault("drop", at=101.0), trouble, rate=0.5), path, limits=hours(1))
+    tries = [time for time, _, _ in run.world.calls if 100.0 < time - run.world.calls[0][0] < 1300.0]
+    assert 3 <= len(tries) <= 6  # Kraken locks out whoever tries much more often
+    assert len(run.named("feed.live")) == 2
+    assert len(run.named("feed.backfilled")) == 1
+    assert run.named("feed.gap") == []
+
+
+def test_a_key_that_has_worked_is_given_up_after_hours(path: Path) -> None:
+    trouble = Fault("rest_error", at=100.0, duration=1e6, text="EAPI:Invalid key")
+    config = Config(reconnect=ReconnectConfig(refused_s=7200.0))
+    error, run = ended(exchange(Fault("drop", at=101.0), trouble), path, config=config)
+    assert isinstance(error, CredentialsRefused)
+    assert 7200.0 <= run.world.calls[-1][0] - run.world.calls[-10][0] + 3600.0
+    assert run.world.now() - T0 >= 7300.0
+
+
+def test_a_key_that_worked_in_an_earlier_run_is_not_given_up_at_the_next_start(path: Path) -> None:
+    known = Checkpoint(channels={"openOrders": ChannelState(complete_ns=int((T0 - 60) * 1e9))})
+    trouble = Fault("rest_error", at=0.0, duration=1200.0, text="EAPI:Invalid key")
+    run = tail(exchange(trouble), path, checkpoint=known, limits=hours(1))
+    assert len(run.named("feed.live")) == 1
+
+
+@pytest.mark.parametrize("text", ["Service temporarily unavailable", "Malformed request"])
+def test_a_channel_that_was_live_survives_whatever_its_subscription_is_refused_with(path: Path, text: str) -> None:
+    trouble = Fault("refuse_token", at=100.0, times=3, text=text)
+    run = tail(exchange(trouble, Fault("drop", at=101.0)), path, limits=hours(1))
+    assert len(run.named("feed.live")) == 2
+    assert [path for _, path, _ in run.world.calls].count("/0/private/GetWebSocketsToken") == 5
+
+
+@pytest.mark.parametrize("ahead_s", [4, 3 * 3600])
+def test_a_nonce_behind_another_programs_is_got_ahead_of_within_a_minute(path: Path, ahead_s: int) -> None:
+    world = exchange()
+    world.keys[world.key].nonce = int((T0 + ahead_s) * 1e9)
+    run = tail(world, path, limits=hours(0.1))
+    first, *_, last = [time for time, _, _ in run.world.calls]
+    assert len(run.named("feed.live")) == 1
+    assert last - first < 90.0
 
 
 def test_a_wrong_secret_is_final_at_once(path: Path) -> None:

@@ -114,7 +114,9 @@ class Channel:
             Key, list[float]
         ] = {}  # items that were read and are not on the output, and when they were sent
         self.content: set[int] = set()  # hashes of the items that are
-        self.shown: set[int] = set()  # hashes of items of v1's snapshots, which do not say that they are snapshots
+        # Hashes of items that need not be written: of v1's snapshots, which do not say that they are snapshots, and of
+        # frames that came twice.
+        self.shown: set[int] = set()
         self.gaps: list[Interval] = []
         self.recovered: list[tuple[Interval, float]] = []  # with when the checker read it
         self.declared: dict[Interval, list[tuple[str, float]]] = {}  # what each gap is about
@@ -162,6 +164,7 @@ class Checker:
         self._odd = odd
         self._facts = facts
         self.clean: set[int] = set()  # runs after which nothing may be repeated
+        self._texts: set[int] = set()  # hashes of all lines
         self.rescued: set[int] = set()  # runs whose output was removed: they may write a part of it again
         self._channels_of = {
             kind: [self.channels[name] for name in names if name in self.channels]
@@ -189,8 +192,8 @@ class Checker:
         if name not in self.written and name not in self.told:
             channel.due[name] = at
 
-    def read(self, frame: Frame) -> None:
-        """Take in a data frame that the client has read."""
+    def read(self, frame: Frame, *, again: bool = False) -> None:
+        """Take in a data frame that the client has read. One that comes ``again`` need not be written again."""
         channel = self.channels.get(frame.channel)
         if channel is None:
             return
@@ -199,7 +202,7 @@ class Checker:
             return
         for item in frame.items:
             key = ("", item.data) if v2 else (item.ids[0], item.data[len(item.ids[0]) + 4 : -1])
-            if is_snapshot:
+            if is_snapshot or again:
                 channel.shown.add(hash(key))
             else:
                 channel.read.setdefault(key, []).append(frame.at)
@@ -223,6 +226,10 @@ class Checker:
 
     def _line(self, text: bytes, run: int, noted: dict[bytes, float], now: float) -> None:
         self.lines += 1
+        known = len(self._texts)
+        self._texts.add(hash(text))
+        if run in self.rescued and len(self._texts) == known:
+            return  # the same line, with its time and connection: rescued from a file that was removed
         try:
             line = _read_line(text)
         except (msgspec.DecodeError, NotJson):
@@ -238,8 +245,7 @@ class Checker:
         data = bytes(line.data)
         key = _KEY[line.channel](line), data
         before, now_written = self.written.get(line.id), Written(run, line.type, data, channel.records)
-        again = run in self.rescued and before is not None and before[:3] == now_written[:3]
-        if before is not None and not again:
+        if before is not None:
             self._again(line, before, now_written)
         self.written[line.id] = now_written
         if data:
@@ -249,7 +255,7 @@ class Checker:
                 self._tell(channel, f"{channel.prefix}{line.order_id}:end")
             if self._facts and line.channel == "balances" and (fact := _fact_of(data)):
                 self._tell(channel, channel.prefix + fact)
-            if line.type == "update" and not again:
+            if line.type == "update":
                 self._update(channel, line.id, key)
         elif line.event_name == "feed.live":
             if channel.live_since is None and text in noted:

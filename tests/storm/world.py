@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httpx
 from websockets.datastructures import Headers
@@ -110,11 +110,17 @@ class Truth(Ledger):
 class Reader(Protocol):
     """Is told which data frames a client has read."""
 
-    def read(self, frame: Frame) -> None:
-        """Take in one frame."""
+    def read(self, frame: Frame, *, again: bool) -> None:
+        """Take in one frame. One that comes ``again`` may be written again, and need not be."""
 
 
-Message = tuple[bytes | ConnectionClosed, Frame | None]
+class Message(NamedTuple):
+    """A WebSocket message, or the end of the connection. The frame is the ledger's, if it is a data frame; it may come
+    once more."""
+
+    data: bytes | ConnectionClosed
+    frame: Frame | None = None
+    again: bool = False
 
 
 class Socket:
@@ -146,14 +152,14 @@ class Socket:
             await self._waiter
         here, self._here = self._here, []
         frames: list[bytes] = []
-        for data, frame in here:
+        for data, frame, again in here:
             if isinstance(data, ConnectionClosed):
                 self._closed = data
                 if not frames:
                     raise data
                 break
             if frame is not None:
-                self._world.reader.read(frame)
+                self._world.reader.read(frame, again=again)
             frames.append(data)
         return frames
 
@@ -175,7 +181,7 @@ class Socket:
     def cut(self, closed: ConnectionClosed) -> None:
         """End the connection on both sides; what is on the line is lost."""
         self._line.clear()
-        self._arrive((closed, None))
+        self._arrive(Message(closed))
         self._closed = closed
         self._world.sockets.discard(self)
         if not self.peer.closed:
@@ -197,19 +203,19 @@ class Socket:
         for message in outgoing:
             match message:
                 case Text(data=data):
-                    frame = self._sent.get(id(data))  # known if it comes once more
+                    frame, again = self._sent.get(id(data)), True
                     if expected is not None and data is expected.text:
-                        frame, expected = expected, next(published, None)
+                        frame, again, expected = expected, False, next(published, None)
                         self._sent[id(data)] = frame
                         if len(self._sent) > RECENT:
                             del self._sent[next(iter(self._sent))]
-                    self._put((data, frame), len(data))
+                    self._put(Message(data, frame, again), len(data))
                 case Close(code=1006) | Abort():
                     self._line.clear()
-                    self._put((ConnectionClosedError(None, None), None), 0)
+                    self._put(Message(ConnectionClosedError(None, None)), 0)
                 case Close(code=code, reason=reason):
                     close = CloseFrame(code, reason)
-                    self._put((ConnectionClosedError(close, close, True), None), 0)
+                    self._put(Message(ConnectionClosedError(close, close, True)), 0)
         assert expected is None, "a published frame was not among the outgoing ones"
 
     def _put(self, message: Message, size: int) -> None:
