@@ -443,9 +443,10 @@ class Recovery:
     def _take(
         self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
     ) -> None:
-        """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's."""
+        """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's, and
+        so is what lies between two outages: one query may read across hours in which nothing was missed."""
         for channel, end in channels.items():
-            if end is not None and row.time_ns is not None and row.time_ns > end + SKEW_S * NS:
+            if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
                 continue
             item = replace(row.item)  # each channel may give it another identity
             if not self._knowledge[channel].backfilled(item, source):
@@ -458,6 +459,16 @@ class Recovery:
                 outage.orders += 1
             elif outage is not None:
                 outage.trades += 1
+
+    def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
+        """Return whether the channel may have missed what happened then, and not after ``last_ns``."""
+        before, after = self._config.overlap_s * NS, SKEW_S * NS
+        return time_ns <= last_ns + after and any(
+            (outage.start_ns is None or outage.start_ns - before <= time_ns)
+            and (outage.end_ns is None or time_ns <= outage.end_ns + after)
+            for outage in self.outages
+            if outage.channel == channel
+        )
 
     # -- what went wrong
 

@@ -71,8 +71,11 @@ class Volumes:
             if not (any(name in before for name in _SIZES) or self._opened_since(now)):
                 return  # nobody knows how much of it was executed before
             known = Decimal(0)
+        closed = moment(value(now, "closetm"))
+        if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
+            return  # it was over before anything was missed
         if executed > known:
-            self._lived[order_id] = moment(value(now, "opentm")), moment(value(now, "closetm"))
+            self._lived[order_id] = moment(value(now, "opentm")), closed
             self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
 
     def cover(self, identity: str, order_id: str, data: bytes) -> None:
