@@ -133,14 +133,7 @@ class Knowledge:
         return map(is_written, items)
 
     def begin_pass(self) -> None:
-        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones,
-        which may have changed. Ledger entries never do, and one asset class may be read in a later pass than another.
-        """
-        if self.channel != "balances":
-            self._rows.clear()
-
-    def end_recovery(self) -> None:
-        """No outage is left whose rows could be compared."""
+        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones."""
         self._rows.clear()
 
     def backfilled(self, item: Item, source: str = "") -> bool:
@@ -155,6 +148,8 @@ class Knowledge:
             return False
         # Another channel that takes the same row may have given it an identity of its own.
         item.identity = item.identity.removesuffix(f"{AGAIN}{crc32(item.data):08x}")
+        if self.channel == "balances":
+            return self._unseen_entry(item)
         return self._unseen_row(item, self._rows, source, self.volumes)
 
     def forget_order(self, order_id: str) -> None:
@@ -246,6 +241,21 @@ class Knowledge:
         if item.exec_id and (written or may_cover):
             self._cover(item)
         return written
+
+    def _unseen_entry(self, item: Item) -> bool:
+        """Return whether a ledger entry of REST was not written. Two legs of a transfer can have one id, and stand on
+        different pages, or in different asset classes. A row never changes, so each is remembered by its bytes, too."""
+        claimed, seen = item.identity, self.seen
+        assert claimed  # the caller has looked
+        by_bytes = f"{claimed}{AGAIN}{crc32(item.data):08x}"
+        of_feed = seen.crc(claimed) is not None
+        if seen.add(by_bytes) != "new":
+            return False
+        if of_feed and seen.add(f"{claimed}{AGAIN}") == "new":
+            return False  # the first row under an id of the feed's tells the same as the feed
+        if of_feed or seen.add(claimed) != "new":
+            item.identity = by_bytes
+        return True
 
     # -- volumes
 

@@ -65,7 +65,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
-        self.reused: set[int] = set()  # outages of which a source was not read, because an earlier pass has
+        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
         self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
@@ -108,6 +108,7 @@ class Recovery:
     ) -> None:
         self.outages: list[Outage] = []
         self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self._resumed = self.scans.copy()
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -344,6 +345,8 @@ class Recovery:
                 self._refused(needed, error, doubts)
                 return
             served = [outage for outage in needed if self._serves(scan, source, outage)]
+            if scan is self._resumed.get(source.name):  # an earlier run has added up what came before
+                doubts.reused |= set(map(id, served))
             assert served  # a query is made, or continued, for one of them at least
             for outage in served:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
@@ -597,8 +600,6 @@ class Recovery:
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""
         self.outages.remove(outage)
-        if not any(other.channel == outage.channel for other in self.outages):
-            self._knowledge[outage.channel].end_recovery()
         volumes = self._knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

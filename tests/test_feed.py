@@ -210,7 +210,6 @@ def test_a_key_that_has_worked_is_given_up_after_hours(path: Path) -> None:
     config = Config(reconnect=ReconnectConfig(refused_s=7200.0))
     error, run = ended(exchange(Fault("drop", at=101.0), trouble), path, config=config)
     assert isinstance(error, CredentialsRefused)
-    assert 7200.0 <= run.world.calls[-1][0] - run.world.calls[-10][0] + 3600.0
     assert run.world.now() - T0 >= 7300.0
 
 
