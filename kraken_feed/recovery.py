@@ -221,7 +221,8 @@ class Recovery:
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
         vanished = await self._ask_vanished(ready, doubts)
-        for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
+        sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
+        for source in sorted(sources, key=history.TRADES.__eq__):  # what claims volumes comes before the fills
             await self._ask(source, ready, doubts)
         self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
