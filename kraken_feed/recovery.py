@@ -465,14 +465,21 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed what happened then, and not after ``last_ns``."""
-        before, after = self._config.overlap_s * NS, SKEW_S * NS
-        return time_ns <= last_ns + after and any(
-            (outage.start_ns is None or outage.start_ns - before <= time_ns)
-            and (outage.end_ns is None or time_ns <= outage.end_ns + after)
-            for outage in self.outages
-            if outage.channel == channel
-        )
+        """Return whether the channel may have missed what happened then: not after ``last_ns``, and not when it was
+        live from one outage to the next."""
+        overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
+        if time_ns > last_ns + skew:
+            return False
+        earlier = later = False
+        for outage in self.outages:
+            if outage.channel != channel:
+                continue
+            begun = outage.start_ns is None or outage.start_ns - overlap <= time_ns
+            over = outage.end_ns is not None and outage.end_ns + skew < time_ns
+            if begun and not over:
+                return True
+            earlier, later = earlier or over, later or not begun
+        return not (earlier and later)
 
     # -- what went wrong
 
