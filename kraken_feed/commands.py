@@ -196,7 +196,11 @@ def _call(arguments: argparse.Namespace) -> int:
             return INTERRUPTED
         die_of(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
-        if arguments.live:
+        if request.method.unproven:
+            Stderr(sys.stderr).info(
+                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
+            )
+        elif arguments.live:
             Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
         else:
             Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
