@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 MASK = "[masked]"
 
+word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
+
 
 class Secrets:
     """The texts that must not leave the process, wherever they turn up."""
