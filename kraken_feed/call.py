@@ -21,11 +21,10 @@ from .auth import Credentials
 from .config import Config
 from .connection import Dial, Socket
 from .errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
-from .record import encode
 from .refusals import UNKNOWN, classify, normal
 from .request import Request
 from .rest import refused_credentials
-from .stderr import Stderr
+from .stderr import Stderr, json_line
 from .text import MASK, Secrets
 from .wire import one_line
 
@@ -133,7 +132,8 @@ class Call:
     def tell(self) -> None:
         """One line of state on stderr."""
         known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
-        Stderr(sys.stderr).info(encode({"event": "state", "request": self._request.names, **known}))
+        state = {"event": "state", "request": self._request.names, **known}
+        Stderr(sys.stderr).info(json_line(sys.stderr, state))
 
     # -- before
 
