@@ -53,7 +53,7 @@ except ImportError:
 _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
 
 NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
-TOKEN = "GetWebSocketsToken"
+TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
@@ -438,8 +438,8 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
         return CredentialsRefused(
             f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
             why=f"That means: {verdict.meaning}.",
-            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). A key whose nonces "
-            "are ahead for years needs a new one.",
+            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
+            "helps, make a new key: nobody gets ahead of the nonces of this one.",
         )
     otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
     if verdict in OF_ACCOUNT:
