@@ -103,15 +103,19 @@ class Transient(FeedError):
     Args:
         cause: one word of a closed vocabulary, for logs, records and metrics.
         delay: seconds for which trying again is useless or harmful.
+        refused: what Kraken refuses, in a word, if it is that: the key, the account, the token.
     """
 
     retry = True
     exit_code = 69
 
-    def __init__(self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "", refused: str = ""
+    ) -> None:
         super().__init__(what, why=why, remedy=remedy)
         self.cause = cause
         self.delay = delay
+        self.refused = refused
 
 
 class NotUnderstood(Transient):

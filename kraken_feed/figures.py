@@ -25,6 +25,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
     ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
+    ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
     """
 
     dialect: str
@@ -39,6 +40,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     engine: str | None
     last_frame_ns: int = 0
     late_s: float | None = None
+    refused: str = ""
 
 
 class Holes(msgspec.Struct, frozen=True):

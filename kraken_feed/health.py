@@ -53,7 +53,9 @@ def _of_endpoint(endpoint: Endpoint, fresh_s: float) -> Iterator[str]:
 
 def _absence(endpoint: Endpoint) -> Iterator[str]:
     yield "not live" if endpoint.down_s is None else f"not live for {endpoint.down_s:.0f} s"
-    if endpoint.cause:
+    if endpoint.refused:
+        yield f"{endpoint.refused} refused by Kraken"
+    elif endpoint.cause:
         yield f"last cause: {endpoint.cause}"
     if endpoint.retry_s is not None:
         yield f"next attempt in {endpoint.retry_s:.0f} s"

@@ -143,6 +143,7 @@ class Rest:
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
+        self._refused = ""  # what Kraken refuses since the last call that was answered, in a word
         self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
         self._client = _open(url, transport)
@@ -191,7 +192,8 @@ class Rest:
                     continue  # whoever had the turn before has taken the room
                 wait = self.quiet_for()
                 if wait > 0:
-                    raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
+                    what = f"Kraken wants no call for another {wait:.0f} s."
+                    raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
                 try:
                     result = self._result(method, await self._send(method, cost, parameters))
                 except FeedError as error:
@@ -199,6 +201,7 @@ class Rest:
                     raise
                 self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
                 self._nonce.accepted()
+                self._refused = ""
                 self.calls[method, "ok"] += 1
                 return result
 
@@ -273,7 +276,9 @@ class Rest:
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
         if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
-            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why)
+            refused = verdict.refuses("token")
+            self._refused = refused or self._refused
+            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
         return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
