@@ -73,6 +73,12 @@ class OutputFailed(FeedError):
     exit_code = 74
 
 
+class OutputAway(OutputFailed):
+    """The output cannot be opened now, and may be later: its disk is full, or its file system read-only or missing."""
+
+    retry = True
+
+
 class ReaderGone(FeedError):
     """Whoever read the output has closed it; it has enough, and so have we."""
 
@@ -89,6 +95,12 @@ class StateFailed(FeedError):
     """The checkpoint cannot be written or read now: a full disk, an I/O error. What was saved before is intact."""
 
     exit_code = 74
+
+
+class StateAway(StateFailed):
+    """The same of the checkpoint: it may be opened later."""
+
+    retry = True
 
 
 class OutageTooLong(FeedError):

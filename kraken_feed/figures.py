@@ -109,9 +109,14 @@ class Output(msgspec.Struct, frozen=True):
     write_s: Histogram
 
 
+def unopened(name: str) -> Output:
+    """Return the figures of an output that is not open yet."""
+    return Output(name, 0, 0, 0, 0, False, None, 0.0, 0, 0, Histogram((), (0,), 0.0))
+
+
 class Program(msgspec.Struct, frozen=True):
     """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
-    and has not; both are empty while all is well."""
+    and has not, ``held`` what the start waits for; all are empty while all is well."""
 
     accounts: tuple[Figures, ...]
     output: Output
@@ -119,3 +124,4 @@ class Program(msgspec.Struct, frozen=True):
     started_ns: int
     stopping: str = ""
     overdue: str = ""
+    held: str = ""

@@ -36,6 +36,8 @@ def unready(program: Program, fresh_s: float) -> list[Reason]:
         if account.stopped
     ]
     reasons += [{"output": program.output.name, "reason": reason} for reason in _of_output(program.output)]
+    if program.held:
+        reasons.append({"reason": f"waiting to start: {program.held}"})
     if program.stopping:
         reasons.append({"reason": f"stopping: {program.stopping}"})
     if program.overdue:

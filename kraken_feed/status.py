@@ -28,6 +28,11 @@ def status_line(accounts: Sequence[Figures], output: Output) -> str:
     return _cut(line, MAX_LINE - len(end)) + end
 
 
+def waiting_line(held: str) -> str:
+    """Return the line of a program that has not begun: what its start waits for."""
+    return _cut(f"waiting to start: {printable(held)}", MAX_LINE)
+
+
 def _account(account: Figures) -> str:
     if account.stopped:
         return f"stopped: {_cut(printable(account.stopped), MAX_WORD)}"
