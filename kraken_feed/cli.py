@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     command = _command(words)
     early = signal.SIG_DFL if command in UNDONE else lambda number, frame: sys.exit(0)
     signal.signal(signal.SIGTERM, early)  # until there is something to write out, or to prevent
+    if command in UNDONE and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # An exception out of nowhere can end as another one: anyio's, in the middle of a connect.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdout_closed = _occupy_standard_descriptors()
     sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
     log_format, secrets = "auto", Secrets()

@@ -107,6 +107,23 @@ def test_a_lost_state_without_a_record_is_an_outage_whose_beginning_is_not_known
     assert start(tmp_path, opened, last=last, found="lost") == [(None, "state_lost")]
 
 
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [
+        ({}, True),
+        ({"since_ns": THEN}, False),
+        ({"last": {"openOrders": Last(THEN, THEN, None)}, "found": "lost"}, False),
+        ({"found": "lost"}, False),
+        ({"checkpoint": checkpoint()}, False),
+    ],
+)
+def test_what_the_first_snapshot_shows_is_known_only_if_nothing_was_missed_before_it(
+    tmp_path: Path, before: dict[str, Any], first: bool
+) -> None:
+    """With `--snapshots none` it is not written then; a fill in it may be one that was missed."""
+    assert start(tmp_path, lambda run: run.feed._shared.knowledge["openOrders"].first, **before) is first
+
+
 def test_a_first_start_says_that_nothing_is_known_of_the_time_before(tmp_path: Path) -> None:
     def look(run: memory.Run) -> object:
         return opened(run), [entry["channel"] for entry in run.said("first_start")]

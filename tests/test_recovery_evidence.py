@@ -970,6 +970,48 @@ def test_a_key_whose_span_has_ended_recovers_nothing_and_says_so() -> None:
     assert answers.asked("TradesHistory") == []
 
 
+def test_what_came_between_two_outages_was_written_by_the_feed() -> None:
+    """Hours can lie between them: by then the feed's ids are forgotten."""
+    answers = Answers()
+    answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 80.0), "T3": trade(O1, 95.0)}
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        await virtual_time.elapse(160.0)
+        scene.outage("ownTrades", 50.0, 60.0)
+        scene.outage("ownTrades", 90.0, 100.0)
+        await virtual_time.elapse(1.0)
+
+    scene = play(script, answers, "ownTrades")
+    assert scene.ids == [T1, "T3"]
+    assert len(scene.named("feed.backfilled")) == 2
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_live_fills_add_up_to_an_end_of_which_nothing_else_is_known(told: bool) -> None:
+    """The order's objects were forgotten, its fill was not; only the fill can show that nothing is missing. It has one
+    chance: the quarter of an hour in which doubts are asked again is over."""
+    answers = Answers()
+    times = {"opentm": T0 + 55, "vol_exec": "1.0"}
+    answers.rows["ClosedOrders"] = {O1: order("closed", 95.0, **times)}
+    answers.rows["TradesHistory"] = {T1: trade(O1, 80.0)} if told else {}
+    later(answers)
+
+    async def script(scene: Scene) -> None:
+        known = scene.known["executions"]
+        known.seen.add(T1, 1)
+        await virtual_time.elapse(1200.0)
+        for channel in scene.known:
+            scene.outage(channel, 50.0, 60.0)
+            scene.outage(channel, 90.0, 100.0)
+        await virtual_time.elapse(2000.0)
+
+    scene = play(script, answers, "ownTrades", "executions", config=msgspec.structs.replace(EXACT, overlap_s=30.0))
+    about_volumes = [gap for gap in scene.named("feed.gap") if "do not add up" in str(gap["reason"])]
+    assert len(about_volumes) == (0 if told else 1)
+    assert f"{O1}:end" in scene.ids
+
+
 def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 95.0)}
