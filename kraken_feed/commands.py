@@ -16,7 +16,7 @@ from . import arguments as options
 from .arguments import Command
 from .errors import ConfigError, OutputFailed, Transient, UsageError
 from .signals import INTERRUPTED, die_of
-from .stdout import as_utf8, print_line, write_line
+from .stdout import as_utf8, print_line, shown, write_line
 
 if TYPE_CHECKING:
     from .auth import Credentials
@@ -121,7 +121,8 @@ def _token(arguments: argparse.Namespace) -> int:
 
     async def fetch() -> str:
         token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))
-        print_line(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
+        as_json = encode({"token": token.value, "expires": token.expires})
+        print_line(shown(as_json if arguments.json else token.value))
         return ""
 
     return _run(fetch())
@@ -153,7 +154,7 @@ def _call(arguments: argparse.Namespace) -> int:
     from .service import diagnostics
     from .signals import obey
     from .stderr import Stderr
-    from .text import MASK, printable_json
+    from .text import MASK
 
     given = None if arguments.params is None else _read(arguments.params)
     request = build(
@@ -163,7 +164,7 @@ def _call(arguments: argparse.Namespace) -> int:
     as_utf8()
     if not arguments.live and not request.method.checks:
         try:
-            print_line(request.frame(MASK))
+            print_line(shown(request.frame(MASK)))
         except OutputFailed as error:
             error.remedy = f"Nothing was sent. {error.remedy}"
             raise
@@ -175,10 +176,8 @@ def _call(arguments: argparse.Namespace) -> int:
     credentials = find(config, account, os.environ)
     log = diagnostics(arguments, [credentials])
 
-    terminal = os.isatty(1)
-
     def say(line: str) -> None:
-        write_line(printable_json(line) if terminal else line)
+        write_line(shown(line))
 
     async def token() -> str:
         return (await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))).value
@@ -197,7 +196,11 @@ def _call(arguments: argparse.Namespace) -> int:
             return INTERRUPTED
         die_of(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
-        if arguments.live:
+        if request.method.unproven:
+            Stderr(sys.stderr).info(
+                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
+            )
+        elif arguments.live:
             Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
         else:
             Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")

@@ -158,6 +158,15 @@ _TABLE: dict[str, Verdict] = {
     "EOrder:Cannot open": _order("the account may not trade on margin here"),
     "EOrder:Margin": _order("the margin that the account may use is exhausted"),
     "EOrder:Unknown position": _order("there is no such position"),
+    "EOrder:Reduce only:Non-PC": _order("the account is not certified for margin trading as a Permitted Client"),
+    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, and there is no open position"),
+    "EOrder:Reduce only:Position is closed": _order(
+        "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled"
+    ),
+    "EOrder:Reduce only": _order("Kraken does not take the order as reduce-only"),
+    "EOrder:Scheduled orders limit exceeded": _order(
+        "there are as many orders with a start time (starttm, effective_time) as the account may have"
+    ),
     "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
     "EBM:": _order("it is beyond a limit that Kraken has set"),
     "EQuery:": _DEFECT,

@@ -22,11 +22,10 @@ from .console import Rows
 from .errors import FeedError, OutputFailed
 from .figures import Program, unopened
 from .limits import Limits
-from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
-from .record import encode
+from .log import FeedLogger, Level, diagnostics_logger, feed_logger, render_for_terminal, render_record, wants_color
 from .sink import Sink
 from .status import status_line, waiting_line
-from .stderr import Stderr
+from .stderr import Stderr, json_line
 from .supervisor import Supervisor
 from .systemd import Lifecycle, Notifier
 from .text import Secrets
@@ -150,7 +149,7 @@ class Service:
     def tell(self) -> None:
         """One line of state on stderr."""
         state = {"held": self._held} if self._feeds is None else self._feeds.state()
-        self._stderr.info(encode({"event": "state", **state}))
+        self._stderr.info(json_line(sys.stderr, {"event": "state", **state}))
 
     # -- what supervisors and scrapers ask
 
@@ -283,4 +282,4 @@ def _output(
     if arguments.format == "console" or (arguments.format == "auto" and os.isatty(sink.fd)):
         columns = shutil.get_terminal_size((160, 24)).columns
         return sink, feed_logger(sink, Rows(colors=wants_color(sink.fd, os.environ), columns=columns))
-    return sink, feed_logger(sink)
+    return sink, feed_logger(sink, render_for_terminal if os.isatty(sink.fd) else render_record)

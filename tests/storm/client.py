@@ -132,6 +132,7 @@ class Client:
         self.output.flush()
         if not done:
             await self.kill()
+        self.output.die()  # what its reader has not taken is gone with it
         return bool(done)
 
     async def kill(self, share: float | None = None) -> None:
