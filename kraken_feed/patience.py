@@ -13,7 +13,7 @@ from .errors import CredentialsRefused
 from .refusals import NONCE, Verdict
 
 SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last one for all further ones
-REQUEST_S = 300.0  # the longest of these for a text that says nothing about the key: Kraken locks nobody out for it
+REQUEST_S = (5.0, 5.0, 5.0, 15.0, 60.0, 300.0)  # after a text that says nothing about the key: no lockout threatens
 NONCE_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # a minute, in which the nonce gets ahead of any clock that is off by years
 ONCE_S = (1.0, 1.0, 2.0, 2.0)  # the same for a command that runs once, and does not wait for a minute
 KEY = "key"  # the subject of what Kraken says about the key as a whole
@@ -59,4 +59,5 @@ class Patience:
         if not patient or (about_key and now - since >= self._limit_s):
             del self._refused[key]
             return None
-        return min(SLOW_S[min(seen, len(SLOW_S) - 1)], SLOW_S[-1] if about_key else REQUEST_S)
+        slow = SLOW_S if about_key else REQUEST_S
+        return slow[min(seen, len(slow) - 1)]
