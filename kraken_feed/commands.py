@@ -129,17 +129,18 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 async def _fetch_token(rest: Rest) -> Token:
-    """One token; afterwards ``rest`` is closed."""
+    """Return one token; afterwards ``rest`` is closed."""
     import asyncio
 
     try:
-        return await rest.token()
-    except Transient as error:
-        if error.cause != "refused":
-            error.remedy = error.remedy or AGAIN
-            raise
-        await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
-        return await rest.token()
+        while True:
+            try:
+                return await rest.token()
+            except Transient as error:
+                if error.cause != "refused":
+                    error.remedy = error.remedy or AGAIN
+                    raise
+                await asyncio.sleep(error.delay)  # a refusal may have a retry or a few; then it is final
     finally:
         await rest.close()
 

@@ -65,7 +65,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
-        self.reused: set[int] = set()  # outages of which a source was not read, because an earlier pass has
+        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
         self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
@@ -108,6 +108,7 @@ class Recovery:
     ) -> None:
         self.outages: list[Outage] = []
         self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self._resumed = self.scans.copy()
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -220,7 +221,8 @@ class Recovery:
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
         vanished = await self._ask_vanished(ready, doubts)
-        for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
+        sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
+        for source in sorted(sources, key=history.TRADES.__eq__):  # what claims volumes comes before the fills
             await self._ask(source, ready, doubts)
         self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
@@ -344,6 +346,8 @@ class Recovery:
                 self._refused(needed, error, doubts)
                 return
             served = [outage for outage in needed if self._serves(scan, source, outage)]
+            if scan is self._resumed.get(source.name):  # an earlier run has added up what came before
+                doubts.reused |= set(map(id, served))
             assert served  # a query is made, or continued, for one of them at least
             for outage in served:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
@@ -461,14 +465,21 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed what happened then, and not after ``last_ns``."""
-        before, after = self._config.overlap_s * NS, SKEW_S * NS
-        return time_ns <= last_ns + after and any(
-            (outage.start_ns is None or outage.start_ns - before <= time_ns)
-            and (outage.end_ns is None or time_ns <= outage.end_ns + after)
-            for outage in self.outages
-            if outage.channel == channel
-        )
+        """Return whether the channel may have missed what happened then: not after ``last_ns``, and not when it was
+        live from one outage to the next."""
+        overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
+        if time_ns > last_ns + skew:
+            return False
+        earlier = later = False
+        for outage in self.outages:
+            if outage.channel != channel:
+                continue
+            begun = outage.start_ns is None or outage.start_ns - overlap <= time_ns
+            over = outage.end_ns is not None and outage.end_ns + skew < time_ns
+            if begun and not over:
+                return True
+            earlier, later = earlier or over, later or not begun
+        return not (earlier and later)
 
     # -- what went wrong
 
@@ -597,8 +608,6 @@ class Recovery:
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""
         self.outages.remove(outage)
-        if not any(other.channel == outage.channel for other in self.outages):
-            self._knowledge[outage.channel].end_recovery()
         volumes = self._knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

@@ -67,6 +67,15 @@ class Verdict(NamedTuple):
         """Whether having met it ``seen`` times in a row is enough."""
         return self.attempts is not None and seen >= self.attempts
 
+    def refuses(self, otherwise: str) -> str:
+        """Return what it refuses, in a word for people: the account, the key, or ``otherwise`` something that says
+        nothing about both; empty if it refuses nothing, but asks to wait."""
+        if self.kind != "permanent":
+            return ""
+        if self.error is not CredentialsRefused:
+            return otherwise
+        return "account" if self in OF_ACCOUNT else "key"
+
 
 def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Verdict:
     return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)

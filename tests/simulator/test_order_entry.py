@@ -261,8 +261,8 @@ def test_a_validate_of_the_wrong_type_is_read_as_the_quirk_says(
     exchange = quiet(scenario=Scenario(quirks=Quirks(wrong_validate=reading)), open_orders=0, past_trades=0)
     order_id = exchange.new_order(T0)
     before = len(exchange.ledger.changes)
-    given: dict[str, Any] = {field: order_id if value == "?" else value for field, value in params.items()}
-    answer = Trader(exchange, dialect).one(name, **given)
+    filled = {key: order_id if value == "?" else value for key, value in params.items()}
+    answer = Trader(exchange, dialect).one(name, T0, **filled)
     refused = answer.get("error", answer.get("errorMessage"))
     assert refused == ("EGeneral:Invalid arguments:validate" if reading == "refused" else None)
     assert (len(exchange.ledger.changes) > before) is (reading == "ignored")
