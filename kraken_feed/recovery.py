@@ -15,6 +15,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
+from zlib import crc32
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
@@ -393,21 +394,25 @@ class Recovery:
         Returns the finished scan, and how many rows Kraken counts more than it returned.
         """
         scan = self._begin(source, outages)
-        complete, seen, counts = scan.offset == 0, set[tuple[str | None, bytes]](), []
+        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
+        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
         newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
         while True:
             page = await history.page(self._rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
-                counts.append(page.count)
+                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
             if not page.rows:
                 break
             known = len(seen)
             for row in page.rows:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
-                seen.add((row.item.identity, row.item.data))
+                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
+                    seen.add((row.item.identity, row.item.data))
                 self._take(row, source.method, scan.channels, outages)
             scan.offset += page.length
+            scan.returned = before + len(seen)
+            scan.page = [crc32(row.item.data) for row in page.rows]
             self.changed = True
             repeats = repeats + 1 if len(seen) == known else 0
             if repeats > history.PAGE:  # rows that are merged after they were counted stand on so many pages at most
@@ -415,7 +420,7 @@ class Recovery:
                 raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
         self.changed = True
-        return scan, max(0, min(counts) - len(seen)) if counts and complete else 0
+        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
 
     def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
