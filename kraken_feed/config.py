@@ -161,11 +161,22 @@ def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
         key = place.strip("`").removeprefix("$.") or "the top level"
         key = key.replace("[...]", ".…").replace("`key` in ", "a name in ")
         remedy = "config.example.toml shows every key with its default."
-        if "Expected `array" in what:
+        if key.startswith("channels"):
+            remedy = f"Write it as a list: {_channel_list(tree['channels'])}."
+        elif "Expected `array" in what:
             remedy = 'Write it as a list: ["pass", "show", "kraken/key"].'
         raise ConfigError(f"{origin}: {key} has a wrong value.", why=_sentence(what), remedy=remedy) from error
     _check_values(config, origin)
     return config
+
+
+def _channel_list(given: object) -> str:
+    """Return the line of the configuration that names the channels which ``given`` seems to mean."""
+    spelled = {name.casefold(): name for name in CHANNELS}
+    words = given.replace(",", " ").split() if isinstance(given, str) else []
+    meant = list(dict.fromkeys(spelled[word.casefold()] for word in words if word.casefold() in spelled))
+    names = ", ".join(f'"{name}"' for name in meant or ("openOrders",))
+    return f"channels = [{names}]"
 
 
 def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path: str, origin: str) -> None:

@@ -30,7 +30,15 @@ ODD_S = 60.0  # 3xx, 400, 401, 404: an endpoint that is none, or a deployment go
 
 
 class Socket(Protocol):
-    """What a session needs of a WebSocket; :class:`kraken_feed.stream.Stream` is one."""
+    """What a session needs of a WebSocket; :class:`kraken_feed.stream.Stream` is one.
+
+    ``progress`` is when the first and the last bytes came of a message whose end has not come, on the loop's clock;
+    None if no message is in progress. ``delay`` is how many seconds other messages took that came slowly; whoever takes
+    that into account sets it back to 0.
+    """
+
+    progress: tuple[float, float] | None
+    delay: float
 
     @property
     def transport(self) -> asyncio.Transport: ...
@@ -284,6 +292,8 @@ class Connection:
             except ConnectionClosed as closed:
                 session.disconnected(*_closing(closed))
                 break
+            if socket.delay:
+                self._note_progress(socket)
             for start in range(0, len(frames), BATCH):
                 deliver(self._receive(frames[start : start + BATCH]))
         raise _Over
@@ -308,11 +318,11 @@ class Connection:
         """Run one timer for all of the session's deadlines; it is set again only when it runs out or is woken."""
         while True:
             self._woken.clear()
-            since, due = self._now(), self._deadline()
+            since, due = self._now(), self._deadline(socket)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._woken.wait()
-            now, deadline = self._now(), self._deadline()
+            now, deadline = self._now(), self._deadline(socket)
             if deadline is None or deadline > now:
                 continue  # frames came in the meantime, or nothing is read
             # A timer that is late tells that we did not run. What the peer has sent meanwhile is still to be read, so
@@ -325,8 +335,14 @@ class Connection:
             if self.session.failure is not None:
                 raise _Over
 
-    def _deadline(self) -> float | None:
+    def _deadline(self, socket: Socket) -> float | None:
+        self._note_progress(socket)
         return None if self.paused else self.session.deadline()
+
+    def _note_progress(self, socket: Socket) -> None:
+        """Let the session know of messages that come slowly."""
+        self.session.progress(socket.progress, socket.delay)
+        socket.delay = 0.0
 
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
         value = await token()

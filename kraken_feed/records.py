@@ -26,7 +26,7 @@ Type = Literal["snapshot", "update", "backfill"]
 # https://docs.kraken.com/api/docs/rest-api/get-closed-orders, …/get-trade-history and …/get-ledgers
 NUMBERS = frozenset({
     "vol", "vol_exec", "cost", "fee", "price", "avg_price", "limitprice", "stopprice", "display_volume",
-    "display_volume_remain", "margin", "ratecount",
+    "display_volume_remain", "displayvol", "displayvolremain", "margin", "ratecount",
     "cprice", "ccost", "cfee", "cvol", "cmargin", "net",
     "amount", "balance",
     "opentm", "starttm", "expiretm", "closetm", "lastupdated", "time",

@@ -1,7 +1,8 @@
 """The protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
 
 A session is told what happened and when (``connected``, ``authorize``, ``receive``, ``tick``, ``disconnected``). It
-answers with events, with what to send (``data_to_send``) and with when to wake it (``deadline``). Times are seconds of
+answers with events, with what to send (``data_to_send``) and with when to wake it (``deadline``). It is also told of
+frames that arrive slowly (``progress``). Times are seconds of
 a clock that never steps back. It is used once: after ``failure`` is set it says nothing more, and to reconnect one
 makes a new session. It never raises for what the peer does.
 
@@ -169,6 +170,7 @@ class Session:
         self.engine: str | None = None
         self.greeted: str | None = None  # the first engine state that this connection told
         self.last_text: float | None = None
+        self._arriving: tuple[float, float] | None = None  # when bytes came of a frame whose end has not come
         self._told = 0.0  # the last time that the session was told
         self._confirmed: int | None = None  # the stamp of the last answered ping
         self._beat: int | None = None  # the same when the last heartbeat came
@@ -235,7 +237,7 @@ class Session:
             return
         self._told = now
         for subscription in self.subscriptions.values():
-            if subscription.deadline is not None and subscription.deadline <= now:
+            if subscription.deadline is not None and self._due(subscription.deadline) <= now:
                 if subscription.acked:
                     self._fail("no_snapshot", f"{subscription.channel}: acknowledged, but no snapshot came")
                 else:
@@ -243,7 +245,7 @@ class Session:
                 return
         if self.last_text is None:
             return
-        if self.last_text + self.timing.silence <= now:
+        if self._silent_at(self.last_text) <= now:
             self._fail("silence", f"no frame for {self.timing.silence:g} s")
         elif self._ping_due(self.last_text) <= now:
             self._ping(now, stamp)
@@ -259,10 +261,26 @@ class Session:
         """Do not count the last ``seconds`` as silence: we did not listen (the output was full, the process was
         stopped)."""
         if self.last_text is not None:
-            self.last_text += seconds
+            self.last_text = self._silent_at(self.last_text) - self.timing.silence + seconds
         for subscription in self.subscriptions.values():
             if subscription.deadline is not None:
-                subscription.deadline += seconds
+                subscription.deadline = self._due(subscription.deadline) + seconds
+
+    def progress(self, arriving: tuple[float, float] | None, delay: float) -> None:
+        """Note how frames arrive on a slow line.
+
+        As long as one frame arrives, its bytes count like a frame, and the deadlines wait. Answers queue behind it, so
+        the time that it took is given to them as well. It must have begun before a deadline: of ever new frames in
+        pieces, only what they say counts.
+
+        Args:
+            arriving: when the first and the last bytes came of a frame whose end has not come; None: there is none.
+            delay: seconds that frames took which came slowly, and are complete since the last call.
+        """
+        self._arriving = arriving
+        for subscription in self.subscriptions.values():
+            if subscription.deadline is not None:
+                subscription.deadline += delay
 
     def disconnected(self, detail: str, cause: str = "closed") -> None:
         """Note that the socket is gone, for a reason of the peer's or the network's."""
@@ -279,8 +297,8 @@ class Session:
         """Return when to call :meth:`tick`, as far as is known now; there may be nothing to do by then."""
         if self.failure is not None or self.last_text is None:
             return None
-        times = [s.deadline for s in self.subscriptions.values() if s.deadline is not None]
-        return min([self.last_text + self.timing.silence, self._ping_due(self.last_text), *times])
+        times = [self._due(s.deadline) for s in self.subscriptions.values() if s.deadline is not None]
+        return min([self._silent_at(self.last_text), self._ping_due(self.last_text), *times])
 
     @property
     def spoke(self) -> int | None:
@@ -459,6 +477,20 @@ class Session:
             return ()
         subscription.deadline = None
         return (Live(subscription.channel),)
+
+    def _silent_at(self, last_text: float) -> float:
+        """Return when the peer counts as silent."""
+        return self._postponed(last_text + self.timing.silence, self.timing.silence)
+
+    def _due(self, deadline: float) -> float:
+        """Return when a subscription is overdue."""
+        return self._postponed(deadline, self.timing.ack)
+
+    def _postponed(self, deadline: float, seconds: float) -> float:
+        """Return the deadline, or so long after the last bytes of a frame that began to arrive before it."""
+        if self._arriving is None or self._arriving[0] > deadline:
+            return deadline
+        return max(deadline, self._arriving[1] + seconds)
 
     def _next_req_id(self) -> int:
         self._req_id += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
 CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
 CLOSE = 0x88
+FINAL, CONTROL_BIT = 0x80, 0x08  # in the first byte: the last frame of a message; a control frame
 MASKED = 0x80  # in the length: no server may do that
 
 
@@ -17,11 +18,18 @@ class Splitter:
     """Takes messages out of one connection's bytes.
 
     Once something comes that is neither a message in one frame nor a control frame, or a close, everything that
-    follows is left to the library (``done``): the order of what both bring would be lost otherwise.
+    follows is left to the library (``done``): the order of what both bring would be lost otherwise. From then on
+    :meth:`follow` is told what the library gets.
+
+    ``partial`` tells whether the bytes so far end within a message or a frame.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.done = False
+        self.partial = False
+        self._header = b""  # of a frame of the library's, as far as it has come
+        self._left = 0  # bytes of that frame that have not come
+        self._fragments = False  # a message of the library's has begun and not ended
         self._max = max_bytes
         self._held: list[bytes] = []  # the beginning of a frame whose end has not come
         self._size = 0
@@ -67,9 +75,33 @@ class Splitter:
             else:
                 others.append(data[place:stop])
             place = stop
-        if place < end:
+        self.partial = place < end
+        if self.partial:
             self._hold(data[place:])
         return messages, b"".join(others)
+
+    def follow(self, data: bytes) -> None:
+        """Follow the frames that the library gets. It judges them; only where they end matters here."""
+        data, self._header = self._header + data, b""
+        place, end = 0, len(data)
+        while place < end:
+            if self._left:
+                step = min(self._left, end - place)
+                self._left -= step
+                place += step
+                continue
+            second = data[place + 1] if place + 1 < end else 0
+            length = second & ~MASKED
+            start = place + 2 + {126: 2, 127: 8}.get(length, 0)
+            stop = start + 4 * bool(second & MASKED)  # of the header
+            if stop > end:
+                self._header = data[place:]
+                break
+            if not data[place] & CONTROL_BIT:
+                self._fragments = not data[place] & FINAL
+            self._left = length if length < 126 else int.from_bytes(data[place + 2 : start])
+            place = stop
+        self.partial = self._fragments or bool(self._left or self._header)
 
     def _hold(self, rest: bytes) -> None:
         """Keep the beginning of a frame, and reckon how much of it is worth another look."""
@@ -85,4 +117,5 @@ class Splitter:
 
     def _leave(self, messages: list[bytes], others: list[bytes], rest: bytes) -> tuple[list[bytes], bytes]:
         self.done = True
+        self.follow(rest)
         return messages, b"".join([*others, rest])

@@ -19,6 +19,8 @@ class Stream(ClientConnection):
 
     What the socket gives is split here as long as it is simple, and handed to the library otherwise: the opening, pings
     and the close are the library's, and so is everything after the first thing that is not simple.
+
+    ``progress`` and ``delay`` are as :class:`kraken_feed.connection.Socket` has them.
     """
 
     max_bytes: ClassVar[int] = 0  # of a message; set by :func:`dial`
@@ -31,6 +33,9 @@ class Stream(ClientConnection):
         self._messages: list[bytes] = []
         self._bytes = 0  # in them, about
         self._paused_reading = False
+        self.progress: tuple[float, float] | None = None
+        self.delay = 0.0
+        self._slow = False  # a read has brought a middle part of it, and nothing else
         self._lost = False
         self._woken = asyncio.Event()
 
@@ -56,11 +61,16 @@ class Stream(ClientConnection):
         """What the socket has given, as asyncio says it."""
         if not self._opened:
             data = self._open(data)
-        if self._splitter.done:
+        splitter = self._splitter
+        if splitter.done:
             if data:
                 super().data_received(data)
+                splitter.follow(data)
+                self._note_progress(whole=not splitter.partial)
             return
-        messages, others = self._splitter.feed(data)
+        messages, others = splitter.feed(data)
+        if splitter.partial or self.progress is not None:
+            self._note_progress(whole=bool(messages))
         if messages:
             self._messages += messages
             self._bytes += len(data)
@@ -69,8 +79,22 @@ class Stream(ClientConnection):
                 self.transport.pause_reading()
         if others:
             super().data_received(others)
-        if messages or self._splitter.done:
+        if messages or splitter.done:
             self._woken.set()
+
+    def _note_progress(self, *, whole: bool) -> None:
+        """Note when bytes of a message came whose end has not come; ``whole``: they also end an earlier one.
+
+        A message that is cut in two by a read is nothing unusual. One that takes three or more came slowly.
+        """
+        now, partial = self.loop.time(), self._splitter.partial
+        since = now if self.progress is None else self.progress[0]
+        if whole or not partial:
+            self.delay += now - since if self._slow else 0.0
+            since, self._slow = now, False
+        else:
+            self._slow = self.progress is not None
+        self.progress = (since, now) if partial else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone. One that was never made, as when TLS fails behind a proxy, cannot be lost (websockets

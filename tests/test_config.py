@@ -243,6 +243,29 @@ def test_any_file_is_a_configuration_or_refused(content: bytes) -> None:
         assert isinstance(parse(content, "the file"), Config)
 
 
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ('"openOrders"', 'channels = ["openOrders"]'),
+        ('"executions"', 'channels = ["executions"]'),
+        ('"openorders, ownTrades"', 'channels = ["openOrders", "ownTrades"]'),
+        ('"orders"', 'channels = ["openOrders"]'),
+        ("5", 'channels = ["openOrders"]'),
+        ("[1]", 'channels = ["openOrders"]'),
+        ("{ openOrders = true }", 'channels = ["openOrders"]'),
+    ],
+)
+def test_channels_that_are_no_list_get_the_line_to_write(written: str, line: str) -> None:
+    remedy = _refused(f"channels = {written}").remedy
+    assert remedy == f"Write it as a list: {line}."
+    assert parse(line.encode(), "x").channels
+
+
+def test_a_command_that_is_no_list_gets_a_command_as_the_remedy() -> None:
+    error = _refused('[accounts.main]\nsecret_command = "pass show kraken"')
+    assert error.remedy == 'Write it as a list: ["pass", "show", "kraken/key"].'
+
+
 # ------------------------------------------------------------------------------------------------ channels, accounts
 
 

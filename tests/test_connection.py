@@ -152,6 +152,8 @@ class Peer:
 
     def __init__(self) -> None:
         self.answers = True
+        self.progress: tuple[float, float] | None = None
+        self.delay = 0.0
         self.asked: list[tuple[float, dict[str, Any]]] = []
         self.frames: list[bytes] = []
         self._here = asyncio.Event()

@@ -140,6 +140,19 @@ def test_records_are_told_apart_by_type() -> None:
 # ------------------------------------------------------------------------------------------------ numbers
 
 
+@pytest.mark.parametrize(
+    "name", ["displayvol", "displayvolremain", "display_volume", "display_volume_remain", "vol", "vol_exec"]
+)
+@pytest.mark.parametrize("kind", ["update", "backfill"])
+def test_the_volumes_of_an_order_are_numbers_in_every_spelling(name: str, kind: str) -> None:
+    """An iceberg's are ``display_volume`` on the feed and ``displayvol`` in REST."""
+    value = item(b'{"%b":"0.05000000"}' % name.encode(), type=kind).fields[name]
+    assert isinstance(value, Decimal)
+    assert f"{value:f}" == "0.05000000"
+    v2 = item(b'{"%b":"0.05000000"}' % name.encode(), "executions", type="backfill").fields[name]
+    assert isinstance(v2, Decimal)
+
+
 class Number(msgspec.Struct):
     """A number as it is written, and what its digits mean, put together without reading the text."""
 

@@ -106,3 +106,32 @@ def test_a_long_message_in_many_pieces_is_not_looked_at_for_each_of_them() -> No
     assert found == [b"x" * 1_000_000]
     assert others == b""
     assert looks <= 3
+
+
+ends = st.lists(messages | controls, max_size=5)
+
+
+@given(ends, ends, st.booleans(), st.lists(st.integers(0, 1 << 20), max_size=8))
+def test_it_tells_whether_the_bytes_end_within_a_message(
+    before: list[Frame], after: list[Frame], fragmented: bool, cuts: list[int]
+) -> None:
+    """Also when the library reads them: then a message may lie in several frames, with control frames between."""
+    frames = [*before, *after]
+    if fragmented:
+        parts = [Frame(Opcode.TEXT, b"a", fin=False), Frame(Opcode.CONT, b"b" * 300, fin=False)]
+        frames = [*before, parts[0], Frame(Opcode.PING, b"p"), parts[1], Frame(Opcode.CONT, b"", fin=True), *after]
+    complete, within, at = {0}, False, 0
+    for frame in frames:
+        at += len(frame.serialize(mask=False))
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            within = not frame.fin
+        if not within:
+            complete.add(at)
+    stream, splitter = wire(frames), Splitter(LIMIT)
+    edges = sorted({0, len(stream), *complete, *(cut % (len(stream) + 1) for cut in cuts)})
+    for start, stop in itertools.pairwise(edges):
+        if splitter.done:
+            splitter.follow(stream[start:stop])
+        else:
+            splitter.feed(stream[start:stop])
+        assert splitter.partial is (stop not in complete)

@@ -130,6 +130,8 @@ class Socket:
         self.peer = peer
         self._world = world
         self._truth = truth
+        self.progress: tuple[float, float] | None = None
+        self.delay = 0.0
         self._here: list[Message] = []
         self._line: deque[tuple[float, Message]] = deque()  # with the loop time at which each arrives
         self._free_at = 0.0  # when the line has delivered what is on it
