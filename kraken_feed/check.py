@@ -218,9 +218,8 @@ class Check:
         try:
             hop = first_hop(url, self._world.environ)
             knocked = await knock(hop, self._config.connection.open_timeout_s)
-        except ValueError:
-            remedy = "Correct ALL_PROXY, HTTPS_PROXY or NO_PROXY."
-            return failed(endpoint, ConfigError("The proxy that the environment names is no URL.", remedy=remedy))
+        except ConfigError as error:
+            return failed(endpoint, error)
         except Unreachable as end:
             first = f"{hop.host}:{hop.port}" if hop.variable else where
             return verdicts.unreachable(endpoint, first, end.phase, end.why, proxy=hop.variable)
