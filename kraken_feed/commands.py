@@ -33,8 +33,6 @@ def _tail(arguments: argparse.Namespace) -> int:
     from .service import serve
     from .systemd import take
 
-    if arguments.output != "-":  # a rotation's signal may come early; the file is opened later anyway
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
@@ -224,7 +222,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
-    as_utf8("backslashreplace")
+    if arguments.json:
+        as_utf8()
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
@@ -250,6 +249,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _unit(arguments: argparse.Namespace) -> int:
     from .units import compose
 
+    as_utf8()
     print_line(compose(arguments))
     return 0
 
@@ -258,6 +258,7 @@ def _schema(arguments: argparse.Namespace) -> int:
     from .record import encode
     from .schema import record_schema
 
+    as_utf8()
     print_line(encode(record_schema()))
     return 0
 
