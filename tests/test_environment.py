@@ -17,6 +17,7 @@ import pytest
 from kraken_feed.text import PLAIN
 
 from .installed import COMMAND, Done, bare, finish, logged, run, site, start
+from .tools import tool
 
 # ------------------------------------------------------------------------------------------------ descriptors
 
@@ -123,6 +124,44 @@ def test_commands_that_print_tell_the_same_readers_apart(kind: str, code: int, t
     done = subprocess.run([COMMAND, "schema"], stdout=writer, stderr=subprocess.PIPE, env=bare(tmp_path), check=False)
     os.close(writer)
     assert done.returncode == code, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ mounted secrets
+
+MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o440, 0o644])
+async def test_secrets_on_a_read_only_mount_are_accepted_and_check_warns(mode: int, tmp_path: Path) -> None:
+    """Laid out as Kubernetes does it: links to links to the files."""
+    data = tmp_path / "secrets" / "..2026_11_20"
+    data.mkdir(parents=True)
+    (tmp_path / "secrets" / "..data").symlink_to(data.name)
+    private = ["--mount"] if os.geteuid() == 0 else ["--mount", "--user", "--map-root-user"]
+    async with site(tmp_path) as place:
+        env = place.environment()
+        for name in ("KRAKEN_API_KEY", "KRAKEN_API_SECRET"):
+            (data / name).write_text(env.pop(name))
+            (data / name).chmod(mode)
+            (tmp_path / "secrets" / name).symlink_to(f"..data/{name}")
+            env[f"{name}_FILE"] = str(tmp_path / "secrets" / name)
+
+        async def mounted(*arguments: str) -> Done:
+            return await finish(
+                await asyncio.create_subprocess_exec(
+                    tool("unshare"), *private, "sh", "-c", MOUNT, "sh", str(tmp_path / "secrets"), COMMAND, *arguments,
+                    env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                )
+            )  # fmt: skip
+
+        refused = await run("openOrders", "--once", env=env)
+        tailed = await mounted("openOrders", "--once")
+        checked = await mounted("check", "openOrders", "--json")
+    assert refused.code == 78, "it is the mount that makes the difference"
+    assert tailed.code == 0, tailed.err
+    (found,) = [finding for finding in checked.lines if finding.get("item") == "credentials"]
+    assert found["status"] == "WARN"
+    assert "0400" in found["remedy"]
 
 
 # ------------------------------------------------------------------------------------------------ locales
