@@ -236,7 +236,7 @@ class Knowledge:
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        may_cover = item.exec_id and self._may_cover(volumes, claimed)
+        may_cover = item.exec_id and self._may_cover(volumes, item)
         written = self._unseen(item)
         if item.exec_id and (written or may_cover):
             self._cover(item)
@@ -276,13 +276,15 @@ class Knowledge:
         as well."""
         return self.channel == "executions" or volumes.since is not None
 
-    def _may_cover(self, volumes: Volumes, identity: str) -> bool:
+    def _may_cover(self, volumes: Volumes, item: Item) -> bool:
         """Return whether a fill that is known may belong to what is claimed.
 
-        In v2 an update's fill was never claimed: one frame tells the fill and the order's volume. In v1 the connection
-        may have been lost between the two frames.
+        In v2 an update's fill was never claimed, unless everything of its order was: one frame tells the fill and the
+        order's volume. In v1 the connection may have been lost between the two frames.
         """
-        return volumes.since is not None and (self.channel != "executions" or self.seen.crc(identity) is None)
+        assert item.identity  # the caller has looked
+        of_update = self.channel == "executions" and self.seen.crc(item.identity) is not None
+        return volumes.since is not None and (not of_update or item.order_id in volumes.unseen)
 
     def _cover(self, item: Item) -> None:
         if self.volumes is not None and item.identity and item.order_id and self._may_claim(self.volumes):

@@ -9,6 +9,8 @@ MASK = "[masked]"
 PLAIN = "kraken-feed.plain"  # for encoding: the ``errors`` that never fail, and read well
 SPELLED = {"…": "...", "–": "-", "—": "-", "·": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
 
+word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
+
 
 class Secrets:
     """The texts that must not leave the process, wherever they turn up."""
@@ -55,11 +57,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def printable_json(line: str) -> str:
-    """The same for a line of JSON, which says the same afterwards."""
+def printable_json(lines: str) -> str:
+    """Escape the same in lines of JSON, as JSON does: ``\\u009b``. Their values stay the same."""
     import json  # only where there is a terminal
 
-    return "".join(c if c.isprintable() or c == "\t" else json.dumps(c)[1:-1] for c in line)
+    if lines.isascii() and "\x7f" not in lines:  # JSON allows no other control characters in a string
+        return lines
+    return "".join(c if c.isprintable() or c in "\t\n" else json.dumps(c)[1:-1] for c in lines)
 
 
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:

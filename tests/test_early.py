@@ -39,11 +39,11 @@ def signalled(home: Path, module: str, number: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("module", MOMENTS)
-async def test_a_rotation_during_the_start_ends_nothing_and_is_made_good(module: str, tmp_path: Path) -> None:
+async def test_a_rotation_during_the_start_ends_nothing(module: str, tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         env = place.environment(**signalled(tmp_path, module, signal.SIGHUP))
         process = await start("openOrders", "--output", str(tmp_path / "out"), env=env)
-        await logged(process, "output_reopened")
+        await logged(process, "nothing_to_reopen")
         await logged(process, "live")
         process.terminate()
         assert (await finish(process)).code == 0
@@ -57,7 +57,7 @@ async def test_a_rotation_during_the_start_counts_after_nohup_too(tmp_path: Path
             sys.executable, "-c", nohup, COMMAND, "openOrders", "--output", str(tmp_path / "out"),
             env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        await logged(process, "output_reopened")
+        await logged(process, "nothing_to_reopen")
         process.terminate()
         assert (await finish(process)).code == 0
 
