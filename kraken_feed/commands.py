@@ -30,6 +30,7 @@ AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the wh
 def _tail(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
     from .credentials import find_all
+    from .descriptors import raise_limit
     from .service import serve
     from .systemd import take
 
@@ -37,6 +38,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    raise_limit()  # after the commands that give keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
 
@@ -73,6 +75,7 @@ async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]
 def _watch(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
     from .credentials import find_all
+    from .descriptors import raise_limit
     from .terminal import check_terminal
 
     check_terminal(1, os.environ, arguments.channels or ("openOrders",))
@@ -88,6 +91,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     if arguments.demo:
         return _run(demo())
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    raise_limit()
     return _run(watch.watch(arguments, config, channels, credentials))
 
 

@@ -379,6 +379,7 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
             base_url=url,
             transport=transport,
             timeout=CALL_S,
+            limits=httpx.Limits(max_keepalive_connections=1),  # calls come one after the other
             trust_env=False,  # it would read NO_PROXY, and raise for entries that it does not understand
             proxy=proxy.url if proxy is not None else None,
             verify=_trust(url),
