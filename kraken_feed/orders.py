@@ -148,7 +148,7 @@ class Knowledge:
             return False
         # Another channel that takes the same row may have given it an identity of its own.
         item.identity = item.identity.removesuffix(f"{AGAIN}{crc32(item.data):08x}")
-        if self.channel == "balances":
+        if self.channel == "balances" and not is_end(item.identity):
             return self._unseen_entry(item)
         return self._unseen_row(item, self._rows, source, self.volumes)
 
