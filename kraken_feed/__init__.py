@@ -5,8 +5,7 @@ A program's door is :func:`tail`; what is not in ``__all__`` is private.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come meanwhile
 if TYPE_CHECKING:
     from .auth import Credentials
     from .errors import (

@@ -1,5 +1,12 @@
-"""``python -m kraken_feed``: the command, where its script is not on the path."""
+"""The command, as a script and as ``python -m kraken_feed``. Its first lines see to signals; the rest follows."""
 
-from .cli import main
+import sys
 
-main()
+from . import early
+
+early.receive(sys.argv[1:])
+
+from .cli import main  # noqa: E402  # signals first: loading takes long enough for one to come
+
+if __name__ == "__main__":
+    main()

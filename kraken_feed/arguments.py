@@ -191,6 +191,7 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
 
 def output_options(parser: argparse.ArgumentParser) -> None:
     """Of every command that writes records."""
+    parser.set_defaults(writes_records=True)
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--output", metavar="PATH", default="-", help="append records to a file; - is stdout (default)")
     parser.add_argument(

@@ -16,10 +16,11 @@ from typing import TypeVar
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from . import descriptors
 from .absence import Last, last_records
 from .auth import Credentials
-from .backoff import Budget
-from .config import Config, without_backfill
+from .backoff import Budget, excess
+from .config import CHANNELS, Config, is_loopback, without_backfill
 from .destination import Destination
 from .errors import FeedError, OutputAway, StateAway
 from .feed import Feed
@@ -84,6 +85,7 @@ async def assemble(
     limits, several = plan.limits, len(plan.credentials) > 1
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(limits.count)
+    _judge_number(plan, budget, log)
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
         supervisor: Supervisor
@@ -120,6 +122,26 @@ async def assemble(
         feed.changed = changed
     supervisor = Supervisor(feeds, log)
     return supervisor
+
+
+def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
+    """Report too many accounts: as an error if descriptors do not suffice, else the tail would break in its middle; as
+    a warning if it is connects, since that is only slow."""
+    dialects = {CHANNELS[channel] for channel in plan.channels}
+    accounts = len(plan.credentials)
+    descriptors.require(accounts, len(dialects), state=plan.state is not None)
+    urls = [getattr(plan.config.endpoints, f"ws_{dialect}") for dialect in dialects]
+    connects = accounts * len(dialects)
+    most = excess(connects, budget, public=not all(map(is_loopback, urls)))
+    if most is not None:
+        log.warning(
+            "too_many_connects",
+            accounts=accounts,
+            needed=connects,
+            allowed=most,
+            window_s=budget.window,
+            all_begun_s=round(budget.span(connects), 1),
+        )
 
 
 def _patience(plan: Plan) -> float:

@@ -16,7 +16,7 @@ from . import clock, key_info, verdicts
 from .auth import Credentials, Nonce
 from .config import CHANNELS, Config, choose_accounts, is_loopback
 from .connection import Dial, dial
-from .credentials import files, find, shared_key
+from .credentials import files, find, readable_by_others, shared_key
 from .errors import ConfigError, FeedError, Transient
 from .findings import Finding, Report, failed, skipped
 from .places import look_at_output, look_at_state
@@ -218,9 +218,8 @@ class Check:
         try:
             hop = first_hop(url, self._world.environ)
             knocked = await knock(hop, self._config.connection.open_timeout_s)
-        except ValueError:
-            remedy = "Correct ALL_PROXY, HTTPS_PROXY or NO_PROXY."
-            return failed(endpoint, ConfigError("The proxy that the environment names is no URL.", remedy=remedy))
+        except ConfigError as error:
+            return failed(endpoint, error)
         except Unreachable as end:
             first = f"{hop.host}:{hop.port}" if hop.variable else where
             return verdicts.unreachable(endpoint, first, end.phase, end.why, proxy=hop.variable)
@@ -274,9 +273,14 @@ def _credentials(found: Credentials, paths: list[str]) -> Finding:
             "WARN", "credentials", what, "It looks like an authenticator's, which is good for one call.",
             "Make the key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
-    return Finding(
-        "OK", "credentials", what, "\n".join(f"{path} ({mode})" for path, mode in modes.items()), facts=facts
-    )
+    listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
+    if readable_by_others(found, paths):
+        return Finding(
+            "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
+            "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
+            "Docker's services. Where nobody else is, nothing has to be done.", facts=facts,
+        )  # fmt: skip
+    return Finding("OK", "credentials", what, listed, facts=facts)
 
 
 def _output(path: str) -> Finding:

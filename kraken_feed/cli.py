@@ -14,41 +14,42 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import __version__
+from . import __version__, early
 from .errors import FeedError, OutputFailed, ReaderGone, UsageError
 from .signals import INTERRUPTED, die_of
-from .stdout import print_line
+from .stdout import print_line, replace_unencodable
 from .text import Secrets, printable
 
 if TYPE_CHECKING:
     import argparse
 
-UNDONE = ("call", "check")  # commands that have not done what they were asked for when SIGTERM comes early
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of stdout as an output
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script: run, and leave with the contract's exit code."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody can answer it
     words = list(sys.argv[1:] if argv is None else argv)
-    command = _command(words)
-    early = signal.SIG_DFL if command in UNDONE else lambda number, frame: sys.exit(0)
-    signal.signal(signal.SIGTERM, early)  # until there is something to write out, or to prevent
-    if command in UNDONE and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # An exception out of nowhere can end as another one: anyio's, in the middle of a connect.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    early.receive(words)
     stdout_closed = _occupy_standard_descriptors()
+    replace_unencodable()
     sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
     log_format, secrets = "auto", Secrets()
     gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start
     try:
+        if early.command(words) not in early.UNDONE:
+            # In those, an exception out of nowhere can end as another one: anyio's, in the middle of a connect.
+            early.interruptible()
         if words == ["--version"] and not stdout_closed:
             print_line(f"kraken-feed {__version__}")
             _leave(0)
         arguments = _parse(words)
         log_format = getattr(arguments, "log_format", "auto")
         arguments.secrets = secrets
-        if stdout_closed:
-            sent = "Nothing was sent. " if command == "call" else ""
+        output = arguments.output if getattr(arguments, "writes_records", False) else None
+        reopens = output not in (None, *STDOUT)
+        early.expect_hangups(output is not None and (reopens or not os.isatty(1)), reopens=reopens)
+        if stdout_closed and not reopens:
+            sent = "Nothing was sent. " if early.command(words) == "call" else ""
             raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it: to a file, a pipe or /dev/null.")
         code = arguments.run(arguments)
     except FeedError as error:
@@ -60,11 +61,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:
         die_of(signal.SIGINT)
     _leave(code)
-
-
-def _command(words: list[str]) -> str:
-    """The word that is the command, before anything is imported that knows them: only how loud to be may precede it."""
-    return next((word for word in words if word not in ("-q", "--quiet", "-v", "--verbose")), "")
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

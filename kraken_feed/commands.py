@@ -30,15 +30,15 @@ AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the wh
 def _tail(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
     from .credentials import find_all
+    from .descriptors import raise_limit
     from .service import serve
     from .systemd import take
 
-    if arguments.output != "-":  # a rotation's signal may come early; the file is opened later anyway
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    raise_limit()  # after the commands that give keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
 
@@ -75,6 +75,7 @@ async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]
 def _watch(arguments: argparse.Namespace) -> int:
     from .config import choose_accounts
     from .credentials import find_all
+    from .descriptors import raise_limit
     from .terminal import check_terminal
 
     check_terminal(1, os.environ, arguments.channels or ("openOrders",))
@@ -90,6 +91,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     if arguments.demo:
         return _run(demo())
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    raise_limit()
     return _run(watch.watch(arguments, config, channels, credentials))
 
 
@@ -228,7 +230,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
-    as_utf8("backslashreplace")
+    if arguments.json:
+        as_utf8()
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
@@ -254,6 +257,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _unit(arguments: argparse.Namespace) -> int:
     from .units import compose
 
+    as_utf8()
     print_line(compose(arguments))
     return 0
 
@@ -262,6 +266,7 @@ def _schema(arguments: argparse.Namespace) -> int:
     from .record import encode
     from .schema import record_schema
 
+    as_utf8()
     print_line(encode(record_schema()))
     return 0
 

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 
 from . import __version__, kraken_time
-from .config import ConnectionConfig, is_loopback
-from .errors import ConfigError, FeedError, Transient
+from .config import ConnectionConfig
+from .errors import FeedError, Transient
+from .proxy import bad_proxy, no_socks, proxy_for
 from .session import Event, Session
 from .stream import Stream
 
@@ -89,6 +88,7 @@ async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None
     class Bounded(Stream):
         max_bytes = config.max_frame_bytes
 
+    proxy = proxy_for(url)
     try:
         socket = await _Connect(
             url,
@@ -97,36 +97,20 @@ async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None
             open_timeout=config.open_timeout_s,
             close_timeout=CLOSE_S,
             ping_interval=None,
-            proxy=proxy_for(url),
+            proxy=proxy.url if proxy is not None else None,
             ssl=ssl.create_default_context() if url.startswith("wss:") else None,
             user_agent_header=f"kraken-feed/{__version__}",
             create_connection=Bounded,
             logger=logger,
         )
-    except (ImportError, InvalidProxy) as error:  # SOCKS without its package; a proxy that is no URL
-        raise ConfigError(
-            "The proxy that the environment names cannot be used.",
-            why=error.msg,  # without the URL, which may hold a password
-            remedy="Install kraken-feed[socks], or correct ALL_PROXY, HTTPS_PROXY or NO_PROXY.",
-        ) from None  # its cause quotes the URL
+    except ImportError:
+        raise no_socks() from None
+    except InvalidProxy as error:
+        raise bad_proxy(proxy, error.msg) from None  # its cause quotes the URL, which may hold a password
     except (OSError, WebSocketException, EOFError, LookupError, ValueError) as error:
         raise unreachable(url, error) from error
     assert isinstance(socket, Stream)  # as asked for
     return socket
-
-
-def proxy_for(url: str) -> str | Literal[True] | None:
-    """The proxy on the way to ``url``: none to this machine, else what the environment says.
-
-    websockets (True) looks at wss_proxy, socks_proxy and https_proxy, but not at all_proxy, which httpx and every
-    other program take for the rest.
-    """
-    if is_loopback(url):
-        return None
-    proxies = urllib.request.getproxies()
-    if "all" not in proxies or proxies.keys() & {"wss", "socks", "https"}:
-        return True
-    return None if urllib.request.proxy_bypass(urlsplit(url).netloc) else proxies["all"]
 
 
 def unreachable(url: str, error: Exception) -> Transient:

@@ -1,4 +1,4 @@
-"""Where the API key comes from: the first complete pair wins, half a pair is an error, nothing is looser than 0600."""
+"""Where the API key comes from: the first complete pair wins, half a pair is an error, files are private."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from .text import near_miss
 
 COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
 MAX_BYTES = 4096  # a key, a secret or a password is a line
+
+OTHERS, OTHERS_WRITE = 0o077, 0o022  # the permissions of everybody but the owner
+SECRETS = "/run/secrets/"  # where Docker, Podman and others mount secrets
+SYSTEMD = "$CREDENTIALS_DIRECTORY"
 
 _SECRET = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64, as every one of Kraken's
 
@@ -145,7 +149,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         by_systemd = [
             _Source(
-                f"$CREDENTIALS_DIRECTORY ({directory})",
+                f"{SYSTEMD} ({directory})",
                 (f"{prefix}api-key", f"{prefix}api-secret", f"{prefix}api-otp"),
                 lambda part: _credential(os.path.join(directory, part)),
                 lambda part: os.path.join(directory, part),
@@ -171,23 +175,17 @@ def _credential(path: str) -> str | None:
 
 
 def _file(path: str | None) -> str | None:
-    """What a file of the user's own says, if nobody else can read it."""
+    """Return what a file says, if it is as private as it can be."""
     if path is None:
         return None
     path = os.path.expanduser(path)
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            if status.st_uid not in (os.geteuid(), 0):
-                raise ConfigError(
-                    f"The credentials file {path} belongs to somebody else (uid {status.st_uid}).",
-                    remedy=f"Take it over: chown {os.geteuid()} {path}",
-                )
-            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-                raise ConfigError(
-                    f"The credentials file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}).",
-                    remedy=f"Close it: chmod 600 {path}",
-                )
+            mounted = _is_mounted(file.fileno(), path)
+            _check_owner(path, status, mounted)
+            if stat.S_ISREG(status.st_mode):
+                _check_mode(path, status, mounted)
             return _text(file.read(MAX_BYTES + 1), path)
     except OSError as error:
         raise ConfigError(
@@ -195,6 +193,49 @@ def _file(path: str | None) -> str | None:
             why=f"{error.strerror}.",
             remedy="Name a file that is there and that this user can read.",
         ) from error
+
+
+def _is_mounted(fd: int, path: str) -> bool:
+    """Tell whether an orchestrator has put the file there, as far as one can see: then its mode is set where the
+    container is described, and a chmod here fails or does not last."""
+    read_only = os.fstatvfs(fd).f_flag & os.ST_RDONLY
+    return bool(read_only) or os.path.realpath(path).startswith(SECRETS)
+
+
+def _check_owner(path: str, status: os.stat_result, mounted: bool) -> None:
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            f"The credentials file {path} belongs to somebody else (uid {status.st_uid}).",
+            remedy=f"Have it mounted for this user: uid: {os.geteuid()}, or as root's."
+            if mounted
+            else f"Take it over: chown {os.geteuid()} {path}",
+        )
+
+
+def _check_mode(path: str, status: os.stat_result, mounted: bool) -> None:
+    """Raise ConfigError if others may write to the file, or may read it although chmod could prevent that.
+
+    It cannot on a read-only mount, nor where the file is root's and we are not: without a permission for others we
+    could not read it ourselves.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    fixed = mounted or (status.st_uid == 0 and os.geteuid() != 0)
+    if not mode & (OTHERS_WRITE if fixed else OTHERS):
+        return
+    if not fixed:
+        remedy = f"Close it: chmod 600 {path}"
+    elif mounted:
+        remedy = "Have it mounted with mode 0400: defaultMode: 0400 in Kubernetes, mode: 0400 in Docker's services."
+    else:
+        remedy = f"Let only root write to it: chmod go-w {path}"
+    raise ConfigError(f"The credentials file {path} is open to others (mode {mode:04o}).", remedy=remedy)
+
+
+def readable_by_others(found: Credentials, paths: Sequence[str]) -> list[str]:
+    """Return those of :func:`files` that others may read. systemd shows an access list as a permission of the group,
+    and keeps its directory closed."""
+    others = 0o007 if found.source.startswith(SYSTEMD) else OTHERS
+    return [path for path in paths if os.stat(path).st_mode & others]
 
 
 def _command(key: str, argv: Sequence[str] | None) -> str | None:

@@ -20,11 +20,13 @@ from typing import Protocol
 
 class Outlet(Protocol):
     """One kind of descriptor. ``watchable`` tells whether the event loop can wait for it; ``regular``, whether it is
-    a regular file, which can be brought to the disk and which may find space again when it is full."""
+    a regular file, which can be brought to the disk and which may find space again when it is full; ``anonymous``,
+    whether it is a pipe without a name, whose reader may leave."""
 
     fd: int
     watchable: bool
     regular: bool
+    anonymous: bool
 
     def write(self, data: memoryview) -> int:
         """Write what goes without waiting, and return how many bytes; 0 if none. Raises OSError."""
@@ -40,6 +42,7 @@ class FileOutlet:
     """
 
     watchable = False
+    anonymous = False
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -120,6 +123,7 @@ class PipeOutlet:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.anonymous = is_anonymous_pipe(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._size = _pipe_size(fd)
@@ -145,6 +149,7 @@ class SocketOutlet:
     """A socket, as journald and inetd hand them out: told by the call itself not to wait."""
 
     watchable = True
+    anonymous = False
     regular = False
 
     def __init__(self, fd: int) -> None:
@@ -168,6 +173,7 @@ class TerminalOutlet:
     """A terminal, through an open file of our own: that one can be non-blocking without anybody noticing."""
 
     watchable = True
+    anonymous = False
     regular = False
 
     def __init__(self, fd: int) -> None:
@@ -199,6 +205,23 @@ def outlet(fd: int) -> Outlet:
         with contextlib.suppress(OSError):  # someone else's terminal, as after `su`: then the plain descriptor
             return TerminalOutlet(fd)
     return FileOutlet(fd)
+
+
+def is_anonymous_pipe(fd: int) -> bool:
+    """Tell whether the descriptor is a pipe without a name, as a shell makes for ``| head``: such a reader goes when
+    it has enough. That of a FIFO or a socket is a program of its own, whose end is a failure.
+
+    A pipe without a name lies on the kernel's file system for pipes, where every new pipe does; a FIFO on a disk.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISFIFO(status.st_mode):
+        return False
+    reader, writer = os.pipe()
+    try:
+        return os.fstat(writer).st_dev == status.st_dev
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _pipe_size(fd: int) -> int:

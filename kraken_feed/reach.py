@@ -6,24 +6,17 @@ import asyncio
 import os
 import socket
 import ssl
-import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from .config import is_loopback
+from .proxy import PORTS, proxy_for
 
 Phase = Literal["DNS", "TCP", "TLS", "HTTP"]
 
 HEAD_START_S = 0.25  # of one address before the next is tried beside it (RFC 8305)
 
-# The names of proxies in the order in which they are looked for: by websockets, and by httpx.
-WEBSOCKET_PROXIES = ("wss", "socks", "https", "all")
-HTTP_PROXIES = ("https", "all")
-_PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
-_PROXY_PORTS = {"https": 443, "http": 80}
-_SOCKS_PORT = 1080
 _CUT = ("ConnectError", "ConnectTimeout", "ConnectionResetError")  # httpx's, httpx's, and the system's
 
 
@@ -63,24 +56,14 @@ def first_hop(url: str, environ: Mapping[str, str]) -> Hop:
     """Where a connection to ``url`` goes first. A proxy's name and password stay in the environment.
 
     Raises:
-        ValueError: the proxy's URL is none.
+        ConfigError: the environment names a proxy that cannot be used.
     """
+    proxy = proxy_for(url, environ)
+    if proxy is not None:
+        parts = urlsplit(proxy.url)
+        return Hop(parts.hostname or "", parts.port or 0, proxy.variable)
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    if is_loopback(url) or urllib.request.proxy_bypass(f"{host}:{port}"):
-        return Hop(host, port)
-    proxies = urllib.request.getproxies()
-    for name in WEBSOCKET_PROXIES if parts.scheme == "wss" else HTTP_PROXIES:
-        if proxies.get(name):
-            proxy = urlsplit(proxies[name] if "://" in proxies[name] else f"http://{proxies[name]}")
-            port = proxy.port or _PROXY_PORTS.get(proxy.scheme, _SOCKS_PORT)
-            return Hop(proxy.hostname or "", port, _variable(f"{name}_proxy", environ))
-    return Hop(host, port)
-
-
-def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """The variable's name as it is spelled in the environment; the small letters win, as they do for urllib."""
-    return next((known for known in (name, name.upper()) if environ.get(known)), name)
+    return Hop(parts.hostname or "", parts.port or PORTS[parts.scheme])
 
 
 async def knock(hop: Hop, deadline_s: float) -> Knock:

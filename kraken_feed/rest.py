@@ -25,11 +25,11 @@ import msgspec
 from . import __version__, envelope
 from .auth import Credentials, Nonce, sign
 from .backoff import CALL_COST, CallCounter
-from .config import is_loopback
 from .envelope import Envelope, NotAnEnvelope
 from .errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
 from .kraken_time import NS, KrakenClock
 from .patience import KEY, Patience
+from .proxy import bad_proxy, no_socks, proxy_for
 from .refusals import (
     AUTH_THROTTLE_S,
     EDGE_S,
@@ -373,22 +373,27 @@ def _is_old(response: httpx.Response) -> bool:
 
 
 def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    loopback = is_loopback(url)
+    proxy = proxy_for(url) if transport is None else None
     try:
         return httpx.AsyncClient(
             base_url=url,
             transport=transport,
             timeout=CALL_S,
-            trust_env=not loopback,  # proxies from the environment; none on the way to this machine
+            limits=httpx.Limits(max_keepalive_connections=1),  # calls come one after the other
+            trust_env=False,  # it would read NO_PROXY, and raise for entries that it does not understand
+            proxy=proxy.url if proxy is not None else None,
             verify=_trust(url),
             headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
         )
-    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # proxies; SOCKS without its package
+    except ImportError:
+        raise no_socks() from None
+    except (ValueError, httpx.InvalidURL) as error:
+        raise bad_proxy(proxy, f"{type(error).__name__} while reading it.") from None  # its text may quote a password
+    except OSError as error:
         raise ConfigError(
-            "The proxy or TLS settings of the environment cannot be used.",
-            why=f"{type(error).__name__} while reading them.",  # its text may quote a proxy's password
-            remedy="For SOCKS install kraken-feed[socks]; else correct ALL_PROXY, HTTPS_PROXY, NO_PROXY, "
-            "SSL_CERT_FILE or SSLKEYLOGFILE.",
+            "The TLS settings of the environment cannot be used.",
+            why=f"{error.strerror}." if error.strerror else f"{type(error).__name__} while reading them.",
+            remedy="Correct SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE, or leave them out.",
         ) from error
 
 

@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import NoReturn, Protocol
 
+from . import early
+
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -55,6 +57,8 @@ def obey(service: Obedient) -> None:
     loop.add_signal_handler(signal.SIGUSR1, service.tell)
     if service.reopens or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if early.hung_up():  # while the process was starting
+        hang_up()
 
 
 def die_of(number: int) -> NoReturn:

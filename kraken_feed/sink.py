@@ -433,7 +433,16 @@ class Sink:
             )
 
     def _reader_gone(self) -> None:
-        self._fail(ReaderGone("The reader of the output has closed it."))
+        if self._outlet.anonymous:
+            self._fail(ReaderGone("The reader of the output has closed it."))
+            return
+        self._fail(
+            OutputFailed(
+                f"The reader of {self.name} has gone.",
+                why=f"{self._bytes} bytes of records were not written.",
+                remedy="Start the program that reads it, then kraken-feed again; a service does that by itself.",
+            )
+        )
 
     def _unwritten(self, reason: str) -> OutputFailed:
         return OutputFailed(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from .record import encode
-from .text import printable_json
+from .text import PLAIN, printable_json
 
 # syslog(3)'s numbers, which journald takes off the start of a line: sd-daemon(3)
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
@@ -43,11 +43,14 @@ class Stderr:
         self._dropped = 0
         self._poll: select.poll | None = None
         self._journal = False
+        self._encoding = "utf-8"
         try:
             fd = stream.fileno()
         except (OSError, io.UnsupportedOperation):
             return
         self._journal = is_journal(fd, environ)
+        if os.isatty(fd):
+            self._encoding = stream.encoding  # of the locale; programs that read lines expect UTF-8
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -82,7 +85,7 @@ class Stderr:
             if self._poll is None:
                 self._stream.write(text + "\n")
                 self._stream.flush()
-            elif not self._write_now((text + "\n").encode("utf-8", "backslashreplace")):
+            elif not self._write_now((text + "\n").encode(self._encoding, PLAIN)):
                 self._dropped += 1
         except OSError:
             self._dropped += 1

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 from .errors import OutputFailed, ReaderGone
-from .text import printable_json
+from .text import PLAIN, printable_json
+
+
+def replace_unencodable() -> None:
+    """Replace what the locale of stdout or stderr cannot encode, instead of failing: an ellipsis in a help text is
+    nothing to fail for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
 
 
 def as_utf8(errors: str = "surrogateescape") -> None:
@@ -25,8 +34,9 @@ def print_line(line: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except OSError as error:
+        failure = _failure(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
-        raise _failure(error) from error
+        raise failure from error
 
 
 def write_line(line: str) -> None:
@@ -40,7 +50,9 @@ def write_line(line: str) -> None:
 
 
 def _failure(error: OSError) -> OutputFailed | ReaderGone:
-    if isinstance(error, BrokenPipeError):
+    from .outlet import is_anonymous_pipe  # only here: a line that fails is the last
+
+    if isinstance(error, BrokenPipeError) and is_anonymous_pipe(1):
         return ReaderGone("The reader of stdout has closed it.")
     remedy = "Make room where it leads, or lead it elsewhere."
     return OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.", remedy=remedy)

@@ -36,6 +36,7 @@ from .shared import Owner, Shared
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
 LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
 OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
+POSTPONED_S = 5.0  # a shorter wait before a connect is worth no line: many accounts start one after the other
 LATE_S = 30.0  # three pings: a feed that was not confirmed for so long is behind
 ONLINE = "online"  # of Kraken's engine; every other state is one in which orders may change without a word
 
@@ -199,15 +200,21 @@ class Tail:
 
     async def _turn(self, wait: float) -> bool:
         """Wait for the backoff, for what Kraken demands and for the budget; False if the feed stops instead."""
-        budget = self._shared.budget
+        shared, reserved = self._shared, False
         while True:
             if not await self._sleep(wait):
                 return False
-            wait = max(self._shared.rest.quiet_for(), budget.wait(self._now()))
+            wait = shared.rest.quiet_for()
             if wait <= 0:
-                budget.spend(self._now())
-                return True
-            self._log.warning("connect_postponed", seconds=round(wait, 1))
+                if reserved:
+                    return True
+                wait, reserved = shared.budget.reserve(self._now(), shared.draw), True
+                if wait <= 0:
+                    return True
+            else:
+                reserved = False  # the place in the budget passes unused
+            if wait >= POSTPONED_S:
+                self._log.warning("connect_postponed", seconds=round(wait, 1))
 
     async def _sleep(self, seconds: float) -> bool:
         """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""

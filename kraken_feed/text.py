@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 
 MASK = "[masked]"
+PLAIN = "kraken-feed.plain"  # for encoding: the ``errors`` that never fail, and read well
+SPELLED = {"…": "...", "–": "-", "—": "-", "·": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
 
 word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
 
@@ -73,3 +76,14 @@ def near_miss(given: str, known: Iterable[str], path: str = "") -> str:
     if near:
         return f"Did you mean {path}{folded[near[0]]}?"
     return f"Known here: {', '.join(names)}."
+
+
+def plainly(error: UnicodeError) -> tuple[str, int]:
+    """Handle an encoding error: what has a spelling in ASCII is spelled so, everything else is escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end
+
+
+codecs.register_error(PLAIN, plainly)

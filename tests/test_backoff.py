@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.backoff import CALL_COST, HISTORY_COST, BackoffPolicy, Budget, CallCounter, delay
+from kraken_feed.backoff import (
+    BURST,
+    CALL_COST,
+    HISTORY_COST,
+    SPACING_S,
+    BackoffPolicy,
+    Budget,
+    CallCounter,
+    delay,
+    excess,
+)
 
 POLICY = BackoffPolicy(initial=1.0, longest=60.0)
 SECONDS = st.floats(0.001, 10_000.0)
@@ -57,66 +68,94 @@ def test_longest_below_initial_is_the_span_from_the_start() -> None:
 EIGHTHS = st.integers(0, 400).map(lambda eighths: eighths / 8)
 
 
-@settings(max_examples=200)
-@given(st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=60))
-def test_no_window_ever_holds_more_than_the_limit(limit: int, window: float, pauses: list[float]) -> None:
-    budget, spent, now = Budget(limit, window), list[float](), 0.0
-    for pause in pauses:
-        now += pause
-        now += budget.wait(now)
-        budget.spend(now)
-        spent.append(now)
-    for start in spent:
-        assert sum(start <= at < start + window for at in spent) <= limit
+MIDDLE = 0.5  # a draw without a jitter
+
+
+def _middle() -> float:
+    return MIDDLE
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=40))
-def test_wait_is_exact(limit: int, window: float, pauses: list[float]) -> None:
-    """After the wait a connect is allowed, an eighth of a second before it is not."""
-    budget, now = Budget(limit, window), 0.0
+@given(
+    st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=60),
+    st.floats(0.0, 1.0, exclude_max=True),
+)  # fmt: skip
+def test_no_window_ever_holds_more_than_the_limit(limit: int, window: float, pauses: list[float], drawn: float) -> None:
+    budget, begun, now = Budget(limit, window), list[float](), 0.0
     for pause in pauses:
         now += pause
-        wait = budget.wait(now)
+        wait = budget.reserve(now, lambda: drawn)
         assert wait >= 0.0
-        assert budget.wait(now) == wait
-        if wait:
-            assert wait <= window
-            assert budget.wait(now + wait - 1 / 8) == 1 / 8
-        now += wait
-        assert budget.wait(now) == 0.0
-        budget.spend(now)
+        begun.append(now + wait)
+    assert begun == sorted(begun)
+    for start in begun:
+        assert sum(start <= at < start + window - 1e-9 for at in begun) <= limit
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 5), st.floats(0.1, 1000.0), st.lists(st.floats(0.0, 100.0), max_size=60), st.floats(0, 1e9))
-def test_any_clock_comes_to_a_connect(limit: int, window: float, pauses: list[float], now: float) -> None:
-    """With times that do not add up exactly a connect may be due a rounding later, never much."""
-    budget = Budget(limit, window)
-    for pause in pauses:
-        now += pause
-        for _ in range(3):
-            now += budget.wait(now)
-        assert budget.wait(now) <= 1e-6
-        budget.spend(now)
+@given(st.integers(1, 300), st.floats(0.0, 1.0, exclude_max=True))
+def test_connects_that_are_wanted_at_once_begin_one_after_the_other(connects: int, drawn: float) -> None:
+    budget = Budget(1000, 600.0)
+    begun = [budget.reserve(0.0, lambda: drawn) for _ in range(connects)]
+    assert begun[: BURST + 1] == [0.0] * min(connects, BURST + 1)
+    gaps = [after - before for before, after in itertools.pairwise(begun[BURST + 1 :])]
+    assert all(gap + 1e-9 >= SPACING_S / 2 and gap <= SPACING_S * 1.5 + 1e-9 for gap in gaps)
+
+
+def test_the_jitter_is_drawn_for_every_connect_that_waits() -> None:
+    drawn = iter([0.0, 0.5, 0.75, 0.25])
+    budget = Budget(1000, 600.0)
+    begun = [budget.reserve(0.0, lambda: next(drawn)) for _ in range(BURST + 5)]
+    gaps = [after - before for before, after in itertools.pairwise(begun[BURST:])]
+    assert gaps == pytest.approx([SPACING_S * part for part in (1.0, 0.5, 1.0, 1.25)])
+
+
+def test_a_single_account_never_waits_at_its_start_nor_for_its_first_reconnect() -> None:
+    budget = Budget(100, 600.0)
+    assert [budget.reserve(0.0, _never) for _ in range(4)] == [0.0] * 4
+    assert budget.reserve(1.0, _never) == 0.0
+
+
+def _never() -> float:
+    raise AssertionError("a draw for nobody who waits")
 
 
 def test_within_the_budget_nobody_waits() -> None:
     budget = Budget(3, 10.0)
     for now in (0.0, 1.0, 2.0):
-        assert budget.wait(now) == 0.0
-        budget.spend(now)
-    assert budget.wait(2.0) == 8.0
-    assert budget.wait(9.875) == 0.125
-    assert budget.wait(10.0) == 0.0
+        assert budget.reserve(now, _middle) == 0.0
+    assert budget.reserve(2.0, _middle) == 8.0
+    assert budget.reserve(9.875, _middle) == 1.125
+    assert budget.reserve(12.0, _middle) == 0.0
 
 
 def test_unused_window_is_not_saved_up() -> None:
     budget = Budget(2, 10.0)
-    assert budget.wait(1000.0) == 0.0
-    budget.spend(1000.0)
-    budget.spend(1000.0)
-    assert budget.wait(1000.0) == 10.0
+    assert [budget.reserve(1000.0, _middle) for _ in range(3)] == [0.0, 0.0, 10.0]
+
+
+def test_who_waits_keeps_its_place() -> None:
+    budget = Budget(1, 10.0)
+    assert [budget.reserve(now, _middle) for now in (0.0, 0.0, 5.0)] == [0.0, 10.0, 15.0]
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 60), st.integers(1, 400))
+def test_span_says_when_the_last_of_many_connects_begins(limit: int, connects: int) -> None:
+    budget = Budget(limit, 600.0)
+    last = [budget.reserve(0.0, _middle) for _ in range(connects)][-1]
+    assert budget.span(connects) == pytest.approx(last, abs=SPACING_S * 2)
+
+
+@pytest.mark.parametrize(
+    ("connects", "limit", "public", "most"),
+    [(100, 100, True, None), (101, 100, True, 100), (150, 1000, True, None), (151, 1000, True, 150),
+     (151, 1000, False, None), (1001, 1000, False, 1000)],
+)  # fmt: skip
+def test_connects_are_too_many_for_the_budget_or_for_krakens_edge(
+    connects: int, limit: int, public: bool, most: int | None
+) -> None:
+    assert excess(connects, Budget(limit, 600.0), public=public) == most
 
 
 # ------------------------------------------------------------------------------------------------ the call counter

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from kraken_feed import credentials
 from kraken_feed.auth import Credentials
 from kraken_feed.config import Account, Config
-from kraken_feed.credentials import find
+from kraken_feed.credentials import find, readable_by_others
 from kraken_feed.errors import ConfigError
 
 PARTS = ("key", "secret", "otp")
@@ -260,6 +261,93 @@ def test_file_of_ours_or_of_root_is_taken(
     sources.add("files")
     _owned_by(monkeypatch, owner, us)
     _assert_from(sources.find(), "files")
+
+
+def _mounted_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file lies on a file system that is mounted read-only."""
+    real = os.fstatvfs
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(f_flag=real(fd).f_flag | os.ST_RDONLY))
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o444, 0o640, 0o644, 0o755])
+@pytest.mark.parametrize("owner", [54321, 0])
+@pytest.mark.parametrize("source", ["files", "named"])
+def test_file_that_is_mounted_read_only_may_be_readable(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, owner: int, mode: int
+) -> None:
+    sources.add(source)
+    for part in PARTS:
+        (tmp_path / source / part).chmod(mode)
+    _owned_by(monkeypatch, owner, 54321)
+    _mounted_read_only(monkeypatch)
+    _assert_from(sources.find(), source)
+
+
+def test_file_that_is_mounted_below_run_secrets_may_be_readable(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by way of Kubernetes' links, and also where root, who we are, could change its mode for a while."""
+    sources.add("files")
+    directory = tmp_path / "files"
+    (directory / "..2026").mkdir()
+    (directory / "..data").symlink_to("..2026")
+    for part in PARTS:
+        (directory / part).rename(directory / "..2026" / part)
+        (directory / "..2026" / part).chmod(0o444)
+        (directory / part).symlink_to(f"..data/{part}")
+    assert "chmod 600" in sources.refused().remedy
+    monkeypatch.setattr(credentials, "SECRETS", f"{tmp_path.resolve()}/")
+    _assert_from(sources.find(), "files")
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o440])
+def test_file_of_root_may_be_readable_to_us(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """We cannot close it, and if root did, we could not read it."""
+    sources.add("files")
+    (tmp_path / "files" / "secret").chmod(mode)
+    _owned_by(monkeypatch, 0, 54321)
+    _assert_from(sources.find(), "files")
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o464, 0o446, 0o622])
+@pytest.mark.parametrize(("mounted", "remedy"), [(True, "0400"), (False, "chmod go-w")])
+def test_file_to_which_others_may_write_is_refused_wherever_it_is(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: bool, remedy: str, mode: int
+) -> None:
+    sources.add("files")
+    (tmp_path / "files" / "secret").chmod(mode)
+    _owned_by(monkeypatch, 0, 54321)
+    if mounted:
+        _mounted_read_only(monkeypatch)
+    error = sources.refused()
+    assert f"{mode:04o}" in error.what
+    assert remedy in error.remedy
+
+
+def test_mounted_file_of_somebody_else_is_refused_with_a_remedy_for_mounts(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.add("files")
+    _owned_by(monkeypatch, 12345, 54321)
+    _mounted_read_only(monkeypatch)
+    assert "uid: 54321" in sources.refused().remedy
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "open_"),
+    [("files", 0o440, True), ("files", 0o400, False), ("systemd", 0o440, False), ("systemd", 0o444, True)],
+)
+def test_files_that_others_may_read_are_known(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, mode: int, open_: bool
+) -> None:
+    sources.add(source)
+    _mounted_read_only(monkeypatch)
+    paths = sorted(str(path) for path in (tmp_path / source).iterdir())
+    for path in paths:
+        os.chmod(path, mode)
+    assert readable_by_others(sources.find(), paths) == (paths if open_ else [])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ FLOORS = [
     {
         "rest", "stream", "connection", "outlet", "output_file", "sync", "hold", "readiness", "sink", "stderr",
         "stdout", "log", "credentials", "store", "tables", "kraken_time", "absence", "config_file", "inbox", "terminal",
-        "signals", "reach", "places", "systemd", "units", "metrics", "listener",
+        "signals", "early", "descriptors", "proxy", "reach", "places", "systemd", "units", "metrics", "listener",
     },
     {
         "history", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal",

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pty
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.outlet import FileOutlet, TerminalOutlet, outlet, sole_writer, take_back
+from kraken_feed.outlet import FileOutlet, TerminalOutlet, is_anonymous_pipe, outlet, sole_writer, take_back
 from kraken_feed.output_file import open_output
 
 from .outputs import file_limit
@@ -160,3 +161,20 @@ def test_a_terminal_closes_the_descriptor_that_it_was_given_and_its_own() -> Non
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
     os.close(master)
+
+
+def test_only_a_pipe_without_a_name_is_anonymous(tmp_path: Path) -> None:
+    """A reader that leaves such a pipe has enough; every other reader has failed."""
+    os.mkfifo(tmp_path / "fifo")
+    pipe, (left, right), (master, slave) = os.pipe(), socket.socketpair(), pty.openpty()
+    fifo, file = os.open(tmp_path / "fifo", os.O_RDWR), os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY)
+    again = os.open(f"/proc/self/fd/{pipe[1]}", os.O_WRONLY)  # as the shell's `>(command)` is opened
+    try:
+        anonymous = {fd: outlet(os.dup(fd)).anonymous for fd in (pipe[1], again, fifo, left.fileno(), slave, file)}
+        assert list(anonymous.values()) == [True, True, False, False, False, False]
+        assert [is_anonymous_pipe(fd) for fd in anonymous] == list(anonymous.values())
+    finally:
+        left.close()
+        right.close()
+        for fd in (*pipe, again, fifo, file, master, slave):
+            os.close(fd)

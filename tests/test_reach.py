@@ -61,12 +61,6 @@ def test_the_first_hop_is_the_host_or_the_proxy_that_the_libraries_take(
     assert first_hop(url, environ) == hop
 
 
-def test_a_proxy_that_is_no_url_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy:port")
-    with pytest.raises(ValueError, match="cast to integer"):
-        first_hop(f"https://{HOST}", {"https_proxy": "http://proxy:port"})
-
-
 # ------------------------------------------------------------------------------------------------ DNS and TCP
 
 

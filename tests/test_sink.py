@@ -151,9 +151,24 @@ async def test_a_reader_that_goes_while_we_wait_for_it_ends_the_wait(failures: F
     os.close(reader)
     async with asyncio.timeout(30):
         await waiting
-    assert [type(error) for error in failures] == [ReaderGone]
+    assert [type(error) for error in failures] == [OutputFailed]
     sink.close()
     os.close(writer)
+
+
+async def test_the_reader_of_a_fifo_that_has_gone_is_a_failure(tmp_path: Path, failures: Failures) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = Sink.open(str(path), failures)
+    sink.write(record(1))
+    await sink.drained()
+    os.close(reader)
+    await until(lambda: bool(failures))
+    (error,) = failures
+    assert (error.exit_code, error.what) == (74, f"The reader of {path} has gone.")
+    assert error.remedy
+    sink.close()
 
 
 async def test_a_full_device_is_reported_once(failures: Failures) -> None:

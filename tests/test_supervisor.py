@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from structlog.testing import LogCapture
 from websockets.exceptions import ConnectionClosedError
 
 from kraken_feed.auth import Credentials
-from kraken_feed.backoff import Budget
+from kraken_feed.backoff import BURST, SPACING_S, Budget
 from kraken_feed.config import Config
 from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed, RequestRefused
 from kraken_feed.feed import Feed
@@ -38,7 +39,7 @@ NO_FAULTS: Mapping[str, tuple[Fault, ...]] = {}
 
 
 class House:
-    """Two accounts, each at an exchange of its own, one output and one budget."""
+    """Accounts, two by default, each at an exchange of its own, with one output and one budget."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class House:
         limits: Limits = UNLIMITED,
         budget: int = 100,
         faults: Mapping[str, tuple[Fault, ...]] = NO_FAULTS,
+        accounts: Sequence[str] = ("a", "b"),
     ) -> None:
         self.path = path
         self.diagnostics = LogCapture()
@@ -55,7 +57,7 @@ class House:
         self.sink = Sink(open_output(str(path)), str(path), lambda error: self.supervisor.fail(error), str(path))
         self.worlds = {
             name: World(Exchange(now=T0, seed=seed, rate=1.0, scenario=Scenario(faults=faults.get(name, ()))))
-            for seed, name in enumerate(("a", "b"))
+            for seed, name in enumerate(accounts)
         }
         shared_budget, quota = Budget(budget, 600.0), Quota(limits.count)
         self.feeds = [
@@ -163,6 +165,21 @@ def test_a_refused_subscription_of_one_account_does_not_end_another(tmp_path: Pa
     house = run(tmp_path / "out", lambda house: stop_after(house, 600.0), faults={"a": (fault,)})
     assert [entry["account"] for entry in house.diagnostics.entries if entry["event"] == "account_stopped"] == ["a"]
     assert house.events("b")["order"] > 100
+
+
+def test_connects_of_many_accounts_are_spread_also_after_an_outage_of_the_network(tmp_path: Path) -> None:
+    """All of them lose their connection in the same moment, and draw the same backoff."""
+    names = [f"a{number}" for number in range(20)]
+    drop = dict.fromkeys(names, (Fault("drop", at=60.0),))
+    house = run(tmp_path / "out", lambda house: stop_after(house, 120.0), accounts=names, faults=drop)
+    dialled = sorted(at for world in house.worlds.values() for at, _, _ in world.dials)
+    first, second = dialled[: len(names)], dialled[len(names) :]
+    assert len(second) == len(names)
+    for begun in (first, second):
+        gaps = [after - before for before, after in itertools.pairwise(begun[BURST + 1 :])]
+        assert min(gaps) >= SPACING_S / 2 - 1e-6
+        assert begun[-1] - begun[0] == pytest.approx(SPACING_S * (len(names) - 1 - BURST), abs=SPACING_S)
+    assert not [entry for entry in house.diagnostics.entries if entry["event"] == "connect_postponed"]
 
 
 def test_the_exit_code_tells_of_an_account_that_was_refused_when_nobody_asked_for_the_end(tmp_path: Path) -> None:
