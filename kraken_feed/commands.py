@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
@@ -38,7 +38,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
 
@@ -89,7 +89,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     if arguments.demo:
         return _run(demo())
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
     return _run(watch.watch(arguments, config, channels, credentials))
 
 
@@ -116,11 +116,11 @@ def _token(arguments: argparse.Namespace) -> int:
     from .service import diagnostics
 
     config = _config(arguments)
-    credentials = find(config, arguments.account or config.account, os.environ)
+    credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
-        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))
+        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
         print_line(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
         return ""
 
@@ -171,7 +171,7 @@ def _call(arguments: argparse.Namespace) -> int:
         return 0
     config = _config(arguments)
     account = arguments.account or config.account
-    credentials = find(config, account, os.environ)
+    credentials = find(config, account, os.environ, _heard(arguments))
     log = diagnostics(arguments, [credentials])
 
     terminal = os.isatty(1)
@@ -180,7 +180,9 @@ def _call(arguments: argparse.Namespace) -> int:
         write_line(printable_json(line) if terminal else line)
 
     async def token() -> str:
-        return (await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))).value
+        return (
+            await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
+        ).value
 
     async def call() -> str:
         call = Call(
@@ -294,6 +296,18 @@ def _collect() -> None:
     """Collect garbage from here on, and do not look through what is there already: it stays."""
     gc.freeze()
     gc.enable()
+
+
+def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+    """Return what logs the words of a command that gives a key."""
+
+    def heard(command: str, text: str) -> None:
+        from .log import hear_command
+        from .service import diagnostics
+
+        hear_command(diagnostics(arguments, []))(command, text)
+
+    return heard
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:

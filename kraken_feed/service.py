@@ -104,7 +104,7 @@ class Service:
             reason = await self._feeds.run()
             return reason
         except FeedError as error:
-            reason = self._secrets.mask(error.what)
+            reason = self._secrets.mask_long(error.what)
             raise
         finally:
             self._lifecycle.stopping(reason)

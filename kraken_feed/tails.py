@@ -61,7 +61,7 @@ class Tail:
             knowledge=shared.knowledge,
             snapshots=shared.snapshots,
             feed_log=shared.feed_log,
-            mask=shared.secrets.mask,
+            mask=shared.secrets.mask_long,
             unix_ns=shared.unix_ns,
             more=feed.wrote_item if feed.limited else None,
         )
@@ -233,8 +233,9 @@ class Tail:
         self._began_at = self._complete_at = shared.clock.boot()
         self._engine_down_at, self._stepped = None, False
         self._marked.clear()
-        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
-        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot)
+        mask = shared.secrets.mask
+        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
@@ -266,7 +267,8 @@ class Tail:
         if wait is not None:
             return Loss(failure.cause, failure.detail, wait)
         if verdict.error is CredentialsRefused:
-            raise refused_credentials(channel, failure.refusal, verdict, self._shared.credentials)
+            said = self._shared.secrets.mask(failure.refusal)
+            raise refused_credentials(channel, said, verdict, self._shared.credentials)
         raise verdict.error(
             f"Kraken refused the subscription to {failure.detail}",
             why=f"That means: {verdict.meaning}.",

@@ -86,7 +86,7 @@ class Trial:
         try:
             info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
-            why = (error.why or error.what) if isinstance(error, FeedError) else str(error)
+            why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
             self._say(Finding("WARN", "key", "Kraken does not say what the key may do.", why))
             skip(self._say, key_info.ITEMS, "what Kraken says about the key")
             return True
@@ -143,7 +143,9 @@ class Trial:
         pending, again = list(channels), set[str]()
         while pending:
             try:
-                scene = await rehearse(url, dialect, pending, self._next_token, self._config.connection, self._dial)
+                scene = await rehearse(
+                    url, dialect, pending, self._next_token, self._config.connection, self._dial, self._secrets.mask
+                )
             except FeedError as error:
                 self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
                 return
@@ -174,10 +176,10 @@ class Trial:
         """Why a channel is not live, with the meaning that Kraken's text has."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
-        verdict = classify(failure.refusal, self._unix_ns() / 1e9)
+        verdict, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
         if verdict.error is CredentialsRefused:
-            return refused_credentials(channel, failure.refusal, verdict, self._credentials)
-        what, why = f"Kraken refused the subscription: {failure.refusal}", f"That means: {verdict.meaning}."
+            return refused_credentials(channel, said, verdict, self._credentials)
+        what, why = f"Kraken refused the subscription: {said}", f"That means: {verdict.meaning}."
         return verdict.error(what, why=why) if verdict.final(2) else Transient(what, cause=failure.cause, why=why)
 
 
