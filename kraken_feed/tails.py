@@ -17,6 +17,7 @@ from .figures import Endpoint
 from .kraken_time import NS
 from .recorder import Recorder
 from .refusals import classify
+from .repeats import Repeats
 from .rest import NEWER, refused_credentials
 from .session import (
     Confirmed,
@@ -89,6 +90,7 @@ class Tail:
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
         self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
+        self._notices = Repeats()
         self._last_token = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
@@ -337,10 +339,19 @@ class Tail:
                 case Resnapshot():
                     self._lost_unseen(event)
                 case Notice():
-                    say = self._log.warning if event.warning else self._log.debug
-                    say(event.event, connection=self.recorder.connection, **event.fields)
+                    self._notice(event)
         if unreadable:
             self._unreadable()
+
+    def _notice(self, notice: Notice) -> None:
+        """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
+        if not notice.warning:
+            self._log.debug(notice.event, connection=self.recorder.connection, **notice.fields)
+            return
+        times = self._notices.count(notice.event, notice.fields)
+        if times is not None:
+            fields = notice.fields if times == 1 else {**notice.fields, "times": times}
+            self._log.warning(notice.event, connection=self.recorder.connection, **fields)
 
     def _confirmed(self, answer: Confirmed) -> None:
         """A ping was answered: what Kraken had sent before the ping left has been received."""
