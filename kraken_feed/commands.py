@@ -215,6 +215,7 @@ def _look(arguments: argparse.Namespace) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    import resource
     import shutil
 
     from . import check
@@ -230,7 +231,9 @@ def _check(arguments: argparse.Namespace) -> int:
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
-    world = check.World(os.environ, state_directory(os.environ))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    max_files = None if hard == resource.RLIM_INFINITY else hard
+    world = check.World(os.environ, state_directory(os.environ), max_files=max_files)
     codes: list[int] = []
 
     async def checked() -> str:

@@ -327,9 +327,13 @@ class Rest:
 
 
 async def server_time(
-    url: str, *, mask: Callable[[str], str] = str, transport: httpx.AsyncBaseTransport | None = None
+    url: str,
+    *,
+    mask: Callable[[str], str] = str,
+    clock: KrakenClock | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> ServerTime:
-    """What Kraken's clock says (GET /0/public/Time). Needs no key. ``mask`` is as for :class:`Rest`.
+    """What Kraken's clock says (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
 
     Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
 
@@ -339,12 +343,18 @@ async def server_time(
     """
     client = _open(url, transport)
     try:
-        answer = await _ask("Time", client.stream("GET", "/0/public/Time"), mask)
+        answer = await _ask(
+            "Time", client.stream("GET", "/0/public/Time"), mask, clock.boot if clock is not None else lambda: 0
+        )
     finally:
         await client.aclose()
     if answer.response.status_code != 200:
         raise _by_status("Time", answer.response)
     unix = _unixtime(_envelope("Time", answer, mask), mask)
+    times = () if clock is None or _is_old(answer.response) else (_date(answer.response), unix)
+    for second in times:
+        if clock is not None and second is not None:
+            clock.sample(answer.sent, answer.received, second * NS, (second + 1) * NS)
     stream = answer.response.extensions.get("network_stream")
     return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
 

@@ -23,8 +23,8 @@ FLOORS = [
         "wire", "refusals", "spot_v1", "spot_v2", "auth", "backoff", "record", "schema", "orders", "view", "console",
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
-        "answers", "board", "columns", "screen", "envelope", "json_members", "order_states", "remembered", "volumes", "patience",
-        "repeats", "capacity",
+        "answers", "board", "columns", "screen", "envelope", "json_members", "order_states", "remembered", "volumes",
+        "patience", "repeats", "capacity",
     },
     {"session"},
     {
