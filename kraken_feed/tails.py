@@ -343,15 +343,15 @@ class Tail:
         if unreadable:
             self._unreadable()
 
-    def _notice(self, notice: Notice) -> None:
+    def _notice(self, event: Notice) -> None:
         """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
-        if not notice.warning:
-            self._log.debug(notice.event, connection=self.recorder.connection, **notice.fields)
+        if not event.warning:
+            self._log.debug(event.event, connection=self.recorder.connection, **event.fields)
             return
-        times = self._notices.count(notice.event, notice.fields)
+        times = self._notices.count(event.event, event.fields)
         if times is not None:
-            fields = notice.fields if times == 1 else {**notice.fields, "times": times}
-            self._log.warning(notice.event, connection=self.recorder.connection, **fields)
+            fields = event.fields if times == 1 else {**event.fields, "times": times}
+            self._log.warning(event.event, connection=self.recorder.connection, **fields)
 
     def _confirmed(self, answer: Confirmed) -> None:
         """A ping was answered: what Kraken had sent before the ping left has been received."""

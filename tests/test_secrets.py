@@ -248,11 +248,12 @@ async def test_a_password_that_is_a_word_is_masked_in_the_words_of_kraken(otp: s
         place.configure(f"{QUICK}refused_s = 0.0\n")
         key = place.exchange.add_key(otp=otp)
         env = place.environment(KRAKEN_API_KEY=key.key, KRAKEN_API_SECRET=key.secret, KRAKEN_API_OTP=otp)
+        process = await start("openOrders", "-v", "--no-state", "--duration", "2", env=env)
+        await logged(process, "live")
         place.inject(
             Fault("drop", code=1001, reason=f"<{otp}>"),
             Fault("refuse_token", channel="openOrders", text=f"ESession:Invalid session <{otp}>"),
         )
-        process = await start("openOrders", "-v", "--no-state", "--duration", "2", env=env)
         done = await finish(process)
         place.inject(Fault("rest_error", method="GetWebSocketsToken", text=f"EAPI:Invalid key <{otp}>", duration=1e9))
         refused = await run("openOrders", "-v", "--no-state", env=env)
