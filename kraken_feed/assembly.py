@@ -1,11 +1,17 @@
-"""A whole tail, put together: states, feeds, and what they share. The command and a Python program run the same."""
+"""A whole tail, put together: states, feeds, and what they share. The command and a Python program run the same.
+
+A file system that is full, read-only or not mounted yet is waited for, as a disk that is full later.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -15,8 +21,9 @@ from .auth import Credentials
 from .backoff import Budget
 from .config import Config, without_backfill
 from .destination import Destination
-from .errors import FeedError
+from .errors import FeedError, OutputAway, StateAway
 from .feed import Feed
+from .hold import retry_in
 from .limits import UNLIMITED, Limits, Quota
 from .log import FeedLogger
 from .orders import Snapshots
@@ -25,6 +32,7 @@ from .supervisor import Supervisor
 from .text import Secrets
 
 Fail = Callable[[FeedError], None]
+T = TypeVar("T")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +52,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = UNLIMITED
 
 
-def assemble(
+def _unheard(error: FeedError | None) -> None:
+    """Take what nobody wants to know."""
+
+
+async def assemble(
     plan: Plan,
     open_output: Callable[[Fail], tuple[Destination, FeedLogger]],
     *,
@@ -52,8 +64,9 @@ def assemble(
     secrets: Secrets,
     changed: Callable[[], None] = lambda: None,
     make: Callable[..., Feed] = Feed,
+    held: Callable[[FeedError | None], None] = _unheard,
 ) -> Supervisor:
-    """The feeds of ``plan``, ready to run. Their states are open and held until they have run.
+    """Return the feeds of ``plan``, ready to run. Their states are open and held until they have run.
 
     Args:
         plan: what is wanted.
@@ -63,6 +76,7 @@ def assemble(
         secrets: what is masked; tokens are added.
         changed: called when all channels of an endpoint have gone live.
         make: makes a feed; for tests and for those who bring their own network.
+        held: told of what is waited for at each try, and with None when it is there.
 
     Raises:
         FeedError: a state is held or cannot be opened, or the output cannot; no state is held then.
@@ -71,8 +85,14 @@ def assemble(
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(limits.count)
     with contextlib.ExitStack() as undo:
-        opened = {account: _open_state(plan.state, account, log, undo) for account in plan.credentials}
-        output, feed_log = open_output(lambda error: supervisor.fail(error))
+        patience = _patience(plan)
+        supervisor: Supervisor
+        opened = {}
+        for account in plan.credentials:  # what is open stays open: a state that is found damaged is only found so once
+            attempt = partial(_open_state, plan.state, account, log, undo)
+            opened[account] = await _insist(attempt, patience, log, held)
+        attempt_output = partial(open_output, lambda error: supervisor.fail(error))
+        output, feed_log = await _insist(attempt_output, patience, log, held)
         feeds = [
             make(
                 config,
@@ -100,6 +120,39 @@ def assemble(
         feed.changed = changed
     supervisor = Supervisor(feeds, log)
     return supervisor
+
+
+def _patience(plan: Plan) -> float:
+    """Return the seconds for which a start waits: not at all for an answer that is wanted now."""
+    if plan.limits.once:
+        return 0.0
+    patience = plan.config.output.patience_s
+    return patience if plan.limits.duration is None else min(patience, plan.limits.duration)
+
+
+async def _insist(
+    attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
+) -> T:
+    """Return what ``attempt`` opens, tried again for as long as its file system is away and ``patience`` lasts."""
+    now, tries, said = asyncio.get_running_loop().time, 0, ""
+    began = now()
+    while True:
+        try:
+            found = attempt()
+        except (OutputAway, StateAway) as error:
+            wait = retry_in(tries, now() - began, patience)
+            if wait is None:
+                raise
+            if str(error) != said:
+                log.error("start_held", what=error.what, why=error.why, remedy=error.remedy, patience_s=patience)
+            tries, said = tries + 1, str(error)
+            held(error)
+            await asyncio.sleep(wait)
+        else:
+            if tries:
+                log.warning("start_resumed", held_s=round(now() - began, 1))
+                held(None)
+            return found
 
 
 def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, Last]:

@@ -97,7 +97,8 @@ def _refuse_swapped(key: str, secret: str, source: str) -> None:
 
 UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut takes the saves of seconds
 AHEAD_NS = 10_000_000_000  # ten seconds, after the first refusal in a row
-AHEAD_TIMES = 6  # as far after each further one
+AHEAD_TIMES = 30  # as far after each further one: 5 minutes, 2.5 hours, 3 days, 3 months, 8 years
+AHEAD_MOST_NS = 100 * 365 * 86_400 * 1_000_000_000  # a century: no clock is further off than that
 MOST = 2**63 - 2**60  # no step leads beyond it: 64 bits are what Kraken and the state's file have room for
 
 
@@ -110,16 +111,16 @@ class Nonce:
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
-        self._ahead_ns = 0
+        self._ahead_ns = 0  # how far the last refusal in a row has led
 
     def refused(self) -> None:
         """Get ahead of what the key has seen: a little at first, since other programs that use the key have to get
         ahead of that in their turn, and further with each refusal in a row."""
-        self._ahead_ns = min(self._ahead_ns * AHEAD_TIMES or AHEAD_NS, MOST)
+        self._ahead_ns = min(self._ahead_ns * AHEAD_TIMES or AHEAD_NS, AHEAD_MOST_NS)
         self.last = max(self.last, min(self.last + self._ahead_ns, MOST))
 
     def accepted(self) -> None:
-        """Kraken has taken a nonce."""
+        """Note that Kraken has taken a nonce."""
         self._ahead_ns = 0
 
     def go_on(self, now_ns: int) -> None:

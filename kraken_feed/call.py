@@ -21,16 +21,16 @@ from .auth import Credentials
 from .config import Config
 from .connection import Dial, Socket
 from .errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
-from .record import encode
 from .refusals import UNKNOWN, classify, normal
 from .request import Request
 from .rest import refused_credentials
-from .stderr import Stderr
+from .stderr import Stderr, json_line
 from .text import MASK, Secrets
 from .wire import one_line
 
 GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
 FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own, and it does not say before or after what
+PARTLY = "eorder:reduce only:position is closed"  # comes with an order that was filled in part, its rest canceled
 NOTHING = "Nothing was sent."
 TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
 
@@ -133,7 +133,8 @@ class Call:
     def tell(self) -> None:
         """One line of state on stderr."""
         known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
-        Stderr(sys.stderr).info(encode({"event": "state", "request": self._request.names, **known}))
+        state = {"event": "state", "request": self._request.names, **known}
+        Stderr(sys.stderr).info(json_line(sys.stderr, state))
 
     # -- before
 
@@ -267,7 +268,7 @@ class Call:
         reason = self._lacking(lacking) if lacking else self._doubt(texts)
         if placed:
             reason = f"it was to be checked only, and Kraken's answer names an order, {placed}"
-        if reason and not (request.live or placed):
+        if reason and not (request.live or placed or request.method.unproven):
             raise Transient(
                 f"{request.method.name} was not checked: {reason}.",
                 cause="no_ack",
@@ -318,7 +319,7 @@ class Call:
                 return error
         meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
         remedy = partly or "It was not done, and is not tried again."
-        if self._request.live and any(verdict in UNKNOWN or _service(text) for text, verdict in verdicts.items()):
+        if self._request.live and any(verdict in UNKNOWN or _unclear(text) for text, verdict in verdicts.items()):
             remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
@@ -348,6 +349,7 @@ def _written(character: str) -> str:
     return rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))"
 
 
-def _service(text: str) -> bool:
-    """Whether Kraken says that it is not available, which it may have noticed too late."""
-    return normal(text).startswith("eservice:")
+def _unclear(text: str) -> bool:
+    """Tell whether a part of the request can have been done in spite of this refusal: Kraken may have noticed too late
+    that it is not available."""
+    return normal(text).startswith(("eservice:", PARTLY))

@@ -42,8 +42,8 @@ def connects(accounts: int, endpoints: int, policy: ReconnectConfig) -> Finding:
     windows = (needed - 1) // budget
     return Finding(
         "WARN", "connects", f"A start needs {needed} connects, and reconnect.budget allows {budget} {per}.",
-        f"The last account is live after {windows * policy.window_s:g} s at the earliest; so it is after each outage of "
-        "the network.",
+        f"The last account is live after {windows * policy.window_s:g} s at the earliest, and so after each outage "
+        "of the network.",
         "Split the accounts over several addresses: Kraken bans one for about 150 connects in ten minutes.",
         facts=facts,
     )  # fmt: skip

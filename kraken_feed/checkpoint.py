@@ -37,7 +37,9 @@ class Outage(msgspec.Struct):
 class Scan(msgspec.Struct):
     """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds.
 
-    ``channels`` says for which channels its rows are written, and up to which time.
+    ``channels`` says for which channels its rows are written, and up to which time. ``returned`` counts the different
+    rows so far, ``counted`` is how many Kraken says there are, None if it does not; ``page`` has the CRC-32 of each row
+    of the last page.
     """
 
     source: str
@@ -47,6 +49,9 @@ class Scan(msgspec.Struct):
     channels: dict[str, int]
     offset: int = 0
     newest_ns: int = 0
+    returned: int = 0
+    counted: int | None = None
+    page: list[int] = []
 
 
 class ChannelState(msgspec.Struct):

@@ -84,8 +84,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
 
     A mistake in the command line is answered to the person who typed it, wherever stderr goes.
     """
-    from .record import encode
-    from .stderr import Stderr
+    from .stderr import Stderr, json_line
 
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     if isinstance(error, ReaderGone):
@@ -93,7 +92,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
     if as_json and not isinstance(error, UsageError):
         fields: dict[str, object] = {"level": "error", "event": "exit", "exit_code": error.exit_code}
         said = {"what": error.what, "why": error.why, "remedy": error.remedy}
-        text = encode(fields | {name: secrets.mask_long(value) for name, value in said.items()})
+        text = json_line(sys.stderr, fields | {name: secrets.mask_long(value) for name, value in said.items()})
     else:
         lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
         text = "\n  ".join(printable(secrets.mask_long(line)) for line in lines)

@@ -18,6 +18,7 @@ from .board import Deal, Row
 from .record import timestamp
 from .status import span
 from .text import printable
+from .view import nonzero
 
 FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
 GAP = 2  # cells between two columns
@@ -145,16 +146,6 @@ def bar(filled: str, volume: str, width: int) -> str:
     return "█" * full + "░" * (BAR - full) + percent.rjust(5)
 
 
-def _price(row: Row) -> str:
-    order = row.order
-    return "" if order.kind == "market" and not order.price.strip("0.") else order.price
-
-
-def _nothing(text: str) -> str:
-    """``text``, unless it is zero."""
-    return text if text.strip("0.") else ""
-
-
 def flashes(row: Row, column: Column[Row], now_ns: int) -> bool:
     """Whether what stands there has just changed."""
     return any(0 <= now_ns - row.changed.get(name, -FLASH_NS) < FLASH_NS for name in column.fields)
@@ -168,15 +159,15 @@ def order_columns(width: int) -> list[Column[Row]]:
         Column("pair", lambda row, *_: row.order.pair, 8, 14, 1, fields=("pair",)),
         Column("side", lambda row, *_: row.order.side, 4, 4, 2, fields=("side",)),
         Column("type", lambda row, *_: row.order.kind, 6, 19, 7, fields=("kind",)),
-        Column("price", lambda row, *_: _price(row), 10, 16, 3, right=True, fields=("price",)),
+        Column("price", lambda row, *_: row.order.shown_price, 10, 16, 3, right=True, fields=("price",)),
         Column("volume", lambda row, *_: row.order.volume, 11, 20, 6, right=True, fields=("volume",)),
         Column(
             "filled", lambda row, _, w: bar(row.order.filled, row.order.volume, w), bar_width, bar_width, 4,
             right=True, fields=("filled",),
         ),
         Column("executed", lambda row, *_: row.order.filled, 11, 20, 10, right=True, fields=("filled",)),
-        Column("average", lambda row, *_: _nothing(row.order.average), 10, 16, 11, right=True, fields=("average",)),
-        Column("cost", lambda row, *_: _nothing(row.order.cost), 11, 20, 12, right=True, fields=("cost",)),
+        Column("average", lambda row, *_: nonzero(row.order.average), 10, 16, 11, right=True, fields=("average",)),
+        Column("cost", lambda row, *_: nonzero(row.order.cost), 11, 20, 12, right=True, fields=("cost",)),
         Column("status", lambda row, *_: row.order.status, 16, 16, 9, fields=("status",)),
         Column("opened", lambda row, now, _: clock(row.opened_ns, now), 10, 10, 13, fields=("opened",)),
         Column("order", lambda row, *_: row.order_id, 19, 19, 8),

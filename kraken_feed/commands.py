@@ -16,7 +16,7 @@ from . import arguments as options
 from .arguments import Command
 from .errors import ConfigError, OutputFailed, Transient, UsageError
 from .signals import INTERRUPTED, die_of
-from .stdout import as_utf8, print_line, write_line
+from .stdout import as_utf8, print_line, shown, write_line
 
 if TYPE_CHECKING:
     from .auth import Credentials
@@ -121,24 +121,26 @@ def _token(arguments: argparse.Namespace) -> int:
 
     async def fetch() -> str:
         token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
-        print_line(encode({"token": token.value, "expires": token.expires}) if arguments.json else token.value)
+        as_json = encode({"token": token.value, "expires": token.expires})
+        print_line(shown(as_json if arguments.json else token.value))
         return ""
 
     return _run(fetch())
 
 
 async def _fetch_token(rest: Rest) -> Token:
-    """One token; afterwards ``rest`` is closed."""
+    """Return one token; afterwards ``rest`` is closed."""
     import asyncio
 
     try:
-        return await rest.token()
-    except Transient as error:
-        if error.cause != "refused":
-            error.remedy = error.remedy or AGAIN
-            raise
-        await asyncio.sleep(error.delay)  # the one slow retry that a refusal may have; the next one is final
-        return await rest.token()
+        while True:
+            try:
+                return await rest.token()
+            except Transient as error:
+                if error.cause != "refused":
+                    error.remedy = error.remedy or AGAIN
+                    raise
+                await asyncio.sleep(error.delay)  # a refusal may have a retry or a few; then it is final
     finally:
         await rest.close()
 
@@ -152,7 +154,7 @@ def _call(arguments: argparse.Namespace) -> int:
     from .service import diagnostics
     from .signals import obey
     from .stderr import Stderr
-    from .text import MASK, printable_json
+    from .text import MASK
 
     given = None if arguments.params is None else _read(arguments.params)
     request = build(
@@ -162,7 +164,7 @@ def _call(arguments: argparse.Namespace) -> int:
     as_utf8()
     if not arguments.live and not request.method.checks:
         try:
-            print_line(request.frame(MASK))
+            print_line(shown(request.frame(MASK)))
         except OutputFailed as error:
             error.remedy = f"Nothing was sent. {error.remedy}"
             raise
@@ -174,10 +176,8 @@ def _call(arguments: argparse.Namespace) -> int:
     credentials = find(config, account, os.environ, _heard(arguments))
     log = diagnostics(arguments, [credentials])
 
-    terminal = os.isatty(1)
-
     def say(line: str) -> None:
-        write_line(printable_json(line) if terminal else line)
+        write_line(shown(line))
 
     async def token() -> str:
         return (
@@ -198,7 +198,11 @@ def _call(arguments: argparse.Namespace) -> int:
             return INTERRUPTED
         die_of(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
-        if arguments.live:
+        if request.method.unproven:
+            Stderr(sys.stderr).info(
+                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
+            )
+        elif arguments.live:
             Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
         else:
             Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")

@@ -90,7 +90,7 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For how long a full disk is waited for, in seconds; 0: not at all."""
+    """For how long a full disk is waited for, or a file system at the start, in seconds; 0: not at all."""
 
     patience_s: NotNegative = 3600.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from structlog.typing import EventDict, WrappedLogger
 
-from .text import printable
-from .view import Orders, parse, read_execution, read_fill, read_order, value
+from .text import printable, word
+from .view import Order, Orders, parse, read_execution, read_fill, read_order, value
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
 WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)
@@ -79,18 +79,17 @@ class Rows:
     # -- one method an event_name
 
     def _order(self, record: EventDict) -> tuple[str, ...]:
-        order = self._orders.apply(record["channel"], record["order_id"], record["data"])
-        return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
+        return _of(self._orders.apply(record["channel"], record.get("order_id"), record["data"]))
 
     def _trade(self, record: EventDict) -> tuple[str, ...]:
         fill = read_fill(record["data"])
         return fill.pair, fill.side, fill.kind, fill.price, fill.volume, fill.volume, "trade"
 
     def _execution(self, record: EventDict) -> tuple[str, ...]:
-        order = self._orders.apply(record["channel"], record.get("order_id", ""), record["data"])
+        order = self._orders.apply(record["channel"], record.get("order_id"), record["data"])
         fill = read_execution(record["data"])
         if fill is None:
-            return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
+            return _of(order)
         so_far = value(parse(record["data"]), "cum_qty") or fill.volume
         return fill.pair, fill.side, fill.kind, fill.price, fill.volume, so_far, "trade"
 
@@ -112,8 +111,7 @@ class Rows:
             return self._trade(record)
         if record.get("order_id") is None:
             return self._balance(record)
-        order = read_order(record["data"])
-        return order.pair, order.side, order.kind, order.price, order.volume, order.filled, order.status
+        return _of(read_order(record["data"]))
 
     # -- shapes
 
@@ -125,8 +123,13 @@ class Rows:
         aligned = []
         for name, width, cell in zip(HEADER, WIDTHS, cells, strict=True):
             padded = cell.rjust(width) if name in RIGHT else cell.ljust(width)
-            aligned.append(self._paint(padded, _COLORS.get(cell, "")) if paint else padded)
+            aligned.append(self._paint(padded, _COLORS.get(word(cell), "")) if paint else padded)
         return "  ".join(aligned)
 
     def _paint(self, text: str, color: str) -> str:
         return f"\x1b[{color}m{text}\x1b[0m" if self._colors and color and text else text
+
+
+def _of(order: Order) -> tuple[str, ...]:
+    """Return the cells of an order, the time left out."""
+    return order.pair, order.side, order.kind, order.shown_price, order.volume, order.filled, order.status

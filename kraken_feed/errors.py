@@ -73,6 +73,12 @@ class OutputFailed(FeedError):
     exit_code = 74
 
 
+class OutputAway(OutputFailed):
+    """The output cannot be opened now, and may be later: its disk is full, or its file system read-only or missing."""
+
+    retry = True
+
+
 class ReaderGone(FeedError):
     """Whoever read the output has closed it; it has enough, and so have we."""
 
@@ -91,6 +97,12 @@ class StateFailed(FeedError):
     exit_code = 74
 
 
+class StateAway(StateFailed):
+    """The same of the checkpoint: it may be opened later."""
+
+    retry = True
+
+
 class OutageTooLong(FeedError):
     """Not live for longer than ``reconnect.max_outage_s``."""
 
@@ -103,15 +115,19 @@ class Transient(FeedError):
     Args:
         cause: one word of a closed vocabulary, for logs, records and metrics.
         delay: seconds for which trying again is useless or harmful.
+        refused: what Kraken refuses, in a word, if it is that: the key, the account, the token.
     """
 
     retry = True
     exit_code = 69
 
-    def __init__(self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "", refused: str = ""
+    ) -> None:
         super().__init__(what, why=why, remedy=remedy)
         self.cause = cause
         self.delay = delay
+        self.refused = refused
 
 
 class NotUnderstood(Transient):

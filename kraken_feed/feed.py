@@ -134,7 +134,7 @@ class Feed:
         if checkpoint is not None and saved is None:  # of an earlier version: as full as a recovery fills it
             saved = Counter(counter.limit - RESERVE, checkpoint.saved_ns)
         states = checkpoint.channels if checkpoint is not None else {}
-        live_before = [channel for channel, state in states.items() if state.complete_ns]
+        live_before = {channel for channel, state in states.items() if state.complete_ns}.union(last or ())
         worked = (KEY, TOKEN, *live_before) if live_before else ()
         patience = Patience(config.reconnect.refused_s, worked, NONCE_S)
         rest = Rest(

@@ -25,6 +25,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
     ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
+    ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
     """
 
     dialect: str
@@ -39,6 +40,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     engine: str | None
     last_frame_ns: int = 0
     late_s: float | None = None
+    refused: str = ""
 
 
 class Holes(msgspec.Struct, frozen=True):
@@ -107,9 +109,14 @@ class Output(msgspec.Struct, frozen=True):
     write_s: Histogram
 
 
+def unopened(name: str) -> Output:
+    """Return the figures of an output that is not open yet."""
+    return Output(name, 0, 0, 0, 0, False, None, 0.0, 0, 0, Histogram((), (0,), 0.0))
+
+
 class Program(msgspec.Struct, frozen=True):
     """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
-    and has not; both are empty while all is well."""
+    and has not, ``held`` what the start waits for; all are empty while all is well."""
 
     accounts: tuple[Figures, ...]
     output: Output
@@ -117,3 +124,4 @@ class Program(msgspec.Struct, frozen=True):
     started_ns: int
     stopping: str = ""
     overdue: str = ""
+    held: str = ""

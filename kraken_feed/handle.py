@@ -121,6 +121,8 @@ class Records:
     async def __aenter__(self) -> Self:
         """Find configuration and credentials, open the states, and begin; does not wait for the channels to be live.
 
+        A state whose file system is full, read-only or missing is waited for, for ``[output] patience_s``.
+
         Raises:
             FeedError: as the command's, for what makes no sense to begin with; ``StateHeld`` if somebody else has a
                 state.
@@ -132,7 +134,7 @@ class Records:
             plan = await asyncio.to_thread(self._plan)
             for key in plan.credentials.values():
                 self._secrets.add(*key.secrets())
-            self._feeds = assemble(plan, self._open_output, log=self._log, secrets=self._secrets, make=self._make)
+            self._feeds = await assemble(plan, self._open_output, log=self._log, secrets=self._secrets, make=self._make)
         except FeedError as error:
             self._mask(error)
             raise

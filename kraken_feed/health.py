@@ -36,6 +36,8 @@ def unready(program: Program, fresh_s: float) -> list[Reason]:
         if account.stopped
     ]
     reasons += [{"output": program.output.name, "reason": reason} for reason in _of_output(program.output)]
+    if program.held:
+        reasons.append({"reason": f"waiting to start: {program.held}"})
     if program.stopping:
         reasons.append({"reason": f"stopping: {program.stopping}"})
     if program.overdue:
@@ -53,7 +55,9 @@ def _of_endpoint(endpoint: Endpoint, fresh_s: float) -> Iterator[str]:
 
 def _absence(endpoint: Endpoint) -> Iterator[str]:
     yield "not live" if endpoint.down_s is None else f"not live for {endpoint.down_s:.0f} s"
-    if endpoint.cause:
+    if endpoint.refused:
+        yield f"{endpoint.refused} refused by Kraken"
+    elif endpoint.cause:
         yield f"last cause: {endpoint.cause}"
     if endpoint.retry_s is not None:
         yield f"next attempt in {endpoint.retry_s:.0f} s"

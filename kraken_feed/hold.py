@@ -1,9 +1,12 @@
-"""Wait for a full disk: when to try again, and for how long."""
+"""Wait for a full disk, or at the start for a file system: when to try again, and for how long."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
+import stat
 from collections.abc import Callable
 
 FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
@@ -11,6 +14,28 @@ LONGEST_TRY_S = 5.0
 
 # What passes by itself, by a rotation or by a person's hand: no space, no quota, as large as a file may be.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# What is said of a file system that is not mounted yet, is read-only for now, or whose device or server is away. A
+# directory that is missing by mistake looks like one whose file system is: nobody can tell them apart.
+AWAY = frozenset({
+    errno.ENOENT, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
+})  # fmt: skip
+
+
+def passes(error: OSError) -> bool:
+    """Return whether what keeps a file from being opened may pass by itself.
+
+    A dangling link leads to a file system that is missing. A FIFO and a socket have no device: there the reader is
+    missing, and whoever starts it can start us.
+    """
+    if error.errno == errno.EEXIST and isinstance(error.filename, str):
+        return os.path.islink(error.filename) and not os.path.exists(error.filename)
+    if error.errno == errno.ENXIO and isinstance(error.filename, str):
+        with contextlib.suppress(OSError):
+            mode = os.stat(error.filename).st_mode
+            return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+    return error.filename != "" and error.errno in AWAY | FULL
 
 
 def retry_in(tries: int, waited: float, patience: float) -> float | None:

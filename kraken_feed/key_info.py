@@ -277,8 +277,8 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding
         what = f"The key was used since the account's last checkpoint{when}."
     return Finding(
         "WARN", "other use", what,
-        "Two programs with one key refuse each other's nonces, and share its call counter. An earlier check, `token` or "
-        "`call` counts, too.", OWN_KEY, facts=facts,
+        "Two programs with one key refuse each other's nonces, and share its call counter. An earlier check, `token` "
+        "or `call` counts, too.", OWN_KEY, facts=facts,
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from . import record
 from .record import Line
-from .stderr import Stderr
-from .text import Secrets, printable, trace
+from .stderr import Stderr, json_line
+from .text import Secrets, printable, printable_json, trace
 
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
@@ -61,6 +61,19 @@ def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> by
     if items is None:
         return record.render(event_dict)
     return (record.render_items(event_dict, items), len(items)), {}
+
+
+def render_for_terminal(logger: WrappedLogger, name: str, event_dict: EventDict) -> Any:
+    """Make the same lines for a terminal: what could steer it is escaped as JSON does that."""
+    rendered = render_record(logger, name, event_dict)
+    if isinstance(rendered, bytes):
+        return _for_terminal(rendered)
+    (lines, count), further = rendered
+    return (_for_terminal(lines), count), further
+
+
+def _for_terminal(lines: bytes) -> bytes:
+    return printable_json(lines.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) -> FeedLogger:
@@ -125,9 +138,12 @@ def _printable(key: str, value: str) -> str:
     return "\n".join(map(printable, value.split("\n"))) if key == "exception" else printable(value)
 
 
-def _render_json(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
-    first = {key: event_dict.pop(key) for key in ("ts", "level", "event") if key in event_dict}
-    return record.encode({**first, **event_dict})
+def _json_renderer(stream: TextIO) -> Processor:
+    def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+        first = {key: event_dict.pop(key) for key in ("ts", "level", "event") if key in event_dict}
+        return json_line(stream, {**first, **event_dict})
+
+    return processor
 
 
 class _ToStructlog(logging.Handler):
@@ -163,15 +179,16 @@ def diagnostics_logger(
 ) -> structlog.typing.FilteringBoundLogger:
     """The diagnostics' logger, and the libraries' logs led into it."""
     rendering: Sequence[Processor]
+    stream = stream or sys.stderr
     if fmt == "json":
-        rendering = [_masked(secrets), _render_json]
+        rendering = [_masked(secrets), _json_renderer(stream)]
     else:
         console = structlog.dev.ConsoleRenderer(
             colors=colors, sort_keys=False, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
         )
         rendering = [_masked(secrets), _escaped, console]
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        Stderr(stream or sys.stderr),
+        Stderr(stream),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json", key="ts"),

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Kind = Literal[
-    "text", "flags", "price", "amount", "digits", "flag text", "deadline",  # JSON strings; digits may be bare
+    "text", "flags", "price", "amount", "digits", "flag text", "deadline",  # JSON strings
     "number", "integer", "seconds", "flag", "texts", "integers", "object", "objects",
 ]  # fmt: skip
 
 
 class Parameter(NamedTuple):
     """One parameter: its form on the wire, its values if they are listed, of an array how many, of objects what is in
-    them."""
+    them. ``any_case``: the user may write a listed value in upper or lower case; it is sent as listed."""
 
     kind: Kind
     choices: tuple[str, ...] = ()
@@ -26,6 +26,7 @@ class Parameter(NamedTuple):
     least: int = 1
     most: int = 1000
     shape: Shape | None = None
+    any_case: bool = False
 
 
 class Shape(NamedTuple):
@@ -40,13 +41,15 @@ class Shape(NamedTuple):
 
 class Method(NamedTuple):
     """One method. ``checks``: Kraken can be asked to check the request only (``validate``). ``named`` are the
-    parameters whose every element is answered by itself."""
+    parameters whose every element is answered by itself. ``unproven``: no recording shows that a check by this method
+    leaves the account unchanged, so an unanswered check may have changed it."""
 
     name: str
     dialect: Literal["v1", "v2"]
     shape: Shape
     checks: bool = False
     named: tuple[str, ...] = ()
+    unproven: bool = False
 
     @property
     def number(self) -> str:
@@ -71,6 +74,7 @@ ORDER_TYPES = (
 CLOSE_TYPES = tuple(kind for kind in ORDER_TYPES if kind not in ("market", "iceberg", "settle-position"))
 SIDES = ("buy", "sell")
 PRICE_TYPE = _one("static", "pct", "quote")
+STP_TYPE = _one("cancel_newest", "cancel_oldest", "cancel_both")  # REST writes stptype, with hyphens
 TRIGGERED = ("stop-loss", "take-profit", "trailing-stop")
 
 # ------------------------------------------------------------------------------------------------ v1: strings
@@ -85,6 +89,7 @@ _V1_ORDER = Shape(
         "volume": Parameter("amount", required=True),
         "display_volume": AMOUNT,
         "leverage": TEXT,
+        "margin": FLAG,
         "reduce_only": FLAG,
         "oflags": Parameter("flags", ("viqc", "fcib", "fciq", "nompp", "post")),
         "starttm": TEXT,
@@ -92,16 +97,16 @@ _V1_ORDER = Shape(
         "deadline": DEADLINE,
         "userref": DIGITS,
         "cl_ord_id": TEXT,
-        "validate": FLAG_TEXT,
-        "timeinforce": _one("GTC", "IOC", "GTD", "FOK"),
+        "sender_sub_id": TEXT,
+        "validate": FLAG_TEXT,  # a string here, a boolean in editOrder
+        "timeinforce": Parameter("text", ("GTC", "IOC", "GTD", "FOK"), any_case=True),
         "trigger": _one("last", "index"),
-        "stp_type": _one("cancel-newest", "cancel-oldest", "cancel-both"),  # sources differ in the spelling
-        "stptype": _one("cancel-newest", "cancel-oldest", "cancel-both"),
+        "stp_type": STP_TYPE,
         "close[ordertype]": _one(*CLOSE_TYPES),
         "close[price]": PRICE,
         "close[price2]": PRICE,
     },
-    alone=(("userref", "cl_ord_id"), ("stp_type", "stptype")),
+    alone=(("userref", "cl_ord_id"),),
     needs={
         "limit": ("price",),
         "iceberg": ("price", "display_volume"),
@@ -118,7 +123,7 @@ _V1_EDIT = Shape(
         "volume": AMOUNT,
         "oflags": Parameter("flags", ("post",)),
         "newuserref": DIGITS,
-        "validate": FLAG_TEXT,
+        "validate": FLAG,  # as a string Kraken might ignore it, and carry the edit out
     }
 )
 _V1_AMEND = Shape(
@@ -130,6 +135,7 @@ _V1_AMEND = Shape(
         "limit_price": PRICE,
         "trigger_price": PRICE,
         "post_only": FLAG,
+        "pair": TEXT,
         "deadline": DEADLINE,
     },
     some=(("txid", "cl_ord_id"), ("volume", "display_volume", "limit_price", "trigger_price", "post_only")),
@@ -171,7 +177,7 @@ _ORDER: dict[str, Parameter] = {
     "limit_price_type": PRICE_TYPE,
     "triggers": _TRIGGERS,
     "conditional": _CONDITIONAL,
-    "time_in_force": _one("gtc", "gtd", "ioc", "fok"),
+    "time_in_force": Parameter("text", ("gtc", "gtd", "ioc", "fok"), any_case=True),
     "margin": FLAG,
     "post_only": FLAG,
     "reduce_only": FLAG,
@@ -182,7 +188,7 @@ _ORDER: dict[str, Parameter] = {
     "display_qty": NUMBER,
     "fee_preference": _one("base", "quote"),
     "no_mpp": FLAG,
-    "stp_type": _one("cancel_newest", "cancel_oldest", "cancel_both"),
+    "stp_type": STP_TYPE,
     "sender_sub_id": TEXT,
 }
 _BATCHED = Shape(
@@ -252,7 +258,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("addOrder", "v1", _V1_ORDER, checks=True),
-        Method("editOrder", "v1", _V1_EDIT, checks=True),
+        Method("editOrder", "v1", _V1_EDIT, checks=True, unproven=True),
         Method("amendOrder", "v1", _V1_AMEND),
         Method("cancelOrder", "v1", _V1_CANCEL, named=("txid", "cl_ord_id")),
         Method("cancelAll", "v1", Shape({})),

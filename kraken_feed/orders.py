@@ -133,14 +133,7 @@ class Knowledge:
         return map(is_written, items)
 
     def begin_pass(self) -> None:
-        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones,
-        which may have changed. Ledger entries never do, and one asset class may be read in a later pass than another.
-        """
-        if self.channel != "balances":
-            self._rows.clear()
-
-    def end_recovery(self) -> None:
-        """No outage is left whose rows could be compared."""
+        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones."""
         self._rows.clear()
 
     def backfilled(self, item: Item, source: str = "") -> bool:
@@ -155,6 +148,8 @@ class Knowledge:
             return False
         # Another channel that takes the same row may have given it an identity of its own.
         item.identity = item.identity.removesuffix(f"{AGAIN}{crc32(item.data):08x}")
+        if self.channel == "balances" and not is_end(item.identity):
+            return self._unseen_entry(item)
         return self._unseen_row(item, self._rows, source, self.volumes)
 
     def forget_order(self, order_id: str) -> None:
@@ -241,11 +236,26 @@ class Knowledge:
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        may_cover = item.exec_id and self._may_cover(volumes, claimed)
+        may_cover = item.exec_id and self._may_cover(volumes, item)
         written = self._unseen(item)
         if item.exec_id and (written or may_cover):
             self._cover(item)
         return written
+
+    def _unseen_entry(self, item: Item) -> bool:
+        """Return whether a ledger entry of REST was not written. Two legs of a transfer can have one id, and stand on
+        different pages, or in different asset classes. A row never changes, so each is remembered by its bytes, too."""
+        claimed, seen = item.identity, self.seen
+        assert claimed  # the caller has looked
+        by_bytes = f"{claimed}{AGAIN}{crc32(item.data):08x}"
+        of_feed = seen.crc(claimed) is not None
+        if seen.add(by_bytes) != "new":
+            return False
+        if of_feed and seen.add(f"{claimed}{AGAIN}") == "new":
+            return False  # the first row under an id of the feed's tells the same as the feed
+        if of_feed or seen.add(claimed) != "new":
+            item.identity = by_bytes
+        return True
 
     # -- volumes
 
@@ -266,13 +276,15 @@ class Knowledge:
         as well."""
         return self.channel == "executions" or volumes.since is not None
 
-    def _may_cover(self, volumes: Volumes, identity: str) -> bool:
+    def _may_cover(self, volumes: Volumes, item: Item) -> bool:
         """Return whether a fill that is known may belong to what is claimed.
 
-        In v2 an update's fill was never claimed: one frame tells the fill and the order's volume. In v1 the connection
-        may have been lost between the two frames.
+        In v2 an update's fill was never claimed, unless everything of its order was: one frame tells the fill and the
+        order's volume. In v1 the connection may have been lost between the two frames.
         """
-        return volumes.since is not None and (self.channel != "executions" or self.seen.crc(identity) is None)
+        assert item.identity  # the caller has looked
+        of_update = self.channel == "executions" and self.seen.crc(item.identity) is not None
+        return volumes.since is not None and (not of_update or item.order_id in volumes.unseen)
 
     def _cover(self, item: Item) -> None:
         if self.volumes is not None and item.identity and item.order_id and self._may_claim(self.volumes):

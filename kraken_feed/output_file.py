@@ -7,7 +7,8 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import OutputFailed
+from .errors import OutputAway, OutputFailed
+from .hold import passes
 from .outlet import sole_writer
 
 LONGEST_LINE = 64 * 1024 * 1024  # a frame nobody knows, and some base64
@@ -32,7 +33,7 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
     A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
 
     Raises:
-        OutputFailed: it cannot be opened, or its torn line cannot be moved.
+        OutputFailed: it cannot be opened, or its torn line cannot be moved; OutputAway if that may pass by itself.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
@@ -52,12 +53,12 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
 
 
 def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
+    what = f"Cannot open the output file {path}."
     why = f"{error.strerror} (errno {error.errno})." if isinstance(error, OSError) else f"{error}."
-    return OutputFailed(
-        f"Cannot open the output file {path}.",
-        why=why,
-        remedy="Check the path and its permissions, or give another with --output.",
-    )
+    remedy = "Check the path and its permissions, or give another with --output."
+    if path and isinstance(error, OSError) and passes(error):
+        return OutputAway(what, why=why, remedy=remedy)
+    return OutputFailed(what, why=why, remedy=remedy)
 
 
 def read_removed(fd: int, start: int, limit: int) -> bytes | None:

@@ -13,7 +13,9 @@ from .errors import CredentialsRefused
 from .refusals import NONCE, Verdict
 
 SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last one for all further ones
-NONCE_S = (1.0, 2.0, 5.0, 15.0, 40.0)  # a minute, in which the nonce gets ahead of another program's by hours
+REQUEST_S = 300.0  # the longest of these for a text that says nothing about the key: Kraken locks nobody out for it
+NONCE_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # a minute, in which the nonce gets ahead of any clock that is off by years
+ONCE_S = (1.0, 1.0, 2.0, 2.0)  # the same for a command that runs once, and does not wait for a minute
 KEY = "key"  # the subject of what Kraken says about the key as a whole
 
 
@@ -21,21 +23,19 @@ class Patience:
     """Counts the refusals in a row, by subject: the key, one method, one channel.
 
     Args:
-        limit_s: for so long a key that has worked may be refused.
+        limit_s: for so long a key that has worked may be refused; 0: it counts as one that never worked.
         worked: subjects that an earlier run has used.
-        nonce_s: waits after a refused nonce. By default one: a command that runs once does not wait for a minute.
+        nonce_s: waits after a refused nonce.
     """
 
-    def __init__(
-        self, limit_s: float = 0.0, worked: Iterable[str] = (), nonce_s: Sequence[float] = NONCE_S[:1]
-    ) -> None:
+    def __init__(self, limit_s: float = 0.0, worked: Iterable[str] = (), nonce_s: Sequence[float] = ONCE_S) -> None:
         self._limit_s = limit_s
         self._nonce_s = tuple(nonce_s)
         self._worked = set(worked)
         self._refused: dict[tuple[str, Verdict], tuple[float, int]] = {}  # since when, and how often in a row
 
     def succeed(self, *subjects: str) -> None:
-        """What was asked for has been given: these subjects work."""
+        """Note that these subjects work: what was asked for has been given."""
         self._worked.update(subjects)
         if self._refused:
             self._refused = {key: row for key, row in self._refused.items() if key[0] not in subjects}
@@ -47,17 +47,16 @@ class Patience:
         """
         if verdict.attempts is None:
             return verdict.delay
-        key = subject, verdict
+        key, about_key = (subject, verdict), verdict.error is CredentialsRefused
         since, seen = self._refused.get(key, (now, 0))
         self._refused[key] = since, seen + 1
-        if verdict == NONCE:
-            if seen < len(self._nonce_s):
-                return self._nonce_s[seen]
-            seen -= len(self._nonce_s)
-        elif subject not in self._worked and seen + 1 < verdict.attempts:
-            return verdict.delay
-        over = verdict.error is CredentialsRefused and now - since >= self._limit_s
-        if subject not in self._worked or over:
+        patient = subject in self._worked and (self._limit_s > 0 or not about_key)
+        quick = self._nonce_s if verdict == NONCE else (verdict.delay,) * (verdict.attempts - 1)
+        if not patient or verdict == NONCE:
+            if seen < len(quick):
+                return quick[seen]
+            seen -= len(quick)
+        if not patient or (about_key and now - since >= self._limit_s):
             del self._refused[key]
             return None
-        return SLOW_S[min(seen, len(SLOW_S) - 1)]
+        return min(SLOW_S[min(seen, len(SLOW_S) - 1)], SLOW_S[-1] if about_key else REQUEST_S)

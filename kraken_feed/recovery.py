@@ -15,6 +15,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
+from zlib import crc32
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
@@ -65,7 +66,7 @@ class Doubts:
         self.final: dict[int, str] = {}
         self.unasked: dict[int, str] = {}
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
-        self.reused: set[int] = set()  # outages of which a source was not read, because an earlier pass has
+        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
         self.held: set[int] = set()  # outages that wait for another one
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
@@ -108,6 +109,7 @@ class Recovery:
     ) -> None:
         self.outages: list[Outage] = []
         self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self._resumed = self.scans.copy()
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -220,7 +222,8 @@ class Recovery:
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
         vanished = await self._ask_vanished(ready, doubts)
-        for source in dict.fromkeys(source for outage in ready for source in self._sources_of(outage)):
+        sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
+        for source in sorted(sources, key=history.TRADES.__eq__):  # what claims volumes comes before the fills
             await self._ask(source, ready, doubts)
         self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
@@ -344,6 +347,8 @@ class Recovery:
                 self._refused(needed, error, doubts)
                 return
             served = [outage for outage in needed if self._serves(scan, source, outage)]
+            if scan is self._resumed.get(source.name):  # an earlier run has added up what came before
+                doubts.reused |= set(map(id, served))
             assert served  # a query is made, or continued, for one of them at least
             for outage in served:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
@@ -389,21 +394,25 @@ class Recovery:
         Returns the finished scan, and how many rows Kraken counts more than it returned.
         """
         scan = self._begin(source, outages)
-        complete, seen, counts = scan.offset == 0, set[tuple[str | None, bytes]](), []
+        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
+        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
         newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
         while True:
             page = await history.page(self._rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
-                counts.append(page.count)
+                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
             if not page.rows:
                 break
             known = len(seen)
             for row in page.rows:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
-                seen.add((row.item.identity, row.item.data))
+                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
+                    seen.add((row.item.identity, row.item.data))
                 self._take(row, source.method, scan.channels, outages)
             scan.offset += page.length
+            scan.returned = before + len(seen)
+            scan.page = [crc32(row.item.data) for row in page.rows]
             self.changed = True
             repeats = repeats + 1 if len(seen) == known else 0
             if repeats > history.PAGE:  # rows that are merged after they were counted stand on so many pages at most
@@ -411,7 +420,7 @@ class Recovery:
                 raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
         self.changed = True
-        return scan, max(0, min(counts) - len(seen)) if counts and complete else 0
+        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
 
     def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
@@ -461,14 +470,21 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed what happened then, and not after ``last_ns``."""
-        before, after = self._config.overlap_s * NS, SKEW_S * NS
-        return time_ns <= last_ns + after and any(
-            (outage.start_ns is None or outage.start_ns - before <= time_ns)
-            and (outage.end_ns is None or time_ns <= outage.end_ns + after)
-            for outage in self.outages
-            if outage.channel == channel
-        )
+        """Return whether the channel may have missed what happened then: not after ``last_ns``, and not when it was
+        live from one outage to the next."""
+        overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
+        if time_ns > last_ns + skew:
+            return False
+        earlier = later = False
+        for outage in self.outages:
+            if outage.channel != channel:
+                continue
+            begun = outage.start_ns is None or outage.start_ns - overlap <= time_ns
+            over = outage.end_ns is not None and outage.end_ns + skew < time_ns
+            if begun and not over:
+                return True
+            earlier, later = earlier or over, later or not begun
+        return not (earlier and later)
 
     # -- what went wrong
 
@@ -597,8 +613,6 @@ class Recovery:
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""
         self.outages.remove(outage)
-        if not any(other.channel == outage.channel for other in self.outages):
-            self._knowledge[outage.channel].end_recovery()
         volumes = self._knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

@@ -67,6 +67,15 @@ class Verdict(NamedTuple):
         """Whether having met it ``seen`` times in a row is enough."""
         return self.attempts is not None and seen >= self.attempts
 
+    def refuses(self, otherwise: str) -> str:
+        """Return what it refuses, in a word for people: the account, the key, or ``otherwise`` something that says
+        nothing about both; empty if it refuses nothing, but asks to wait."""
+        if self.kind != "permanent":
+            return ""
+        if self.error is not CredentialsRefused:
+            return otherwise
+        return "account" if self in OF_ACCOUNT else "key"
+
 
 def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Verdict:
     return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)
@@ -149,6 +158,15 @@ _TABLE: dict[str, Verdict] = {
     "EOrder:Cannot open": _order("the account may not trade on margin here"),
     "EOrder:Margin": _order("the margin that the account may use is exhausted"),
     "EOrder:Unknown position": _order("there is no such position"),
+    "EOrder:Reduce only:Non-PC": _order("the account is not certified for margin trading as a Permitted Client"),
+    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, and there is no open position"),
+    "EOrder:Reduce only:Position is closed": _order(
+        "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled"
+    ),
+    "EOrder:Reduce only": _order("Kraken does not take the order as reduce-only"),
+    "EOrder:Scheduled orders limit exceeded": _order(
+        "there are as many orders with a start time (starttm, effective_time) as the account may have"
+    ),
     "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
     "EBM:": _order("it is beyond a limit that Kraken has set"),
     "EQuery:": _DEFECT,

@@ -32,7 +32,7 @@ _FORMS: Mapping[Kind, str] = {
     "price": "a price in a string, such as 61000.5, or relative: +5, -1.5%, #2",
     "amount": "a number in a string, such as 0.25",
     "digits": "a whole number, in a string or bare",
-    "flag text": "true or false",
+    "flag text": "true or false, in a string or bare",
     "deadline": "an RFC 3339 time with its zone, such as 2026-01-31T08:00:05.000Z",
     "number": "a number, such as 0.25",
     "integer": "a whole number",
@@ -117,6 +117,7 @@ def build(
     params = _read(method, words[1:], given, unknown=unknown)
     typed = params.pop(method.number, Number(number))
     _check(method, method.shape, params, "", unknown=unknown)
+    params = _documented(method.shape, params)
     _check_number(method, typed)
     if method.name == "batch_cancel":
         _check_batch(params)
@@ -285,10 +286,39 @@ def _fits(field: Parameter, value: Any) -> bool:
     return text and (bool(value) if pattern is None else pattern.fullmatch(value) is not None)
 
 
+def _documented(shape: Shape, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked parameters as Kraken documents them: strings where bare values were given, listed values in the
+    listed case."""
+    return {name: _as_documented(shape.fields.get(name), value) for name, value in params.items()}
+
+
+def _as_documented(field: Parameter | None, value: Any) -> Any:
+    if field is None:
+        return value
+    if field.kind == "flag text" and isinstance(value, bool):
+        return "true" if value else "false"
+    if field.kind == "digits":
+        return str(value)
+    if field.any_case:
+        return _listed_value(field, value)
+    if field.shape is None:
+        return value
+    if field.kind == "objects":
+        return [_documented(field.shape, each) for each in value]
+    return _documented(field.shape, value)
+
+
+def _listed_value(field: Parameter, text: str) -> str:
+    """Return the listed value that ``text`` means, else ``text``."""
+    if not field.any_case:
+        return text
+    return next((choice for choice in field.choices if choice.casefold() == text.casefold()), text)
+
+
 def _check_choice(method: Method, field: Parameter, text: str, name: str) -> None:
     words = [word for word in text.split(",") if word] if field.kind == "flags" else [text]
     for word in words:
-        if word not in field.choices:
+        if _listed_value(field, word) not in field.choices:
             raise UsageError(
                 f'{method.name}: {name} cannot be "{word}".',
                 why=f"It is one of: {', '.join(field.choices)}.",
@@ -338,8 +368,8 @@ def _moment(text: str) -> float:
 
 
 def _on(method: Method) -> bool | str:
-    """``validate`` as the dialect writes it: v1's is a string."""
-    return "true" if method.dialect == "v1" else True
+    """Return ``validate`` in the type that the method documents: addOrder's is a string, all others are booleans."""
+    return "true" if method.shape.fields["validate"].kind == "flag text" else True
 
 
 def _off(flag: Any) -> bool:

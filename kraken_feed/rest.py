@@ -53,7 +53,7 @@ except ImportError:
 _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
 
 NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
-TOKEN = "GetWebSocketsToken"
+TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
@@ -146,6 +146,7 @@ class Rest:
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
+        self._refused = ""  # what Kraken refuses since the last call that was answered, in a word
         self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
         self._client = _open(url, transport)
@@ -195,7 +196,8 @@ class Rest:
                     continue  # whoever had the turn before has taken the room
                 wait = self.quiet_for()
                 if wait > 0:
-                    raise Transient(f"Kraken wants no call for another {wait:.0f} s.", cause="throttled", delay=wait)
+                    what = f"Kraken wants no call for another {wait:.0f} s."
+                    raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
                 try:
                     result = self._result(method, await self._send(method, cost, parameters))
                 except FeedError as error:
@@ -203,6 +205,7 @@ class Rest:
                     raise
                 self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
                 self._nonce.accepted()
+                self._refused = ""
                 self.calls[method, "ok"] += 1
                 return result
 
@@ -279,7 +282,9 @@ class Rest:
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
         if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
-            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why)
+            refused = verdict.refuses("token")
+            self._refused = refused or self._refused
+            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
         if verdict.error is CredentialsRefused:
             return refused_credentials(method, text, verdict, self._credentials)
         return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
@@ -462,8 +467,8 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
         return CredentialsRefused(
             f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
             why=f"That means: {verdict.meaning}.",
-            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). A key whose nonces "
-            "are ahead for years needs a new one.",
+            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
+            "helps, make a new key: nobody gets ahead of the nonces of this one.",
         )
     otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
     if verdict in OF_ACCOUNT:

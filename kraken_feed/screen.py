@@ -20,6 +20,7 @@ from .columns import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, 
 from .columns import plain as escaped
 from .figures import Endpoint, Figures
 from .status import span
+from .text import word
 
 ROOMY = 16  # lines from which on there are blank ones between the parts
 TALL = 40  # lines from which on more than one warning is shown
@@ -233,7 +234,7 @@ def _group(
 
 
 def _order_style(row: Row, column: Column[Row], now_ns: int, stale: bool) -> str:
-    style = SIDES.get(row.order.side, "") if column.heading == "side" else ""
+    style = SIDES.get(word(row.order.side), "") if column.heading == "side" else ""
     return _styled(style, flashing=flashes(row, column, now_ns), stale=stale)
 
 
@@ -280,7 +281,7 @@ def _fills(view: View, room: int) -> list[Text]:
 
 
 def _deal_style(view: View, deal: Deal, column: Column[Deal]) -> str:
-    style = SIDES.get(deal.fill.side, "") if column.heading == "side" else ""
+    style = SIDES.get(word(deal.fill.side), "") if column.heading == "side" else ""
     stale = not view.board.account(deal.account).live.get(view.board.fills_from or "")
     return _styled(style, flashing=0 <= view.now_ns - deal.seen_ns < FLASH_NS, stale=stale)
 

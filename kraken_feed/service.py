@@ -20,13 +20,13 @@ from .auth import Credentials
 from .config import Config
 from .console import Rows
 from .errors import FeedError, OutputFailed
-from .figures import Program
+from .figures import Program, unopened
 from .limits import Limits
-from .log import FeedLogger, Level, diagnostics_logger, feed_logger, wants_color
-from .record import encode
+from .log import FeedLogger, Level, diagnostics_logger, feed_logger, render_for_terminal, render_record, wants_color
 from .sink import Sink
-from .status import status_line
-from .stderr import Stderr
+from .status import status_line, waiting_line
+from .stderr import Stderr, json_line
+from .supervisor import Supervisor
 from .systemd import Lifecycle, Notifier
 from .text import Secrets
 
@@ -82,15 +82,16 @@ class Service:
         self._secrets: Secrets = arguments.secrets
         self._started_ns = time.time_ns()
         self._was_live = False
-        self._feeds = assemble(
-            _plan(arguments, config, channels, credentials),
-            partial(self._open_output, config),
-            log=self._log,
-            secrets=self._secrets,
-            changed=lambda: self._lifecycle.changed(),
-        )
+        self._config = config
+        self._plan = _plan(arguments, config, channels, credentials)
+        self._starting: asyncio.Task[Supervisor] | None = None
+        self._feeds: Supervisor | None = None  # none before everything is open
+        self._sink: Sink | None = None
+        self._held = ""  # what the start waits for
+        self._stopped = ""  # the signal that asked for the end
         self._lifecycle = Lifecycle(notifier, self, watchdog=watchdog, log=self._log)
-        self._listener = self._listen(config)
+        self._listener: Listener | None = None
+        self._posts: asyncio.Task[None] | None = None
 
     async def run(self) -> str:
         """Until it ends: the reason.
@@ -98,38 +99,44 @@ class Service:
         Raises:
             FeedError: it makes no sense to go on.
         """
-        posts = asyncio.create_task(self._lifecycle.keep_posted())
         reason = ""
         try:
-            reason = await self._feeds.run()
+            feeds = await self._start()
+            reason = self._stopped if feeds is None else await feeds.run()
             return reason
         except FeedError as error:
             reason = self._secrets.mask_long(error.what)
             raise
         finally:
             self._lifecycle.stopping(reason)
-            await posts
+            if self._posts is not None:
+                await self._posts
             if self._listener is not None:
                 self._listener.close()
-            self._sink.close()
+            if self._sink is not None:
+                self._sink.close()
 
     # -- what signals ask for
 
     @property
     def reopens(self) -> bool:
         """Whether the output is a file at a path."""
-        return self._sink.path is not None
+        return bool(self._arguments.output != "-")
 
     def stop(self, reason: str) -> None:
         """Write out what was received, and end."""
         self._log.info("stopping", signal=reason)
         self._lifecycle.stopping(reason)
-        self._feeds.stop(reason)
+        self._stopped = reason
+        if self._feeds is not None:
+            self._feeds.stop(reason)
+        elif self._starting is not None:
+            self._starting.cancel()
 
     def reopen(self) -> None:
         """Write on to a new file at the same path, if there is one."""
-        if not self.reopens:
-            self._log.info("nothing_to_reopen", output=self._sink.name)
+        if self._sink is None or not self.reopens:
+            self._log.info("nothing_to_reopen", output=self._name)
             return
         with self._lifecycle.reloading():
             try:
@@ -141,46 +148,91 @@ class Service:
 
     def tell(self) -> None:
         """One line of state on stderr."""
-        self._stderr.info(encode({"event": "state", **self._feeds.state()}))
+        state = {"held": self._held} if self._feeds is None else self._feeds.state()
+        self._stderr.info(json_line(sys.stderr, {"event": "state", **state}))
 
     # -- what supervisors and scrapers ask
 
     @property
     def ready(self) -> bool:
         """Whether every channel has been live, and what was received until then is written."""
+        if self._feeds is None or self._sink is None:
+            return False
         self._was_live = self._was_live or self._feeds.live
         return self._was_live and self._sink.pending == 0
 
     def status(self) -> str:
         """One line for an operator."""
+        if self._feeds is None or self._sink is None:
+            return waiting_line(self._held)
         return status_line(self._feeds.figures(), self._sink.figures())
 
     def overdue(self, now: float) -> str | None:
         """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
+        if self._feeds is None or self._sink is None:
+            return None
         return "output" if self._sink.overdue(now) else self._feeds.overdue(now)
 
     def program(self) -> Program:
         """Everything there is to say about it."""
         return Program(
-            accounts=tuple(self._feeds.figures()),
-            output=self._sink.figures(),
+            accounts=() if self._feeds is None else tuple(self._feeds.figures()),
+            output=unopened(self._name) if self._sink is None else self._sink.figures(),
             version=__version__,
             started_ns=self._started_ns,
-            stopping=self._feeds.reason,
+            stopping=self._stopped if self._feeds is None else self._feeds.reason,
             overdue=self.overdue(asyncio.get_running_loop().time()) or "",
+            held=self._held,
         )
 
     # -- how it begins
 
-    def _listen(self, config: Config) -> Listener | None:
+    @property
+    def _name(self) -> str:
+        return "stdout" if self._arguments.output == "-" else str(self._arguments.output)
+
+    async def _start(self) -> Supervisor | None:
+        """Open states and output, however long they are waited for; None if a signal ends that."""
+        self._starting = asyncio.create_task(
+            assemble(
+                self._plan,
+                partial(self._open_output, self._config),
+                log=self._log,
+                secrets=self._secrets,
+                changed=self._lifecycle.changed,
+                held=self._hold,
+            )
+        )
+        await asyncio.wait([self._starting])
+        if self._starting.cancelled():
+            return None
+        self._feeds = self._starting.result()
+        if self._stopped:  # since the task ended
+            self._feeds.stop(self._stopped)
+        self._speak()
+        return self._feeds
+
+    def _hold(self, error: FeedError | None) -> None:
+        """Note what the start waits for, and tell whoever asks."""
+        self._held = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
+        self._speak()
+        self._lifecycle.changed()
+
+    def _speak(self) -> None:
+        """Begin to tell systemd and whoever asks, if that has not begun: when there is something to wait for, or all is
+        open, but not before it is clear that no other instance has the state."""
+        if self._posts is None:
+            self._posts = asyncio.create_task(self._lifecycle.keep_posted())
+            self._listen(self._config)
+
+    def _listen(self, config: Config) -> None:
         """Serve metrics and health, if they are wanted."""
         if not config.metrics.listen:
-            return None
+            return
         from .listener import Listener
 
-        listener = Listener(config.metrics.listen, self.program, fresh_s=STALE * config.connection.silence_s)
-        self._log.info("metrics_listening", url=listener.url)
-        return listener
+        self._listener = Listener(config.metrics.listen, self.program, fresh_s=STALE * config.connection.silence_s)
+        self._log.info("metrics_listening", url=self._listener.url)
 
     def _open_output(self, config: Config, failed: Fail) -> tuple[Sink, FeedLogger]:
         self._sink, feed_log = _output(self._arguments, config, self._log, failed)
@@ -230,4 +282,4 @@ def _output(
     if arguments.format == "console" or (arguments.format == "auto" and os.isatty(sink.fd)):
         columns = shutil.get_terminal_size((160, 24)).columns
         return sink, feed_logger(sink, Rows(colors=wants_color(sink.fd, os.environ), columns=columns))
-    return sink, feed_logger(sink)
+    return sink, feed_logger(sink, render_for_terminal if os.isatty(sink.fd) else render_record)

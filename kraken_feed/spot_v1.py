@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from .json_members import NotJson, elements, members, scalar
+from .text import word
 from .wire import (
     DEPTH,
     HEARTBEAT,
@@ -122,7 +123,7 @@ def _decode_data(frame: bytes) -> Data | None:
                 if order.descr is _ABSENT:
                     partial = True
                 status = order.status
-                ended = isinstance(status, str) and status.lower() in TERMINAL and order_id
+                ended = isinstance(status, str) and word(status) in TERMINAL and order_id
                 items.append(Item(bytes(raw), order_id or None, None, f"{order_id}:end" if ended else None))
     elif channel == "ownTrades":
         for entry in entries:
@@ -241,7 +242,7 @@ def _data_by_parts(parts: list[bytes]) -> Frame:
 
 def _read_order(said: Data, order_id: str, raw: bytes, fields: dict[str, Any]) -> None:
     status = fields.get("status")
-    ended = isinstance(status, str) and status.lower() in TERMINAL and order_id
+    ended = isinstance(status, str) and word(status) in TERMINAL and order_id
     said.partial = said.partial or "descr" not in fields
     said.items.append(Item(raw, order_id or None, None, f"{order_id}:end" if ended else None))
 

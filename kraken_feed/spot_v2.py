@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .json_members import NotJson, elements, members, scalar
+from .text import word
 from .wire import (
     DEPTH,
     HEARTBEAT,
@@ -100,7 +101,7 @@ def _item(data: bytes, peek: _Peek) -> Item:
         order_id = None
     identity = None
     if isinstance(kind, str):
-        kind = kind.lower()
+        kind = word(kind)
         if kind == "trade" and isinstance(exec_id, str) and exec_id:
             return Item(data, order_id, exec_id, exec_id)
         if kind in TERMINAL and order_id is not None:

@@ -28,6 +28,11 @@ def status_line(accounts: Sequence[Figures], output: Output) -> str:
     return _cut(line, MAX_LINE - len(end)) + end
 
 
+def waiting_line(held: str) -> str:
+    """Return the line of a program that has not begun: what its start waits for."""
+    return _cut(f"waiting to start: {printable(held)}", MAX_LINE)
+
+
 def _account(account: Figures) -> str:
     if account.stopped:
         return f"stopped: {_cut(printable(account.stopped), MAX_WORD)}"
@@ -54,8 +59,11 @@ def _account(account: Figures) -> str:
 
 def _down(endpoint: Endpoint) -> str:
     channels, tried = ",".join(endpoint.channels), f"attempt {endpoint.attempts}, {span(endpoint.down_s or 0.0)}"
+    refused = f"{_word(endpoint.refused)} refused" if endpoint.refused else ""
     if endpoint.retry_s is None:
-        return f"connecting ({tried}): {channels}"
+        return f"{f'{refused}, ' if refused else ''}connecting ({tried}): {channels}"
+    if refused:
+        return f"{refused}, next try in {span(endpoint.retry_s)} ({tried}): {channels}"
     after = f" after {_word(endpoint.cause)}" if endpoint.cause else ""
     return f"backing off {span(endpoint.retry_s)}{after} ({tried}): {channels}"
 

@@ -8,6 +8,9 @@ import select
 from collections.abc import Mapping
 from typing import TextIO
 
+from .record import encode
+from .text import printable_json
+
 # syslog(3)'s numbers, which journald takes off the start of a line: sd-daemon(3)
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
 
@@ -19,6 +22,12 @@ def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def json_line(stream: TextIO, fields: object) -> str:
+    """Return the fields as one line of JSON. On a terminal, what could steer it is escaped as JSON does that."""
+    line = encode(fields)
+    return printable_json(line) if stream.isatty() else line
 
 
 class Stderr:

@@ -6,11 +6,17 @@ import os
 import sys
 
 from .errors import OutputFailed, ReaderGone
+from .text import printable_json
 
 
 def as_utf8(errors: str = "surrogateescape") -> None:
     """Write UTF-8, whatever the environment says."""
     sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file
+
+
+def shown(line: str) -> str:
+    """Return a line of JSON as stdout takes it: on a terminal, what could steer it is escaped as JSON does that."""
+    return printable_json(line) if os.isatty(1) else line
 
 
 def print_line(line: str) -> None:

@@ -26,7 +26,8 @@ import msgspec
 from . import tables
 from .checkpoint import Changes, Checkpoint
 from .config import Name
-from .errors import ConfigError, StateFailed, StateHeld
+from .errors import ConfigError, StateAway, StateFailed, StateHeld
+from .hold import passes
 
 APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from anybody else's
 BUSY_S = 1.0  # nobody else should have the file; wait so long for a person who looks into it
@@ -66,7 +67,8 @@ _WORLD = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # of what the system has, whatever the path
+_AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # a directory that cannot be brought to the disk by us
 
@@ -125,7 +127,8 @@ class Store:
         Raises:
             StateHeld: another process has it.
             ConfigError: the directory or the file cannot be used, or a newer version has written it.
-            StateFailed: the disk is full or fails.
+            StateFailed: the disk is full or fails; StateAway if that may pass by itself, or the file system is missing
+                or read-only.
         """
         with _told(f"{os.path.join(directory, _checked(account))}.sqlite3"):
             held = _hold(directory, account, now_ns)
@@ -491,25 +494,28 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _PASSING and not running:
+        away = passes(error) and not running
+        if not (away or running or error.errno in _SHORT):
             raise ConfigError(
                 f"Cannot use the state file {path}.",
                 why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
                 remedy="Give a directory that can be written with --state, or do without a checkpoint: --no-state.",
             ) from error
-        raise _failed(path, f"{error.strerror} (errno {error.errno})") from error
+        raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
     except sqlite3.Error as error:
         if _code(error) not in _WORLD | _DAMAGE:
             raise
-        raise _failed(path, f"{error} ({error.sqlite_errorname})") from error
+        raise _failed(
+            path, f"{error} ({error.sqlite_errorname})", away=_code(error) in _AWAY and not running
+        ) from error
 
 
-def _failed(path: str, why: str) -> StateFailed:
-    return StateFailed(
-        f"Cannot keep the checkpoint in {path}.",
-        why=f"{why}.",
-        remedy="Make room or repair the disk; or give another directory with --state, or do without: --no-state.",
-    )
+def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
+    what = f"Cannot keep the checkpoint in {path}."
+    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
+    if away:
+        return StateAway(what, why=f"{why}.", remedy=remedy)
+    return StateFailed(what, why=f"{why}.", remedy=remedy)
 
 
 def _code(error: sqlite3.Error) -> int | None:

@@ -42,11 +42,15 @@ ONLINE = "online"  # of Kraken's engine; every other state is one in which order
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """Why a connection, or the attempt at one, came to its end; ``delay`` is the least wait it demands."""
+    """Why a connection, or the attempt at one, came to its end.
+
+    ``delay`` is the least wait it demands, ``refused`` what Kraken has refused, in a word.
+    """
 
     cause: str
     detail: str
     delay: float = 0.0
+    refused: str = ""
 
 
 class Tail:
@@ -162,6 +166,7 @@ class Tail:
             cause=self._loss.cause,
             engine=session.engine if session is not None else None,
             late_s=self._late_s(),
+            refused="" if self.live else self._loss.refused,
         )
 
     def overdue(self, now: float) -> bool:
@@ -243,7 +248,7 @@ class Tail:
         try:
             await connection.run(self._token, self._deliver, shared.sink, self._feed.stopping)
         except Transient as error:
-            return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay)
+            return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay, error.refused)
         return self._judge(session.failure) if session.failure is not None else None
 
     async def _token(self) -> str:
@@ -267,7 +272,7 @@ class Tail:
         if verdict.kind in ("throttled", "locked_out"):
             self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
         if wait is not None:
-            return Loss(failure.cause, failure.detail, wait)
+            return Loss(failure.cause, failure.detail, wait, verdict.refuses("subscription"))
         if verdict.error is CredentialsRefused:
             said = self._shared.secrets.mask(failure.refusal)
             raise refused_credentials(channel, said, verdict, self._shared.credentials)
@@ -299,6 +304,8 @@ class Tail:
             "detail": loss.detail,
             "retry_in": round(wait, 3),
         }
+        if loss.refused:
+            fields["refused"] = loss.refused
         if first:
             self._log.warning("connection_lost", **fields)
         else:

@@ -15,6 +15,8 @@ LONGEST = 24  # our longest word without a digit is cancel_all_orders_after: 23
 URL_SAFE = str.maketrans("+/", "-_")
 _ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's escape, and of one of JSON's, is no word's part
 
+word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
+
 
 class Secrets:
     """The texts that must not leave the process.
@@ -116,9 +118,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def printable_json(line: str) -> str:
-    """The same for a line of JSON, which says the same afterwards."""
-    return "".join(c if c.isprintable() or c == "\t" else json_text(c) for c in line)
+def printable_json(lines: str) -> str:
+    """Escape the same in lines of JSON, as JSON does: ``\\u009b``. Their values stay the same."""
+    if lines.isascii() and "\x7f" not in lines:  # JSON allows no other control characters in a string
+        return lines
+    return "".join(c if c.isprintable() or c in "\t\n" else json_text(c) for c in lines)
 
 
 def json_text(text: str) -> str:

@@ -127,18 +127,18 @@ class Trial:
         return True
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call, after the short quiet that the one before may demand, with the one slow retry that a refusal may
-        have: keys were seen refused by mistake."""
+        """Make a call, after the short quiet that the one before may demand, with the retries that a refusal may have:
+        keys were seen refused by mistake, and a nonce has to get ahead of another program's."""
         quiet = self._rest.quiet_for()
         if quiet <= PATIENCE_S:
             await asyncio.sleep(quiet)
-        try:
-            return await call()
-        except Transient as error:
-            if error.cause != "refused":
-                raise
-            await asyncio.sleep(error.delay)
-            return await call()
+        while True:
+            try:
+                return await call()
+            except Transient as error:
+                if error.cause != "refused":
+                    raise
+                await asyncio.sleep(error.delay)
 
     def _keep(self, token: str) -> None:
         self._secrets.add(token)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal, DecimalException
 
 import msgspec
 
 from .json_members import NotJson, elements, members, scalar
+from .text import word
 
 Fields = dict[str, msgspec.Raw]
 
@@ -39,8 +41,14 @@ class Order(msgspec.Struct):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.status in _ENDED
+        """Tell whether nothing more will come of it."""
+        return word(self.status) in _ENDED
+
+    @property
+    def shown_price(self) -> str:
+        """Return the price for a display: of a market order, which has none, the average of its fills; empty if that
+        is not known."""
+        return nonzero(self.average) if word(self.kind) in _WITHOUT_PRICE else self.price
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -86,6 +94,7 @@ _V2_FILL = {
     "last_qty": "volume", "cost": "cost", "timestamp": "time",
 }  # fmt: skip
 _ENDED = ("closed", "canceled", "expired", "filled")
+_WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
 
 
 class Orders:
@@ -97,12 +106,18 @@ class Orders:
     def __len__(self) -> int:
         return len(self._known)
 
-    def apply(self, channel: str, order_id: str, data: bytes) -> Order:
+    def apply(self, channel: str, order_id: str | None, data: bytes) -> Order:
         """Take in an item of ``openOrders`` or ``executions``, and return the order as it is now.
 
-        An order that has ended is forgotten. Values of an unexpected type are passed over.
+        An order that has ended is forgotten. An item without an id is known by itself alone: two of them need not be
+        of one order. Values of an unexpected type are passed over.
         """
-        key, fields = (channel, order_id), parse(data)
+        fields = parse(data)
+        if not order_id:
+            order = Order()
+            take(order, channel, fields)
+            return order
+        key = channel, order_id
         if is_past_trade(fields):
             return self._known.get(key, Order())
         order = self._known.setdefault(key, Order())
@@ -118,9 +133,11 @@ class Orders:
 
 
 def read_order(data: bytes) -> Order:
-    """An order of REST, whose fields are v1's."""
+    """Return an order of REST, whose fields are v1's, but for the average: REST calls it ``price``."""
+    fields = parse(data)
     order = Order()
-    _take_v1(order, parse(data))
+    _take_v1(order, fields)
+    order.average = order.average or value(fields, "price")
     return order
 
 
@@ -145,13 +162,13 @@ def read_fill(data: bytes) -> Fill:
 def read_execution(data: bytes) -> Fill | None:
     """A fill of ``executions``; None if the item is something else."""
     fields = parse(data)
-    if value(fields, "exec_type").lower() != "trade":
+    if word(value(fields, "exec_type")) != "trade":
         return None
     fee = parse(next(iter(_list(fields.get("fees"))), b""))
     return Fill(
         **{ours: value(fields, theirs) for theirs, ours in _V2_FILL.items()},
         fee=" ".join(filter(None, (value(fee, "qty"), value(fee, "asset")))),
-        role={"m": "maker", "t": "taker"}.get(value(fields, "liquidity_ind"), ""),
+        role={"m": "maker", "t": "taker"}.get(word(value(fields, "liquidity_ind")), ""),
     )
 
 
@@ -164,18 +181,26 @@ def moment(text: str) -> int:
         return 0
 
 
+def nonzero(text: str) -> str:
+    """Return the text of a number, or the empty text if the number is zero."""
+    try:
+        return text if Decimal(text) else ""
+    except DecimalException:
+        return text
+
+
 def _take_v1(order: Order, fields: Fields) -> None:
     _take(order, fields, _V1)
     if "descr" in fields:
         _take(order, parse(fields["descr"]), _V1_DESCR)
     limit = value(fields, "limitprice")
-    if limit.strip("0."):  # of an amended or triggered order; of any other it is nothing
+    if nonzero(limit):  # of an amended or triggered order; of any other it is nothing
         order.price = limit
 
 
 def is_past_trade(fields: Fields) -> bool:
     """Return whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
-    return value(fields, "exec_type").lower() == "trade" and "cum_qty" not in fields
+    return word(value(fields, "exec_type")) == "trade" and "cum_qty" not in fields
 
 
 def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:

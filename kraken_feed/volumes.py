@@ -50,6 +50,7 @@ class Volumes:
         self.closed: set[str] = (
             set()
         )  # orders whose end came from REST: no later fill is possible. The same object, too
+        self.unseen: set[str] = set()  # orders whose end is all that was known: it claims their live fills, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._lived: dict[str, tuple[int, int]] = {}  # when an order was opened and closed, as far as its claim says
 
@@ -71,6 +72,8 @@ class Volumes:
             if not (any(name in before for name in _SIZES) or self._opened_since(now)):
                 return  # nobody knows how much of it was executed before
             known = Decimal(0)
+            if ended:
+                self.unseen.add(order_id)
         closed = moment(value(now, "closetm"))
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it was over before anything was missed
@@ -122,10 +125,12 @@ class Volumes:
             self.owed.pop(order_id, None)
             self._lived.pop(order_id, None)
             self.closed.discard(order_id)
+            self.unseen.discard(order_id)
             return
         self.since = self.until = None
         self.owed.clear()
         self.closed.clear()
+        self.unseen.clear()
         self._covers.clear()
         self._lived.clear()
 

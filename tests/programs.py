@@ -59,7 +59,7 @@ def _endpoint(dialect: str) -> st.SearchStrategy[Endpoint]:
     return st.builds(
         Endpoint, dialect=st.just(dialect), channels=channels, live=st.booleans(), live_s=optional, down_s=optional,
         last_frame_s=optional, attempts=COUNTS, retry_s=optional, cause=st.sampled_from(("", *CAUSES)),
-        engine=st.none() | st.just("online"), last_frame_ns=NS,
+        engine=st.none() | st.just("online"), last_frame_ns=NS, refused=st.sampled_from(("", "key", "account")),
     )  # fmt: skip
 
 

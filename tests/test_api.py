@@ -124,7 +124,7 @@ async def test_two_accounts_and_two_handles_run_in_one_process(tmp_path: Path) -
         ({"snapshots": "some"}, kraken_feed.UsageError, "snapshots is one of changes, all, none"),
         ({"count": 0}, kraken_feed.UsageError, "count is not a number above zero"),
         ({"duration": float("nan")}, kraken_feed.UsageError, "duration is not a number above zero"),
-        ({"state": "/proc/nowhere"}, kraken_feed.ConfigError, "Cannot use the state file"),
+        ({"state": "/dev/null/nowhere"}, kraken_feed.ConfigError, "Cannot use the state file"),
     ],
 )
 async def test_what_makes_no_sense_is_said_on_entering(

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kraken_feed import spot_v2
 from kraken_feed.board import ENDED_KEPT, FILLS_KEPT, Board
+from kraken_feed.columns import order_columns
 from kraken_feed.view import moment
+from kraken_feed.wire import Data
 
 from .watching import NOW_NS, board, crowd, item, items, live, lost
 
@@ -321,3 +324,64 @@ def test_accounts_are_apart() -> None:
     assert [len(made.account(name).rows) for name in ("main", "treasury")] == [3, 2]
     made.take(lost("openOrders", account="main"), NOW_NS)
     assert [made.account(name).live["openOrders"] for name in ("main", "treasury")] == [False, True]
+
+
+# ------------------------------------------------------------------------------------------------ words of Kraken
+
+
+@pytest.mark.parametrize("kind", ["trade", "Trade", "TRADE"])
+def test_a_fill_is_a_fill_in_any_case(kind: str) -> None:
+    frame = (
+        b'{"channel":"executions","type":"update","sequence":2,"data":[{"order_id":"OA","exec_type":"%b","exec_id":"TA",'
+        b'"symbol":"BTC/USD","side":"sell","order_type":"limit","last_qty":0.4,"last_price":1.0,"cost":0.4,'
+        b'"cum_qty":0.4,"order_qty":1.0,"order_status":"partially_filled","liquidity_ind":"M",'
+        b'"timestamp":"2026-11-29T10:00:01Z"}]}' % kind.encode()
+    )
+    said = spot_v2.decode(frame)
+    assert isinstance(said, Data)
+    made = board()
+    for one in said.items:
+        made.take(item("executions", one.data, one.order_id, exec_id=one.exec_id), NOW_NS)
+    (deal,) = made.deals(2)
+    assert (deal.fill.pair, deal.fill.price, deal.fill.volume, deal.fill.role) == ("BTC/USD", "1.0", "0.4", "maker")
+
+
+@pytest.mark.parametrize(
+    ("channel", "data"),
+    [
+        ("executions", b'{"exec_type":"Filled","order_status":"Filled"}'),
+        ("openOrders", b'{"status":"Canceled"}'),
+    ],
+)
+def test_an_order_ends_in_any_case(channel: str, data: bytes) -> None:
+    made = Board([channel])
+    made.take(item(channel, b'{"vol":"1","order_qty":1}', "OA"), NOW_NS)
+    assert len(made.rows("main", 2)) == 1
+    made.take(item(channel, data, "OA"), NOW_NS)
+    assert made.rows("main", 2) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "new", "filled"),
+    [
+        (
+            "openOrders",
+            b'{"descr":{"pair":"XBT/USD","type":"buy","ordertype":"market","price":"0.00000"},"status":"open","vol":"1",'
+            b'"avg_price":"0.00000"}',
+            b'{"vol_exec":"0.5","avg_price":"61000.50000"}',
+        ),
+        (
+            "executions",
+            b'{"symbol":"BTC/USD","side":"buy","order_type":"market","order_qty":1,"order_status":"new"}',
+            b'{"order_status":"partially_filled","cum_qty":0.5,"avg_price":61000.50000}',
+        ),
+    ],
+)
+def test_a_market_order_shows_its_average_price_on_the_screen(channel: str, new: bytes, filled: bytes) -> None:
+    made = Board([channel])
+    made.take(item(channel, new, "OA"), NOW_NS)
+    columns = [column for column in order_columns(200) if column.heading == "price"]
+    (price,) = columns
+    assert [price.cell(row, NOW_NS, 16) for row in made.rows("main", 1)] == [""]  # drawn as a dash
+    made.take(item(channel, filled, "OA"), NOW_NS)
+    assert [price.cell(row, NOW_NS, 16) for row in made.rows("main", 1)] == ["61000.50000"]

@@ -212,6 +212,8 @@ LOOK = "It is not tried again. Look before you do: look"
 @pytest.mark.parametrize(("text", "remedy"), [
     ("EOrder:Unknown order", "It was not done, and is not tried again."),
     ("EOrder:Something new", "It was not done, and is not tried again."),
+    ("EOrder:Reduce only:No position exists", "It was not done, and is not tried again."),
+    ("EOrder: Reduce only: Position is closed", LOOK),
     ("EService:Busy", LOOK),
     ("eservice : busy", LOOK),
     ("Timeout waiting for engine", LOOK),
@@ -228,6 +230,43 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
     assert isinstance(partly.error, CallRefused)
     rest = "The rest was done: stdout has every answer."
     assert partly.error.remedy == (f"{rest} {LOOK}" if remedy == LOOK else rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("EOrder:Reduce only:Non-PC", "certified for margin trading as a Permitted Client"),
+        ("EOrder:Reduce only:No position exists", "there is no open position"),
+        ("EOrder: Reduce only: Position is closed", "a part can be filled, the rest is canceled"),
+        ("EOrder:Reduce only:Something new", "does not take the order as reduce-only"),
+        ("EOrder:Scheduled orders limit exceeded", "as many orders with a start time"),
+    ],
+)
+def test_reduce_only_and_scheduled_orders_are_refused_by_name(text: str, meaning: str) -> None:
+    error = Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7").error
+    assert isinstance(error, CallRefused)
+    assert text in error.what
+    assert meaning in error.why
+
+
+EDIT = ("editOrder", "orderid=OA", "pair=XBT/USD", "volume=1", "validate=true")
+
+
+def test_an_unanswered_check_of_an_edit_counts_as_sent() -> None:
+    """No recording shows that Kraken's check of an edit leaves the order unchanged."""
+    edit, add = Play(Wire(), *EDIT), Play(Wire(), *ADD, "validate=true")
+    assert isinstance(edit.error, OutcomeUnknown)
+    assert isinstance(add.error, Transient)
+    assert "nothing can have happened" in add.error.remedy
+
+
+def test_an_edit_that_was_carried_out_instead_of_checked_is_an_unknown_outcome() -> None:
+    done = b'{"event":"editOrderStatus","originaltxid":"OA","reqid":7,"status":"ok","txid":"OB"}'
+    error = Play(Wire([done]), *EDIT).error
+    assert isinstance(error, OutcomeUnknown)
+    assert "it was to be checked only, and Kraken's answer names an order, OB" in error.what
+    checked = b'{"event":"editOrderStatus","originaltxid":"OA","reqid":7,"status":"ok"}'
+    assert Play(Wire([checked]), *EDIT).error is None
 
 
 def test_a_refusal_that_looked_like_one_of_the_whole_does_not_speak_for_orders_that_were_not_answered() -> None:

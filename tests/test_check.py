@@ -398,7 +398,7 @@ async def test_the_nonces_go_on_where_the_state_ends(tmp_path: Path) -> None:
     from kraken_feed.store import Store
 
     async with site(tmp_path) as place:
-        ahead = int(place.server.now() * 1e9) + 3600 * 10**9
+        ahead = int(place.server.now() * 1e9) + 365 * 86_400 * 10**9  # beyond what a check's few tries reach
         place.exchange.keys[place.exchange.key].nonce = ahead
         found = await check("openOrders", "--no-state", env=place.environment())
         assert "EAPI:Invalid nonce" in found["key"]["what"]
@@ -407,6 +407,13 @@ async def test_the_nonces_go_on_where_the_state_ends(tmp_path: Path) -> None:
         store.save(Changes(nonce=ahead, saved_ns=ahead))
         store.close()
         found = await check("openOrders", "--state", str(tmp_path / "state"), env=place.environment())
+    assert found.failed() == []
+
+
+async def test_a_nonce_that_is_hours_behind_is_got_ahead_of_by_a_check(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        place.exchange.keys[place.exchange.key].nonce = int(place.server.now() * 1e9) + 2 * 3600 * 10**9
+        found = await check("openOrders", "--no-state", env=place.environment())
     assert found.failed() == []
 
 

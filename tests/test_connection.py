@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -205,7 +205,7 @@ async def test_a_connection_that_is_ended_comes_with_the_reason_masked(frame: by
 )
 async def test_an_error_of_tls_or_tcp_comes_with_its_words(cause: Exception | None, detail: str) -> None:
     class Cut(Peer):
-        async def burst(self) -> Sequence[bytes]:
+        async def burst(self) -> list[bytes]:
             raise ConnectionClosedError(None, None) from cause
 
     with pytest.raises(Transient) as raised:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kraken_feed import spot_v2
 from kraken_feed.console import HEADER, Rows
 from kraken_feed.wire import Data
 from tests.frame_files import DATA, DIRECTORY, FrameFile, frame, load, name_of
@@ -220,6 +221,85 @@ def test_past_trade_of_a_snapshot_does_not_end_a_known_order() -> None:
     )
     table.row(_execution(past, exec_id="TAAAAA-BBBBB-CCCCC1"))
     assert table.cells(_execution(b'{"exec_type":"new","order_status":"new"}'))["pair"] == "ETH/USD"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'{"exec_type":"status","symbol":"BTC/USD","side":"sell","order_qty":5.0,"order_status":"new"}',
+                b'{"exec_type":"trade","symbol":"ETH/USD","side":"buy","last_qty":1.0,"last_price":2.0}',
+                b'{"order_id":"","exec_type":"status","order_type":"limit","limit_price":7.0}',
+                b'{"order_id":7,"exec_type":"filled","order_status":"filled"}',
+            ]
+        )
+    ),
+    st.booleans(),
+)
+def test_an_item_without_an_id_shows_nothing_of_another(before: list[bytes], empty: bool) -> None:
+    table = Table()
+    for data in before:
+        table.row(_record("execution", "executions", data) | ({"order_id": ""} if empty else {}))
+    cells = table.cells(_record("execution", "executions", b'{"exec_type":"status","ext_order_id":"Z"}'))
+    assert [cells[name] for name in HEADER] == ["22:41:05.123", *["-"] * 7]
+    assert table.cells(_record("order", "openOrders", b'{"status":"open"}'))["pair"] == "-"
+
+
+# ------------------------------------------------------------------------------------------------ market orders
+
+V1_MARKET = V1_NEW.replace(b'"limit"', b'"market"').replace(b"3500.00000", b"0.00000")
+V2_MARKET = V2_NEW.replace(b'"limit"', b'"market"').replace(b'"limit_price":3500.00,', b"")
+
+
+def test_a_market_order_shows_its_average_price_and_a_dash_before_its_first_fill() -> None:
+    table = Table()
+    assert table.cells(_order(V1_MARKET))["price"] == "-"
+    filled = table.cells(_order(b'{"vol_exec":"0.4","avg_price":"3499.90000"}'))
+    assert (filled["price"], filled["status"]) == ("3499.90000", "pending")
+    assert table.cells(_order(b'{"status":"closed","vol_exec":"1.0","avg_price":"3499.80"}'))["price"] == "3499.80"
+    assert table.cells(_execution(V2_MARKET))["price"] == "-"
+    ended = b'{"exec_type":"filled","order_status":"filled","avg_price":3499.8,"cum_qty":1.0}'
+    assert table.cells(_execution(ended))["price"] == "3499.8"
+
+
+def test_a_recovered_market_order_shows_its_average_price() -> None:
+    """REST calls the average ``price``."""
+    data = V1_MARKET.replace(b',"avg_price":"0.00000"', b"").replace(b'"7.7"', b'"3499.7"')
+    assert Table().cells(_order(data) | {"type": "backfill"})["price"] == "3499.7"
+    assert Table().cells(_order(data.replace(b'"3499.7"', b'"0.00000"')) | {"type": "backfill"})["price"] == "-"
+    assert Table().cells(_order(V1_NEW) | {"type": "backfill"})["price"] == "3500.00000"
+
+
+@pytest.mark.parametrize("kind", ["Market", "settle-position"])
+@pytest.mark.parametrize("average", ["0", "0.0000", "0e-8", ""])
+def test_a_market_order_without_an_average_shows_a_dash(kind: str, average: str) -> None:
+    data = V1_MARKET.replace(b'"market"', b'"%b"' % kind.encode())
+    data = data.replace(b'"avg_price":"0.00000"', b'"avg_price":"%b"' % average.encode())
+    assert Table().cells(_order(data))["price"] == "-"
+
+
+# ------------------------------------------------------------------------------------------------ upper and lower case
+
+
+@pytest.mark.parametrize("kind", ["trade", "Trade", "TRADE"])
+def test_a_fill_is_a_row_of_a_fill_in_any_case(kind: str) -> None:
+    data = (
+        b'{"order_id":"OAAAAA-BBBBB-CCCC01","exec_type":"%b","exec_id":"TAAAAA-BBBBB-CCCC01","symbol":"BTC/USD",'
+        b'"side":"sell","order_type":"limit","last_qty":0.4,"last_price":1.0,"cum_qty":0.4}' % kind.encode()
+    )
+    said = spot_v2.decode(b'{"channel":"executions","type":"update","sequence":2,"data":[%b]}' % data)
+    assert isinstance(said, Data)
+    (item,) = said.items
+    cells = Table().cells(_execution(item.data, item.order_id or "", exec_id=item.exec_id))
+    assert (cells["price"], cells["volume"], cells["filled"], cells["status"]) == ("1.0", "0.4", "0.4", "trade")
+
+
+@pytest.mark.parametrize("status", ["Closed", "CANCELED", "Expired"])
+def test_an_order_that_ended_is_forgotten_in_any_case(status: str) -> None:
+    table = Table()
+    table.row(_order(V1_NEW))
+    table.row(_order(b'{"status":"%b"}' % status.encode()))
+    assert table.cells(_order(b'{"status":"open"}'))["pair"] == "-"
 
 
 # ------------------------------------------------------------------------------------------------ digits

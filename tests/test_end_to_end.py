@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
 
-from .installed import Done, finish, site, start
+from .installed import Done, finish, run, site, start
 from .ledger_check import Published, check
+from .on_terminal import ended, on_terminal
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 SEEDS = range(int(os.environ.get("KRAKEN_FEED_SEEDS", "5")))
@@ -46,3 +48,20 @@ async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_
     counts = check(done.out, published, connections(done))
     assert counts["written"] == ITEMS
     assert done.named("feed.lost") != []
+
+
+async def test_json_is_escaped_on_a_terminal_and_byte_for_byte_in_a_pipe(tmp_path: Path) -> None:
+    nasty = "\x7f\x9b31m\u202e"
+    words = ("openOrders", "--once", "--no-state", "--format", "json", "--log-format", "json", "-v")
+    async with site(tmp_path, open_orders=0, past_trades=0) as place:
+        place.exchange.new_order(place.server.now(), cl_ord_id=nasty)
+        piped = await run(*words, env=place.environment())
+        async with on_terminal(*words, env=place.environment()) as terminal:
+            assert await ended(terminal) == 0
+            shown = bytes(terminal.raw).decode().replace("\r\n", "\n")
+    assert f'"cl_ord_id":"{nasty}"' in piped.out.decode()
+    assert '"cl_ord_id":"\\u007f\\u009b31m\\u202e"' in shown
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    (order,) = piped.named("order")
+    (seen,) = [line for line in map(json.loads, shown.splitlines()) if line.get("event_name") == "order"]
+    assert seen["data"] == order["data"]

@@ -12,9 +12,11 @@ from kraken_feed.errors import (
     NotUnderstood,
     OutageTooLong,
     OutcomeUnknown,
+    OutputAway,
     OutputFailed,
     ReaderGone,
     RequestRefused,
+    StateAway,
     StateFailed,
     StateHeld,
     Transient,
@@ -31,9 +33,11 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (CallRefused, False, 65),
     (OutcomeUnknown, False, 76),
     (OutputFailed, False, 74),
+    (OutputAway, True, 74),
     (ReaderGone, False, 0),
     (OutageTooLong, False, 69),
     (StateFailed, False, 74),
+    (StateAway, True, 74),
     (StateHeld, False, 75),
     (Transient, True, 69),
     (NotUnderstood, True, 69),
@@ -54,8 +58,8 @@ def test_every_error_of_the_package_is_in_the_table() -> None:
     assert ours == {kind for kind, _, _ in POLICY}
 
 
-def test_only_the_transient_is_tried_again() -> None:
-    assert {kind for kind, retry, _ in POLICY if retry} == _kinds(Transient)
+def test_only_the_transient_and_what_a_start_waits_for_are_tried_again() -> None:
+    assert {kind for kind, retry, _ in POLICY if retry} == _kinds(Transient) | {OutputAway, StateAway}
 
 
 def test_message_says_what_why_and_remedy_a_line_each() -> None:

@@ -30,6 +30,11 @@ def test_every_channel_that_is_not_live_is_a_reason_that_says_what_is_done_about
     ]
 
 
+def test_a_refused_key_is_a_reason_that_says_when_it_is_tried_again() -> None:
+    refused = msgspec.structs.replace(LOST, down_s=1200.0, retry_s=240.0, cause="refused", refused="key")
+    assert _reasons(program(refused)) == ["not live for 1200 s, key refused by Kraken, next attempt in 240 s"] * 2
+
+
 def test_a_channel_that_never_was_live_is_a_reason_without_a_cause() -> None:
     assert _reasons(program(msgspec.structs.replace(LOST, down_s=None, cause="", retry_s=None))) == ["not live"] * 2
 

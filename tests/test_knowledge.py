@@ -283,6 +283,31 @@ def test_rows_that_differ_under_an_id_that_the_feed_brought_are_one_more_record(
     assert [knowledge.backfilled(fill(b'{"vol":"%d"}' % volume)) for volume in (1, 2)] == [False, True]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_two_legs_of_a_transfer_under_one_ledger_id_are_two_records_wherever_they_stand(restart: bool) -> None:
+    """They can be rows of two asset classes, and be read by two passes of two runs."""
+    knowledge, legs = Knowledge("balances"), (b'{"amount":"-1"}', b'{"amount":"1"}')
+    written = []
+    for leg in (*legs, *legs):
+        knowledge.begin_pass()
+        row = Item(leg, None, None, "LEDGER")
+        if knowledge.backfilled(row, "Ledgers"):
+            written.append(row.identity)
+        knowledge = restarted(knowledge) if restart else knowledge
+    assert written == ["LEDGER", again("LEDGER", legs[1])]
+
+
+def test_the_feeds_ledger_entry_is_not_written_again_and_the_other_leg_is() -> None:
+    knowledge = Knowledge("balances")
+    assert knowledge.update(Item(b'{"ledger_id":"LEDGER","amount":1.0}', None, None, "LEDGER"))
+    for first in (True, False):
+        knowledge.begin_pass()
+        rows = [Item(leg, None, None, "LEDGER") for leg in (b'{"amount":"1"}', b'{"amount":"-1"}')]
+        assert knowledge.backfilled(rows[0], "Ledgers") is False
+        assert knowledge.backfilled(rows[1], "Ledgers") is first
+    assert knowledge.update(Item(b'{"ledger_id":"LEDGER","amount":1.0}', None, None, "LEDGER")) is False
+
+
 def test_a_row_that_reads_differently_in_another_pass_or_source_is_the_same() -> None:
     """ClosedOrders and QueryOrders show one order differently; a row may get its fee a minute later."""
     knowledge = Knowledge("openOrders")

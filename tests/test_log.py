@@ -12,8 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.exceptions import InvalidProxyMessage
 
 from kraken_feed import log as logs
@@ -501,6 +504,47 @@ def test_records_are_rendered_by_the_processors_given() -> None:
     sink = _Lines()
     feed_logger(sink, render, v=1).record("order", id="x")
     assert sink.lines == [b"['event', 'id', 'v']"]
+
+
+# ------------------------------------------------------------------------------------------------ JSON on a terminal
+
+NASTY = "\x7f\x80\x9b31m\u061c\u200f\u2028\u202e\u2066\ufeff\U000e0001"
+
+
+def _steers(text: str) -> str:
+    """What a terminal could obey, of lines of JSON."""
+    return "".join(c for c in text if not c.isprintable() and c not in "\t\n")
+
+
+@given(st.text(alphabet=st.sampled_from(NASTY) | st.characters(codec="utf-8"), max_size=30), st.booleans())
+def test_json_on_a_terminal_steers_nothing_and_says_the_same(text: str, several: bool) -> None:
+    data = f'{{"a":\t{msgspec.json.encode(text).decode()}}}'.encode()
+    plain, shown = _Lines(), _Lines()
+    for sink, render in ((plain, logs.render_record), (shown, logs.render_for_terminal)):
+        log = feed_logger(sink, render, v=1, account=text)
+        if several:
+            log.records("order", [(text, 1, "O", None, data), (text, None, None, None, data)], ts="")
+        else:
+            log.record("order", id=text, data=data)
+    (bytes_,), (escaped,) = plain.lines, shown.lines
+    assert _steers(escaped.decode()) == ""
+    assert [json.loads(line) for line in escaped.splitlines()] == [
+        json.loads(line) for line in bytes_.split(b"\n")[:-1]
+    ]
+    if not _steers(bytes_.decode()):
+        assert escaped == bytes_
+    assert data in bytes_
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_diagnostics_in_json_steer_no_terminal(terminal: bool) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal  # type: ignore[method-assign]  # a terminal of a test
+    log = diagnostics_logger(Secrets(), level="info", fmt="json", colors=False, stream=stream)
+    log.info("said", text=NASTY)
+    said = stream.getvalue()
+    assert json.loads(said)["text"] == NASTY
+    assert _steers(said) == ("" if terminal else _steers(NASTY))
 
 
 # ------------------------------------------------------------------------------------------------ colours

@@ -130,6 +130,8 @@ def _does(text: str, verdict: Verdict) -> str:
     wait, code = f"{verdict.delay:g} s", verdict.error.exit_code
     if text == "EService:Throttled":
         return f"makes no call until the time that Kraken names ({SERVICE_S:g} s to {LOCKOUT_S:g} s), then tries again"
+    if verdict == refusals.NONCE:
+        return f"takes its nonces further ahead and tries again, a few times within a minute, then ends ({code})"
     if verdict.kind in ("throttled", "locked_out"):
         return f"makes no call for {wait}, then tries again"
     if verdict.attempts is None:

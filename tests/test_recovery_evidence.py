@@ -379,6 +379,18 @@ def test_a_restart_goes_on_with_the_query_of_the_run_before() -> None:
     assert len(scene.named("feed.backfilled")) == 1
 
 
+@pytest.mark.parametrize("counted", [45, 46])
+def test_the_count_is_compared_with_the_rows_of_an_interrupted_query_too(counted: int) -> None:
+    answers = Answers(page=10)
+    answers.rows["ClosedOrders"] = {f"O{n:02}": order("canceled", 51.0 + n / 10) for n in range(45)}
+    answers.changes = lambda method, result: {**result, "count": counted} if method == "ClosedOrders" else result
+    refused = iter([None, None, None, Transient("Not now.", cause="throttled"), *[None] * 1000])
+    answers.fails = lambda method, parameters: next(refused) if method == "ClosedOrders" else None
+    scene = play(one_outage, answers, "openOrders")
+    assert len(scene.ids) == 45
+    assert len(scene.named("feed.gap")) == counted - 45
+
+
 @pytest.mark.parametrize(
     ("age", "channels", "start", "offset"),
     [

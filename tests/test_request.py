@@ -103,8 +103,8 @@ def test_the_frame_is_this_byte_for_byte(name: str) -> None:
     assert ask(*words).frame("T") == frame
 
 
-def test_a_reference_of_v1_may_be_a_bare_number() -> None:
-    assert ask("addOrder", *V1_LIMIT, "userref:=7").frame("T").endswith('"price":"61000.0","userref":7}')
+def test_a_bare_reference_of_v1_is_sent_as_the_documented_string() -> None:
+    assert ask("addOrder", *V1_LIMIT, "userref:=7").frame("T").endswith('"price":"61000.0","userref":"7"}')
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -116,7 +116,8 @@ def test_only_live_may_change_the_account_and_what_can_be_checked_is(name: str) 
     if not request.method.checks:
         assert request.frame("T") == frame
     elif request.method.dialect == "v1":
-        assert request.frame("T") == frame.removesuffix("}") + ',"validate":"true"}'
+        word = {"addOrder": '"true"', "editOrder": "true"}[name]
+        assert request.frame("T") == frame.removesuffix("}") + f',"validate":{word}}}'
     else:
         assert request.frame("T") == frame.replace(',"token"', ',"validate":true,"token"')
 

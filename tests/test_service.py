@@ -8,12 +8,13 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.fault import Fault
 
-from .installed import finish, site
+from .installed import finish, logged, site, start
 from .supervised import Systemd, fields
 
 WATCHDOG_S = 0.2
@@ -102,6 +103,53 @@ async def test_sighup_is_a_reload_with_a_beginning_and_an_end(tmp_path: Path) ->
     assert done.code == 0
     assert old.read_bytes().endswith(b"\n")
     assert fields(systemd.told, "READY", "RELOADING", "STOPPING") == ["READY", "RELOADING", "READY", "STOPPING"]
+
+
+async def test_an_output_that_is_not_mounted_yet_is_waited_for_and_systemd_is_told(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as systemd:
+        home = systemd.output.parent
+        away = home.rename(tmp_path / "away")
+        process = await systemd.start()
+        (message, *_) = await systemd.until("STATUS", "waiting to start")
+        assert "EXTEND_TIMEOUT_USEC" in message
+        assert "Cannot open the output file" in message["STATUS"]
+        away.rename(home)
+        seen = await systemd.until("READY")
+        assert "feed.live" in written(systemd)
+        process.terminate()
+        done = await finish(process)
+    assert seen[-1]["STATUS"].startswith("live ")
+    assert done.code == 0
+    assert [entry["event"] for entry in done.log if entry["event"].startswith("start_")] == [
+        "start_held",
+        "start_resumed",
+    ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, -signal.SIGINT)])
+async def test_a_start_that_waits_tells_how_it_is_and_ends_when_it_is_asked_to(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    output = tmp_path / "mount" / "out.jsonl"
+    async with site(tmp_path) as place:
+        place.configure('[metrics]\nlisten = "127.0.0.1:0"')
+        process = await start("openOrders", "--output", str(output), env=place.environment())
+        assert (await logged(process, "start_held"))["patience_s"] == 3600.0
+        url = (await logged(process, "metrics_listening"))["url"]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            ready, alive = await client.get(f"{url}/readyz"), await client.get(f"{url}/healthz")
+            metrics = await client.get(f"{url}/metrics")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGUSR1)
+        state = await logged(process, "state")
+        process.send_signal(number)
+        done = await finish(process)
+    assert (ready.status_code, alive.status_code, metrics.status_code) == (503, 200, 200)
+    (reason,) = ready.json()["reasons"]
+    assert reason["reason"].startswith("waiting to start: Cannot open the output file")
+    assert "Cannot open the output file" in state["held"]
+    assert done.code == code
+    assert not output.parent.exists()
 
 
 async def test_an_error_that_ends_the_service_is_a_stop_with_a_reason(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ LIVE = endpoint("openOrders", "ownTrades", last_frame_s=0.4)
 V2 = endpoint("balances", last_frame_s=2.0)
 CONNECTING = endpoint("openOrders", live=False, down_s=120.0, attempts=4, cause="closed", engine=None)
 WAITING = endpoint("openOrders", live=False, down_s=65.0, attempts=2, retry_s=31.2, cause="closed")
+REFUSED = endpoint("openOrders", live=False, down_s=1200.0, attempts=6, retry_s=240.0, cause="refused", refused="key")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,14 @@ WAITING = endpoint("openOrders", live=False, down_s=65.0, attempts=2, retry_s=31
         (account(endpoint("balances", engine="maintenance")), "live balances; engine maintenance; output ok"),
         (account(CONNECTING), "connecting (attempt 4, 120s): openOrders; output ok"),
         (account(WAITING), "backing off 31s after closed (attempt 2, 65s): openOrders; output ok"),
+        (
+            account(REFUSED),
+            "key refused, next try in 240s (attempt 6, 20m): openOrders; output ok",
+        ),
+        (
+            account(msgspec.structs.replace(REFUSED, retry_s=None, refused="account")),
+            "account refused, connecting (attempt 6, 20m): openOrders; output ok",
+        ),
         (
             account(endpoint("openOrders", live=False, attempts=1, retry_s=0.3)),
             "backing off 0.3s (attempt 1, 0.0s): openOrders; output ok",
@@ -127,6 +137,7 @@ endpoints = st.builds(
     retry_s=st.none() | spans,
     cause=st.text(),
     engine=st.none() | st.text(),
+    refused=st.text(),
 )
 accounts = st.builds(
     account,

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 from structlog.testing import LogCapture
 from websockets.exceptions import ConnectionClosedError
@@ -17,12 +18,14 @@ from websockets.exceptions import ConnectionClosedError
 from kraken_feed.auth import Credentials
 from kraken_feed.backoff import Budget
 from kraken_feed.config import Config
-from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed
+from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed, RequestRefused
 from kraken_feed.feed import Feed
 from kraken_feed.limits import UNLIMITED, Limits, Quota
 from kraken_feed.log import feed_logger
 from kraken_feed.output_file import open_output
 from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.sink import Sink
 from kraken_feed.supervisor import Supervisor
 from kraken_feed.text import Secrets
@@ -31,18 +34,29 @@ from . import virtual_time
 from .exchange_driver import T0
 from .memory import Transport, World
 
+NO_FAULTS: Mapping[str, tuple[Fault, ...]] = {}
+
 
 class House:
     """Two accounts, each at an exchange of its own, one output and one budget."""
 
     def __init__(
-        self, path: Path, *, wrong: tuple[str, ...] = (), limits: Limits = UNLIMITED, budget: int = 100
+        self,
+        path: Path,
+        *,
+        wrong: tuple[str, ...] = (),
+        limits: Limits = UNLIMITED,
+        budget: int = 100,
+        faults: Mapping[str, tuple[Fault, ...]] = NO_FAULTS,
     ) -> None:
         self.path = path
         self.diagnostics = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.diagnostics])
         self.sink = Sink(open_output(str(path)), str(path), lambda error: self.supervisor.fail(error), str(path))
-        self.worlds = {name: World(Exchange(now=T0, seed=seed, rate=1.0)) for seed, name in enumerate(("a", "b"))}
+        self.worlds = {
+            name: World(Exchange(now=T0, seed=seed, rate=1.0, scenario=Scenario(faults=faults.get(name, ()))))
+            for seed, name in enumerate(("a", "b"))
+        }
         shared_budget, quota = Budget(budget, 600.0), Quota(limits.count)
         self.feeds = [
             Feed(
@@ -132,6 +146,29 @@ def test_a_refused_key_stops_its_account_loudly_and_not_the_other(tmp_path: Path
     assert house.events("b")["order"] > 100
     assert house.error is None
     assert house.reason == "SIGTERM"
+
+
+@pytest.mark.parametrize("text", ["EGeneral:Permission denied", "ETrade:User Locked", "Service Unavailable"])
+def test_no_refusal_of_one_account_ends_another(tmp_path: Path, text: str) -> None:
+    fault = Fault("rest_error", at=0.0, duration=1e6, text=text)
+    house = run(tmp_path / "out", lambda house: stop_after(house, 600.0), faults={"a": (fault,)})
+    (said,) = [entry for entry in house.diagnostics.entries if entry["event"] == "account_stopped"]
+    assert text in f"{said['what']} {said['why']}"
+    assert house.events("b")["order"] > 100
+    assert (house.error, house.reason) == (None, "SIGTERM")
+
+
+def test_a_refused_subscription_of_one_account_does_not_end_another(tmp_path: Path) -> None:
+    fault = Fault("refuse_token", at=0.0, duration=1e6, text="Malformed request")
+    house = run(tmp_path / "out", lambda house: stop_after(house, 600.0), faults={"a": (fault,)})
+    assert [entry["account"] for entry in house.diagnostics.entries if entry["event"] == "account_stopped"] == ["a"]
+    assert house.events("b")["order"] > 100
+
+
+def test_the_exit_code_tells_of_an_account_that_was_refused_when_nobody_asked_for_the_end(tmp_path: Path) -> None:
+    fault = Fault("rest_error", at=0.0, duration=1e6, text="Service Unavailable")
+    house = run(tmp_path / "out", limits=Limits(duration=600.0), faults={"a": (fault,)})
+    assert isinstance(house.error, RequestRefused)
 
 
 def test_the_last_refused_key_ends_the_process(tmp_path: Path) -> None:

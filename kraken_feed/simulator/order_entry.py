@@ -9,25 +9,28 @@ https://docs.kraken.com/api-reference/trading/add-order , …/edit-order , …/a
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from kraken_feed.simulator.account import Account
+from kraken_feed.simulator.book import USUAL
 from kraken_feed.simulator.dialect import integer
 from kraken_feed.simulator.key import ApiKey
 from kraken_feed.simulator.number import VOLUME_PLACES
 from kraken_feed.simulator.order import Order, Side
-from kraken_feed.simulator.pair import Pair, find
+from kraken_feed.simulator.pair import CURRENCY, PAIRS, Pair, find
+from kraken_feed.simulator.quirk import Quirks
 
 MODIFY, CLOSE = "modify-trades", "close-trades"
 ORDER_TYPES = (
     "limit", "market", "iceberg", "stop-loss", "stop-loss-limit", "take-profit", "take-profit-limit", "trailing-stop",
     "trailing-stop-limit", "settle-position",
 )  # fmt: skip
+STP_TYPES = ("cancel_newest", "cancel_oldest", "cancel_both")
 TRADED = ("limit", "market", "iceberg")
 MAX_TIMER_S = 86_400
 _DEADLINE_S = 60.0
@@ -38,6 +41,34 @@ _ORDERMIN = 1000  # a usual volume is so many times the least
 
 class Refusal(Exception):
     """A request that is not done: the text is what goes on the wire."""
+
+
+Kind = Literal["text", "flag", "number", "integer", "texts", "integers", "object", "objects"]
+Types = Mapping[str, Kind]
+_FITS: dict[Kind, Callable[[object], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "flag": lambda value: isinstance(value, bool),
+    "number": lambda value: integer(value) or isinstance(value, float),
+    "integer": integer,
+    "texts": lambda value: isinstance(value, list) and all(isinstance(each, str) and each for each in value),
+    "integers": lambda value: isinstance(value, list) and all(map(integer, value)),
+    "object": lambda value: isinstance(value, dict),
+    "objects": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
+}
+
+
+def check_types(method: str, given: Mapping[str, Any], types: Types, around: Collection[str] = ()) -> None:
+    """Refuse parameters that the method does not document, or documents with another JSON type.
+
+    `validate` is left to `Desk.checks_only`: how Kraken takes one of the wrong type is not known.
+    """
+    for name, value in given.items():
+        if name in around:
+            continue
+        if name not in types:
+            raise Refusal(f"Unsupported field: '{name}' for the given msg type: {method}")
+        if name != "validate" and not _FITS[types[name]](value):
+            raise invalid(name)
 
 
 class Fields:
@@ -85,11 +116,12 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         value = self._given.get(name, False)
-        if self._strings and value in ("true", "false"):
-            return bool(value == "true")
         if not isinstance(value, bool):
             raise invalid(name)
         return value
+
+    def raw(self, name: str) -> object:
+        return self._given.get(name)
 
     def texts(self, name: str) -> list[str]:
         value = self._given.get(name, [])
@@ -104,9 +136,9 @@ class Fields:
             raise invalid(name)
         return None if value is None else Fields(value, strings=self._strings)
 
-    def pair(self, name: str) -> Pair:
+    def pair(self, name: str, pairs: Sequence[Pair] = PAIRS) -> Pair:
         try:
-            return find(self.needed(name))
+            return find(self.needed(name), pairs)
         except KeyError:
             raise Refusal("EQuery:Unknown asset pair") from None
 
@@ -148,10 +180,33 @@ class Wish(Struct, frozen=True):
 class Desk:
     """What a key may do to its account, now."""
 
-    def __init__(self, key: ApiKey, now: float) -> None:
+    def __init__(self, key: ApiKey, now: float, quirks: Quirks = USUAL) -> None:
         self._key = key
         self._account: Account = key.account
         self.now = now
+        self.quirks = quirks
+
+    def checks_only(self, fields: Fields, kind: Kind) -> bool:
+        """Tell whether `validate`, which the method documents as this kind, asks for a check. The quirk
+        `wrong_validate` decides what the other kind does."""
+        value = fields.raw("validate")
+        texts = ("true", "false")
+        if not fields.has("validate") or (isinstance(value, bool) if kind == "flag" else value in texts):
+            return value in (True, "true")
+        if self.quirks.wrong_validate == "ignored":
+            return False
+        if self.quirks.wrong_validate == "taken" and (isinstance(value, bool) or value in texts):
+            return value in (True, "true")
+        raise invalid("validate")
+
+    def time_in_force(self, fields: Fields, name: str, choices: Collection[str]) -> str:
+        """Return the time in force in upper case. Refuse all but the listed spellings, unless by quirk any case is
+        taken."""
+        if self.quirks.any_case:
+            text = fields.text(name, (*map(str.upper, choices), *map(str.lower, choices)))
+        else:
+            text = fields.text(name, choices)
+        return (text or "GTC").upper()
 
     def may(self, *permissions: str, every: bool = True) -> None:
         """Refuse unless the key has all of them, or without `every` one."""
@@ -206,6 +261,14 @@ class Desk:
             return old
         self._account.cancel(old.id, self.now)
         return self.add(wish)
+
+    def check_pair(self, order: Order, fields: Fields, name: str) -> None:
+        """Refuse an amendment that names another pair than the order's, or none where the pair is not crypto."""
+        if not fields.has(name):
+            if order.pair.base.aclass != CURRENCY:
+                raise invalid(name)
+        elif fields.pair(name, self._account.book.pairs) != order.pair:
+            raise Refusal("EOrder:Invalid order")
 
     def amend(self, order: Order, volume: Decimal | None, price: Decimal | None) -> Order:
         """The same order with another volume or price; nothing is left of one that has more executed than that."""

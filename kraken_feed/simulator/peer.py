@@ -290,7 +290,7 @@ class Peer:
             if isinstance(key, str):
                 answers = [self.speak.refused(request, key, self.exchange.shown_time(now))]
             else:
-                answers = self.speak.order(request.event, request.message, Desk(key, now))
+                answers = self.speak.order(request.event, request.message, Desk(key, now, self._quirks))
         if mute is not None:
             answers = answers[: -mute.count] if mute.count else []
         times = 1 if self._fault("duplicate_answer", now) is None else 2

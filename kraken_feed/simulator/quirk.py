@@ -66,6 +66,10 @@ class Quirks(Struct, frozen=True, forbid_unknown_fields=True):
     empty_ledger_ids: float = 0.0
     shared_ledger_ids: float = 0.0
     asset_classes: bool = False
+    # Order entry
+    wrong_validate: Literal["refused", "ignored", "taken"] = "refused"
+    edit_needs_volume: bool = False
+    any_case: bool = False
     # The clock
     clock_offset: float = 0.0
 
@@ -121,6 +125,15 @@ QUIRKS: dict[str, Quirk] = {
     "empty_ledger_ids": Quirk(0.3, "share of balance changes whose ledger id is empty"),
     "shared_ledger_ids": Quirk(0.3, "share of trades whose two ledger entries have one id"),
     "asset_classes": Quirk(True, "SOL is a currency and a tokenized_asset; Ledgers shows currencies unless asked"),
+    "wrong_validate": Quirk(
+        "ignored",
+        "validate of another JSON type than documented: order entry refuses it, ignores it and does the request, or "
+        "takes it all the same",
+    ),
+    "edit_needs_volume": Quirk(
+        True, "editOrder refuses an edit without a volume, as its table says and its sample not"
+    ),
+    "any_case": Quirk(True, "order entry takes the time in force in upper and lower case in both dialects"),
     "clock_offset": Quirk(60.0, "seconds by which Kraken's whole clock is ahead of this machine's"),
 }
 SHARES = frozenset({

@@ -16,29 +16,45 @@ from kraken_feed.simulator.order_entry import (
     CLOSE,
     MODIFY,
     ORDER_TYPES,
+    STP_TYPES,
     Desk,
     Fields,
     Refusal,
+    Types,
     Wish,
+    check_types,
     invalid,
     whole_number,
 )
 from kraken_feed.simulator.stamp import rfc3339_seconds
 
 _AROUND = {"event", "token", "reqid"}
-_KNOWN: dict[str, set[str]] = {
+_KNOWN: dict[str, Types] = {
     "addOrder": {
-        "ordertype", "type", "pair", "price", "price2", "volume", "display_volume", "leverage", "reduce_only", "oflags",
-        "starttm", "expiretm", "deadline", "userref", "cl_ord_id", "validate", "timeinforce", "trigger", "stp_type",
-        "stptype", "close[ordertype]", "close[price]", "close[price2]",
+        **dict.fromkeys(
+            (
+                "ordertype", "type", "pair", "price", "price2", "volume", "display_volume", "leverage", "oflags",
+                "starttm", "expiretm", "deadline", "userref", "cl_ord_id", "sender_sub_id", "validate", "timeinforce",
+                "trigger", "stp_type", "close[ordertype]", "close[price]", "close[price2]",
+            ),
+            "text",
+        ),
+        "margin": "flag", "reduce_only": "flag",
     },
-    "editOrder": {"orderid", "pair", "price", "price2", "volume", "oflags", "newuserref", "validate"},
+    "editOrder": {
+        **dict.fromkeys(("orderid", "pair", "price", "price2", "volume", "oflags", "newuserref"), "text"),
+        "validate": "flag",
+    },
     "amendOrder": {
-        "txid", "cl_ord_id", "volume", "display_volume", "limit_price", "trigger_price", "post_only", "deadline",
+        **dict.fromkeys(
+            ("txid", "cl_ord_id", "volume", "display_volume", "limit_price", "trigger_price", "pair", "deadline"),
+            "text",
+        ),
+        "post_only": "flag",
     },
-    "cancelOrder": {"txid", "cl_ord_id"},
-    "cancelAll": set(),
-    "cancelAllOrdersAfter": {"timeout"},
+    "cancelOrder": {"txid": "texts", "cl_ord_id": "texts"},
+    "cancelAll": {},
+    "cancelAllOrdersAfter": {"timeout": "integer"},
 }  # fmt: skip
 EVENTS = tuple(_KNOWN)
 Answer = dict[str, object]
@@ -49,9 +65,7 @@ def order(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
     number = {"reqid": message["reqid"]} if "reqid" in message else {}
     answers: list[Answer] = []
     try:
-        for field in message:
-            if field not in _KNOWN[event] | _AROUND:
-                raise Refusal(f"Unsupported field: '{field}' for the given msg type: {event}")
+        check_types(event, message, _KNOWN[event], _AROUND)
         fields = Fields(message, strings=True)
         fields.deadline(desk.now)
         answers = _DO[event](fields, desk)
@@ -68,6 +82,7 @@ def _error(text: str) -> Answer:
 
 def _add(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY)
+    fields.text("stp_type", STP_TYPES)
     wish = Wish(
         pair=fields.pair("pair"),
         side=cast(Literal["buy", "sell"], fields.needed("type", ("buy", "sell"))),
@@ -79,15 +94,20 @@ def _add(fields: Fields, desk: Desk) -> list[Answer]:
         expires=_end(fields, desk),
         post_only="post" in (fields.text("oflags") or "").split(","),
     )
-    if fields.flag("validate"):
+    answer: Answer = {"descr": _description(wish), "status": "ok"}
+    if wish.cl_ord_id is not None:
+        answer["cl_ord_id"] = wish.cl_ord_id
+    if desk.checks_only(fields, "text"):
         desk.check(wish)
-        return [{"descr": _description(wish), "status": "ok"}]
-    return [{"descr": _description(wish), "status": "ok", "txid": desk.add(wish).id}]
+        return [answer]
+    return [{**answer, "txid": desk.add(wish).id}]
 
 
 def _edit(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE)
     old = desk.find(fields.needed("orderid"))
+    if desk.quirks.edit_needs_volume and not fields.has("volume"):
+        raise invalid("volume")
     price = _price(fields, "price")
     wish = _as_edited(
         old,
@@ -97,7 +117,7 @@ def _edit(fields: Fields, desk: Desk) -> list[Answer]:
         userref=_userref(fields, "newuserref"),
         post_only="post" in (fields.text("oflags") or "").split(","),
     )
-    check_only = fields.flag("validate")
+    check_only = desk.checks_only(fields, "flag")
     new = desk.edit(old, wish, check_only=check_only)
     told = "" if price is None else f" price = {fixed(price, old.pair.price_decimals)}"
     answer: Answer = {"descr": f"order edited{told}", "originaltxid": old.id, "status": "ok"}
@@ -113,10 +133,12 @@ def _as_edited(old: Order, **changes: Any) -> Wish:
 
 def _amend(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE, every=False)
-    order = desk.find(fields.text("txid") or fields.needed("cl_ord_id"))
-    fields.flag("post_only")
+    by_id = fields.text("txid")
+    order = desk.find(by_id or fields.needed("cl_ord_id"))
+    desk.check_pair(order, fields, "pair")
     desk.amend(order, fields.decimal("volume"), _price(fields, "limit_price"))
-    return [{"status": "ok", "txid": order.id}]
+    name: Answer = {"txid": order.id} if by_id else {"cl_ord_id": order.cl_ord_id}
+    return [{"amend_id": desk.amend_id(), "status": "ok", **name}]
 
 
 def _cancel(fields: Fields, desk: Desk) -> list[Answer]:
@@ -185,7 +207,7 @@ def _userref(fields: Fields, name: str) -> int:
 def _end(fields: Fields, desk: Desk) -> float | None:
     """GTD's end: unix seconds, or `+` and seconds from now."""
     text = fields.text("expiretm")
-    if fields.text("timeinforce", ("GTC", "IOC", "GTD", "FOK")) != "GTD" or text is None:
+    if desk.time_in_force(fields, "timeinforce", ("GTC", "IOC", "GTD", "FOK")) != "GTD" or text is None:
         return None
     if not whole_number(text.removeprefix("+")):
         raise invalid("expiretm")

@@ -10,32 +10,60 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from kraken_feed.simulator.dialect import integer
 from kraken_feed.simulator.order import Order
-from kraken_feed.simulator.order_entry import CLOSE, MODIFY, ORDER_TYPES, Desk, Fields, Refusal, Wish, invalid
+from kraken_feed.simulator.order_entry import (
+    CLOSE,
+    MODIFY,
+    ORDER_TYPES,
+    STP_TYPES,
+    Desk,
+    Fields,
+    Refusal,
+    Types,
+    Wish,
+    check_types,
+    invalid,
+)
 from kraken_feed.simulator.pair import Pair
 from kraken_feed.simulator.stamp import rfc3339, rfc3339_seconds
 
-_ORDER = {
-    "order_type", "side", "order_qty", "cash_order_qty", "limit_price", "limit_price_type", "triggers", "conditional",
-    "time_in_force", "margin", "post_only", "reduce_only", "effective_time", "expire_time", "cl_ord_id",
-    "order_userref", "display_qty", "fee_preference", "no_mpp", "stp_type", "sender_sub_id",
+_ORDER: Types = {
+    **dict.fromkeys(
+        (
+            "order_type", "side", "limit_price_type", "time_in_force", "effective_time", "expire_time", "cl_ord_id",
+            "fee_preference", "stp_type", "sender_sub_id",
+        ),
+        "text",
+    ),
+    **dict.fromkeys(("order_qty", "cash_order_qty", "limit_price", "display_qty"), "number"),
+    **dict.fromkeys(("margin", "post_only", "reduce_only", "no_mpp"), "flag"),
+    "order_userref": "integer", "triggers": "object", "conditional": "object",
 }  # fmt: skip
-_KNOWN: dict[str, set[str]] = {
-    "add_order": _ORDER | {"symbol", "deadline", "validate"},
+_KNOWN: dict[str, Types] = {
+    "add_order": {**_ORDER, "symbol": "text", "deadline": "text", "validate": "flag"},
     "amend_order": {
-        "order_id", "cl_ord_id", "symbol", "order_qty", "display_qty", "limit_price", "limit_price_type",
-        "trigger_price", "trigger_price_type", "post_only", "deadline",
+        **dict.fromkeys(
+            ("order_id", "cl_ord_id", "symbol", "limit_price_type", "trigger_price_type", "deadline"), "text"
+        ),
+        **dict.fromkeys(("order_qty", "display_qty", "limit_price", "trigger_price"), "number"),
+        "post_only": "flag",
     },
     "edit_order": {
-        "order_id", "symbol", "order_qty", "limit_price", "triggers", "display_qty", "post_only", "reduce_only",
-        "fee_preference", "no_mpp", "order_userref", "deadline", "validate",
+        **dict.fromkeys(("order_id", "symbol", "fee_preference", "deadline"), "text"),
+        **dict.fromkeys(("order_qty", "limit_price", "display_qty"), "number"),
+        **dict.fromkeys(("post_only", "reduce_only", "no_mpp", "validate"), "flag"),
+        "triggers": "object", "order_userref": "integer",
     },
-    "cancel_order": {"order_id", "cl_ord_id", "order_userref"},
-    "cancel_all": set(),
-    "cancel_all_orders_after": {"timeout"},
-    "batch_add": {"symbol", "orders", "deadline", "validate"},
-    "batch_cancel": {"orders", "cl_ord_id"},
+    "cancel_order": {"order_id": "texts", "cl_ord_id": "texts", "order_userref": "integers"},
+    "cancel_all": {},
+    "cancel_all_orders_after": {"timeout": "integer"},
+    "batch_add": {"symbol": "text", "orders": "objects", "deadline": "text", "validate": "flag"},
+    "batch_cancel": {"orders": "texts", "cl_ord_id": "texts"},
+}  # fmt: skip
+_TRIGGERS: Types = {"price": "number", "reference": "text", "price_type": "text"}
+_CONDITIONAL: Types = {
+    "order_type": "text", "limit_price": "number", "limit_price_type": "text", "trigger_price": "number",
+    "trigger_price_type": "text",
 }  # fmt: skip
 METHODS = tuple(_KNOWN)
 _NAMES = ("order_id", "cl_ord_id", "order_userref")
@@ -52,7 +80,7 @@ def order(method: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
     try:
         if not isinstance(params, dict):
             raise Refusal("Malformed request")
-        _supported(method, params, _KNOWN[method] | {"token"})
+        _check_types(method, params, _KNOWN[method])
         fields = Fields(params, strings=False)
         fields.deadline(desk.now)
         done = _DO[method](fields, params, desk)
@@ -71,19 +99,19 @@ def _answer(method: str, number: Result, done: Done, now: float, index: int) -> 
     return msgspec.json.encode({"method": method, **number, "result": done, "success": True, **times})
 
 
-def _supported(method: str, given: Mapping[str, Any], known: set[str]) -> None:
-    for field in given:
-        if field not in known:
-            raise Refusal(f"Unsupported field: '{field}' for the given msg type: {method.replace('_', ' ')}")
+def _check_types(method: str, given: Mapping[str, Any], types: Types) -> None:
+    said = method.replace("_", " ")
+    check_types(said, given, types, ("token",))
+    check_types(said, given.get("triggers", {}), _TRIGGERS)
+    check_types(said, given.get("conditional", {}), _CONDITIONAL)
 
 
-def _wish(fields: Fields, pair: Pair) -> Wish:
+def _wish(fields: Fields, pair: Pair, desk: Desk) -> Wish:
     volume = fields.decimal("order_qty")
     if volume is None:
         raise invalid("order_qty")
-    for name in ("margin", "post_only", "reduce_only", "no_mpp"):
-        fields.flag(name)
-    gtd = fields.text("time_in_force", ("gtc", "gtd", "ioc", "fok")) == "gtd"
+    fields.text("stp_type", STP_TYPES)
+    gtd = desk.time_in_force(fields, "time_in_force", ("gtc", "gtd", "ioc", "fok")) == "GTD"
     return Wish(
         pair=pair,
         side=cast(Literal["buy", "sell"], fields.needed("side", ("buy", "sell"))),
@@ -115,8 +143,8 @@ def _checked(wish: Wish) -> Result:
 
 def _add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
     desk.may(MODIFY)
-    wish = _wish(fields, fields.pair("symbol"))
-    if fields.flag("validate"):
+    wish = _wish(fields, fields.pair("symbol"), desk)
+    if desk.checks_only(fields, "flag"):
         desk.check(wish)
         return [_checked(wish)]
     return [_placed(desk.add(wish))]
@@ -126,7 +154,7 @@ def _amend(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
     by_id = fields.text("order_id")
     order = desk.find(by_id or fields.needed("cl_ord_id"))
-    fields.flag("post_only")
+    desk.check_pair(order, fields, "symbol")
     desk.amend(order, fields.decimal("order_qty"), fields.decimal("limit_price"))
     name: Result = {"order_id": order.id} if by_id else {"cl_ord_id": order.cl_ord_id}
     return [{"amend_id": desk.amend_id(), **name}]
@@ -146,7 +174,7 @@ def _edit(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
         expires=old.expires,
         post_only=fields.flag("post_only"),
     )
-    check_only = fields.flag("validate")
+    check_only = desk.checks_only(fields, "flag")
     new = desk.edit(old, wish, check_only=check_only)
     return [{"order_id": "" if check_only else new.id, "original_order_id": old.id}]
 
@@ -160,7 +188,7 @@ def _cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]
     elif given == ["order_id"]:
         found = [desk.named(name) for name in fields.texts("order_id")]
     else:
-        found = [desk.named(str(name)) for name in _wholes(params["order_userref"])]
+        found = [desk.named(str(name)) for name in params["order_userref"]]
     if not found:
         raise invalid(given[0])
     done: list[Done] = []
@@ -171,12 +199,6 @@ def _cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]
         if not orders:
             done.append(Refusal("EOrder:Unknown order"))
     return done
-
-
-def _wholes(value: object) -> list[int]:
-    if not isinstance(value, list) or not all(integer(each) for each in value):
-        raise invalid("order_userref")
-    return value
 
 
 def _cancel_all(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
@@ -198,15 +220,13 @@ def _batch_add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Do
     """The batch is checked as a whole; what the account cannot pay for is refused one by one."""
     desk.may(MODIFY, CLOSE)
     pair, rows = fields.pair("symbol"), params.get("orders")
-    if not isinstance(rows, list) or not _BATCH_ADD[0] <= len(rows) <= _BATCH_ADD[1]:
+    if rows is None or not _BATCH_ADD[0] <= len(rows) <= _BATCH_ADD[1]:
         raise invalid("orders")
     wishes = []
     for row in rows:
-        if not isinstance(row, dict):
-            raise invalid("orders")
-        _supported("batch_add", row, _ORDER)
-        wishes.append(_wish(Fields(row, strings=False), pair))
-    if fields.flag("validate"):
+        _check_types("batch_add", row, _ORDER)
+        wishes.append(_wish(Fields(row, strings=False), pair, desk))
+    if desk.checks_only(fields, "flag"):
         for wish in wishes:
             desk.check(wish)
         return [[_checked(wish) for wish in wishes]]

@@ -14,6 +14,8 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 from kraken_feed.simulator.peer import Abort, Close
+from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.stamp import rfc3339
 from tests.simulator.account import T0, Account, Tap, frame, quiet
 
@@ -95,6 +97,7 @@ def test_an_order_is_placed_and_told_to_everybody_in_both_dialects() -> None:
     listener.subscribe("executions", Account(exchange).token(T0), T0)
     listener.frames()
     answer = trader.one("addOrder", **V1_LIMIT, cl_ord_id="mine")
+    assert answer.pop("cl_ord_id") == "mine"
     assert shape(answer) == shape(recorded("v1-addOrderStatus-ok"))
     assert answer["descr"] == "buy 0.01000000 XBTUSD @ limit 61000.0"
     order = exchange.book.open[answer["txid"]]
@@ -220,8 +223,7 @@ def test_a_batch_is_placed_order_by_order_and_canceled_in_one() -> None:
 ROW = {"order_type": "limit", "side": "buy", "order_qty": 1, "limit_price": 60000.0}
 CHECKS: list[tuple[Literal["v1", "v2"], str, dict[str, Any]]] = [
     ("v1", "addOrder", {**V1_LIMIT, "validate": "true"}),
-    ("v1", "addOrder", {**V1_LIMIT, "validate": True}),
-    ("v1", "editOrder", {"orderid": "?", "pair": "XBT/USD", "price": "60000.0", "validate": "true"}),
+    ("v1", "editOrder", {"orderid": "?", "pair": "XBT/USD", "price": "60000.0", "validate": True}),
     ("v2", "add_order", {**V2_LIMIT, "validate": True}),
     ("v2", "edit_order", {"order_id": "?", "symbol": "BTC/USD", "limit_price": 60000.0, "validate": True}),
     ("v2", "batch_add", {"symbol": "BTC/USD", "orders": [ROW, ROW], "validate": True}),
@@ -242,6 +244,72 @@ def test_a_check_changes_nothing_and_names_no_order(
     assert answer.get("success", True) is True
     assert "txid" not in answer
     assert not any(row["order_id"] for row in (answer.get("result") or []) if isinstance(row, dict))
+
+
+WRONG_CHECKS: list[tuple[Literal["v1", "v2"], str, dict[str, Any]]] = [
+    ("v1", "addOrder", {**V1_LIMIT, "validate": True}),
+    ("v1", "editOrder", {"orderid": "?", "pair": "XBT/USD", "price": "60000.0", "validate": "true"}),
+    ("v2", "edit_order", {"order_id": "?", "symbol": "BTC/USD", "limit_price": 60000.0, "validate": "true"}),
+]
+
+
+@pytest.mark.parametrize(("dialect", "name", "params"), WRONG_CHECKS)
+@pytest.mark.parametrize("reading", ["refused", "ignored", "taken"])
+def test_a_validate_of_the_wrong_type_is_read_as_the_quirk_says(
+    reading: Literal["refused", "ignored", "taken"], dialect: Literal["v1", "v2"], name: str, params: dict[str, Any]
+) -> None:
+    exchange = quiet(scenario=Scenario(quirks=Quirks(wrong_validate=reading)), open_orders=0, past_trades=0)
+    order_id = exchange.new_order(T0)
+    before = len(exchange.ledger.changes)
+    filled = {key: order_id if value == "?" else value for key, value in params.items()}
+    answer = Trader(exchange, dialect).one(name, T0, **filled)
+    refused = answer.get("error", answer.get("errorMessage"))
+    assert refused == ("EGeneral:Invalid arguments:validate" if reading == "refused" else None)
+    assert (len(exchange.ledger.changes) > before) is (reading == "ignored")
+
+
+def test_an_amendment_of_what_is_not_crypto_names_its_pair_and_no_other() -> None:
+    exchange = quiet(scenario=Scenario(quirks=Quirks(asset_classes=True)), open_orders=0, past_trades=0)
+    share = exchange.new_order(T0, pair="SOLx/USD", price="12.00", volume="1")
+    crypto = exchange.new_order(T0)
+    for dialect, name, order, price, pair in (
+        ("v1", "amendOrder", "txid", "limit_price", "pair"),
+        ("v2", "amend_order", "order_id", "limit_price", "symbol"),
+    ):
+        trader = v1(exchange) if dialect == "v1" else v2(exchange)
+        cheap: Any = "11.00" if dialect == "v1" else 11.0
+        answers = [
+            trader.one(name, **{order: share, price: cheap}),
+            trader.one(name, **{order: share, price: cheap, pair: "SOLx/USD"}),
+            trader.one(name, **{order: crypto, price: cheap, pair: "SOLx/USD"}),
+        ]
+        texts = [answer.get("error", answer.get("errorMessage")) for answer in answers]
+        assert texts == [f"EGeneral:Invalid arguments:{pair}", None, "EOrder:Invalid order"]
+
+
+def test_an_amendment_is_answered_with_the_name_that_the_request_gave() -> None:
+    exchange = empty()
+    exchange.new_order(T0, cl_ord_id="mine")
+    answer = v1(exchange).one("amendOrder", cl_ord_id="mine", limit_price="60900.0")
+    assert (answer["cl_ord_id"], "txid" in answer) == ("mine", False)
+    assert answer["amend_id"].startswith("T")
+
+
+def test_an_edit_without_a_volume_is_refused_where_the_exchange_requires_one() -> None:
+    exchange = quiet(scenario=Scenario(quirks=Quirks(edit_needs_volume=True)), open_orders=0, past_trades=0)
+    order: dict[str, Any] = {"orderid": exchange.new_order(T0), "pair": "XBT/USD", "price": "60000.0"}
+    assert v1(exchange).one("editOrder", **order)["errorMessage"] == "EGeneral:Invalid arguments:volume"
+    assert v1(exchange).one("editOrder", **order, volume="0.5")["status"] == "ok"
+
+
+@pytest.mark.parametrize("any_case", [False, True])
+def test_time_in_force_has_one_case_per_dialect_or_any(any_case: bool) -> None:
+    exchange = quiet(scenario=Scenario(quirks=Quirks(any_case=any_case)), open_orders=0, past_trades=0)
+    low, high = v1(exchange), v2(exchange)
+    assert low.one("addOrder", **V1_LIMIT, timeinforce="GTC")["status"] == "ok"
+    assert high.one("add_order", **V2_LIMIT, time_in_force="gtc")["success"] is True
+    assert (low.one("addOrder", **V1_LIMIT, timeinforce="gtc")["status"] == "ok") is any_case
+    assert high.one("add_order", **V2_LIMIT, time_in_force="GTC")["success"] is any_case
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
@@ -280,6 +348,17 @@ WRONG: list[tuple[Literal["v1", "v2"], str, dict[str, Any], str]] = [
     ("v1", "addOrder", {**V1_LIMIT, "deadline": rfc3339(T0 - 1)}, "EService:Deadline elapsed"),
     ("v1", "addOrder", {**V1_LIMIT, "deadline": rfc3339(T0 + 61)}, "EGeneral:Invalid arguments:deadline"),
     ("v1", "addOrder", {**V1_LIMIT, "ordertype": "stop-loss"}, "EGeneral:Invalid arguments:ordertype"),
+    ("v1", "addOrder", {**V1_LIMIT, "reduce_only": "true"}, "EGeneral:Invalid arguments:reduce_only"),
+    ("v1", "addOrder", {**V1_LIMIT, "margin": "true"}, "EGeneral:Invalid arguments:margin"),
+    ("v1", "addOrder", {**V1_LIMIT, "leverage": 2}, "EGeneral:Invalid arguments:leverage"),
+    ("v1", "addOrder", {**V1_LIMIT, "userref": 7}, "EGeneral:Invalid arguments:userref"),
+    ("v1", "addOrder", {**V1_LIMIT, "stp_type": "cancel-newest"}, "EGeneral:Invalid arguments:stp_type"),
+    (
+        "v1",
+        "addOrder",
+        {**V1_LIMIT, "stptype": "cancel_newest"},
+        "Unsupported field: 'stptype' for the given msg type: addOrder",
+    ),
     ("v1", "cancelOrder", {}, "EGeneral:Invalid arguments:txid"),
     ("v1", "cancelAllOrdersAfter", {"timeout": "60"}, "EGeneral:Invalid arguments:timeout"),
     ("v1", "amendOrder", {"txid": "nobody's", "volume": "1"}, "EOrder:Unknown order"),

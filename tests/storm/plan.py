@@ -138,7 +138,7 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
     combinations are met. It is about as long as the exchange needs for so many ``events``."""
     allowed = KINDS - without
     chance = Random(f"storm:{seed}")
-    channels = tuple(chance.sample(CHANNELS, chance.choice((1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4))))
+    channels = tuple(chance.sample(CHANNELS, chance.choice((*[1] * 12, 2, 2, 2, 3, 4))))
     # Faster, and the client would forget ends within the hour that a recovery can take on a small call counter.
     rate = round(4 * 2.5 ** chance.random() if chance.random() < 0.85 else 0.02 * 200 ** chance.random(), 2)
     longest = 90.0 if chance.random() < 0.2 else max(20.0, events / 500)  # a quiet account brings few events
