@@ -9,8 +9,13 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 
 from .errors import ConfigError
+
+KEY_LENGTH, SECRET_LENGTH = 56, 88  # characters of every one that Kraken gives out
+SECRET_SHAPE = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64
+KEY_SHAPE = re.compile(r"[A-Za-z0-9+/]{56}")
 
 
 class Credentials:
@@ -20,7 +25,8 @@ class Credentials:
     characters.
 
     Raises:
-        ConfigError: the key is empty or has blanks inside, or the secret is not base64.
+        ConfigError: the key is empty or has blanks inside, the secret is not base64, or one of them has the shape of
+            the other.
     """
 
     __slots__ = ("key", "otp", "secret", "source")
@@ -33,8 +39,10 @@ class Credentials:
                 why="It is empty, or has blanks or other than ASCII characters in it.",
                 remedy="Copy the key once more from Kraken's settings (Security > API).",
             )
+        secret = "".join(secret.split())
+        _refuse_swapped(self.key, secret, source)
         try:
-            self.secret = base64.b64decode("".join(secret.split()), validate=True)
+            self.secret = base64.b64decode(secret, validate=True)
         except (binascii.Error, ValueError):
             self.secret = b""
         if not self.secret:
@@ -61,6 +69,30 @@ class Credentials:
 
     def __reduce__(self) -> str:
         raise TypeError("credentials are not copied or stored")
+
+
+def _refuse_swapped(key: str, secret: str, source: str) -> None:
+    """Raise ConfigError if the key is a secret or the secret a key, by their shapes: a secret in the place of the key
+    would be sent to Kraken, and shown in part."""
+    lengths = f"Kraken's API key has {KEY_LENGTH} characters, its private key {SECRET_LENGTH}, with == at its end."
+    if SECRET_SHAPE.fullmatch(key) and len(secret) <= KEY_LENGTH:
+        raise ConfigError(
+            f"The API key and the API secret from {source} are swapped.",
+            why="What is given as the key has the length of a private key. Nothing was sent.",
+            remedy=f"Exchange the two. {lengths}",
+        )
+    if SECRET_SHAPE.fullmatch(key):
+        raise ConfigError(
+            f"The API key from {source} is a private key.",
+            why="It has the length of one. Nothing was sent.",
+            remedy=f"Copy the API key once more. {lengths}",
+        )
+    if KEY_SHAPE.fullmatch(secret):
+        raise ConfigError(
+            f"The API secret from {source} is an API key.",
+            why="It has the length of one. Nothing was sent.",
+            remedy=f"Copy the private key once more; if it is lost, make a new API key. {lengths}",
+        )
 
 
 UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut takes the saves of seconds

@@ -81,6 +81,7 @@ class Call:
         self._token = token
         self._say = say
         self._secrets = secrets
+        self._mask = secrets.mask
         self._timeout = timeout
         self._log = log
         self._look = look
@@ -142,7 +143,7 @@ class Call:
         socket: Socket | None = None
         try:
             url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
-            socket = await self._before(self._dial(url, self._config.connection))
+            socket = await self._before(connection.open_socket(self._dial, url, self._config.connection, self._mask))
             self._value = await self._before(self._token())
             self._secrets.add(self._value)
             self._echo = re.compile("".join(map(_written, self._value)))
@@ -175,7 +176,7 @@ class Call:
         try:
             async with asyncio.timeout(0):
                 while True:
-                    await connection.burst(socket)
+                    await connection.burst(socket, self._mask)
         except TimeoutError:
             return
 
@@ -198,12 +199,12 @@ class Call:
     async def _hear(self, socket: Socket, frame: str, deadline: float) -> str:
         try:
             async with asyncio.timeout_at(deadline):
-                await self._before(connection.send(socket, frame))
+                await self._before(connection.send(socket, frame, self._mask))
             complete = False
             while not complete:  # again, if the first of several looked like one to all, and was not
                 async with asyncio.timeout_at(deadline):
                     while not self._answers.complete:
-                        self._take(await self._before(connection.burst(socket)))
+                        self._take(await self._before(connection.burst(socket, self._mask)))
                 if self._answers.open_ended:
                     await self._linger(socket)
                 complete = self._answers.complete
@@ -220,7 +221,7 @@ class Call:
         try:
             async with asyncio.timeout(GRACE_S):
                 while True:
-                    self._take(await self._before(connection.burst(socket)))
+                    self._take(await self._before(connection.burst(socket, self._mask)))
         except (TimeoutError, Transient, _Stopped):
             return
 
@@ -252,7 +253,7 @@ class Call:
             self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
 
     def _line(self, frame: bytes) -> str:
-        text = self._secrets.mask(one_line(frame).decode("utf-8", "surrogateescape"))
+        text = self._secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
         return self._echo.sub(MASK, text) if "\\u" in text else text
 
     # -- judged
@@ -298,7 +299,7 @@ class Call:
             return "more answers came than orders were named"
         if self._answers.uneven:
             return f"Kraken's answer tells of {self._answers.uneven}"
-        return next((f"Kraken answered {text}" for text in texts if normal(text).startswith(FAULTS)), "")
+        return next((f"Kraken answered {self._mask(text)}" for text in texts if normal(text).startswith(FAULTS)), "")
 
     def _placed(self) -> str:
         """The order that there must not be after a mere check."""
@@ -313,7 +314,7 @@ class Call:
         partly = "The rest was done: stdout has every answer." if self._partly else ""
         for text, verdict in verdicts.items():
             if verdict.error is CredentialsRefused:
-                error = refused_credentials(name, text, verdict, self._credentials)
+                error = refused_credentials(name, self._mask(text), verdict, self._credentials)
                 error.remedy = f"{error.remedy} {partly}".strip()
                 return error
         meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
@@ -321,7 +322,9 @@ class Call:
         if self._request.live and any(verdict in UNKNOWN or _unclear(text) for text, verdict in verdicts.items()):
             remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
         return CallRefused(
-            f"Kraken refused {name}: {'; '.join(texts)}", why=f"That means: {'; '.join(meanings)}.", remedy=remedy
+            f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
+            why=f"That means: {'; '.join(meanings)}.",
+            remedy=remedy,
         )
 
     @property
@@ -330,7 +333,9 @@ class Call:
         return any(answer.success or answer.orders for answer in self._answers.known)
 
     def _not_written(self, error: FeedError, texts: Sequence[str]) -> OutputFailed:
-        said = "; ".join(texts) or "; ".join(self._line(answer.frame) for answer in self._answers.known)
+        said = "; ".join(map(self._mask, texts)) or "; ".join(
+            self._line(answer.frame) for answer in self._answers.known
+        )
         outcome = f"Kraken refused it: {said}" if texts else f"Kraken did it: {said}"
         return OutputFailed(
             "Kraken's answer cannot be written to stdout.",

@@ -14,15 +14,18 @@ from urllib.parse import urlsplit
 
 from . import clock, key_info, verdicts
 from .auth import Credentials, Nonce
+from .backoff import Budget
+from .capacity import connects, open_files
 from .config import CHANNELS, Config, choose_accounts, is_loopback
-from .connection import Dial, dial
+from .connection import Dial, dial, open_socket
 from .credentials import files, find, readable_by_others, shared_key
 from .errors import ConfigError, FeedError, Transient
 from .findings import Finding, Report, failed, skipped
+from .kraken_time import KrakenClock, boot_ns
 from .places import look_at_output, look_at_state
 from .reach import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
-from .recovery import SKEW_S
 from .rest import Rest, server_time
+from .sync import sync_method
 from .text import Secrets
 from .trial import Trial, skip
 
@@ -45,13 +48,17 @@ class Asked(NamedTuple):
 
 
 class World(NamedTuple):
-    """What the check looks at: the environment, and where the state is if nobody says; network and clock, for tests."""
+    """What the check looks at: the environment, and where the state is if nobody says; network and clocks, for tests.
+
+    ``max_files`` is how many descriptors a process may have; None: any number."""
 
     environ: Mapping[str, str]
     default_state: str
     dial: Dial = dial
     transport: httpx.AsyncBaseTransport | None = None
     unix_ns: Callable[[], int] = time.time_ns
+    boot_ns: Callable[[], int] = boot_ns
+    max_files: int | None = None
 
 
 async def run(
@@ -68,7 +75,9 @@ async def run(
         config, path = load()
     except ConfigError as error:
         report.add(failed("configuration", error))
-        items = ("credentials", "state", "rest", "clock", "key", *key_info.ITEMS, "token", *asked.channels)
+        report.add(verdicts.sync(sync_method()))
+        limits, network = ("descriptors", "connects"), ("rest", "clock")
+        items = ("credentials", "state", *limits, *network, "key", *key_info.ITEMS, "token", *asked.channels)
         skip(report.add, items, "the configuration")
         return report.end()
     check = Check(config, asked, report, secrets, world)
@@ -98,6 +107,7 @@ class Check:
         self._report = report
         self._secrets = secrets
         self._world = world
+        self._kraken = KrakenClock(world.boot_ns)
         self._directory = asked.state or config.state.directory or world.default_state
 
     def given(self) -> dict[str, tuple[object, str]]:
@@ -120,7 +130,9 @@ class Check:
         """First what is on this machine, then the network, then what needs both."""
         if self._asked.output not in (None, "-"):
             self._report.add(_output(str(self._asked.output)))
+        self._report.add(verdicts.sync(sync_method()))
         accounts = [self._account(name) for name in self.accounts]
+        self._number(len(accounts))
         needs = await self._rest_and_clock()
         dialects = dict.fromkeys(CHANNELS[channel] for channel in self.channels)
         lost = {dialect: f"ws_{dialect}" for dialect in dialects if not await self._websocket(f"ws_{dialect}")}
@@ -175,32 +187,51 @@ class Check:
         )
         return finding, checkpoint.nonce if checkpoint is not None else 0
 
+    def _number(self, accounts: int) -> None:
+        """Judge whether there are too many accounts."""
+        config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
+        public = not all(is_loopback(getattr(config.endpoints, f"ws_{dialect}")) for dialect in dialects)
+        budget = Budget(config.reconnect.budget, config.reconnect.window_s)
+        state = not self._asked.no_state
+        self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._world.max_files))
+        self._report.add(connects(accounts, len(dialects), budget, public=public))
+
     # -- the network
 
     async def _rest_and_clock(self) -> str:
-        """What private calls lack; empty if they can be made. A wrong clock's nonces could spoil the key."""
-        url, now_ns = self._config.endpoints.rest, self._world.unix_ns
-        offsets: list[clock.Offset] = []
+        """What private calls lack; empty if they can be made."""
+        url, kraken = self._config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
-            sent = now_ns()
-            time = await server_time(url, transport=self._world.transport)
-            offsets.append(clock.offset(time.unix, sent, now_ns()))
+            mask, transport = self._secrets.mask, self._world.transport
+            time = await server_time(url, mask=mask, clock=kraken, transport=transport)
             return tls_of(time.tls)
 
         if not await self._reach("rest", url, ask):
             self._report.add(skipped("clock", "rest"))
             return "rest"
-        finding = clock.judge(offsets[0], SKEW_S, self._config.backfill.overlap_s)
-        self._report.add(finding)
-        return "a right clock" if finding.status == "FAIL" else ""
+        earliest, latest = kraken.earliest(), kraken.latest()
+        if earliest is None or latest is None:
+            self._report.add(verdicts.no_time())
+        else:
+            self._report.add(clock.judge(clock.offset(self._world.unix_ns(), earliest, latest)))
+        return ""
+
+    def _kraken_ns(self) -> int:
+        """Kraken's time; this machine's, if Kraken's is not known."""
+        latest = self._kraken.latest()
+        return self._world.unix_ns() if latest is None else latest
+
+    def _nonce_ns(self) -> int:
+        """The time for nonces: Kraken would remember those of a clock that is ahead."""
+        return min(self._world.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
         """Whether it can be reached."""
         url = getattr(self._config.endpoints, endpoint)
 
         async def ask() -> Tls | None:
-            socket = await self._world.dial(url, self._config.connection)
+            socket = await open_socket(self._world.dial, url, self._config.connection, self._secrets.mask)
             tls = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()
             return tls
@@ -245,10 +276,14 @@ class Check:
             skip(say, ("key", *key_info.ITEMS, "token", *self.channels), needs)
             return
         config, world, nonce = self._config, self._world, Nonce(account.nonce)
-        rest = Rest(config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=world.unix_ns)
+        first = max(account.nonce + 1, self._nonce_ns())
+        rest = Rest(
+            config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=self._nonce_ns,
+            mask=self._secrets.mask,
+        )  # fmt: skip
         trial = Trial(
             config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=world.dial,
-            unix_ns=world.unix_ns,
+            unix_ns=self._kraken_ns, nonces=lambda: key_info.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
             await trial.run(lost)

@@ -18,7 +18,7 @@ from . import __version__, early
 from .errors import FeedError, OutputFailed, ReaderGone, UsageError
 from .signals import INTERRUPTED, die_of
 from .stdout import print_line, replace_unencodable
-from .text import Secrets, printable
+from .text import Secrets, printable, trace
 
 if TYPE_CHECKING:
     import argparse
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = complain(error, log_format, secrets)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
-        code = complain(_defect(), log_format, secrets)
+    except Exception as error:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
+        code = complain(_defect(error, secrets), log_format, secrets)
     if code == INTERRUPTED:
         die_of(signal.SIGINT)
     _leave(code)
@@ -91,22 +91,20 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
     if as_json and not isinstance(error, UsageError):
         fields: dict[str, object] = {"level": "error", "event": "exit", "exit_code": error.exit_code}
         said = {"what": error.what, "why": error.why, "remedy": error.remedy}
-        text = json_line(sys.stderr, fields | {name: secrets.mask(value) for name, value in said.items()})
+        text = json_line(sys.stderr, fields | {name: secrets.mask_long(value) for name, value in said.items()})
     else:
         lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
-        text = "\n  ".join(printable(secrets.mask(line)) for line in lines)
+        text = "\n  ".join(printable(secrets.mask_long(line)) for line in lines)
         text = f"kraken-feed: {text}"
     Stderr(sys.stderr).error(text)
     return error.exit_code
 
 
-def _defect() -> FeedError:
+def _defect(error: Exception, secrets: Secrets) -> FeedError:
     """The error for an exception that nobody foresaw. Its traceback shows code, no values."""
-    import traceback
-
     return FeedError(
         "This is a defect of kraken-feed.",
-        why=traceback.format_exc(chain=True),
+        why=trace(error, secrets.mask),
         remedy="Please report it, with the lines above and the version.",
     )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .errors import Transient
 from .findings import Finding
 
 NS = 1_000_000_000
+DEADLINE_S = 60.0  # the latest deadline that Kraken takes for an order
+TLS_S = 30 * 86400.0  # certificates of Kraken's edge are good for about three months
 WARN_S = 2.0  # time synchronisation keeps a machine well below a second
 
 
@@ -23,32 +24,41 @@ class Offset(NamedTuple):
         return max(self.low, 0.0) + min(self.high, 0.0)
 
 
-def offset(unix: int, sent_ns: int, received_ns: int) -> Offset:
-    """From Kraken's time, cut to whole seconds, and our times before and after asking for it."""
-    return Offset(sent_ns / NS - (unix + 1), received_ns / NS - unix)
+def offset(wall_ns: int, earliest_ns: int, latest_ns: int) -> Offset:
+    """Return the offset, from our clock and the bounds of Kraken's time at the same moment."""
+    return Offset((wall_ns - latest_ns) / NS, (wall_ns - earliest_ns) / NS)
 
 
-def judge(found: Offset, behind_s: float, ahead_s: float) -> Finding:
-    """Whether the clock is right enough.
-
-    Nonces only have to rise, and tokens are Kraken's affair; but a backfill asks for spans of time, with a margin of
-    ``behind_s`` at their end and of ``ahead_s`` at their beginning: beyond it misses events, and nobody is told. The
-    nonces of a clock that is ahead moreover keep the key from working once the clock is right.
-    """
+def judge(found: Offset) -> Finding:
+    """Say how far off the clock is, and what suffers from it. A tail keeps outages in Kraken's time, so no event is
+    lost by it."""
     off = found.least
-    facts = {"offset_s": [round(found.low, 3), round(found.high, 3)]}
+    facts = {"offset_s": [round(found.low, 3), round(found.high, 3)], "uncertainty_s": round(found.high - found.low, 3)}
+    bounds = f"offset between {found.low:+.1f} s and {found.high:+.1f} s"
     if abs(off) < WARN_S:
-        return Finding("OK", "clock", "agrees with Kraken's", facts=facts)
-    what = f"The clock is about {span(abs(found.low + found.high) / 2)} {'ahead of' if off > 0 else 'behind'} Kraken's."
-    remedy = "Set it, and let the system keep it right (timedatectl set-ntp true, or chrony)."
-    if -behind_s < off < max(ahead_s, WARN_S):
-        why = "The times of records (ts) are off by as much; nothing is lost by it."
-        return Finding("WARN", "clock", what, why, remedy, facts=facts)
-    why = (
-        "What is missed while disconnected is asked for by time: with this clock, not all of it would be found. The "
-        "key is not tried, since Kraken would remember this clock's nonces."
-    )
-    return Finding("FAIL", "clock", what, why, remedy, facts=facts, exit_code=Transient.exit_code)
+        return Finding("OK", "clock", f"agrees with Kraken's: {bounds}", facts=facts)
+    about = span(abs(found.low + found.high) / 2)
+    what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
+    return Finding(
+        "WARN", "clock", what, " ".join(_suffers(off)),
+        "Set it, and let the system keep it right (timedatectl set-ntp true, or chrony).", facts=facts,
+    )  # fmt: skip
+
+
+def _suffers(off: float) -> list[str]:
+    """Return what a clock that is ``off`` by so many seconds spoils."""
+    said = [
+        "A tail loses nothing by it: it keeps outages in Kraken's time. The times of records (ts) are off by as much."
+    ]
+    if off > 0:
+        said.append("The key's nonces are ahead, too: another program that uses the key is refused.")
+    else:
+        said.append("The key's nonces are behind: they are refused for as long as the key has seen higher ones.")
+    if abs(off) >= DEADLINE_S:
+        said.append("`call` refuses deadlines that are right, or lets them pass.")
+    if abs(off) >= TLS_S:
+        said.append("The certificates of TLS may count as expired, or as not yet valid.")
+    return said
 
 
 def span(seconds: float) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
@@ -37,7 +37,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
     raise_limit()  # after the commands that give keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
@@ -90,7 +90,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     if arguments.demo:
         return _run(demo())
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
     raise_limit()
     return _run(watch.watch(arguments, config, channels, credentials))
 
@@ -118,11 +118,11 @@ def _token(arguments: argparse.Namespace) -> int:
     from .service import diagnostics
 
     config = _config(arguments)
-    credentials = find(config, arguments.account or config.account, os.environ)
+    credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
-        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))
+        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
         as_json = encode({"token": token.value, "expires": token.expires})
         print_line(shown(as_json if arguments.json else token.value))
         return ""
@@ -175,14 +175,16 @@ def _call(arguments: argparse.Namespace) -> int:
         return 0
     config = _config(arguments)
     account = arguments.account or config.account
-    credentials = find(config, account, os.environ)
+    credentials = find(config, account, os.environ, _heard(arguments))
     log = diagnostics(arguments, [credentials])
 
     def say(line: str) -> None:
         write_line(shown(line))
 
     async def token() -> str:
-        return (await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce()))).value
+        return (
+            await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
+        ).value
 
     async def call() -> str:
         call = Call(
@@ -219,6 +221,7 @@ def _look(arguments: argparse.Namespace) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    import resource
     import shutil
 
     from . import check
@@ -235,7 +238,9 @@ def _check(arguments: argparse.Namespace) -> int:
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
     asked = check.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
-    world = check.World(os.environ, state_directory(os.environ))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    max_files = None if hard == resource.RLIM_INFINITY else hard
+    world = check.World(os.environ, state_directory(os.environ), max_files=max_files)
     codes: list[int] = []
 
     async def checked() -> str:
@@ -303,6 +308,18 @@ def _collect() -> None:
     """Collect garbage from here on, and do not look through what is there already: it stays."""
     gc.freeze()
     gc.enable()
+
+
+def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+    """Return what logs the words of a command that gives a key."""
+
+    def heard(command: str, text: str) -> None:
+        from .log import hear_command
+        from .service import diagnostics
+
+        hear_command(diagnostics(arguments, []))(command, text)
+
+    return heard
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Recovery over REST: how far before a hole to ask, when REST has caught up for certain (seconds), and the key's
+    """Recovery over REST: how far before an outage to ask, when REST has caught up for certain (seconds), and the key's
     call counter (its size, and what it loses a second)."""
 
     enabled: bool = True

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 
 from . import __version__, kraken_time
 from .config import ConnectionConfig
@@ -63,6 +64,7 @@ class Room(Protocol):
 
 
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
+Mask = Callable[[str], str]
 
 
 class _Connect(connect):
@@ -139,24 +141,33 @@ async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
         socket.transport.abort()
 
 
-async def burst(socket: Socket) -> Sequence[bytes]:
+async def burst(socket: Socket, mask: Mask) -> Sequence[bytes]:
     """Every message that is here, for who has no session. Raises Transient: none is here, and none will come."""
     try:
         return await socket.burst()
     except ConnectionClosed as closed:
-        raise _over(closed) from closed
+        raise _over(closed, mask) from closed
 
 
-async def send(socket: Socket, message: str) -> None:
+async def send(socket: Socket, message: str, mask: Mask) -> None:
     """Send a text frame, for who has no session. Raises Transient: nobody knows whether it has left."""
     try:
         await socket.send(message)
     except ConnectionClosed as closed:
-        raise _over(closed) from closed
+        raise _over(closed, mask) from closed
 
 
-def _over(closed: ConnectionClosed) -> Transient:
-    return Transient("The connection is over.", cause="closed", why=_closing(closed)[0])
+def _over(closed: ConnectionClosed, mask: Mask) -> Transient:
+    return Transient("The connection is over.", cause="closed", why=_closing(closed, mask)[0])
+
+
+async def open_socket(dial: Dial, url: str, config: ConnectionConfig, mask: Mask) -> Socket:
+    """Dial. What an error gives as the reason is the words of a library, of the system or of a proxy: masked here."""
+    try:
+        return await dial(url, config)
+    except FeedError as error:
+        error.why = mask(error.why)
+        raise
 
 
 class _Over(Exception):
@@ -172,6 +183,7 @@ class Connection:
         config: deadlines and bounds.
         dial: opens the socket.
         stamp: the moment that a ping's answer is evidence for: nanoseconds of a clock that runs through suspends.
+        mask: takes secrets out of the words of libraries and of the peer.
     """
 
     def __init__(
@@ -182,12 +194,14 @@ class Connection:
         *,
         dial: Dial = dial,
         stamp: Callable[[], int] = kraken_time.boot_ns,
+        mask: Mask = str,
     ) -> None:
         self.url = url
         self.session = session
         self._config = config
         self._dial = dial
         self._stamp = stamp
+        self._mask = mask
         self._socket: Socket | None = None
         self.paused = False  # nothing is read until the output has room
         self._woken = asyncio.Event()
@@ -260,7 +274,7 @@ class Connection:
         output: Room,
     ) -> None:
         """First the socket, then the token: an outage of the network so costs no call of the key's counter."""
-        self._socket = await self._dial(self.url, self._config)
+        self._socket = await open_socket(self._dial, self.url, self._config, self._mask)
         self.session.connected(self._now())
         tasks.create_task(self._keep_time(self._socket))
         tasks.create_task(self._subscribe(self._socket, token))
@@ -274,7 +288,7 @@ class Connection:
             try:
                 frames = await socket.burst()
             except ConnectionClosed as closed:
-                session.disconnected(*_closing(closed))
+                session.disconnected(*_closing(closed, self._mask))
                 break
             if socket.delay:
                 self._note_progress(socket)
@@ -362,10 +376,16 @@ class Connection:
             return
 
 
-def _closing(closed: ConnectionClosed) -> tuple[str, str]:
-    """The detail and the cause of a connection's end."""
-    if closed.sent is not None and not closed.rcvd_then_sent and closed.sent.code == 1009:
+def _closing(closed: ConnectionClosed, mask: Mask) -> tuple[str, str]:
+    """The detail and the cause of a connection's end: the peer's reason, or the library's, if it ended it."""
+    ours = closed.sent if closed.sent is not None and not closed.rcvd_then_sent else None
+    if ours is not None and ours.code == CloseCode.MESSAGE_TOO_BIG:
         return "a frame is larger than connection.max_frame_bytes", "frame_too_big"
-    if closed.rcvd is None:
-        return "the connection broke, without a closing frame", "closed"
-    return f"{closed.rcvd.code} {closed.rcvd.reason}".strip(), "closed"
+    if ours is not None and ours.code != CloseCode.NORMAL_CLOSURE:
+        return f"a violation of the WebSocket protocol: {ours.code} {mask(ours.reason)}".rstrip(), "closed"
+    if closed.rcvd is not None:
+        return f"{closed.rcvd.code} {mask(closed.rcvd.reason)}".strip(), "closed"
+    cause = closed.__cause__
+    if isinstance(cause, OSError) and str(cause):
+        return f"the connection broke: {mask(f'{type(cause).__name__}: {cause}')}", "closed"
+    return "the connection broke, without a closing frame", "closed"

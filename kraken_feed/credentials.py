@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from .auth import Credentials
+from .auth import KEY_SHAPE, SECRET_SHAPE, Credentials
 from .config import Account, Config
 from .errors import ConfigError
-from .text import near_miss
+from .text import MASK, Secrets, near_miss
 
 COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
 MAX_BYTES = 4096  # a key, a secret or a password is a line
@@ -21,7 +21,11 @@ OTHERS, OTHERS_WRITE = 0o077, 0o022  # the permissions of everybody but the owne
 SECRETS = "/run/secrets/"  # where Docker, Podman and others mount secrets
 SYSTEMD = "$CREDENTIALS_DIRECTORY"
 
-_SECRET = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64, as every one of Kraken's
+_LIKE_SECRET = re.compile(
+    rf"(?<![A-Za-z0-9+/])(?:{SECRET_SHAPE.pattern}|{KEY_SHAPE.pattern})(?![A-Za-z0-9+/=])"
+)  # in the words of a command that has not given its secret yet
+_PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # beginnings of the variables that lead to a key
+MAX_SAID = 1000  # characters of what a command says: the end of it has the reason
 
 _REMEDY = """Give the API key in one of these ways:
 - KRAKEN_API_KEY and KRAKEN_API_SECRET
@@ -47,13 +51,22 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-def find_all(config: Config, accounts: Sequence[str], environ: Mapping[str, str]) -> dict[str, Credentials]:
+Heard = Callable[[str, str], object]  # takes what a command has said on stderr: its key, and the text, masked
+
+
+def _ignore(command: str, text: str) -> None:
+    """Take what nobody wants to hear."""
+
+
+def find_all(
+    config: Config, accounts: Sequence[str], environ: Mapping[str, str], heard: Heard = _ignore
+) -> dict[str, Credentials]:
     """The credentials of each account; of several, each has to have its own.
 
     Raises:
         ConfigError: as :func:`find`, or two accounts have the same key.
     """
-    found = {account: find(config, account, environ, alone=len(accounts) == 1) for account in accounts}
+    found = {account: find(config, account, environ, heard, alone=len(accounts) == 1) for account in accounts}
     refuse_shared(found)
     return found
 
@@ -76,20 +89,25 @@ def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
     )
 
 
-def find(config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True) -> Credentials:
+def find(
+    config: Config, account: str, environ: Mapping[str, str], heard: Heard = _ignore, *, alone: bool = True
+) -> Credentials:
     """The credentials of ``account``.
 
     Looked for in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
     configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
-    in its process is looked for only where its name stands.
+    in its process is looked for only where its name stands. ``heard`` takes what commands say on stderr.
 
     Raises:
         ConfigError: there are none, there is half a pair, or a source cannot be used.
     """
     if config.accounts and account not in config.accounts:
         raise ConfigError(f"The configuration has no account {account!r}.", remedy=near_miss(account, config.accounts))
-    for source in _sources(config.accounts.get(account, Account()), account, environ, alone):
+    commands = _Commands()
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
         key, secret, otp = (source.read(part) for part in source.parts)
+        for command, text in commands.said():
+            heard(command, text)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
         if key is not None or secret is not None or otp is not None:
@@ -106,7 +124,7 @@ def files(
     found: Credentials, config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True
 ) -> list[str]:
     """The files that :func:`find` has read ``found`` from; none if it came in another way."""
-    for source in _sources(config.accounts.get(account, Account()), account, environ, alone):
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone, _Commands()):
         paths = [os.path.expanduser(path) for path in map(source.path, source.parts) if path]
         there = [path for path in paths if os.path.exists(path)]
         if source.name == found.source and there:
@@ -114,7 +132,7 @@ def files(
     return []
 
 
-def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool) -> list[_Source]:
+def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool, run: _Commands) -> list[_Source]:
     table = f"[accounts.{name}]"
     files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
     commands = {
@@ -129,7 +147,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
         _Source(
             f"{table} (commands)",
             ("key_command", "secret_command", "otp_command"),
-            lambda part: _command(part, commands[part]),
+            lambda part: run.command(part, commands[part]),
         ),
     ]
     nameless = [
@@ -238,26 +256,59 @@ def readable_by_others(found: Credentials, paths: Sequence[str]) -> list[str]:
     return [path for path in paths if os.stat(path).st_mode & others]
 
 
-def _command(key: str, argv: Sequence[str] | None) -> str | None:
-    """The first thing that a command prints. It is run as it stands, without a shell; what it says on stderr is for
-    the person at the terminal, and not ours."""
-    if argv is None:
-        return None
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s.", remedy=_BY_HAND) from error
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "The name holds a NUL."
-        raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
-    if done.returncode != 0:
-        raise ConfigError(f"{key}: {argv[0]} failed (exit status {done.returncode}).", remedy=_BY_HAND)
-    return _text(done.stdout[: MAX_BYTES + 1], key)
+class _Commands:
+    """Runs the commands of one account, and keeps what they say on stderr until it is known what to mask there."""
+
+    def __init__(self) -> None:
+        self._secrets = Secrets()
+        self._said: list[tuple[str, str]] = []
+
+    def command(self, key: str, argv: Sequence[str] | None) -> str | None:
+        """Return the first thing that a command prints. It is run as it stands, without a shell and without the
+        variables that lead to a key.
+
+        Raises:
+            ConfigError: it cannot be run, fails, or prints nothing that could be a secret.
+        """
+        if argv is None:
+            return None
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)}
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_S, check=False, env=environ
+            )
+        except subprocess.TimeoutExpired as error:
+            why = self._masked(error.output, error.stderr)
+            what = f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s."
+            raise ConfigError(what, why=why[-MAX_SAID:], remedy=_BY_HAND) from None  # its cause has what it printed
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "The name holds a NUL."
+            raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
+        why = self._masked(done.stdout, done.stderr)
+        if done.returncode != 0:
+            raise ConfigError(
+                f"{key}: {argv[0]} failed (exit status {done.returncode}).", why=why[-MAX_SAID:], remedy=_BY_HAND
+            )
+        if why:
+            self._said.append((key, why))
+        return _text(done.stdout[: MAX_BYTES + 1], key)
+
+    def said(self) -> list[tuple[str, str]]:
+        """Return once what the commands have said: the key of each, and the text, masked. Call it when all were run:
+        the first may have said what the second has printed."""
+        said, self._said = self._said, []
+        return [(key, self._secrets.mask(text)[-MAX_SAID:]) for key, text in said]
+
+    def _masked(self, stdout: bytes | None, stderr: bytes | None) -> str:
+        """Return what a command has said, without what it has printed, or anything that looks like a secret."""
+        self._secrets.add(*map(str.strip, (stdout or b"")[:MAX_BYTES].decode(errors="replace").splitlines()))
+        text = (stderr or b"").decode(errors="replace").strip()
+        return _LIKE_SECRET.sub(MASK, self._secrets.mask(text))
 
 
 def _shown(place: str) -> str:
     """A path or a command's name for a message, unless it is the secret itself, put where its place belongs."""
-    return "(the secret itself, it seems)" if _SECRET.fullmatch(place) else place
+    return "(the secret itself, it seems)" if SECRET_SHAPE.fullmatch(place) else place
 
 
 def _text(content: bytes, place: str) -> str:

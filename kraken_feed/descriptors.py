@@ -39,12 +39,13 @@ def needed(accounts: int, endpoints: int, *, state: bool) -> int:
     return RESERVE + accounts * (endpoints + REST + (STATE if state else 0))
 
 
-def require(accounts: int, endpoints: int, *, state: bool) -> None:
-    """Raise ConfigError if this process may not have as many descriptors as so many accounts need.
+def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = None) -> None:
+    """Raise ConfigError if so many accounts need more descriptors than ``limit``, which is this process's by default.
 
     A single account starts with whatever there is.
     """
-    wanted, limit = needed(accounts, endpoints, state=state), limit_now()
+    wanted = needed(accounts, endpoints, state=state)
+    limit = limit_now() if limit is None else limit
     if accounts > 1 and wanted > limit:
         raise ConfigError(
             f"{accounts} accounts need {wanted} open files, and this process may have {limit}.",

@@ -148,6 +148,7 @@ class Feed:
             warn=log.warning,
             patience=patience,
             called=lambda: self._keeper.called(),
+            mask=secrets.mask,
         )
         scans = checkpoint.scans if checkpoint is not None else ()
         self._recovery = Recovery(config.backfill, rest, knowledge, self, log, self._clock, scans)
@@ -284,7 +285,7 @@ class Feed:
         """Stop because of ``error``, which :meth:`run` then raises. The first one stands."""
         if self._error is None:
             self._error = error
-        self.stop(f"error: {self._shared.secrets.mask(error.what)}")
+        self.stop(f"error: {self._shared.secrets.mask_long(error.what)}")
 
     @property
     def live(self) -> bool:
@@ -382,7 +383,7 @@ class Feed:
         """Everything out, the last markers last; then close."""
         sink = self._shared.sink
         if self._store is None:
-            self._recovery.give_up("the process was stopped before it was closed, and keeps no state")
+            self._recovery.give_up("the process was stopped before the outage was recovered, and keeps no state")
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
@@ -402,8 +403,8 @@ class Feed:
                 tasks.create_task(tail.close(CLOSE_S))
 
     def _leave_behind(self, sink: Destination) -> None:
-        """What the output does not take is not in the checkpoint either: the next run will know it as a hole. Without
-        a state nobody will."""
+        """What the output does not take is not in the checkpoint either: the next run will know it as an outage.
+        Without a state nobody will."""
         error: FeedError = sink.undelivered()
         if not sink.pending and sink.sync_started is None:
             error = StateFailed(

@@ -159,7 +159,7 @@ class Report:
         return value
 
     def _safe(self, text: str) -> str:
-        return printable(self._secrets.mask(text))
+        return printable(self._secrets.mask_long(text))
 
     def _paint(self, text: str, status: str) -> str:
         return f"\x1b[{_COLORS[status]}m{text}\x1b[0m" if self._colors else text

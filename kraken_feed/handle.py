@@ -20,13 +20,13 @@ from .auth import Credentials
 from .config import ALL, Config, check_account, check_channels, choose_accounts, from_tree
 from .config_file import load
 from .connection import dial
-from .credentials import find_all, refuse_shared
+from .credentials import Heard, find_all, refuse_shared
 from .errors import ConfigError, FeedError, UsageError
 from .feed import Feed
 from .figures import Figures
 from .inbox import Inbox
 from .limits import Limits
-from .log import FeedLogger, Log, feed_logger, library_logger, program_logger
+from .log import FeedLogger, Log, feed_logger, hear_command, library_logger, program_logger
 from .orders import Snapshots
 from .records import Record, read
 from .supervisor import Supervisor
@@ -70,6 +70,9 @@ def tail(
         log: takes diagnostics, masked; None: the standard library's logger ``kraken_feed``.
     """
 
+    secrets = Secrets()
+    heard = hear_command(program_logger(log, secrets))
+
     def plan() -> Plan:
         """Reads files and may run commands: for a thread."""
         found = from_tree(config, "config") if isinstance(config, Mapping) else load(_text(config), os.environ)[0]
@@ -77,7 +80,7 @@ def tail(
         return Plan(
             config=found,
             channels=check_channels(channels or found.channels),
-            credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found),
+            credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found, heard),
             state=directory,
             backfill=backfill,
             snapshots=_policy(snapshots),
@@ -85,7 +88,7 @@ def tail(
             limits=Limits(once, _positive("count", count), _positive("duration", duration)),
         )
 
-    return Records(plan, log)
+    return Records(plan, log, secrets=secrets)
 
 
 class Records:
@@ -108,7 +111,7 @@ class Records:
         self._plan = plan
         self._secrets = secrets or Secrets()
         self._log = program_logger(log, self._secrets)
-        self._make = make or partial(Feed, dial=partial(dial, logger=library_logger(self._log)))
+        self._make = make or partial(Feed, dial=partial(dial, logger=library_logger(self._log, self._secrets)))
         self._inbox = Inbox()
         self._feeds: Supervisor | None = None
         self._entered = False
@@ -216,12 +219,12 @@ class Records:
 
     def _mask(self, error: FeedError) -> None:
         """Nothing in its words that must not leave the process."""
-        error.what, error.why, error.remedy = map(self._secrets.mask, (error.what, error.why, error.remedy))
+        error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
         error.args = (error.what,)
 
 
 def _credentials(
-    given: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config
+    given: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, heard: Heard
 ) -> Mapping[str, Credentials]:
     """The keys of the accounts that are wanted.
 
@@ -229,7 +232,7 @@ def _credentials(
         UsageError, ConfigError: a name is none, or a key is missing.
     """
     if given is None:
-        return find_all(config, choose_accounts(config, named), os.environ)
+        return find_all(config, choose_accounts(config, named), os.environ, heard)
     if isinstance(given, Credentials):
         given = {named[0] if named and ALL not in named else config.account: given}
     chosen = dict.fromkeys(given if ALL in named or not named else named)

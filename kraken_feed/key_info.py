@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
+from .clock import span
 from .errors import CredentialsRefused
 from .findings import Finding
 from .json_members import NotJson, members, scalar
@@ -43,6 +45,7 @@ NEEDED = {"openOrders": (OPEN,), "ownTrades": (CLOSED,), "executions": (OPEN, CL
 NEEDED_TO_RECOVER = {"openOrders": CLOSED, "ownTrades": CLOSED, "executions": CLOSED, "balances": LEDGER}
 
 SETTINGS = "Kraken's settings (Security > API)"
+OWN_KEY = f"Make a key for each program in {SETTINGS}."
 SOON_S = 30 * 86400  # a month: time to make a new key without haste
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -50,6 +53,8 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 class KeyInfo(msgspec.Struct, frozen=True):
     """A key's settings. Times are unix seconds, 0 for no limit; None is what Kraken did not say.
+
+    ``nonce`` is the highest that the key has used, ``last_used`` when that was; 0: Kraken did not say.
 
     ``unreadable`` names the numbers that Kraken gave and that are none.
     """
@@ -61,10 +66,21 @@ class KeyInfo(msgspec.Struct, frozen=True):
     query_to: int = 0
     nonce_window: int = 0
     allow_list: tuple[str, ...] | None = None
+    nonce: int = 0
+    last_used: int = 0
     unreadable: frozenset[str] = frozenset()
 
 
-_NUMBERS = ("valid_until", "query_from", "query_to", "nonce_window")
+class Nonces(NamedTuple):
+    """The nonces of a key that are known here: ``known`` is the last one that the account's state has (0: none),
+    ``first`` and ``last`` are the bounds of those that this check has used."""
+
+    known: int
+    first: int
+    last: int
+
+
+_NUMBERS = ("valid_until", "query_from", "query_to", "nonce_window", "nonce", "last_used")
 
 
 def read(result: bytes | msgspec.Raw) -> KeyInfo:
@@ -89,8 +105,10 @@ def read(result: bytes | msgspec.Raw) -> KeyInfo:
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list. A list of one empty string was seen for an empty one."""
-    return tuple(encodable(text) for text in map(str, value) if text) if isinstance(value, list) else None
+    """Return the strings of a list. A list of one empty string was seen for an empty one: what is blank is none."""
+    if not isinstance(value, list):
+        return None
+    return tuple(encodable(str(text)) for text in value if text is not None and str(text).strip())
 
 
 def _number(value: object) -> int | None:
@@ -105,11 +123,16 @@ def _number(value: object) -> int | None:
 
 # ------------------------------------------------------------------------------------------------ what it means
 
-ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce window")
+ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce window", "other use")
 
 
-def judge(info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool) -> list[Finding]:
-    """What the key's settings mean for a tail of these channels; one finding or more for each of :data:`ITEMS`."""
+def judge(
+    info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
+) -> list[Finding]:
+    """What the key's settings mean for a tail of these channels; one finding or more for each of :data:`ITEMS`.
+
+    ``nonces`` are those that are known here; None: nobody knows any.
+    """
     return [
         *_permissions(info, channels),
         _recovery(info, channels, backfill),
@@ -117,6 +140,7 @@ def judge(info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: 
         _expiry(info, unix_now),
         _addresses(info),
         _nonce_window(info),
+        _other_use(info, nonces, unix_now),
     ]
 
 
@@ -214,7 +238,8 @@ def _expiry(info: KeyInfo, unix_now: float) -> Finding:
 
 
 def _addresses(info: KeyInfo) -> Finding:
-    if info.allow_list:
+    everywhere = [text for text in info.allow_list or () if text.strip().endswith("/0")]
+    if info.allow_list and not everywhere:
         some = "1 address" if len(info.allow_list) == 1 else f"{len(info.allow_list)} addresses"
         return Finding("OK", "addresses", f"only from {some}, this one among them")
     if info.allow_list is None:
@@ -234,6 +259,34 @@ def _nonce_window(info: KeyInfo) -> Finding:
         "A tail does not need one, and it weakens the protection against requests that are sent again.",
         f"Set it to 0 in {SETTINGS}, unless another program needs it.",
         facts=facts,
+    )  # fmt: skip
+
+
+def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding:
+    """Compare the key's last nonce with those that are known here."""
+    facts = {"nonce": info.nonce, "last_used": info.last_used}
+    mine = nonces is None or nonces.first <= info.nonce <= nonces.last
+    if nonces is None or not info.nonce:
+        return Finding("OK", "other use", "Kraken does not say which nonces the key has used", facts=facts)
+    if mine or info.nonce <= nonces.known or (info.nonce < nonces.first and not nonces.known):
+        return Finding("OK", "other use", "no sign that another program uses the key", facts=facts)
+    when = f", last {span(max(0.0, unix_now - info.last_used))} ago" if info.last_used else ""
+    if info.nonce > nonces.last:
+        what = f"The key is used elsewhere{when}, with higher nonces than this machine's."
+    else:
+        what = f"The key was used since the account's last checkpoint{when}."
+    return Finding(
+        "WARN", "other use", what,
+        "Two programs with one key refuse each other's nonces, and share its call counter. An earlier check, `token` "
+        "or `call` counts, too.", OWN_KEY, facts=facts,
+    )  # fmt: skip
+
+
+def nonce_refused() -> Finding:
+    """The finding for a key whose nonce Kraken has refused: something else counts higher."""
+    return Finding(
+        "WARN", "other use", "The key has seen a higher nonce than this machine's.",
+        "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 The feed's logger binds what is constant and renders a record to the line that goes to the sink. The diagnostics'
 logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
-above whatever our level: websockets at DEBUG shows the subscribe request, token included.
+above whatever our level: websockets at DEBUG shows the subscribe request, token included. Text from outside comes
+masked, from where it has entered; what the libraries say enters here. Time, level, name and keys of an event are ours.
 
 In somebody else's program diagnostics go to the logger that it gives, masked too, and no logger of its is touched:
 websockets gets one that nobody else has.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
@@ -22,7 +23,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from . import record
 from .record import Line
 from .stderr import Stderr, json_line
-from .text import Secrets, printable, printable_json
+from .text import Secrets, printable, printable_json, trace
 
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
@@ -86,10 +87,15 @@ def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) ->
 # ------------------------------------------------------------------------------------------------ diagnostics: stderr
 
 
+OURS = ("ts", "level")  # of a diagnostic: never masked
+
+
 def _masked(secrets: Secrets) -> Processor:
+    """The last line of defence: no long secret is in a value, whoever has forgotten to mask it."""
+
     def clean(value: object) -> object:
         if isinstance(value, str):
-            value = secrets.mask(value)
+            value = secrets.mask_long(value)
             return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
         if isinstance(value, bool | int | float) or value is None:
             return value
@@ -100,13 +106,27 @@ def _masked(secrets: Secrets) -> Processor:
         return clean(str(value))
 
     def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
-        trace = event_dict.pop("exception", None)  # long, and ours: masked, not cut
-        event_dict = {key: clean(value) for key, value in event_dict.items()}
-        if trace is not None:
-            event_dict["exception"] = secrets.mask(str(trace))
+        error = _exception(event_dict.pop("exc_info", None))
+        event_dict = {key: value if _ours(key, value) else clean(value) for key, value in event_dict.items()}
+        if error is not None:  # long, so it is masked and not cut
+            event_dict["exception"] = secrets.mask_long(trace(error, secrets.mask))
         return event_dict
 
     return processor
+
+
+def _ours(key: str, value: object) -> bool:
+    """Tell whether the field is made of our own words: the time, the level, or an event's name."""
+    return key in OURS or (key == "event" and str(value).isidentifier())
+
+
+def _exception(given: object) -> BaseException | None:
+    """Return the exception that ``exc_info`` means."""
+    if isinstance(given, tuple):
+        given = given[1]
+    if isinstance(given, BaseException):
+        return given
+    return sys.exc_info()[1] if given else None
 
 
 def _escaped(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
@@ -129,18 +149,18 @@ def _json_renderer(stream: TextIO) -> Processor:
 class _ToStructlog(logging.Handler):
     """The libraries' records, made into diagnostics."""
 
-    def __init__(self, diagnostics: Any) -> None:
+    def __init__(self, diagnostics: Any, secrets: Secrets) -> None:
         super().__init__(logging.WARNING)  # also where somebody lowers a child's level
         self._diagnostics = diagnostics
+        self._secrets = secrets
 
     def emit(self, entry: logging.LogRecord) -> None:
         level = "error" if entry.levelno >= logging.ERROR else "warning"
         exc_info = entry.exc_info if entry.exc_info and entry.exc_info[0] else None
         if _is_left_over(entry):
             level, exc_info = "debug", None
-        getattr(self._diagnostics, level)(
-            "library", library=entry.name.partition(".")[0], text=entry.getMessage(), exc_info=exc_info
-        )
+        text = self._secrets.mask(entry.getMessage())
+        getattr(self._diagnostics, level)("library", library=entry.name.partition(".")[0], text=text, exc_info=exc_info)
 
 
 def _is_left_over(entry: logging.LogRecord) -> bool:
@@ -161,12 +181,12 @@ def diagnostics_logger(
     rendering: Sequence[Processor]
     stream = stream or sys.stderr
     if fmt == "json":
-        rendering = [structlog.processors.format_exc_info, _masked(secrets), _json_renderer(stream)]
+        rendering = [_masked(secrets), _json_renderer(stream)]
     else:
         console = structlog.dev.ConsoleRenderer(
             colors=colors, sort_keys=False, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
         )
-        rendering = [structlog.processors.format_exc_info, _masked(secrets), _escaped, console]
+        rendering = [_masked(secrets), _escaped, console]
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         Stderr(stream),
         processors=[
@@ -177,7 +197,7 @@ def diagnostics_logger(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     ).bind()
-    pin_libraries(logger)
+    pin_libraries(logger, secrets)
     return logger
 
 
@@ -205,7 +225,7 @@ def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> struct
         log = logging.getLogger("kraken_feed")
         if not log.handlers:
             log.addHandler(logging.NullHandler())  # else Python would print warnings of a program without logging
-    masking: list[Processor] = [structlog.processors.format_exc_info, _masked(secrets), _escaped]
+    masking: list[Processor] = [_masked(secrets), _escaped]
     processors = [_if_enabled, *masking, _as_text] if isinstance(log, logging.Logger) else [*masking, _handed_on]
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         log,
@@ -216,10 +236,10 @@ def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> struct
     return logger
 
 
-def library_logger(diagnostics: structlog.typing.FilteringBoundLogger) -> logging.Logger:
+def library_logger(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> logging.Logger:
     """A logger for websockets that belongs to nobody else, and leads its warnings into ``diagnostics``."""
     logger = logging.Logger("websockets", logging.WARNING)
-    logger.addHandler(_ToStructlog(diagnostics))
+    logger.addHandler(_ToStructlog(diagnostics, secrets))
     return logger
 
 
@@ -238,14 +258,23 @@ def _handed_on(logger: WrappedLogger, name: str, event_dict: EventDict) -> tuple
     return (event_dict.pop("event"),), event_dict
 
 
-def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger) -> None:
+def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> None:
     """Lead the libraries' logs into ``diagnostics``, in a process that is ours."""
-    handler = _ToStructlog(diagnostics)
+    handler = _ToStructlog(diagnostics, secrets)
     for name in LIBRARIES:
         library = logging.getLogger(name)
         library.setLevel(logging.WARNING)
         library.propagate = False
         library.handlers = [handler]
+
+
+def hear_command(log: structlog.typing.FilteringBoundLogger) -> Callable[[str, str], None]:
+    """Return what takes the words of a ``*_command`` of the configuration, masked: its key, and what it said."""
+
+    def heard(command: str, text: str) -> None:
+        log.warning("command_said", command=command, text=text)
+
+    return heard
 
 
 def wants_color(fd: int, environ: Mapping[str, str]) -> bool:

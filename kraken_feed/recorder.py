@@ -15,7 +15,7 @@ from .wire import Dialect, Item
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections
-QUOTING = frozenset({"detail", "reason"})  # members of markers that may have the exchange's words in them
+QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
 
 
 class Recorder:
@@ -31,7 +31,7 @@ class Recorder:
         knowledge: by channel; decides what is news.
         snapshots: which items of a snapshot are written.
         feed_log: where records go.
-        mask: takes secrets out of a text of the exchange that a marker quotes.
+        mask: takes long secrets out of what a marker quotes, should one have got so far.
         unix_ns: the wall clock.
         more: counts an item; False if no more are wanted. None: any number is.
     """
@@ -187,5 +187,6 @@ class Recorder:
         self.written[channel, event_name] += 1
         now = record.timestamp(self._unix_ns())
         for key in QUOTING & fields.keys():
-            fields[key] = self._mask(str(fields[key]))
+            value = fields[key]
+            fields[key] = self._mask(value) if isinstance(value, str) else value
         self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)

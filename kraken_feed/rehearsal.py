@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from .config import DIALECTS, ConnectionConfig
-from .connection import Connection, Dial
+from .connection import Connection, Dial, Mask
 from .session import Event, Failure, Live, Records, Session, Timing
 
 
@@ -40,18 +40,19 @@ async def rehearse(
     token: Callable[[], Awaitable[str]],
     config: ConnectionConfig,
     dial: Dial,
+    mask: Mask,
 ) -> Scene:
     """Bring the channels live on one connection, as a tail does, and close it.
 
-    Every step has the session's deadlines.
+    Every step has the session's deadlines. ``mask`` takes secrets out of the words of others.
 
     Raises:
         Transient, ConfigError: the socket cannot be opened.
         FeedError: whatever ``token`` raises.
     """
     scene, stop, now = Scene(), asyncio.Event(), asyncio.get_running_loop().time
-    session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s))
-    connection = Connection(url, session, config, dial=dial)
+    session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+    connection = Connection(url, session, config, dial=dial, mask=mask)
     begun = now()
 
     def deliver(events: Sequence[Event]) -> None:

@@ -117,6 +117,7 @@ class Rest:
         warn: takes diagnostics as a structlog method does: the event, and its fields.
         patience: with refusals; by default with none.
         called: is called right before each private call is sent, when the counter has counted it.
+        mask: takes secrets out of the words of Kraken and of libraries, which errors and diagnostics quote.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Rest:
         warn: Callable[..., object] = _ignore,
         patience: Patience | None = None,
         called: Callable[[], None] = _nothing,
+        mask: Callable[[str], str] = str,
     ) -> None:
         self._credentials = credentials
         self._nonce = nonce
@@ -140,6 +142,7 @@ class Rest:
         self._clock = clock
         self._warn = warn
         self._called = called
+        self._mask = mask
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
@@ -167,7 +170,8 @@ class Rest:
         try:
             answer = msgspec.json.decode(result, type=_TokenResult)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=str(error)) from error
+            why = self._mask(str(error))
+            raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=why) from error
         if not answer.token:
             raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
         return Token(answer.token, answer.expires if isinstance(answer.expires, int) else 900)
@@ -214,12 +218,12 @@ class Rest:
             Transient: the network, the edge or the service failed.
         """
         method = "Time"
-        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._moment)
+        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._mask, self._moment)
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer)
+        found = _envelope(method, answer, self._mask)
         self._log_warnings(method, found)
-        unix = _unixtime(found)
+        unix = _unixtime(found, self._mask)
         self._learn(answer, _date(answer.response))
         self._learn(answer, None if _is_old(answer.response) else unix)
         return unix
@@ -239,7 +243,8 @@ class Rest:
         self._counter.send(cost, now())
         try:
             self._called()
-            return await _ask(method, self._client.stream("POST", path, content=body, headers=headers), self._moment)
+            opening = self._client.stream("POST", path, content=body, headers=headers)
+            return await _ask(method, opening, self._mask, self._moment)
         finally:
             self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
 
@@ -247,7 +252,7 @@ class Rest:
         """Return what is behind the envelope, or raise the error that it holds."""
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer)
+        found = _envelope(method, answer, self._mask)
         self._learn(answer, _date(answer.response))
         self._log_warnings(method, found)
         if found.errors:
@@ -273,6 +278,7 @@ class Rest:
         wait = self._wait_after(method, verdict)
         if verdict.error is not RequestRefused or method == TOKEN:  # other calls say nothing about each other
             self.keep_quiet(verdict.delay if wait is None else wait)
+        text = self._mask(text)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
         if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
@@ -302,7 +308,7 @@ class Rest:
                 if len(self._warned) >= WARNINGS_KEPT:
                     self._warned.clear()
                 self._warned.add(text)
-                self._warn("kraken_warns", method=method, text=text)
+                self._warn("kraken_warns", method=method, text=self._mask(text))
 
     def unix_now(self) -> float:
         """Return Kraken's unix time, at the earliest; this machine's if Kraken's is not known."""
@@ -325,8 +331,14 @@ class Rest:
         self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
 
 
-async def server_time(url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> ServerTime:
-    """What Kraken's clock says (GET /0/public/Time). Needs no key.
+async def server_time(
+    url: str,
+    *,
+    mask: Callable[[str], str] = str,
+    clock: KrakenClock | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> ServerTime:
+    """What Kraken's clock says (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
 
     Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
 
@@ -336,24 +348,31 @@ async def server_time(url: str, *, transport: httpx.AsyncBaseTransport | None = 
     """
     client = _open(url, transport)
     try:
-        answer = await _ask("Time", client.stream("GET", "/0/public/Time"))
+        answer = await _ask(
+            "Time", client.stream("GET", "/0/public/Time"), mask, clock.boot if clock is not None else lambda: 0
+        )
     finally:
         await client.aclose()
     if answer.response.status_code != 200:
         raise _by_status("Time", answer.response)
-    unix = _unixtime(_envelope("Time", answer))
+    unix = _unixtime(_envelope("Time", answer, mask), mask)
+    times = () if clock is None or _is_old(answer.response) else (_date(answer.response), unix)
+    for second in times:
+        if clock is not None and second is not None:
+            clock.sample(answer.sent, answer.received, second * NS, (second + 1) * NS)
     stream = answer.response.extensions.get("network_stream")
     return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
 
 
-def _unixtime(found: Envelope) -> int:
+def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
     """Return the time that an answer of Time holds."""
     try:
         if found.errors:
             raise msgspec.DecodeError("; ".join(found.errors))
         return msgspec.json.decode(found.result or b"", type=_TimeResult, strict=False).unixtime
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=str(error)) from error
+        why = mask(str(error))
+        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=why) from error
 
 
 def _date(response: httpx.Response) -> int | None:
@@ -398,7 +417,10 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
 
 
 async def _ask(
-    method: str, opening: AbstractAsyncContextManager[httpx.Response], moment: Callable[[], int] = lambda: 0
+    method: str,
+    opening: AbstractAsyncContextManager[httpx.Response],
+    mask: Callable[[str], str],
+    moment: Callable[[], int] = lambda: 0,
 ) -> _Answer:
     """Send what is being opened, and return the answer with its body, however it is encoded."""
     try:
@@ -412,19 +434,21 @@ async def _ask(
                     raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
             return _Answer(response, body, sent, received)
     except (httpx.TimeoutException, TimeoutError) as error:
-        raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=_reason(error)) from error
+        why = mask(_reason(error))
+        raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=why) from error
     except _UNREACHABLE as error:
-        raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=_reason(error)) from error
+        why = mask(_reason(error))
+        raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=why) from error
 
 
-def _envelope(method: str, answer: _Answer) -> Envelope:
+def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envelope:
     """Read an answer's envelope."""
     try:
         return envelope.read(answer.body)
     except NotAnEnvelope as error:
-        kind = answer.response.headers.get("content-type", "no content type")
+        kind = mask(answer.response.headers.get("content-type", "no content type"))
         raise Transient(
-            f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=str(error)
+            f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=mask(str(error))
         ) from error
 
 
@@ -441,7 +465,7 @@ def _by_status(method: str, answer: httpx.Response) -> Transient:
 def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
     """The error for a key that Kraken does not take, naming the key and what to look at in its settings.
 
-    ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string.
+    ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
     needs = f" {what} needs the permission {PERMISSIONS[what]}." if what in PERMISSIONS else ""
     if verdict == NONCE:
@@ -479,4 +503,8 @@ def _trust(url: str) -> ssl.SSLContext:
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return the words of a library: those of the first error that has any, of this one and those that caused it."""
+    name, told = type(error).__name__, error
+    while not str(told) and told.__cause__ is not None:
+        told = told.__cause__
+    return f"{name}: {told}" if str(told) else name

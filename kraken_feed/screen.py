@@ -149,7 +149,7 @@ def _account(figures: Figures, now_ns: int) -> list[_State]:
             text = Text(f"stopped: {escaped(figures.stopped)}", style="bold red")
         if index == 0:
             holes = figures.holes
-            text.append(f"  {_count(figures.reconnects, 'reconnect')}  {_count(holes.opened, 'hole')}")
+            text.append(f"  {_count(figures.reconnects, 'reconnect')}  {_count(holes.opened, 'outage')}")
             text.append(f" ({holes.open} open)" if holes.open else "", style="yellow")
             text.append(f"  {_count(holes.gaps, 'gap')}" if holes.gaps else "", style="bold red")
         text.append("  " + ",".join(endpoint.channels), style="dim")

@@ -105,7 +105,7 @@ class Service:
             reason = self._stopped if feeds is None else await feeds.run()
             return reason
         except FeedError as error:
-            reason = self._secrets.mask(error.what)
+            reason = self._secrets.mask_long(error.what)
             raise
         finally:
             self._lifecycle.stopping(reason)
@@ -214,7 +214,7 @@ class Service:
 
     def _hold(self, error: FeedError | None) -> None:
         """Note what the start waits for, and tell whoever asks."""
-        self._held = "" if error is None else self._secrets.mask(f"{error.what} {error.why}")
+        self._held = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
         self._speak()
         self._lifecycle.changed()
 

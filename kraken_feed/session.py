@@ -17,13 +17,14 @@ all of that has been received: see :class:`Confirmed`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, Pong, ServerError, Unknown, number
 
 OUTSTANDING = 8  # pings that wait for their answer; without any answer that is eight minutes of them
+ENGINES = frozenset({"online", "maintenance", "cancel_only", "limit_only", "post_only"})  # the states with a name
 UNANSWERED = 6  # times the interval of the pings: after so long without an answer the next ping is sent all the same
 
 # ------------------------------------------------------------------------------------------------ events
@@ -87,7 +88,7 @@ class EngineChanged(msgspec.Struct):
 
 
 class Notice(msgspec.Struct):
-    """Something for the diagnostics. ``fields`` may hold text from the exchange."""
+    """Something for the diagnostics. ``fields`` may hold text from the exchange, masked."""
 
     event: str
     fields: dict[str, object]
@@ -102,7 +103,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     ``cause`` is a word of a closed vocabulary: ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
     ``sequence``, ``silence``, ``closed``, ``frame_too_big``. ``detail`` is for people. ``refusal`` is Kraken's error
-    string, if it gave one.
+    string as it came, if it gave one: mask it before it is shown.
     """
 
     cause: str
@@ -157,14 +158,18 @@ class Session:
         dialect: the module that knows the frames.
         channels: what to subscribe to, at least one.
         timing: the deadlines.
+        mask: takes secrets out of Kraken's words.
 
     ``stamp`` in the methods is an opaque moment, which comes back in :class:`Confirmed`. Take it right before what the
     session has to send goes to the socket.
     """
 
-    def __init__(self, dialect: Dialect, channels: Sequence[str], timing: Timing) -> None:
+    def __init__(
+        self, dialect: Dialect, channels: Sequence[str], timing: Timing, mask: Callable[[str], str] = str
+    ) -> None:
         self.dialect = dialect
         self.timing = timing
+        self._mask = mask
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
@@ -317,7 +322,7 @@ class Session:
     def _data(self, data: Data, frame: bytes) -> Sequence[Event]:
         subscription = self.subscriptions.get(data.channel)
         if subscription is None:
-            return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": data.channel}))
+            return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": self._mask(data.channel)}))
         before, sequence = subscription.sequence, data.sequence
         follows = before is None or sequence is None or sequence == before + 1
         if subscription.snapshot and follows and data.type != "snapshot":
@@ -377,17 +382,20 @@ class Session:
         if subscription is None:
             if ack.error is not None and ack.req_id is None:
                 return self._error(ServerError(ack.error))
-            return (Notice("answer_unexpected", {"channel": ack.channel, "error": ack.error}),)
+            said = {"channel": ack.channel, "error": ack.error}
+            masked: dict[str, object] = {key: text and self._mask(text) for key, text in said.items()}
+            return (Notice("answer_unexpected", masked),)
         channel = subscription.channel
         if ack.verb == "unsubscribe":
             self._fail("unsubscribed", f"{channel}: the server took the subscription back")
         elif ack.error is not None:
             cause = "unsubscribed" if subscription.acked else "refused"
-            self._fail(cause, f"{channel}: {ack.error}", ack.error)
+            self._fail(cause, f"{channel}: {self._mask(ack.error)}", ack.error)
         elif not subscription.acked and subscription.req_id is not None:
             subscription.acked = True
             subscription.deadline = None if subscription.snapshot else now + self.timing.ack
-            notices = [Notice("kraken_warns", {"channel": channel, "text": t}, warning=False) for t in ack.warnings]
+            texts = map(self._mask, ack.warnings)
+            notices = [Notice("kraken_warns", {"channel": channel, "text": text}, warning=False) for text in texts]
             return (*notices, *self._progress(subscription))
         return ()
 
@@ -408,10 +416,11 @@ class Session:
         """Take in the engine's state. The first one is the greeting, and it need not be "online"."""
         engine = status.engine.casefold()
         engine = engine if engine == "online" else status.engine
+        engine = engine if engine in ENGINES else self._mask(engine)
         before, self.engine = self.engine, engine
         if before is None:
             self.greeted = engine
-            fields: dict[str, object] = {"engine": engine, "kraken_connection": status.connection_id}
+            fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
             return (Notice("greeted", fields, warning=False),)
         return () if before.casefold() == engine.casefold() else (EngineChanged(engine),)
 
@@ -419,8 +428,8 @@ class Session:
         """Take an error that names no channel for the answer to what we wait for, unless its number says otherwise."""
         waiting = [s.req_id for s in self.subscriptions.values() if s.req_id is not None and not s.acked]
         if waiting and (error.req_id is None or number(error.req_id) in waiting):
-            self._fail("refused", error.text, error.text)
-        return (Notice("kraken_error", {"error": error.text}),)
+            self._fail("refused", self._mask(error.text), error.text)
+        return (Notice("kraken_error", {"error": self._mask(error.text)}),)
 
     # -- pings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 
@@ -99,7 +100,7 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
     """Sync the files and the directory, in the thread; return what went wrong, if anything."""
     for fd in files:
         try:
-            os.fdatasync(fd)
+            sync_file(fd)
         except OSError as error:
             if error.errno not in _CANNOT:
                 return error
@@ -107,6 +108,24 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
         with contextlib.suppress(OSError):  # one that we may not open, or that is gone
             _directory_to_disk(directory)
     return None
+
+
+def sync_file(fd: int) -> None:
+    """Bring what was written to a file to the disk, in the way that :func:`sync_method` names."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    elif hasattr(fcntl, "F_FULLFSYNC"):
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_method() -> str:
+    """Return what brings files to the disk on this platform: ``fdatasync``; without it macOS's ``F_FULLFSYNC``, which
+    its fsync does not do; or ``fsync``."""
+    if hasattr(os, "fdatasync"):
+        return "fdatasync"
+    return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
 
 
 def _directory_to_disk(path: str) -> None:
@@ -121,7 +140,7 @@ def not_on_disk(name: str, error: OSError) -> OutputFailed:
     """Return the error for a failed fdatasync."""
     return OutputFailed(
         f"What was written to {name} may not be on the disk.",
-        why=f"fdatasync: {error.strerror} (errno {error.errno}).",
+        why=f"{sync_method()}: {error.strerror} (errno {error.errno}).",
         remedy="Repair the disk, and start again. What it may lack is written again then.",
     )
 
@@ -130,6 +149,6 @@ def hanging(name: str, seconds: float) -> OutputFailed:
     """Return the error for an fdatasync that is not waited for any longer."""
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
-        why=f"fdatasync did not return within {seconds:.1f} s.",
+        why=f"{sync_method()} did not return within {seconds:.1f} s.",
         remedy="Look at the disk. What it may lack is written again at the next start.",
     )

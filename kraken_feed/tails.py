@@ -17,6 +17,7 @@ from .figures import Endpoint
 from .kraken_time import NS
 from .recorder import Recorder
 from .refusals import classify
+from .repeats import Repeats
 from .rest import NEWER, refused_credentials
 from .session import (
     Confirmed,
@@ -66,7 +67,7 @@ class Tail:
             knowledge=shared.knowledge,
             snapshots=shared.snapshots,
             feed_log=shared.feed_log,
-            mask=shared.secrets.mask,
+            mask=shared.secrets.mask_long,
             unix_ns=shared.unix_ns,
             more=feed.wrote_item if feed.limited else None,
         )
@@ -94,6 +95,7 @@ class Tail:
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
         self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
+        self._notices = Repeats()
         self._last_token = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
@@ -245,8 +247,9 @@ class Tail:
         self._began_at = self._complete_at = shared.clock.boot()
         self._engine_down_at, self._stepped = None, False
         self._marked.clear()
-        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s))
-        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot)
+        mask = shared.secrets.mask
+        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
@@ -278,7 +281,8 @@ class Tail:
         if wait is not None:
             return Loss(failure.cause, failure.detail, wait, verdict.refuses("subscription"))
         if verdict.error is CredentialsRefused:
-            raise refused_credentials(channel, failure.refusal, verdict, self._shared.credentials)
+            said = self._shared.secrets.mask(failure.refusal)
+            raise refused_credentials(channel, said, verdict, self._shared.credentials)
         raise verdict.error(
             f"Kraken refused the subscription to {failure.detail}",
             why=f"That means: {verdict.meaning}.",
@@ -349,10 +353,19 @@ class Tail:
                 case Resnapshot():
                     self._lost_unseen(event)
                 case Notice():
-                    say = self._log.warning if event.warning else self._log.debug
-                    say(event.event, connection=self.recorder.connection, **event.fields)
+                    self._notice(event)
         if unreadable:
             self._unreadable()
+
+    def _notice(self, event: Notice) -> None:
+        """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
+        if not event.warning:
+            self._log.debug(event.event, connection=self.recorder.connection, **event.fields)
+            return
+        times = self._notices.count(event.event, event.fields)
+        if times is not None:
+            fields = event.fields if times == 1 else {**event.fields, "times": times}
+            self._log.warning(event.event, connection=self.recorder.connection, **fields)
 
     def _confirmed(self, answer: Confirmed) -> None:
         """A ping was answered: what Kraken had sent before the ping left has been received."""

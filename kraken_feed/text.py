@@ -3,38 +3,102 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import re
 
 MASK = "[masked]"
 PLAIN = "kraken-feed.plain"  # for encoding: the ``errors`` that never fail, and read well
 SPELLED = {"…": "...", "–": "-", "—": "-", "·": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
+WORD = 8  # characters; a shorter secret is masked only where it stands as a word
+LONG = 16  # a shorter secret can be a word of ours
+LONGEST = 24  # our longest word without a digit is cancel_all_orders_after: 23
+URL_SAFE = str.maketrans("+/", "-_")
+_ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's escape, and of one of JSON's, is no word's part
 
 word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
 
 
 class Secrets:
-    """The texts that must not leave the process, wherever they turn up."""
+    """The texts that must not leave the process.
+
+    Text from outside (Kraken, libraries, proxies, other programs) is masked once, where it enters: :meth:`mask`. Our
+    own words are not: a one-time password can be any word, "on" or "2026". Behind that, :meth:`mask_long` is the last
+    line of defence, for everything that leaves: it knows only what cannot be a word of ours.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._all: re.Pattern[str] | None = None
+        self._long: re.Pattern[str] | None = None
 
     def add(self, *texts: str) -> None:
-        """Mask these from now on, also where a JSON text escapes their slashes."""
-        for text in texts:
-            self._texts += [form for form in (text, text.replace("/", "\\/")) if form and form not in self._texts]
-        self._texts.sort(key=len, reverse=True)
+        """Mask these from now on, in every form that :func:`_forms` knows."""
+        self._texts += [text for text in dict.fromkeys(texts) if text and text not in self._texts]
+        self._compile()
 
     def discard(self, text: str) -> None:
-        """A token that is no longer good for anything needs no watching over."""
-        forms = (text, text.replace("/", "\\/"))
-        self._texts = [known for known in self._texts if known not in forms]
+        """Forget a token that is no longer good for anything."""
+        if text in self._texts:
+            self._texts.remove(text)
+            self._compile()
 
     def mask(self, text: str) -> str:
-        """``text`` without any of them."""
-        for secret in self._texts:
-            if secret in text:
-                text = text.replace(secret, MASK)
-        return text
+        """Return a text from outside without any of them. Masking it again changes nothing."""
+        return self._all.sub(MASK, text) if self._all is not None else text
+
+    def mask_long(self, text: str) -> str:
+        """Return any text without those that cannot be a word of ours."""
+        return self._long.sub(MASK, text) if self._long is not None else text
+
+    def _compile(self) -> None:
+        self._all = _pattern(self._texts)
+        self._long = _pattern([text for text in self._texts if _unmistakable(text)])
+
+
+def _unmistakable(text: str) -> bool:
+    """Tell whether a secret cannot be a word of ours. Those of Kraken never are; a password may be any word."""
+    return len(text) >= LONG and " " not in text and (len(text) >= LONGEST or any(map(str.isdigit, text)))
+
+
+def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
+    """Return a pattern of all forms of the secrets, the longest first, and of the mask itself; None if there are
+    none."""
+    import re  # only where there are secrets: `--version` has none
+
+    found = {form: re.escape(form) for secret in secrets if len(secret) >= WORD for form in _forms(secret)}
+    # A short secret is masked where it stands as a word: any text has its letters somewhere.
+    short = {form for secret in secrets if len(secret) < WORD for form in _plain(secret)}
+    found |= {form: rf"(?:(?<!\w)|{_ESCAPE}){re.escape(form)}(?!\w)" for form in short}
+    ordered = sorted(found, key=lambda form: (-len(form), form))
+    return re.compile("|".join([re.escape(MASK), *(found[form] for form in ordered)])) if ordered else None
+
+
+def _plain(secret: str) -> set[str]:
+    """Return the secret as it is, and as JSON, URLs and forms write it."""
+    import re
+    from urllib.parse import quote, quote_plus
+
+    escaped = json_text(secret)
+    quoted = {quote(secret, safe="", errors="surrogatepass"), quote_plus(secret, errors="surrogatepass")}
+    small = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
+    return {secret, secret.replace("/", "\\/"), escaped, escaped.replace("/", "\\/"), *quoted, *small}
+
+
+def _forms(secret: str) -> set[str]:
+    """Return how the secret looks where it turns up: plain, in hex, and in base64, wherever it stands in what was
+    encoded."""
+    import base64
+
+    raw, codes = secret.encode(errors="surrogatepass"), set[str]()
+    if len(raw) >= LONG:
+        codes = {raw.hex(), raw.hex().upper()}
+        for shift in range(3):  # what stands before it decides how it is cut
+            code = base64.b64encode(b"." * shift + raw)[4 if shift else 0 :].decode().rstrip("=")[:-2]
+            codes |= {code, code.translate(URL_SAFE)}
+    return _plain(secret) | codes
 
 
 def without(frame: bytes, token: str) -> bytes:
@@ -59,11 +123,35 @@ def printable(text: str) -> str:
 
 def printable_json(lines: str) -> str:
     """Escape the same in lines of JSON, as JSON does: ``\\u009b``. Their values stay the same."""
-    import json  # only where there is a terminal
-
     if lines.isascii() and "\x7f" not in lines:  # JSON allows no other control characters in a string
         return lines
-    return "".join(c if c.isprintable() or c in "\t\n" else json.dumps(c)[1:-1] for c in lines)
+    return "".join(c if c.isprintable() or c in "\t\n" else json_text(c) for c in lines)
+
+
+def json_text(text: str) -> str:
+    """Return ``text`` as it stands between the quotes of a JSON string, in ASCII."""
+    import json  # only where there is a terminal, or a secret
+
+    return json.dumps(text)[1:-1]
+
+
+def trace(error: BaseException, mask: Callable[[str], str]) -> str:
+    """Return the traceback of ``error``. The lines of code in it are ours; the words of exceptions are masked."""
+    from traceback import TracebackException  # only where something went wrong
+
+    whole = TracebackException.from_exception(error)
+    pending, words = [whole], set[str]()
+    while pending:
+        one = pending.pop()
+        words.update(_bare(line) for text in one.format_exception_only() for line in text.splitlines())
+        pending += [cause for cause in (one.__cause__, one.__context__, *(one.exceptions or ())) if cause is not None]
+    lines = "".join(whole.format()).splitlines()
+    return "\n".join(mask(line) if _bare(line) in words else line for line in lines)
+
+
+def _bare(line: str) -> str:
+    """Return a line of a traceback without what frames the exceptions of a group."""
+    return line.strip(" |+-")
 
 
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:

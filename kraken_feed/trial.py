@@ -20,11 +20,12 @@ from .rest import Rest, refused_credentials
 from .session import Failure
 from .text import Secrets
 
+NONCE_TEXT = "EAPI:Invalid nonce"
 PATIENCE_S = 5.0  # the longest wait before a refusal that may have been a mistake is tried once more
 SWITCH_ON = f"Switch it on for this key in {key_info.SETTINGS}."
 REMEDIES = {  # where Kraken's text says more than that something is wrong with the key
     "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
-    "EAPI:Invalid nonce": "Stop the other program, or make a key for each: one that counts higher locks this one out.",
+    NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
 }
 AGAIN = "It may pass, and a tail would go on trying: check again in a minute."
 
@@ -41,7 +42,8 @@ class Trial:
         say: takes the findings.
         secrets: tokens are added to it.
         dial: opens sockets.
-        unix_ns: the wall clock.
+        unix_ns: Kraken's clock.
+        nonces: gives the key's nonces that are known here.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Trial:
         secrets: Secrets,
         dial: Dial,
         unix_ns: Callable[[], int],
+        nonces: Callable[[], key_info.Nonces | None] = lambda: None,
     ) -> None:
         self._config = config
         self._channels = channels
@@ -64,6 +67,7 @@ class Trial:
         self._secrets = secrets
         self._dial = dial
         self._unix_ns = unix_ns
+        self._nonces = nonces
         self._tokens: list[str] = []  # fetched and not used yet
 
     async def run(self, lost: Mapping[str, str]) -> None:
@@ -86,20 +90,30 @@ class Trial:
         try:
             info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
-            why = (error.why or error.what) if isinstance(error, FeedError) else str(error)
+            why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
             self._say(Finding("WARN", "key", "Kraken does not say what the key may do.", why))
             skip(self._say, key_info.ITEMS, "what Kraken says about the key")
             return True
         except FeedError as error:
             self._say(_refused("key", error))
-            skip(self._say, key_info.ITEMS, "the key")
+            used = error.why.startswith(NONCE_TEXT) or error.what.endswith(NONCE_TEXT)
+            skip(self._say, [item for item in key_info.ITEMS if not (used and item == "other use")], "the key")
+            if used:
+                self._say(key_info.nonce_refused())
             return False
+        info = self._masked(info)
         name = f' "{info.name}"' if info.name else ""
         self._say(Finding("OK", "key", f"…{self._credentials.tail}{name} is accepted", facts={"name": info.name}))
         now, backfill = self._unix_ns() / 1e9, self._config.backfill.enabled
-        for finding in key_info.judge(info, self._channels, now, backfill=backfill):
+        for finding in key_info.judge(info, self._channels, now, backfill=backfill, nonces=self._nonces()):
             self._say(finding)
         return True
+
+    def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
+        """Mask what Kraken says in words of its own: the key's name, and rights that this version does not know."""
+        mask, known = self._secrets.mask, {*key_info.SPELLINGS, *key_info.BEYOND}
+        rights = info.permissions and tuple(right if right in known else mask(right) for right in info.permissions)
+        return msgspec.structs.replace(info, name=mask(info.name), permissions=rights)
 
     async def _token(self) -> bool:
         try:
@@ -143,7 +157,9 @@ class Trial:
         pending, again = list(channels), set[str]()
         while pending:
             try:
-                scene = await rehearse(url, dialect, pending, self._next_token, self._config.connection, self._dial)
+                scene = await rehearse(
+                    url, dialect, pending, self._next_token, self._config.connection, self._dial, self._secrets.mask
+                )
             except FeedError as error:
                 self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
                 return
@@ -174,10 +190,10 @@ class Trial:
         """Why a channel is not live, with the meaning that Kraken's text has."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
-        verdict = classify(failure.refusal, self._unix_ns() / 1e9)
+        verdict, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
         if verdict.error is CredentialsRefused:
-            return refused_credentials(channel, failure.refusal, verdict, self._credentials)
-        what, why = f"Kraken refused the subscription: {failure.refusal}", f"That means: {verdict.meaning}."
+            return refused_credentials(channel, said, verdict, self._credentials)
+        what, why = f"Kraken refused the subscription: {said}", f"That means: {verdict.meaning}."
         return verdict.error(what, why=why) if verdict.final(2) else Transient(what, cause=failure.cause, why=why)
 
 

@@ -142,6 +142,29 @@ def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: i
     return Finding("OK", "output", f"{path}: {state}{room}", facts=facts)
 
 
+def sync(method: str) -> Finding:
+    """How records get to the disk on this platform: ``fdatasync``, or what stands in for it."""
+    facts = {"method": method}
+    if method == "fdatasync":
+        return Finding("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
+    what = f"This platform has no fdatasync: {method} is used instead"
+    if method == "F_FULLFSYNC":
+        return Finding("OK", "disk sync", what, facts=facts)
+    return Finding(
+        "WARN", "disk sync", f"{what}.", "It may leave records in the disk's own cache, which a power cut empties.",
+        "Nothing to do where power cuts are ruled out.", facts=facts,
+    )  # fmt: skip
+
+
+def no_time() -> Finding:
+    """Kraken's time came out of a cache."""
+    return Finding(
+        "WARN", "clock", "It cannot be compared with Kraken's.",
+        "The answer came from a cache on the way, and its times are those of another one.",
+        "Look for a proxy that keeps REST's answers.",
+    )  # fmt: skip
+
+
 def no_state() -> Finding:
     """Nobody wants a checkpoint."""
     return Finding("OK", "state", "none is kept (--no-state): what is missed between two runs stays unknown")

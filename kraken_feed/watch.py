@@ -84,7 +84,7 @@ async def watch(
         limits=Limits(duration=arguments.duration),
     )
     notices, colors = Notices(), not os.environ.get("NO_COLOR")
-    pin_libraries(program_logger(notices, arguments.secrets))
+    pin_libraries(program_logger(notices, arguments.secrets), arguments.secrets)
     async with Records(lambda: plan, notices, secrets=arguments.secrets) as records:
         with Terminal(1) as terminal:
             return await Watch(records, Board(channels), notices, terminal, Painter(colors=colors)).run()

@@ -247,3 +247,31 @@ def _assert_silent(error: ConfigError, *secrets: str) -> None:
         if len(secret.strip()) > 6:  # shorter ones may stand in the words of any message
             assert secret not in said
             assert repr(secret)[1:-1] not in said
+
+
+# ------------------------------------------------------------------------------------------------ shapes
+
+KRAKENS_KEY = "EXAMPLE0" * 7
+KRAKENS_SECRET = base64.b64encode(b"0123456789abcdef" * 4).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "says"),
+    [
+        (KRAKENS_SECRET, KRAKENS_KEY, "are swapped"),
+        (f" {KRAKENS_SECRET}\n", f"{KRAKENS_KEY}\n", "are swapped"),
+        (KRAKENS_SECRET, "short", "are swapped"),
+        (KRAKENS_SECRET, KRAKENS_SECRET, "is a private key"),
+        (KRAKENS_KEY, KRAKENS_KEY, "is an API key"),
+    ],
+)
+def test_a_key_and_a_secret_in_each_others_place_are_refused_and_not_shown(key: str, secret: str, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Credentials(key, secret, source="the test")
+    assert says in raised.value.what
+    for text in (KRAKENS_SECRET, KRAKENS_KEY, KRAKENS_SECRET[-6:], KRAKENS_KEY[-6:]):
+        assert text not in str(raised.value)
+
+
+def test_a_key_and_a_secret_of_krakens_shape_are_taken() -> None:
+    assert len(Credentials(KRAKENS_KEY, KRAKENS_SECRET).secret) == 64

@@ -67,9 +67,10 @@ async def test_a_right_key_for_every_channel_is_found_well_in_the_order_in_which
         found = await check(*ALL, "--output", str(tmp_path / "out.jsonl"), env=of(place, key))
     assert (found.failed(), found.warned(), found.code) == ([], [], 0)
     assert [finding["item"] for finding in found.findings] == [
-        "configuration", "output", "credentials", "state", "rest", "clock", "ws_v1", "ws_v2", *KEY_ITEMS, *ALL,
+        "configuration", "output", "disk sync", "credentials", "state", "descriptors", "connects", "rest", "clock",
+        "ws_v1", "ws_v2", *KEY_ITEMS, *ALL,
     ]  # fmt: skip
-    assert found.verdict == {"verdict": "OK", "ok": 20, "warn": 0, "fail": 0, "skip": 0, "exit_code": 0}
+    assert found.verdict == {"verdict": "OK", "ok": 24, "warn": 0, "fail": 0, "skip": 0, "exit_code": 0}
     assert [found[channel]["channel"] for channel in ALL] == list(ALL)
 
 
@@ -115,7 +116,8 @@ async def test_a_configuration_that_is_wrong_is_said_and_everything_else_skipped
         found = await check("openOrders", env=place.environment())
     assert found["configuration"]["what"].endswith("unknown key reconnect.inital_s.")
     assert "Did you mean reconnect.initial_s?" in found["configuration"]["remedy"]
-    assert found.statuses("credentials", "state", "rest", "clock", *KEY_ITEMS, "openOrders") == ["SKIP"] * 13
+    assert found.statuses("credentials", "state", "descriptors", "connects", "rest", "clock") == ["SKIP"] * 6
+    assert found.statuses(*KEY_ITEMS, "openOrders") == ["SKIP"] * 10
     assert found.code == 78
 
 
@@ -145,7 +147,7 @@ async def test_without_a_key_the_network_is_looked_at_all_the_same(tmp_path: Pat
         found = await check("openOrders", env=env)
     assert (found.failed(), found.code) == (["credentials"], 78)
     assert found.statuses("rest", "clock", "ws_v1") == ["OK"] * 3
-    assert found.statuses(*KEY_ITEMS, "openOrders") == ["SKIP"] * 9
+    assert found.statuses(*KEY_ITEMS, "openOrders") == ["SKIP"] * 10
 
 
 async def test_the_files_of_a_key_are_named_with_their_modes(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ async def test_a_wrong_secret_fails_the_key_with_77(tmp_path: Path) -> None:
         found = await check("openOrders", env=place.environment(KRAKEN_API_SECRET=other.secret))
     assert (found.failed(), found.code) == (["key"], 77)
     assert "EAPI:Invalid signature" in found["key"]["what"]
-    assert found.statuses(*ITEMS, "token", "openOrders") == ["SKIP"] * 8
+    assert found.statuses(*ITEMS, "token", "openOrders") == ["SKIP"] * 9
 
 
 # ------------------------------------------------------------------------------------------------ the key
@@ -243,20 +245,40 @@ async def test_an_engine_in_maintenance_is_69(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ the clock
 
 
-@pytest.mark.parametrize(
-    ("ahead", "status", "code"), [(5, "WARN", 0), (-60, "WARN", 0), (60, "FAIL", 69), (-600, "FAIL", 69)]
-)
-async def test_a_wrong_clock_is_told_and_if_it_would_lose_events_the_key_is_not_tried(
-    ahead: int, status: str, code: int, tmp_path: Path
-) -> None:
-    """``ahead`` is Kraken's: what happened in the last minute of a hole would lie behind the end of what is asked."""
+@pytest.mark.parametrize("ahead", [5, -60, 60, -600, 10_000_000])
+async def test_a_wrong_clock_is_a_warning_and_the_key_is_tried(ahead: int, tmp_path: Path) -> None:
+    """``ahead`` is Kraken's. A clock of ours that is ahead leaves no nonce of its own behind."""
     async with site(tmp_path) as place:
         place.exchange.clock_offset_s = ahead
         found = await check("openOrders", env=place.environment())
-        used = place.exchange.keys[place.exchange.key].last_used
-    assert (found["clock"]["status"], found.code) == (status, code)
+        nonce = place.exchange.keys[place.exchange.key].nonce
+        kraken_ns = int((place.server.now() + ahead) * 1e9)
+    assert (found["clock"]["status"], found["key"]["status"], found.code) == ("WARN", "OK", 0)
     assert ("behind" if ahead > 0 else "ahead of") in found["clock"]["what"]
-    assert (found["key"]["status"] == "SKIP") == (used == 0.0) == (status == "FAIL")
+    low, high = found["clock"]["facts"]["offset_s"]
+    assert low <= -ahead <= high
+    assert nonce <= kraken_ns + 2 * 10**9
+
+
+# ------------------------------------------------------------------------------------------------ other programs
+
+
+async def test_a_key_that_counts_higher_elsewhere_is_reported(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        place.exchange.keys[place.exchange.key].nonce = 2**62
+        found = await check("openOrders", env=place.environment())
+    assert found["key"]["status"] == "FAIL"
+    assert found["other use"]["status"] == "WARN"
+    assert found.statuses(*[item for item in ITEMS if item != "other use"]) == ["SKIP"] * (len(ITEMS) - 1)
+
+
+async def test_what_is_too_many_accounts_for_the_budget_of_connects_is_a_warning(tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        place.configure("[reconnect]\nbudget = 1\n")
+        found = await check("openOrders", "balances", env=place.environment())
+    assert found["connects"]["status"] == "WARN"
+    assert "2 connects" in found["connects"]["what"]
+    assert (found["descriptors"]["status"], found["disk sync"]["facts"]) == ("OK", {"method": "fdatasync"})
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -268,7 +290,7 @@ async def test_a_closed_port_fails_at_tcp_and_skips_what_needs_it(tmp_path: Path
     found = await check("openOrders", env=env)
     assert (found.failed(), found.code) == (["rest", "ws_v1"], 69)
     assert [found[item]["facts"]["phase"] for item in ("rest", "ws_v1")] == ["TCP", "TCP"]
-    assert found.statuses("clock", *KEY_ITEMS, "openOrders") == ["SKIP"] * 10
+    assert found.statuses("clock", *KEY_ITEMS, "openOrders") == ["SKIP"] * 11
 
 
 async def test_a_name_that_does_not_resolve_fails_at_dns(tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ import asyncio
 import contextlib
 import functools
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.utils import accept_key
 
 from kraken_feed import spot_v1
 from kraken_feed.config import ConnectionConfig
-from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, dial
+from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from kraken_feed.errors import Transient
 from kraken_feed.session import Confirmed, Event, Session, Timing
+from kraken_feed.text import MASK
 from tests import virtual_time
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)
@@ -139,6 +143,83 @@ async def test_a_cancellation_in_the_moment_in_which_a_connection_ends_is_heard(
     running = asyncio.create_task(connection.run(never, lambda events: None, Roomy(), asyncio.Event()))
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+# ------------------------------------------------------------------------------------------------ reasons
+
+
+async def ended_by(frame: bytes) -> tuple[str, str]:
+    """Why a session is over whose peer opens it and sends ``frame``: detail and cause."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = next(
+                line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("sec-websocket-key")
+            )
+            lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+            writer.write("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept_key(key)}", "", ""]).encode())
+            writer.write(frame)
+            await reader.read()
+            writer.close()
+
+    async def token() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        session = Session(spot_v1, ["openOrders"], Timing(60.0, 60.0))
+        connection = Connection(url, session, QUICK, mask=lambda text: text.replace("reserved", MASK))
+        await connection.run(token, lambda events: None, Roomy(), asyncio.Event())
+        await connection.close(0.0)
+    assert session.failure is not None
+    return session.failure.detail, session.failure.cause
+
+
+@pytest.mark.parametrize(
+    ("frame", "detail"),
+    [
+        (b"\xf1\x00", f"a violation of the WebSocket protocol: 1002 {MASK} bits must be 0"),
+        (b"\x83\x00", "a violation of the WebSocket protocol: 1002 invalid opcode"),
+        (b"\x81\x80abcd", "a violation of the WebSocket protocol: 1002 incorrect masking"),
+        (b"\x88\x02\x03\xec", "a violation of the WebSocket protocol: 1002 invalid status code"),
+        (b"\x88\x0b\x03\xe9reserved.", f"1001 {MASK}."),
+    ],
+)
+async def test_a_connection_that_is_ended_comes_with_the_reason_masked(frame: bytes, detail: str) -> None:
+    assert await ended_by(frame) == (detail, "closed")
+
+
+@pytest.mark.parametrize(
+    ("cause", "detail"),
+    [
+        (ssl.SSLError(1, "[SSL] bad record mac"), f"the connection broke: SSLError: [{MASK}] bad record mac"),
+        (
+            ConnectionResetError(104, "Connection reset by peer"),
+            "the connection broke: ConnectionResetError: [Errno 104] Connection reset by peer",
+        ),
+        (EOFError(), "the connection broke, without a closing frame"),
+        (None, "the connection broke, without a closing frame"),
+    ],
+)
+async def test_an_error_of_tls_or_tcp_comes_with_its_words(cause: Exception | None, detail: str) -> None:
+    class Cut(Peer):
+        async def burst(self) -> list[bytes]:
+            raise ConnectionClosedError(None, None) from cause
+
+    with pytest.raises(Transient) as raised:
+        await burst(Cut(), lambda text: text.replace("[SSL]", f"[{MASK}]"))
+    assert (raised.value.cause, raised.value.why) == ("closed", detail)
+
+
+async def test_the_reason_of_a_failed_opening_is_masked() -> None:
+    async def refused(url: str, config: ConnectionConfig) -> Socket:
+        raise Transient("our words on it", cause="connect", why="OSError: on fire")
+
+    with pytest.raises(Transient) as raised:
+        await open_socket(refused, "wss://x", QUICK, lambda text: text.replace("on", MASK))
+    assert (raised.value.what, raised.value.why) == ("our words on it", f"OSError: {MASK} fire")
 
 
 # ------------------------------------------------------------------------------------------------ time and evidence

@@ -562,6 +562,29 @@ def test_an_unknown_frame_that_echoes_the_token_is_written_without_it(path: Path
     assert token not in path.read_text()
 
 
+@pytest.mark.parametrize("frame", [b'{"event":"new%d"}', b"no json %d"])
+def test_very_many_unknown_frames_are_written_and_counted_and_only_a_few_are_warned_of(
+    path: Path, frame: bytes
+) -> None:
+    async def main() -> memory.Run:
+        with memory.running(exchange()) as world:
+            run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=5.0))
+
+            def flood() -> None:
+                (socket,) = world.sockets
+                for number in range(5_000):
+                    socket._frames.put_nowait(frame % number)
+
+            asyncio.get_running_loop().call_later(2.0, flood)
+            await run.feed.run()
+            return run
+
+    run = virtual_time.run(main())
+    assert len(run.named("unknown")) == 5_000
+    assert run.feed.figures().records["unknown", "unknown"] == 5_000
+    assert [entry.get("times", 1) for entry in run.said("frame_unknown")] == [1, 10, 100, 1000]
+
+
 # -- the promise
 
 

@@ -156,10 +156,12 @@ def test_every_finding_is_a_line_of_json_and_the_verdict_the_last(several: list[
 @pytest.mark.parametrize("as_json", [True, False])
 def test_secrets_are_masked_wherever_they_turn_up(as_json: bool) -> None:
     secrets = Secrets()
-    secrets.add("s3cr/et")
-    error = OutputFailed("what s3cr/et", why="why s3cr/et", remedy="remedy s3cr/et")
+    secrets.add("s3cr/et+0123456789")
+    error = OutputFailed("what s3cr/et+0123456789", why="why s3cr/et+0123456789", remedy="remedy s3cr/et+0123456789")
     finding = failed("key", error)
-    finding = Finding("FAIL", "key", finding.what, finding.why, finding.remedy, facts={"s3cr/et": ["s3cr/et"]})
+    finding = Finding(
+        "FAIL", "key", finding.what, finding.why, finding.remedy, facts={"s3cr/et+0123456789": ["s3cr/et+0123456789"]}
+    )
     text = "\n".join(said(finding, secrets=secrets, as_json=as_json)[0])
     assert "s3cr" not in text
     assert text.count("[masked]") >= 3

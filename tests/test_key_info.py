@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kraken_feed import key_info, refusals
 from kraken_feed.config import CHANNELS
 from kraken_feed.findings import Finding
-from kraken_feed.key_info import BEYOND, ITEMS, NEEDED, NEEDED_TO_RECOVER, SPELLINGS, KeyInfo, judge, read
+from kraken_feed.key_info import BEYOND, ITEMS, NEEDED, NEEDED_TO_RECOVER, SPELLINGS, KeyInfo, Nonces, judge, read
 
 NOW = 1_760_000_000
 ALL = tuple(CHANNELS)
@@ -58,6 +58,43 @@ def test_an_allow_list_of_one_empty_string_is_empty() -> None:
     info = read(b'{"ip_allowlist":[""]}')
     assert info.allow_list == ()
     assert only(info, "addresses").status == "WARN"
+
+
+@pytest.mark.parametrize("blank", ["[]", '[""]', '["",""]', '[" "]', "[null]", '["","\\t",null]'])
+def test_an_allow_list_of_nothing_but_blanks_is_none(blank: str) -> None:
+    info = read(f'{{"ip_allowlist":{blank}}}'.encode())
+    assert info.allow_list == ()
+    assert only(info, "addresses").status == "WARN"
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0/0", "::/0"])
+def test_an_allow_list_of_every_address_is_none(everywhere: str) -> None:
+    info = msgspec.structs.replace(GOOD, allow_list=("192.0.2.1", everywhere))
+    assert only(info, "addresses").status == "WARN"
+
+
+# Of a check that has used the nonces from 100 to 102.
+@pytest.mark.parametrize(
+    ("nonce", "known", "status"),
+    [
+        (102, 0, "OK"),
+        (101, 50, "OK"),
+        (50, 50, "OK"),
+        (40, 50, "OK"),
+        (60, 0, "OK"),
+        (0, 50, "OK"),
+        (60, 50, "WARN"),
+        (103, 0, "WARN"),
+        (103, 50, "WARN"),
+    ],
+)
+def test_a_nonce_that_is_nobodys_here_shows_another_program(nonce: int, known: int, status: str) -> None:
+    info = msgspec.structs.replace(GOOD, nonce=nonce, last_used=NOW - 60)
+    findings = judge(info, ALL, NOW, backfill=True, nonces=Nonces(known, 100, 102))
+    (finding,) = [finding for finding in findings if finding.item == "other use"]
+    assert finding.status == status
+    assert finding.facts == {"nonce": nonce, "last_used": NOW - 60}
+    assert ("60 s ago" in finding.what) == (status == "WARN")
 
 
 def test_a_lone_surrogate_in_a_name_costs_nothing() -> None:

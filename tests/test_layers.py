@@ -24,7 +24,7 @@ FLOORS = [
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
         "answers", "board", "columns", "screen", "envelope", "json_members", "order_states", "remembered", "volumes",
-        "patience",
+        "patience", "repeats", "capacity",
     },
     {"session"},
     {

@@ -459,7 +459,7 @@ def test_a_traceback_is_handed_on_as_masked_text(heard: _Heard) -> None:
 def test_the_librarys_own_logger_says_warnings_only_and_to_nobody_else(
     heard: _Heard, root_records: list[logging.LogRecord]
 ) -> None:
-    library = library_logger(program_logger(None, _known()))
+    library = library_logger(program_logger(None, _known()), _known())
     assert not library.isEnabledFor(logging.DEBUG)
     library.info("sent %s", TOKEN)
     library.warning("sent %s", TOKEN)

@@ -171,7 +171,7 @@ def test_room_is_shared_without_waste(needs: list[int], room: int) -> None:
 
 def test_a_live_feed_says_since_when_and_what_befell_it() -> None:
     line = shown(busy())[1]
-    assert line == "main  live since 09:05:40 (60s)  frame 0.5s  2 reconnects  2 holes  1 gap  exec…"
+    assert line == "main  live since 09:05:40 (60s)  frame 0.5s  2 reconnects  2 outages  1 gap  ex…"
 
 
 def test_an_outage_is_said_with_its_cause_and_what_was_known_is_marked_as_of_then() -> None:
@@ -213,7 +213,7 @@ def test_an_account_that_stopped_says_why() -> None:
 
 def test_holes_that_are_open_are_counted() -> None:
     account = msgspec.structs.replace(figures(), holes=Holes(2, 1, 0, 1))
-    assert "2 holes (1 open)" in shown(busy(), accounts=[account])[1]
+    assert "2 outages (1 open)" in shown(busy(), accounts=[account])[1]
 
 
 def test_the_last_warning_is_on_the_last_line_and_a_tall_screen_has_three() -> None:

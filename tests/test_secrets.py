@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -21,8 +22,9 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.text import MASK
 
-from .installed import Done, Site, bare, finish, logged, run, site, start
+from .installed import QUICK, Done, Site, bare, finish, logged, run, site, start
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 OTP = "SENTINELotp0123456789"
@@ -209,6 +211,106 @@ async def test_no_secret_is_in_what_a_check_says_of_a_token_that_was_refused(
     assert done.code in (69, 77)
     assert b"[masked]" in done.out
     watched.assert_kept(done, env["KRAKEN_API_SECRET"], OTP)
+
+
+SHORT = ["2026", "on", "a", "error"]
+
+
+@pytest.mark.parametrize("otp", SHORT)
+async def test_a_password_that_is_a_word_masks_nothing_of_ours(otp: str, tmp_path: Path) -> None:
+    """Beside it, a run without a password says the same words."""
+    said = {}
+    for given in (otp, ""):
+        async with site(tmp_path) as place:
+            key = place.exchange.add_key(otp=given or None)
+            env = place.environment(KRAKEN_API_KEY=key.key, KRAKEN_API_SECRET=key.secret, KRAKEN_API_OTP=given)
+            place.inject(Fault("drop", code=1001, reason="restarting"))
+            process = await start("openOrders", "-v", "--no-state", "--duration", "1", env=env)
+            said[given] = await finish(process)
+    found, plain = said[otp], said[""]
+    assert (found.code, MASK.encode() in found.out, MASK in found.err) == (0, False, False)
+    for done in (found, plain):
+        times = [json.loads(line)["ts"] for line in done.out.splitlines()]
+        times += [entry["ts"] for line in done.err.splitlines() if "ts" in (entry := json.loads(line))]
+        assert times == [time for time in times if datetime.fromisoformat(time)]
+    events = [{json.loads(line)["event"] for line in done.err.splitlines()} for done in (found, plain)]
+    assert events[0] == events[1]
+    markers = [{json.loads(line)["event_name"] for line in done.out.splitlines()} for done in (found, plain)]
+    assert markers[0] == markers[1]
+    (stopped,) = [line for line in map(json.loads, found.out.splitlines()) if line["event_name"] == "feed.stopped"]
+    assert stopped["reason"] == "duration"
+
+
+@pytest.mark.parametrize("otp", SHORT)
+async def test_a_password_that_is_a_word_is_masked_in_the_words_of_kraken(otp: str, tmp_path: Path) -> None:
+    """In a reason to close, in a refusal of a subscription, and in one of REST."""
+    async with site(tmp_path) as place:
+        place.configure(f"{QUICK}refused_s = 0.0\n")
+        key = place.exchange.add_key(otp=otp)
+        env = place.environment(KRAKEN_API_KEY=key.key, KRAKEN_API_SECRET=key.secret, KRAKEN_API_OTP=otp)
+        process = await start("openOrders", "-v", "--no-state", "--duration", "2", env=env)
+        await logged(process, "live")
+        place.inject(
+            Fault("drop", code=1001, reason=f"<{otp}>"),
+            Fault("refuse_token", channel="openOrders", text=f"ESession:Invalid session <{otp}>"),
+        )
+        done = await finish(process)
+        place.inject(Fault("rest_error", method="GetWebSocketsToken", text=f"EAPI:Invalid key <{otp}>", duration=1e9))
+        refused = await run("openOrders", "-v", "--no-state", env=env)
+    for text in (done.out.decode(), done.err, refused.out.decode(), refused.err):
+        assert f"<{otp}>" not in text
+    assert f"1001 <{MASK}>" in done.out.decode()
+    assert f"ESession:Invalid session <{MASK}>" in done.err
+    assert f"EAPI:Invalid key <{MASK}>" in refused.err
+    assert refused.code == 77
+
+
+@pytest.mark.parametrize("command", ["openOrders", "check", "token", "call"])
+async def test_a_key_and_a_secret_that_are_swapped_are_neither_sent_nor_shown(command: str, tmp_path: Path) -> None:
+    async with site(tmp_path) as place:
+        key = place.exchange.add_key()
+        watched = Watched(place.exchange)
+        env = place.environment(KRAKEN_API_KEY=key.secret, KRAKEN_API_SECRET=key.key)
+        further = ("cancel_all", "--live") if command == "call" else ()
+        done = await run(command, *further, env=env)
+    assert done.code == 78
+    assert "are swapped" in done.err + done.out.decode()
+    assert not watched.seen
+    for text in (done.out, done.err.encode()):
+        assert not leaks(text, [key.key, key.secret])
+        assert key.secret[-4:].encode() not in text
+
+
+ECHO = """
+import os, sys
+print(" ".join(f"{name}={value}" for name, value in os.environ.items()), file=sys.stderr)
+print("the key is", sys.argv[1], "and the secret", sys.argv[2], file=sys.stderr)
+print(sys.argv[1 if "key" in sys.argv else 2])
+raise SystemExit(int(sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize("fails", [0, 3])
+@pytest.mark.parametrize("command", ["openOrders", "check", "token"])
+async def test_what_a_command_says_is_masked_and_it_sees_no_credentials(
+    command: str, fails: int, tmp_path: Path
+) -> None:
+    async with site(tmp_path) as place:
+        key = place.exchange.add_key()
+        argv = [[sys.executable, "-c", ECHO, key.key, key.secret, part, str(fails)] for part in ("key", "secret")]
+        table = f"[accounts.main]\nkey_command = {json.dumps(argv[0])}\nsecret_command = {json.dumps(argv[1])}\n"
+        place.configure(f"{QUICK}{table}")
+        own = {"KRAKEN_API_OTP": "SENTINELotp-of-ours", "CREDENTIALS_DIRECTORY": "/SENTINEL"}
+        further = ("--no-state", "--duration", "0.5") if command == "openOrders" else ()
+        env = bare(tmp_path) | {"KRAKEN_FEED_CONFIG": str(tmp_path / "config.toml")} | own
+        done = await run(command, *further, env=env)
+    text = done.out.decode() + done.err
+    assert done.code == (78 if fails else 0)
+    assert "SENTINEL" not in text
+    assert not leaks(text.encode(), [key.key, key.secret])
+    if fails or command != "check":
+        assert f"the key is {MASK} and the secret {MASK}" in text
+    assert "HOME=" in text or (command == "check" and not fails)
 
 
 async def test_the_sentinels_would_be_found(tmp_path: Path) -> None:

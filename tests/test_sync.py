@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import pty
 import socket
@@ -14,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from kraken_feed import verdicts
 from kraken_feed.checkpoint import Changes, Entry
 from kraken_feed.config import Config
 from kraken_feed.errors import OutputFailed
@@ -21,6 +23,7 @@ from kraken_feed.limits import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.sink import Sink
 from kraken_feed.store import Store
+from kraken_feed.sync import sync_file, sync_method
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -312,3 +315,29 @@ def test_without_a_checkpoint_the_output_is_brought_to_the_disk_about_once_a_sec
     virtual_time.run(busy.run(10.0))
     assert 9 <= len(busy.events) <= 13
     assert busy.events[-1] == ("sync", busy.path.stat().st_size)
+
+
+# ------------------------------------------------------------------------------------------------ platforms
+
+
+@pytest.mark.parametrize(
+    ("lacking", "method"), [((), "fdatasync"), (("fdatasync",), "fsync"), (("fdatasync", "full"), "F_FULLFSYNC")]
+)
+def test_a_platform_without_fdatasync_syncs_in_another_way_and_says_so(
+    lacking: tuple[str, ...], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: called.append("fsync"))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: called.append("fdatasync"))
+    if "fdatasync" in lacking:
+        monkeypatch.delattr(os, "fdatasync")
+    if "full" in lacking:  # as on macOS
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+        monkeypatch.setattr(fcntl, "fcntl", lambda fd, command: called.append("F_FULLFSYNC"))
+    with open(tmp_path / "output", "wb") as file:
+        sync_file(file.fileno())
+    assert called == [method]
+    assert sync_method() == method
+    finding = verdicts.sync(method)
+    assert finding.status == ("WARN" if method == "fsync" else "OK")
+    assert method in finding.what

@@ -103,7 +103,7 @@ async def test_an_outage_and_its_end_are_shown(tmp_path: Path, monkeypatch: pyte
         place.inject(Fault("drop", code=1001, reason="restarting"))
         await terminal.shows("down since", ": upgrade", "attempt", "Open orders 3  as of", "connection_lost")
         monkeypatch.setattr(place.exchange, "connect", up)
-        await terminal.shows("live since", "1 reconnect", "1 hole", "Open orders 3")
+        await terminal.shows("live since", "1 reconnect", "1 outage", "Open orders 3")
         assert "as of" not in terminal.text
         terminal.process.terminate()
         assert await ended(terminal) == 0

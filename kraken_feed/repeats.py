@@ -1,0 +1,33 @@
+"""Counts what repeats, and tells when to say so: a peer that sends nonsense must not fill the diagnostics."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+KINDS = 20  # kinds of an event that are told apart; the peer decides how many there are
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+class Repeats:
+    """Counts events by their kind: the name, and the texts in their fields, whatever numbers these have in them."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._kinds: Counter[str] = Counter()  # told apart so far, by event
+
+    def count(self, event: str, fields: Mapping[str, object]) -> int | None:
+        """Count one. Returns how many there were of its kind if that is to be said (the first, the tenth, the
+        hundredth, …), else None."""
+        texts = (text for text in fields.values() if isinstance(text, str))
+        kind = event, _DIGITS.sub("0", " ".join(texts))
+        if kind not in self._counts:
+            if self._kinds[event] < KINDS:
+                self._kinds[event] += 1
+            else:
+                kind = event, ""
+        self._counts[kind] += 1
+        count = self._counts[kind]
+        return count if str(count).rstrip("0") == "1" else None
