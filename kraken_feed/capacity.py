@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec import structs
-
 from . import descriptors
 from .backoff import Budget, excess
 from .errors import ConfigError
@@ -19,7 +17,7 @@ def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | Non
         try:
             descriptors.require(accounts, endpoints, state=state, limit=allowed)
         except ConfigError as error:
-            return structs.replace(failed("descriptors", error), facts=facts)
+            return failed("descriptors", error, facts=facts)
     limit = "any number" if allowed is None else str(allowed)
     return Finding("OK", "descriptors", f"{needed} needed at most, {limit} allowed", facts=facts)
 

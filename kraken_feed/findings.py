@@ -43,11 +43,10 @@ class Finding(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, account=account or self.account, channel=channel or self.channel)
 
 
-def failed(item: str, error: FeedError, *, remedy: str = "") -> Finding:
+def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> Finding:
     """An item that failed with an error, in the error's words. ``remedy`` stands in where the error has none."""
-    return Finding(
-        "FAIL", item, error.what, error.why, error.remedy or remedy, exit_code=error.exit_code or FeedError.exit_code
-    )
+    remedy, code = error.remedy or remedy, error.exit_code or FeedError.exit_code
+    return Finding("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
 
 def skipped(item: str, needs: str) -> Finding:

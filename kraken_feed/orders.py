@@ -152,6 +152,11 @@ class Knowledge:
             return self._unseen_entry(item)
         return self._unseen_row(item, self._rows, source, self.volumes)
 
+    def backfilled_live(self, item: Item) -> None:
+        """Take in a row of REST from a time when the channel was live. It is not to be written."""
+        if item.exec_id:
+            self._cover(item, live=True)
+
     def forget_order(self, order_id: str) -> None:
         """Forget an open order that nobody can tell about any more, also in the checkpoint."""
         self.missing.discard(order_id)
@@ -236,10 +241,10 @@ class Knowledge:
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        may_cover = item.exec_id and self._may_cover(volumes, item)
+        live = self._is_of_update(item)
         written = self._unseen(item)
-        if item.exec_id and (written or may_cover):
-            self._cover(item)
+        if item.exec_id and (written or volumes.since is not None):
+            self._cover(item, live=live and not written)
         return written
 
     def _unseen_entry(self, item: Item) -> bool:
@@ -276,19 +281,16 @@ class Knowledge:
         as well."""
         return self.channel == "executions" or volumes.since is not None
 
-    def _may_cover(self, volumes: Volumes, item: Item) -> bool:
-        """Return whether a fill that is known may belong to what is claimed.
-
-        In v2 an update's fill was never claimed, unless everything of its order was: one frame tells the fill and the
-        order's volume. In v1 the connection may have been lost between the two frames.
-        """
+    def _is_of_update(self, item: Item) -> bool:
+        """Return whether a fill is known to be no part of what snapshots claim: one frame of v2 told the fill and the
+        order's volume. In v1 the connection may have been lost between the two frames."""
         assert item.identity  # the caller has looked
-        of_update = self.channel == "executions" and self.seen.crc(item.identity) is not None
-        return volumes.since is not None and (not of_update or item.order_id in volumes.unseen)
+        return self.channel == "executions" and self.seen.crc(item.identity) is not None
 
-    def _cover(self, item: Item) -> None:
-        if self.volumes is not None and item.identity and item.order_id and self._may_claim(self.volumes):
-            self.volumes.cover(item.identity, item.order_id, item.data)
+    def _cover(self, item: Item, *, live: bool = False) -> None:
+        volumes = self.volumes
+        if volumes is not None and item.identity and item.order_id and self._may_claim(volumes):
+            volumes.cover(item.identity, item.order_id, item.data, live=live)
 
     # -- orders and balances
 

@@ -135,8 +135,7 @@ class Recovery:
 
     def resume(self, outage: Outage) -> None:
         """Go on with an outage that an earlier run has left."""
-        self.outages.append(outage)
-        self.opened += 1
+        self._add(outage)
 
     def open(self, channel: str, start_ns: int | None, cause: str) -> None:
         """A channel is not complete from ``start_ns`` on. An outage that is open already goes on, from the earlier of
@@ -147,8 +146,7 @@ class Recovery:
                 outage.start_ns = min(outage.start_ns or 0, start_ns or 0) if known else None
                 break
         else:
-            self.outages.append(Outage(channel, start_ns, cause))
-            self.opened += 1
+            self._add(Outage(channel, start_ns, cause))
         for outage in self.outages:
             if outage.channel == channel:  # what has come back meanwhile may go missing again: that is another outage's
                 outage.missing &= self._knowledge[channel].missing
@@ -167,6 +165,14 @@ class Recovery:
                 self.changed = True
         self._widen(channel)
         self._woken.set()
+
+    def _add(self, outage: Outage) -> None:
+        """Count the outage. What a snapshot claims after it was executed in it; ownTrades claims nothing."""
+        self.outages.append(outage)
+        self.opened += 1
+        volumes = self._knowledge[outage.channel].volumes
+        if volumes is not None and outage.channel != "ownTrades":
+            volumes.add_outage(outage)
 
     def _widen(self, channel: str) -> None:
         """Compare executed volumes with fills for as long as the outages last. v1 tells of the two on two channels:
@@ -456,6 +462,7 @@ class Recovery:
         so is what lies between two outages: one query may read across hours in which nothing was missed."""
         for channel, end in channels.items():
             if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
+                self._knowledge[channel].backfilled_live(row.item)
                 continue
             item = replace(row.item)  # each channel may give it another identity
             if not self._knowledge[channel].backfilled(item, source):
@@ -566,6 +573,7 @@ class Recovery:
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
             self._declare(outage, reason)
+            self._forgive(outage)
             self._remove(outage)
             return
         if self._is_recovered(outage, doubts):
@@ -609,6 +617,19 @@ class Recovery:
         knowledge = self._knowledge[outage.channel]
         for order_id in (outage.missing & knowledge.missing) | outage.short:
             knowledge.forget_order(order_id)
+        self._forgive(outage)
+
+    def _forgive(self, outage: Outage) -> None:
+        """Let go of the fills that nobody will look for any more: no other outage answers for them."""
+        volumes = self._knowledge[outage.channel].volumes
+        if volumes is None or outage.end_ns is None:
+            return
+        others = [o for o in self.outages if o is not outage and o.channel == outage.channel and o.end_ns is not None]
+        for order_id in list(volumes.owed):
+            if volumes.may_concern(order_id, outage.start_ns or 0, outage.end_ns) and not any(
+                volumes.may_concern(order_id, other.start_ns or 0, other.end_ns or 0) for other in others
+            ):
+                volumes.clear(order_id)
 
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""

@@ -30,32 +30,47 @@ class Secrets:
     """
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._all: re.Pattern[str] | None = None
-        self._long: re.Pattern[str] | None = None
+        self._short = dict[str, None]()  # in the order in which they came, as everywhere here
+        self._heads = dict[str, dict[str, None]]()  # by the first characters of its forms, each longer secret
 
     def add(self, *texts: str) -> None:
         """Mask these from now on, in every form that :func:`_forms` knows."""
-        self._texts += [text for text in dict.fromkeys(texts) if text and text not in self._texts]
-        self._compile()
+        for text in filter(None, texts):
+            if len(text) < WORD:
+                self._short[text] = None
+                continue
+            for form in _forms(text):
+                self._heads.setdefault(form[:WORD], {})[text] = None
 
     def discard(self, text: str) -> None:
         """Forget a token that is no longer good for anything."""
-        if text in self._texts:
-            self._texts.remove(text)
-            self._compile()
+        self._short.pop(text, None)
+        for head in {form[:WORD] for form in _forms(text)} if len(text) >= WORD else ():
+            owners = self._heads.get(head, {})
+            owners.pop(text, None)
+            if not owners:
+                self._heads.pop(head, None)
 
     def mask(self, text: str) -> str:
         """Return a text from outside without any of them. Masking it again changes nothing."""
-        return self._all.sub(MASK, text) if self._all is not None else text
+        return _masked(text, {**self._short, **self._possible(text)})
 
     def mask_long(self, text: str) -> str:
         """Return any text without those that cannot be a word of ours."""
-        return self._long.sub(MASK, text) if self._long is not None else text
+        return _masked(text, filter(_unmistakable, self._possible(text)))
 
-    def _compile(self) -> None:
-        self._all = _pattern(self._texts)
-        self._long = _pattern([text for text in self._texts if _unmistakable(text)])
+    def _possible(self, text: str) -> dict[str, None]:
+        """Return the longer secrets that may stand in ``text``: most often none, of however many there are."""
+        if not self._heads:
+            return {}
+        windows = {text[start : start + WORD] for start in range(len(text) - WORD + 1)}
+        return {secret: None for head in windows & self._heads.keys() for secret in self._heads[head]}
+
+
+def _masked(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with all forms of ``secrets`` masked."""
+    pattern = _pattern(list(secrets))
+    return pattern.sub(MASK, text) if pattern is not None else text
 
 
 def _unmistakable(text: str) -> bool:
@@ -64,8 +79,9 @@ def _unmistakable(text: str) -> bool:
 
 
 def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
-    """Return a pattern of all forms of the secrets, the longest first, and of the mask itself; None if there are
-    none."""
+    """Return a pattern of all forms of the secrets, the longest first, and of the mask itself; None without secrets."""
+    if not secrets:
+        return None
     import re  # only where there are secrets: `--version` has none
 
     found = {form: re.escape(form) for secret in secrets if len(secret) >= WORD for form in _forms(secret)}
@@ -73,7 +89,7 @@ def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
     short = {form for secret in secrets if len(secret) < WORD for form in _plain(secret)}
     found |= {form: rf"(?:(?<!\w)|{_ESCAPE}){re.escape(form)}(?!\w)" for form in short}
     ordered = sorted(found, key=lambda form: (-len(form), form))
-    return re.compile("|".join([re.escape(MASK), *(found[form] for form in ordered)])) if ordered else None
+    return re.compile("|".join([re.escape(MASK), *(found[form] for form in ordered)]))
 
 
 def _plain(secret: str) -> set[str]:

@@ -10,7 +10,7 @@ A false doubt costs minutes and in the end a declared gap. So whatever cannot be
 from __future__ import annotations
 
 from decimal import Context, Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .order_states import EXECUTED, number
 from .view import Fields, moment, parse, value
@@ -26,11 +26,32 @@ _SIZES = ("vol", "order_qty")  # what only a complete order has: v1's and REST's
 
 
 class _Cover(NamedTuple):
-    """A fill that may cover a claim; ``time_ns`` is Kraken's time, 0 if the fill does not say it."""
+    """A fill that may cover a claim; ``time_ns`` is Kraken's time, 0 if the fill does not say it.
+
+    One that the feed told ``live`` covers only what an order claims of which nothing but the end is known.
+    """
 
     order_id: str
     volume: Decimal
     time_ns: int
+    live: bool
+
+
+class Interval(Protocol):
+    """An outage, in Kraken's time; None: not known, or not yet."""
+
+    @property
+    def start_ns(self) -> int | None: ...
+
+    @property
+    def end_ns(self) -> int | None: ...
+
+
+class _Instant(NamedTuple):
+    """When an order ended that was known before: what is missing lies in the outage around that."""
+
+    start_ns: int | None
+    end_ns: int | None
 
 
 class Volumes:
@@ -39,8 +60,8 @@ class Volumes:
     ``executions`` has one of its own. ``openOrders`` (claims) and ``ownTrades`` (fills) share one.
 
     ``since`` and ``until`` are the bounds of the outages that are being recovered, in Kraken's time: use :meth:`widen`.
-    Without ``since``, orders that were not known before claim nothing. Orders and fills of v1 come on two channels: for
-    these nothing counts without ``since``, and it may only be set while both channels have an outage.
+    An order that was not known before claims something only if it was opened in the outage. Orders and fills of v1 come
+    on two channels: for these nothing counts without ``since``, and it may only be set while both have an outage.
     """
 
     def __init__(self) -> None:
@@ -52,13 +73,18 @@ class Volumes:
         )  # orders whose end came from REST: no later fill is possible. The same object, too
         self.unseen: set[str] = set()  # orders whose end is all that was known: it claims their live fills, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
-        self._lived: dict[str, tuple[int, int]] = {}  # when an order was opened and closed, as far as its claim says
+        self._outages: list[Interval] = []  # of the channel whose snapshots claim
+        self._spans: dict[str, list[Interval]] = {}  # when the fills were made that an order's claims ask for
 
     def widen(self, since: int, until: int | None = None) -> None:
         """An outage that begins at ``since`` has to be recovered; it ended at ``until``, if that is known already."""
         self.since = since if self.since is None else min(self.since, since)
         if until is not None:
             self.until = until if self.until is None else max(self.until, until)
+
+    def add_outage(self, outage: Interval) -> None:
+        """Let the snapshot that ends ``outage`` claim what was executed in it. It may have no end yet."""
+        self._outages.append(outage)
 
     def claim(self, order_id: str, before: Fields, now: Fields, *, ended: bool = False) -> None:
         """Take in an order that a snapshot shows, or whose end REST tells, and what was known of it before."""
@@ -67,27 +93,32 @@ class Volumes:
             return
         if ended:
             self.closed.add(order_id)
+        closed = moment(value(now, "closetm"))
+        # Of an order that is known, nothing is missing from before the outage of which the snapshot or the end tells.
+        around: Interval | None = self._outages[-1] if self._outages else None
+        if ended and closed:
+            around = next((one for one in reversed(self._outages) if _overlap(one, closed, closed)), None)
         known = _executed(before)
         if known is None:
-            if not (any(name in before for name in _SIZES) or self._opened_since(now)):
+            if not any(name in before for name in _SIZES) and not (around and _opened_in(around, now)):
                 return  # nobody knows how much of it was executed before
             known = Decimal(0)
             if ended:
                 self.unseen.add(order_id)
-        closed = moment(value(now, "closetm"))
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it was over before anything was missed
         if executed > known:
-            self._lived[order_id] = moment(value(now, "opentm")), closed
+            span: Interval = _Instant(closed, closed) if ended or around is None else around
+            self._spans.setdefault(order_id, []).append(span)
             self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
 
-    def cover(self, identity: str, order_id: str, data: bytes) -> None:
-        """Take in a fill of the outage. The same one can come again."""
-        fields = parse(data)
+    def cover(self, identity: str, order_id: str, data: bytes, *, live: bool = False) -> None:
+        """Take in a fill of the outage, or one that the feed told ``live``. The same one can come again."""
+        fields, known = parse(data), self._covers.get(identity)
         volume = _volume(fields)
-        if volume is not None and identity not in self._covers:
+        if volume is not None and (known is None or (known.live and not live)):
             time = value(fields, "time") or value(fields, "timestamp")
-            self._covers[identity] = _Cover(order_id, volume, moment(time))
+            self._covers[identity] = _Cover(order_id, volume, moment(time), live)
 
     def uncover(self, identity: str) -> None:
         """Take back a fill: the feed has told it by now, as an execution later than what is claimed."""
@@ -115,15 +146,14 @@ class Volumes:
         return {order_id: volume for order_id, volume in owed.items() if volume > 0}
 
     def may_concern(self, order_id: str, start_ns: int, end_ns: int) -> bool:
-        """Return whether fills of the order can lie in an interval: not if it was opened later or closed earlier."""
-        opened, closed = self._lived.get(order_id, (0, 0))
-        return opened <= end_ns + SLACK_NS and (not closed or closed >= start_ns - SLACK_NS)
+        """Return whether fills that the order's claims ask for can lie in an interval."""
+        return any(_overlap(span, start_ns, end_ns) for span in self._spans.get(order_id, ()))
 
     def clear(self, order_id: str | None = None) -> None:
         """Forget an order; or everything, the outages included: they are recovered, or declared as gaps."""
         if order_id is not None:
             self.owed.pop(order_id, None)
-            self._lived.pop(order_id, None)
+            self._spans.pop(order_id, None)
             self.closed.discard(order_id)
             self.unseen.discard(order_id)
             return
@@ -132,22 +162,31 @@ class Volumes:
         self.closed.clear()
         self.unseen.clear()
         self._covers.clear()
-        self._lived.clear()
+        self._spans.clear()
+        self._outages.clear()
 
     def _counts(self, cover: _Cover) -> bool:
         """Return whether a fill lies in the outage. An order that goes on has later fills, which its claim has not."""
+        if cover.live:
+            return cover.order_id in self.unseen
         if cover.time_ns == 0:
             return True
         if self.since is not None and cover.time_ns < self.since - SLACK_NS:
             return False
         return self.until is None or cover.order_id in self.closed or cover.time_ns <= self.until + SLACK_NS
 
-    def _opened_since(self, fields: Fields) -> bool:
-        """Return whether the order was opened in the outage, by itself: an order that replaces another may say what was
-        executed of that one."""
-        if self.since is None or value(fields, "refid") or value(fields, "ord_ref_id"):
-            return False
-        return moment(value(fields, "opentm") or value(fields, "timestamp")) > self.since
+
+def _overlap(span: Interval, start_ns: int, end_ns: int) -> bool:
+    """Return whether a span and an interval may overlap, as far as is known."""
+    return (span.start_ns or 0) <= end_ns + SLACK_NS and (not span.end_ns or span.end_ns >= start_ns - SLACK_NS)
+
+
+def _opened_in(outage: Interval, fields: Fields) -> bool:
+    """Return whether the order was opened in the outage, by itself: an order that replaces another may say what was
+    executed of that one."""
+    if outage.start_ns is None or value(fields, "refid") or value(fields, "ord_ref_id"):
+        return False
+    return moment(value(fields, "opentm") or value(fields, "timestamp")) > outage.start_ns
 
 
 def raises_executed(before: Fields, now: Fields) -> bool:

@@ -92,7 +92,7 @@ async def test_two_hundred_accounts_run_where_1024_descriptors_are_the_soft_limi
         process = await limited(1024, 4096, *command, env=place.environment())
         assert process.stderr is not None
         live, events = set[str](), set[str]()
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(300.0):
             while len(live) < ACCOUNTS and (line := await process.stderr.readline()):
                 said = json.loads(line)
                 events.add(said["event"])

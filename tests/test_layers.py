@@ -24,7 +24,7 @@ FLOORS = [
         "checkpoint", "config", "figures", "findings", "clock", "key_info", "verdicts", "status", "families", "health",
         "http11", "latency", "splitter", "limits", "records", "destination", "literal", "methods", "request",
         "answers", "board", "columns", "screen", "envelope", "json_members", "order_states", "remembered", "volumes",
-        "patience", "repeats", "capacity",
+        "patience", "repeats",
     },
     {"session"},
     {
@@ -34,7 +34,7 @@ FLOORS = [
     },
     {
         "history", "recovery", "recorder", "shared", "tails", "keeper", "feed", "supervisor", "rehearsal",
-        "trial", "check", "assembly", "call",
+        "trial", "capacity", "check", "assembly", "call",
     },
     {"handle", "watch", "service", "arguments", "commands", "cli", "__main__"},
 ]  # fmt: skip

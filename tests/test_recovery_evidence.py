@@ -992,9 +992,9 @@ def test_live_fills_add_up_to_an_end_of_which_nothing_else_is_known(told: bool) 
     """The order's objects were forgotten, its fill was not; only the fill can show that nothing is missing. It has one
     chance: the quarter of an hour in which doubts are asked again is over."""
     answers = Answers()
-    times = {"opentm": T0 + 55, "vol_exec": "1.0"}
+    times = {"opentm": T0 + 91, "vol_exec": "1.0"}
     answers.rows["ClosedOrders"] = {O1: order("closed", 95.0, **times)}
-    answers.rows["TradesHistory"] = {T1: trade(O1, 80.0)} if told else {}
+    answers.rows["TradesHistory"] = {T1: trade(O1, 92.0)} if told else {}
     later(answers)
 
     async def script(scene: Scene) -> None:
@@ -1002,7 +1002,6 @@ def test_live_fills_add_up_to_an_end_of_which_nothing_else_is_known(told: bool) 
         known.seen.add(T1, 1)
         await virtual_time.elapse(1200.0)
         for channel in scene.known:
-            scene.outage(channel, 50.0, 60.0)
             scene.outage(channel, 90.0, 100.0)
         await virtual_time.elapse(2000.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -146,6 +147,14 @@ def rest_end(opened: Event, last: Event) -> Item:
     return Item(encoded(told), ORDER_ID, None, f"{ORDER_ID}:end")
 
 
+@dataclass
+class Outage:
+    """What `Volumes` wants to know of one."""
+
+    start_ns: int | None
+    end_ns: int | None = None
+
+
 class World:
     """An exchange with one order, the feed of it, and REST. Positions count the frames of the order's life."""
 
@@ -158,6 +167,7 @@ class World:
         self.now = 0  # what has happened
         self.read = 0  # what the feed has brought
         self.live_from = dict.fromkeys(dialect.channels, 0)  # from where on the channel's frames come by the feed
+        self.outages: list[Outage] = []
         self.missed: set[str] = set()  # fills that only an update may tell
 
     def clock(self) -> int:
@@ -177,13 +187,17 @@ class World:
     def reconnect(self, early_s: float, skew: list[int], trades: int) -> None:
         """What was not read is lost. The channels' snapshots come one after the other, and it goes on between them."""
         since = self.clock() if self.read == self.now else round(self.frames[self.read].event.time * NS)
+        outage = Outage(since - round(early_s * NS))
+        self.outages.append(outage)
+        self.volumes.add_outage(outage)
         self.volumes.widen(since - round(early_s * NS))
         self.read = self.now
         for channel, between in zip(skew_order(self.dialect.channels, skew), skew, strict=False):
             self.happen(between)
             self.live_from[channel] = self.now
             list(self.known[channel].snapshot(self.snapshot(channel, trades), "changes"))
-        self.volumes.widen(since - round(early_s * NS), self.clock())
+        outage.end_ns = self.clock()
+        self.volumes.widen(since - round(early_s * NS), outage.end_ns)
 
     def snapshot(self, channel: Channel, trades: int) -> list[Item]:
         told = [frame.event for frame in self.frames[: self.now] if frame.channel == channel]
@@ -201,6 +215,8 @@ class World:
         self.volumes = Volumes()
         if since is not None:
             self.volumes.widen(since, until)
+        for outage in self.outages:
+            self.volumes.add_outage(outage)
         for channel, knowledge in self.known.items():
             state = ChannelState()
             knowledge.everything().apply(state)
@@ -333,6 +349,7 @@ V1_ROW = b'{"status":"closed","opentm":%d,"vol":"2.0","vol_exec":"2.0"%b}'
 
 def executions(known: bytes | None = b'{"order_qty":2.0,"cum_qty":0.5}') -> tuple[Knowledge, Volumes]:
     volumes = Volumes()
+    volumes.add_outage(Outage(SINCE))
     volumes.widen(SINCE)
     orders = {} if known is None else {ORDER_ID: [known]}
     return Knowledge("executions", orders, first=False, volumes=volumes), volumes
@@ -433,6 +450,54 @@ def test_a_forgotten_order_owes_nothing_and_clear_begins_afresh() -> None:
     assert volumes.since is None
     assert volumes.owed is owed
     assert volumes.closed is closed
+
+
+def test_what_an_outage_claims_concerns_no_other() -> None:
+    """A snapshot tells what was executed since the channel was live, and the end of an order that was known lies in
+    the outage in which it ended. So a later outage need not answer for the fills of an earlier one."""
+    minute = 60 * NS
+    early, late = Outage(SINCE, SINCE + minute), Outage(SINCE + 60 * minute)
+    known, now = parse(b'{"order_qty":5,"cum_qty":0}'), parse(b'{"order_qty":5,"cum_qty":1}')
+    volumes = Volumes()
+    for outage in (early, late):
+        volumes.add_outage(outage)
+        volumes.claim("snapshot of early" if outage is early else "snapshot of late", known, now)
+    late.end_ns = SINCE + 61 * minute
+    for name, closed in (("end in early", T0 + 30), ("end in late", T0 + 3630)):
+        volumes.claim(name, known, parse(b'{"vol_exec":"1","closetm":%d}' % closed), ended=True)
+    concerned = {
+        outage.start_ns: {
+            name for name in volumes.owed if volumes.may_concern(name, outage.start_ns or 0, outage.end_ns or 0)
+        }
+        for outage in (early, late)
+    }
+    assert concerned == {
+        early.start_ns: {"snapshot of early", "end in early"},
+        late.start_ns: {"snapshot of late", "end in late"},
+    }
+
+
+def test_an_order_that_was_opened_before_the_outage_in_which_it_ended_and_is_not_known_claims_nothing() -> None:
+    """It was forgotten: nobody knows what the feed told of it between two outages."""
+    volumes = Volumes()
+    for outage in (Outage(SINCE, SINCE + NS), Outage(SINCE + 600 * NS, SINCE + 660 * NS)):
+        volumes.add_outage(outage)
+    for opened in (T0 + 300, T0 + 610):
+        end = b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":%d}' % (opened, T0 + 630)
+        volumes.claim(str(opened), {}, parse(end), ended=True)
+    assert volumes.owed == {str(T0 + 610): 1}
+
+
+@pytest.mark.parametrize(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
+def test_a_fill_that_the_feed_told_covers_only_an_end_of_which_nothing_else_is_known(
+    live: bool, opened: int, short: int
+) -> None:
+    volumes = Volumes()
+    volumes.add_outage(Outage(SINCE))
+    before = {} if opened > T0 else parse(b'{"order_qty":1,"cum_qty":0}')
+    volumes.cover("T1", "O1", b'{"vol":"1"}', live=live)
+    volumes.claim("O1", before, parse(b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":0}' % opened), ended=True)
+    assert len(volumes.short()) == short
 
 
 def test_outages_widen_each_other_until_they_are_cleared() -> None:

@@ -318,8 +318,7 @@ class Checker:
         if interval in channel.declared:  # what was declared lost was recovered after all, or so it says
             channel.gaps.remove(interval)
             for name, at in channel.declared.pop(interval):
-                if name not in self.written:
-                    channel.due[name] = at
+                self._due(channel, name, at)
         channel.recovered.append((interval, now))
 
     # -- the comparison
