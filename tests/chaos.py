@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from random import Random
+from signal import SIGTERM
 
 import msgspec
 
@@ -84,6 +85,8 @@ class Command:
         process = self._process
         assert process is not None
         self._measure(process.pid)
+        if signal == TERM:  # no program answers it while its interpreter is loaded
+            await until(lambda: _answers_sigterm(process.pid), over=lambda: process.returncode is not None)
         gone = process.returncode is not None
         if not gone:
             process.kill() if signal == KILL else process.terminate()
@@ -109,12 +112,21 @@ class Command:
         return sum(end.signal == KILL for end in self.ends)
 
     def _measure(self, pid: int) -> None:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        except OSError:
-            return
-        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
-        self.peak_kib = max(self.peak_kib, int(peak))
+        self.peak_kib = max(self.peak_kib, int(_status(pid, "VmHWM:") or 0))
+
+
+def _answers_sigterm(pid: int) -> bool:
+    caught = _status(pid, "SigCgt:")
+    return caught is None or bool(int(caught, 16) & 1 << (SIGTERM - 1))
+
+
+def _status(pid: int, name: str) -> str | None:
+    """Return a field of /proc/PID/status; None without such a process, or such a file."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((line.split()[1] for line in lines if line.startswith(name)), None)
 
 
 class Result(msgspec.Struct):

@@ -91,15 +91,17 @@ async def test_two_hundred_accounts_run_where_1024_descriptors_are_the_soft_limi
         command = ["openOrders", "--account", "all", "--output", out, "--state", state]
         process = await limited(1024, 4096, *command, env=place.environment())
         assert process.stderr is not None
-        live, events = set[str](), set[str]()
-        async with asyncio.timeout(300.0):
-            while len(live) < ACCOUNTS and (line := await process.stderr.readline()):
-                said = json.loads(line)
-                events.add(said["event"])
-                if said["event"] == "live":
-                    live.add(said["account"])
-        used = len(os.listdir(f"/proc/{process.pid}/fd"))
-        process.terminate()
+        live, events, used = set[str](), set[str](), 0
+        try:
+            async with asyncio.timeout(300.0):
+                while len(live) < ACCOUNTS and (line := await process.stderr.readline()):
+                    said = json.loads(line)
+                    events.add(said["event"])
+                    if said["event"] == "live":
+                        live.add(said["account"])
+            used = len(os.listdir(f"/proc/{process.pid}/fd"))
+        finally:
+            process.terminate()
         assert (await finish(process)).code == 0
         assert place.exchange.connections == ACCOUNTS
     assert live == set(names)
