@@ -152,11 +152,6 @@ class Knowledge:
             return self._unseen_entry(item)
         return self._unseen_row(item, self._rows, source, self.volumes)
 
-    def backfilled_live(self, item: Item) -> None:
-        """Take in a row of REST from a time when the channel was live. It is not to be written."""
-        if item.exec_id:
-            self._cover(item, live=True)
-
     def forget_order(self, order_id: str) -> None:
         """Forget an open order that nobody can tell about any more, also in the checkpoint."""
         self.missing.discard(order_id)

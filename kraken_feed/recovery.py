@@ -462,7 +462,6 @@ class Recovery:
         so is what lies between two outages: one query may read across hours in which nothing was missed."""
         for channel, end in channels.items():
             if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
-                self._knowledge[channel].backfilled_live(row.item)
                 continue
             item = replace(row.item)  # each channel may give it another identity
             if not self._knowledge[channel].backfilled(item, source):

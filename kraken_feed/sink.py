@@ -439,7 +439,7 @@ class Sink:
         self._fail(
             OutputFailed(
                 f"The reader of {self.name} has gone.",
-                why=f"{self._bytes} bytes of records were not written.",
+                why=f"{self._bytes} bytes of records were not written." if self._bytes else "",
                 remedy="Start the program that reads it, then kraken-feed again; a service does that by itself.",
             )
         )

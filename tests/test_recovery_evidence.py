@@ -1011,6 +1011,25 @@ def test_live_fills_add_up_to_an_end_of_which_nothing_else_is_known(told: bool) 
     assert f"{O1}:end" in scene.ids
 
 
+def test_fills_that_a_gap_stands_for_do_not_make_a_gap_of_the_next_outage() -> None:
+    """Nobody knows when the first outage began, so it is a gap at once. What its snapshot claims is its own."""
+    answers = Answers()
+    later(answers)
+    known, executed = b'{"order_qty":5,"cum_qty":0}', b'{"order_qty":5,"cum_qty":1}'
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("executions", O1, known)
+        scene.recovery.open("executions", None, "state_lost")
+        list(scene.known["executions"].snapshot([Item(executed, O1)], "changes"))
+        scene.recovery.end("executions", at(60.0))
+        scene.outage("executions", 90.0, 100.0, O1)
+        await virtual_time.elapse(4000.0)
+
+    scene = play(script, answers, "executions")
+    assert len(scene.named("feed.backfilled")) == 1
+    assert [gap["reason"] for gap in scene.named("feed.gap")] == ["its beginning is not known (state_lost)"]
+
+
 def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 95.0)}

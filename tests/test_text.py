@@ -77,6 +77,17 @@ def test_a_longer_password_is_masked_wherever_it_stands() -> None:
     assert of("hunter2hunter2").mask("xhunter2hunter2y") == f"x{MASK}y"
 
 
+def test_every_one_of_many_secrets_is_masked_in_a_text_that_has_several() -> None:
+    known = [f"secret-{number:04d}-{'x' * (number % 7)}" for number in range(300)]
+    text = " ".join(known)
+    masked = of(*known).mask(text)
+    assert masked == " ".join([MASK] * len(known))
+    forgetful = of(*known)
+    for secret in known[1:]:
+        forgetful.discard(secret)
+    assert forgetful.mask(" ".join(known[:2])) == f"{MASK} {known[1]}"
+
+
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=4), st.text(max_size=60))
 def test_masking_again_changes_nothing(secrets: list[str], text: str) -> None:
     known = of(*secrets)
