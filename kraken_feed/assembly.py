@@ -20,7 +20,7 @@ from . import descriptors
 from .absence import Last, last_records
 from .auth import Credentials
 from .backoff import Budget, excess
-from .config import CHANNELS, Config, is_loopback, without_backfill
+from .config import CHANNELS, Config, is_public, without_backfill
 from .destination import Destination
 from .errors import FeedError, OutputAway, StateAway
 from .feed import Feed
@@ -130,9 +130,8 @@ def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None
     dialects = {CHANNELS[channel] for channel in plan.channels}
     accounts = len(plan.credentials)
     descriptors.require(accounts, len(dialects), state=plan.state is not None)
-    urls = [getattr(plan.config.endpoints, f"ws_{dialect}") for dialect in dialects]
     connects = accounts * len(dialects)
-    most = excess(connects, budget, public=not all(map(is_loopback, urls)))
+    most = excess(connects, budget, public=is_public(plan.config.endpoints, dialects))
     if most is not None:
         log.warning(
             "too_many_connects",

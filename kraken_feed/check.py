@@ -16,7 +16,7 @@ from . import clock, key_info, verdicts
 from .auth import Credentials, Nonce
 from .backoff import Budget
 from .capacity import connects, open_files
-from .config import CHANNELS, Config, choose_accounts, is_loopback
+from .config import CHANNELS, Config, choose_accounts, is_loopback, is_public
 from .connection import Dial, dial, open_socket
 from .credentials import files, find, readable_by_others, shared_key
 from .errors import ConfigError, FeedError, Transient
@@ -190,11 +190,10 @@ class Check:
     def _number(self, accounts: int) -> None:
         """Judge whether there are too many accounts."""
         config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
-        public = not all(is_loopback(getattr(config.endpoints, f"ws_{dialect}")) for dialect in dialects)
         budget = Budget(config.reconnect.budget, config.reconnect.window_s)
         state = not self._asked.no_state
         self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._world.max_files))
-        self._report.add(connects(accounts, len(dialects), budget, public=public))
+        self._report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
 
     # -- the network
 

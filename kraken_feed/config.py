@@ -360,5 +360,10 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def is_public(endpoints: Endpoints, dialects: Iterable[str]) -> bool:
+    """Whether a WebSocket of one of ``dialects`` leads off this machine."""
+    return not all(is_loopback(getattr(endpoints, f"ws_{dialect}")) for dialect in dialects)
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."

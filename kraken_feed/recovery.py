@@ -542,14 +542,18 @@ class Recovery:
 
     def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
         """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
-        concerned = [
-            other
-            for other in self.outages
-            if other.channel == outage.channel
-            and other.end_ns is not None
-            and volumes.may_concern(order_id, other.start_ns or 0, other.end_ns)
-        ]
+        concerned = self._concerned(outage.channel, order_id, volumes)
         return not concerned or any(other is outage for other in concerned)
+
+    def _concerned(self, channel: str, order_id: str, volumes: Volumes) -> list[Outage]:
+        """Return the outages of the channel in which fills that the order's claims ask for can lie."""
+        return [
+            outage
+            for outage in self.outages
+            if outage.channel == channel
+            and outage.end_ns is not None
+            and volumes.may_concern(order_id, outage.start_ns or 0, outage.end_ns)
+        ]
 
     def _has_fills(self, outage: Outage) -> bool:
         """Return whether all fills of the outage were read, where it has any."""
@@ -621,13 +625,11 @@ class Recovery:
     def _forgive(self, outage: Outage) -> None:
         """Let go of the fills that nobody will look for any more: no other outage answers for them."""
         volumes = self._knowledge[outage.channel].volumes
-        if volumes is None or outage.end_ns is None:
+        if volumes is None:
             return
-        others = [o for o in self.outages if o is not outage and o.channel == outage.channel and o.end_ns is not None]
         for order_id in list(volumes.owed):
-            if volumes.may_concern(order_id, outage.start_ns or 0, outage.end_ns) and not any(
-                volumes.may_concern(order_id, other.start_ns or 0, other.end_ns or 0) for other in others
-            ):
+            concerned = self._concerned(outage.channel, order_id, volumes)
+            if len(concerned) == 1 and concerned[0] is outage:
                 volumes.clear(order_id)
 
     def _remove(self, outage: Outage) -> None:

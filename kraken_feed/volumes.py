@@ -68,9 +68,7 @@ class Volumes:
         self.since: int | None = None
         self.until: int | None = None  # None: not known
         self.owed: dict[str, Decimal] = {}  # claims. The same object for ever: others look into it
-        self.closed: set[str] = (
-            set()
-        )  # orders whose end came from REST: no later fill is possible. The same object, too
+        self.closed: set[str] = set()  # orders whose end came from REST: they get no later fill. The same object, too
         self.unseen: set[str] = set()  # orders whose end is all that was known: it claims their live fills, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._outages: list[Interval] = []  # of the channel whose snapshots claim
