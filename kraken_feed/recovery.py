@@ -625,7 +625,7 @@ class Recovery:
     def _forgive(self, outage: Outage) -> None:
         """Let go of the fills that nobody will look for any more: no other outage answers for them."""
         volumes = self._knowledge[outage.channel].volumes
-        if volumes is None:
+        if volumes is None or history.TRADES not in self._sources_of(outage):
             return
         for order_id in list(volumes.owed):
             concerned = self._concerned(outage.channel, order_id, volumes)

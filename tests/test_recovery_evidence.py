@@ -1030,6 +1030,25 @@ def test_fills_that_a_gap_stands_for_do_not_make_a_gap_of_the_next_outage() -> N
     assert [gap["reason"] for gap in scene.named("feed.gap")] == ["its beginning is not known (state_lost)"]
 
 
+def test_a_gap_of_the_orders_leaves_it_to_the_fills_to_add_up() -> None:
+    """v1: openOrders claims, ownTrades answers for it. That the one is given up says nothing of the other."""
+    answers = Answers()
+    later(answers)
+    known, executed = b'{"vol":"5","vol_exec":"0"}', b'{"vol":"5","vol_exec":"1"}'
+
+    async def script(scene: Scene) -> None:
+        scene.open_order("openOrders", O1, known)
+        scene.recovery.open("openOrders", None, "state_lost")
+        scene.recovery.open("ownTrades", at(50.0), "closed")
+        list(scene.known["openOrders"].snapshot([Item(executed, O1)], "changes"))
+        scene.recovery.end("openOrders", at(60.0))
+        scene.recovery.end("ownTrades", at(60.0))
+        await virtual_time.elapse(4000.0)
+
+    scene = play(script, answers, "openOrders", "ownTrades")
+    assert any("do not add up" in str(gap["reason"]) for gap in scene.named("feed.gap"))
+
+
 def test_two_outages_are_recovered_with_one_query_of_each_source() -> None:
     answers = Answers()
     answers.rows["TradesHistory"] = {T1: trade(O1, 55.0), T2: trade(O1, 95.0)}
