@@ -10,8 +10,9 @@ A subscription is live after its own acknowledgement and its own snapshot, in wh
 refused, not answered in time, without a snapshot, or taken back by the server fails the whole session: Kraken leaves
 the socket open after an error, and a client that watches only the socket would receive nothing and not notice.
 
-A session sends application pings. The answer queues behind everything that Kraken sent before it, so it proves that
-all of that has been received: see :class:`Confirmed`.
+A session sends application pings. The answer queues behind everything that Kraken sent before it, so all of that has
+been received. A server that answers pings can have stopped to feed us, so where heartbeats are to be expected one of
+them, or data, has to follow: see :class:`Complete`.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Resnapshot(msgspec.Struct):
     stamp: int | None
 
 
-class Confirmed(msgspec.Struct):
-    """Kraken has answered a ping: everything that it sent until that ping left us has been received.
+class Answered(msgspec.Struct):
+    """Kraken has answered a ping.
 
     ``stamp`` is what the owner gave when the ping was sent. The times are Kraken's, in unix nanoseconds, if it said
     them: its clock stood between the two at some moment between ``stamp`` and now.
@@ -79,6 +80,12 @@ class Confirmed(msgspec.Struct):
     stamp: int
     time_in_ns: int | None
     time_out_ns: int | None
+
+
+class Complete(msgspec.Struct):
+    """Everything that Kraken had to say until the ping of ``stamp`` left us has been received."""
+
+    stamp: int
 
 
 class EngineChanged(msgspec.Struct):
@@ -95,7 +102,7 @@ class Notice(msgspec.Struct):
     warning: bool = True
 
 
-Event = Records | Opaque | Live | Resnapshot | Confirmed | EngineChanged | Notice
+Event = Records | Opaque | Live | Resnapshot | Answered | Complete | EngineChanged | Notice
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -159,16 +166,25 @@ class Session:
         channels: what to subscribe to, at least one.
         timing: the deadlines.
         mask: takes secrets out of Kraken's words.
+        beats: heartbeats are to be expected. Until one is heard they are not if the dialect does not say so; an owner
+            that has heard some on an earlier connection knows better.
 
-    ``stamp`` in the methods is an opaque moment, which comes back in :class:`Confirmed`. Take it right before what the
+    ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it right before what the
     session has to send goes to the socket.
     """
 
     def __init__(
-        self, dialect: Dialect, channels: Sequence[str], timing: Timing, mask: Callable[[str], str] = str
+        self,
+        dialect: Dialect,
+        channels: Sequence[str],
+        timing: Timing,
+        mask: Callable[[str], str] = str,
+        *,
+        beats: bool = False,
     ) -> None:
         self.dialect = dialect
         self.timing = timing
+        self.beats = beats or dialect.HEARTBEATS
         self._mask = mask
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
@@ -179,6 +195,7 @@ class Session:
         self._told = 0.0  # the last time that the session was told
         self._confirmed: int | None = None  # the stamp of the last answered ping
         self._beat: int | None = None  # the same when the last heartbeat came
+        self._unproven: int | None = None  # that stamp, until it is in a Complete
         self._heard_heartbeat = False
         self._authorized = False
         self._pings: dict[int, int] = {}  # stamps of those that wait for their answer, the oldest first
@@ -215,12 +232,13 @@ class Session:
         self._pinged = False
         said = self.dialect.decode(frame)
         if type(said) is Data:
-            return self._data(said, frame)
+            events = self._data(said, frame)
+            return events if self._unproven is None or self.failure is not None else (*events, self._prove())
         match said:
             case Heartbeat():
-                self._heard_heartbeat = True
+                self._heard_heartbeat = self.beats = True
                 self._beat = self._confirmed
-                return ()
+                return () if self._unproven is None else (self._prove(),)
             case Pong():
                 if self._heard_heartbeat:
                     self.last_text = heard  # a pong proves the connection, not the feed, which has to speak by itself
@@ -476,8 +494,15 @@ class Session:
         stamp = self._pings.pop(req_id, None) if req_id is not None else None
         if stamp is None:
             return ()
-        self._confirmed = stamp if self._confirmed is None else max(self._confirmed, stamp)
-        return (Confirmed(stamp, pong.time_in_ns, pong.time_out_ns),)
+        self._confirmed = self._unproven = stamp if self._confirmed is None else max(self._confirmed, stamp)
+        answered = Answered(stamp, pong.time_in_ns, pong.time_out_ns)
+        return (answered,) if self.beats else (answered, self._prove())
+
+    def _prove(self) -> Complete:
+        """The feed has spoken behind an answered ping, or nothing says that it has to."""
+        assert self._unproven is not None
+        proof, self._unproven = Complete(self._unproven), None
+        return proof
 
     # -- small parts
 

@@ -20,7 +20,8 @@ from .refusals import classify
 from .repeats import Repeats
 from .rest import NEWER, refused_credentials
 from .session import (
-    Confirmed,
+    Answered,
+    Complete,
     EngineChanged,
     Event,
     Failure,
@@ -88,12 +89,15 @@ class Tail:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        # Moments of the boot clock: when the connection was begun; up to when everything that Kraken sent on it has
-        # been received; the same when the engine was last known to be online.
+        # Moments of the boot clock: when the connection was begun; when the last ping left that was answered; up to
+        # when everything that Kraken had to say on it has been received; the same when the engine was last known to be
+        # online.
         self._began_at = 0
+        self._answered_at = 0
         self._complete_at = 0
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
+        self._beats = False  # heartbeats were heard on a connection before
         self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._notices = Repeats()
         self._last_token = ""
@@ -185,8 +189,8 @@ class Tail:
     def complete(self) -> dict[str, int]:
         """Return up to when each live channel is complete, in Kraken's time (unix nanoseconds).
 
-        That is when the last ping was sent that was answered: everything that Kraken sent before it has been received.
-        Before the first answer it is when the connection was begun.
+        That is when the last ping was sent that was answered, if the feed has spoken since: everything that Kraken had
+        to say before it has been received. Before the first such answer it is when the connection was begun.
         """
         complete = self._complete_ns()
         return {} if complete is None else dict.fromkeys(self._live, complete)
@@ -244,11 +248,13 @@ class Tail:
         self._attempts += 1
         self._retry_at, self._busy_since = None, self._now()
         self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
-        self._began_at = self._complete_at = shared.clock.boot()
+        self._began_at = self._answered_at = self._complete_at = shared.clock.boot()
         self._engine_down_at, self._stepped = None, False
         self._marked.clear()
         mask = shared.secrets.mask
-        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+        timing = Timing(config.ack_timeout_s, config.silence_s)
+        self._beats = self._beats or (self._session is not None and self._session.beats)
+        session = Session(self._dialect, self.channels, timing, mask, beats=self._beats)
         connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
@@ -334,28 +340,31 @@ class Tail:
     def _take(self, events: Sequence[Event], session: Session) -> None:
         """Write what comes of a burst. What comes after enough was written is the next run's, the answers to pings
         included: they would say that it was written."""
-        limited, unreadable = self._feed.limited, False
+        limited, unreadable_since = self._feed.limited, None
         for event in events:
             if limited and self._feed.enough:
                 break
             match event:
                 case Records():
                     self.recorder.write(event, self.frame_ns)
-                case Confirmed():
-                    self._confirmed(event)
+                case Answered():
+                    self._answered(event)
+                case Complete():
+                    self._complete_at = max(self._complete_at, event.stamp)
                 case Live():
                     self._went_live(event.channel)
                 case Opaque():
                     self.recorder.write_opaque(event, self._last_token)
-                    unreadable = unreadable or not event.json
+                    if not event.json and self._live and unreadable_since is None:
+                        unreadable_since = self._complete_ns()
                 case EngineChanged():
                     self._engine_changed(event.engine, session)
                 case Resnapshot():
                     self._lost_unseen(event)
                 case Notice():
                     self._notice(event)
-        if unreadable:
-            self._unreadable()
+        if unreadable_since is not None:
+            self._unreadable(unreadable_since)
 
     def _notice(self, event: Notice) -> None:
         """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
@@ -367,10 +376,10 @@ class Tail:
             fields = event.fields if times == 1 else {**event.fields, "times": times}
             self._log.warning(event.event, connection=self.recorder.connection, **fields)
 
-    def _confirmed(self, answer: Confirmed) -> None:
-        """A ping was answered: what Kraken had sent before the ping left has been received."""
+    def _answered(self, answer: Answered) -> None:
+        """A ping was answered: whatever Kraken had sent before the ping left, it does not wait for us any more."""
         clock = self._shared.clock
-        self._complete_at, self._stepped = max(self._complete_at, answer.stamp), False
+        self._answered_at, self._stepped = max(self._answered_at, answer.stamp), False
         came, left = answer.time_in_ns, answer.time_out_ns
         if came is not None and left is not None and came <= left:
             off = clock.sample(answer.stamp, clock.boot(), left, came, authoritative=False)
@@ -387,7 +396,7 @@ class Tail:
         """Return for how long no ping was answered, if that is too long or a clock has jumped."""
         if not self._live:
             return None
-        late = (self._shared.clock.boot() - self._complete_at) / NS
+        late = (self._shared.clock.boot() - self._answered_at) / NS
         return round(late, 1) if late > LATE_S or self._stepped else None
 
     def _engine_changed(self, engine: str, session: Session) -> None:
@@ -403,10 +412,10 @@ class Tail:
             self._engine_down_at = None
             session.disconnected("the engine is online again", cause="maintenance")
 
-    def _unreadable(self) -> None:
-        """A frame that is not JSON may have been any: what came since the last answered ping is to be checked."""
+    def _unreadable(self, since_ns: int) -> None:
+        """A frame that is not JSON may have been any: what came since the channels were complete is to be checked."""
         for channel in self._live:
-            self._shared.recovery.open(channel, self._complete_ns(), "unreadable")
+            self._shared.recovery.open(channel, since_ns, "unreadable")
             self._shared.recovery.end(channel, self._shared.kraken_ns())
 
     def _lost_unseen(self, event: Resnapshot) -> None:

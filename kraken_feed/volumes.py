@@ -72,6 +72,7 @@ class Volumes:
         self.unseen: set[str] = set()  # orders whose end is all that was known: it claims their live fills, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._outages: list[Interval] = []  # of the channel whose snapshots claim
+        self._claimed: dict[str, Decimal] = {}  # what was executed of an order by its last claim
         self._spans: dict[str, list[Interval]] = {}  # when the fills were made that an order's claims ask for
 
     def widen(self, since: int, until: int | None = None) -> None:
@@ -98,6 +99,8 @@ class Volumes:
             around = next((one for one in reversed(self._outages) if _overlap(one, closed, closed)), None)
         known = _executed(before)
         if known is None:
+            known = self._claimed.get(order_id)  # forgotten since, and read again
+        if known is None:
             if not any(name in before for name in _SIZES) and not (around and _opened_in(around, now)):
                 return  # nobody knows how much of it was executed before
             known = Decimal(0)
@@ -108,6 +111,7 @@ class Volumes:
         if executed > known:
             span: Interval = _Instant(closed, closed) if ended or around is None else around
             self._spans.setdefault(order_id, []).append(span)
+            self._claimed[order_id] = executed
             self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
 
     def cover(self, identity: str, order_id: str, data: bytes, *, live: bool = False) -> None:
@@ -152,6 +156,7 @@ class Volumes:
         if order_id is not None:
             self.owed.pop(order_id, None)
             self._spans.pop(order_id, None)
+            self._claimed.pop(order_id, None)
             self.closed.discard(order_id)
             self.unseen.discard(order_id)
             return
@@ -161,6 +166,7 @@ class Volumes:
         self.unseen.clear()
         self._covers.clear()
         self._spans.clear()
+        self._claimed.clear()
         self._outages.clear()
 
     def _counts(self, cover: _Cover) -> bool:

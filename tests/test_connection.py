@@ -19,7 +19,7 @@ from kraken_feed import spot_v1
 from kraken_feed.config import ConnectionConfig
 from kraken_feed.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from kraken_feed.errors import Transient
-from kraken_feed.session import Confirmed, Event, Session, Timing
+from kraken_feed.session import Answered, Event, Session, Timing
 from kraken_feed.text import MASK
 from tests import virtual_time
 
@@ -321,7 +321,7 @@ class Running:
 
     @property
     def confirmed(self) -> list[int]:
-        return [event.stamp for event in self.events if isinstance(event, Confirmed)]
+        return [event.stamp for event in self.events if isinstance(event, Answered)]
 
     async def speak(self, seconds: int) -> None:
         """Let the peer send a heartbeat every second."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kraken_feed import spot_v1, spot_v2
 from kraken_feed.session import (
     OUTSTANDING,
-    Confirmed,
+    Answered,
     EngineChanged,
     Event,
     Live,
@@ -86,7 +86,7 @@ class Script:
 
     @property
     def stamps(self) -> list[int]:
-        return [event.stamp for event in self.events if isinstance(event, Confirmed)]
+        return [event.stamp for event in self.events if isinstance(event, Answered)]
 
     @property
     def records(self) -> list[tuple[str, int | None, int]]:
@@ -387,8 +387,8 @@ def test_a_ping_that_was_answered_late_is_followed_by_another_at_once() -> None:
 
 def test_a_confirmation_stands_in_order_with_what_else_was_said() -> None:
     script = Script().hear(ack(1), data(1, FULL), data(2, delta()), pong(2), data(3, delta()))
-    kinds = [type(event) for event in script.events if isinstance(event, Records | Confirmed | Live)]
-    assert kinds == [Records, Live, Records, Confirmed, Records]
+    kinds = [type(event) for event in script.events if isinstance(event, Records | Answered | Live)]
+    assert kinds == [Records, Live, Records, Answered, Records]
 
 
 def test_a_pong_of_v2_brings_krakens_times() -> None:
@@ -397,7 +397,7 @@ def test_a_pong_of_v2_brings_krakens_times() -> None:
     session.authorize("token", 0.0, 77)
     times = b'"time_in":"2025-10-09T09:05:10.5Z","time_out":"2025-10-09T09:05:10.75Z"'
     events = session.receive(b'{"method":"pong","req_id":2.0,%b}' % times, 1.0)
-    assert events == (Confirmed(77, 1_760_000_710_500_000_000, 1_760_000_710_750_000_000),)
+    assert events == (Answered(77, 1_760_000_710_500_000_000, 1_760_000_710_750_000_000),)
 
 
 @pytest.mark.parametrize("req_id", ['"2"', "2.0", "2e0", '"2.0"'])

@@ -239,7 +239,8 @@ class Simulation:
         """Return within which time a pending outage is recovered or declared: on a small call counter each page of a
         long history takes seconds, and four passes may read all of it."""
         tier = self.world.exchange.tier
-        pages = 0.5 * self._truth.events / PAGE + 3
+        rows = PAGE / 2 if self.plan.quirks.short_pages else PAGE  # on an average page
+        pages = 0.5 * self._truth.events / rows + 3
         return PATIENCE_S + PASSES * len(self.plan.channels) * pages * HISTORY_COST / tier.rest_decay
 
     def _taken_changes(self) -> list[Change]:
