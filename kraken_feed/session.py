@@ -169,8 +169,8 @@ class Session:
         beats: heartbeats are to be expected. Until one is heard they are not if the dialect does not say so; an owner
             that has heard some on an earlier connection knows better.
 
-    ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it right before what the
-    session has to send goes to the socket.
+    ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it
+    right before what the session has to send goes to the socket.
     """
 
     def __init__(

@@ -304,6 +304,9 @@ def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) 
         (*_, ping) = (sent["req_id"] for sent in line.sent if sent["method"] == "ping")
         line.hear(json.dumps({"method": "pong", "req_id": ping}).encode())
         await stage.until(25.0)
+        assert stage.complete() == {"balances": 0.0}  # the feed has not spoken behind any answer
+        line.hear(b'{"channel":"heartbeat"}')
+        await stage.until(26.0)
         assert stage.complete() == {"balances": 23.1}
 
     play(path, script, ("balances",))
@@ -350,6 +353,17 @@ def test_an_unreadable_frame_is_an_outage_of_every_channel_since_the_last_answer
     # One for each burst: the frames of it were received in the same moment.
     assert outages(run) == {"openOrders": [("unreadable", DIAL_S)], "ownTrades": [("unreadable", DIAL_S)]}
     assert all(10.0 <= seconds(moment(gap["to"])) <= 11.3 for gap in run.named("feed.gap"))
+
+
+def test_an_unreadable_frame_that_came_before_the_answer_to_a_ping_is_older_than_that_ping_may_be(path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.line.live(*BOTH)
+        await stage.until(4.0)
+        stage.line.hear(b"not JSON", stage.line.pong())
+        await stage.until(8.0)
+
+    started = [("unreadable", 0.0)]
+    assert outages(play(path, script)) == {"openOrders": started, "ownTrades": started}
 
 
 def test_an_unknown_frame_that_is_json_is_no_outage(path: Path) -> None:

@@ -488,6 +488,19 @@ def test_an_order_that_was_opened_before_the_outage_in_which_it_ended_and_is_not
     assert volumes.owed == {str(T0 + 610): 1}
 
 
+def test_an_order_that_was_forgotten_and_is_read_again_claims_nothing_more() -> None:
+    """History that is read for hours is longer than what is remembered of ended orders, and may be read again."""
+    volumes = Volumes()
+    volumes.add_outage(Outage(SINCE))
+    for executed in ("1", "1", "1.5"):
+        end = b'{"vol":"2","vol_exec":"%b","opentm":%d,"closetm":%d}' % (executed.encode(), T0 + 1, T0 + 2)
+        volumes.claim("O1", {}, parse(end), ended=True)
+    assert volumes.owed == {"O1": Decimal("1.5")}
+    volumes.clear("O1")
+    volumes.claim("O1", {}, parse(end), ended=True)
+    assert volumes.owed == {"O1": Decimal("1.5")}
+
+
 @pytest.mark.parametrize(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
 def test_a_fill_that_the_feed_told_covers_only_an_end_of_which_nothing_else_is_known(
     live: bool, opened: int, short: int

@@ -154,7 +154,7 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
         if kinds:
             actions.append(_action(chance, round(at, 3), chance.choice(kinds), faults))
     steady = chance.random() < 0.4
-    return Plan(
+    plan = Plan(
         seed=seed,
         channels=channels,
         rate=rate,
@@ -171,6 +171,15 @@ def draw(seed: int, without: frozenset[str] = frozenset(), events: int = EVENTS_
         quirks=_quirks(chance, allowed, channels, disturbances, rate),
         actions=tuple(actions),
     )
+    return replace(plan, actions=tuple(action for action in actions if not _is_assumed_away(action, plan)))
+
+
+def _is_assumed_away(action: Action, plan: Plan) -> bool:
+    """Return whether an action breaks, with the plan's quirks, what the client assumes by its own documents."""
+    if action.kind in ("state_old", "power_cut") and plan.quirks.shared_ledger_ids:
+        return True  # which of two entries has the plain id is remembered in the state
+    silent = action.fault is not None and action.fault.kind == "silent"
+    return silent and plan.quirks.no_v1_heartbeats and bool({"openOrders", "ownTrades"} & set(plan.channels))
 
 
 def _lag(chance: Random) -> float:
