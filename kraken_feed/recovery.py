@@ -68,6 +68,7 @@ class Doubts:
         self.rows: set[int] = set()  # outages of which rows are late, or withheld
         self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
         self.held: set[int] = set()  # outages that wait for another one
+        self.uncounted: set[int] = set()  # outages whose fills have to be read again, to be added up
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
 
@@ -110,6 +111,7 @@ class Recovery:
         self.outages: list[Outage] = []
         self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
         self._resumed = self.scans.copy()
+        self._inherited: set[int] = set()  # outages of which an earlier run has read fills: they are not added up here
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -136,6 +138,8 @@ class Recovery:
     def resume(self, outage: Outage) -> None:
         """Go on with an outage that an earlier run has left."""
         self._add(outage)
+        if outage.complete.get(history.TRADES.name):
+            self._inherited.add(id(outage))
 
     def open(self, channel: str, start_ns: int | None, cause: str) -> None:
         """A channel is not complete from ``start_ns`` on. An outage that is open already goes on, from the earlier of
@@ -353,8 +357,9 @@ class Recovery:
                 self._refused(needed, error, doubts)
                 return
             served = [outage for outage in needed if self._serves(scan, source, outage)]
-            if scan is self._resumed.get(source.name):  # an earlier run has added up what came before
+            if scan is self._resumed.get(source.name):
                 doubts.reused |= set(map(id, served))
+                self._inherited |= set(map(id, served)) if source is history.TRADES else set()
             assert served  # a query is made, or continued, for one of them at least
             for outage in served:
                 outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
@@ -416,6 +421,8 @@ class Recovery:
                 if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
                     seen.add((row.item.identity, row.item.data))
                 self._take(row, source.method, scan.channels, outages)
+            if scan.offset == 0:
+                self._pin(scan)
             scan.offset += page.length
             scan.returned = before + len(seen)
             scan.page = [crc32(row.item.data) for row in page.rows]
@@ -427,6 +434,13 @@ class Recovery:
         del self.scans[source.name]
         self.changed = True
         return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
+
+    def _pin(self, scan: Scan) -> None:
+        """Let a query end with the newest row of its first page. While history is behind, further ones become visible
+        before the end, and they would shift the pages for as long as it takes to read them."""
+        if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self._longest:
+            newest = math.ceil(scan.newest_ns / NS)
+            scan.end = newest if scan.end is None else min(scan.end, newest)
 
     def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
@@ -536,6 +550,9 @@ class Recovery:
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
             doubts.held.add(id(outage))
+        elif short and id(outage) in self._inherited and not outage.declared_ns:
+            outage.short = set()
+            doubts.uncounted.add(id(outage))
         elif short:
             words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
             doubts.add(outage, words, rows=True)
@@ -564,7 +581,8 @@ class Recovery:
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether everything about the outage is proven, and nothing doubtful."""
         proven = all(self._proven(source, outage) for source in self._sources_of(outage))
-        return proven and outage.start_ns is not None and not doubts.reason(outage)
+        doubtful = doubts.reason(outage) or id(outage) in doubts.uncounted
+        return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
         """Count the outage as recovered, declare it, or say when it is tried again.
@@ -586,11 +604,15 @@ class Recovery:
                 self._finish(outage)
             return
         outage.tries += 1
-        if id(outage) in doubts.rows:
-            outage.complete.clear()  # rows are late that are not the newest: everything is read again
+        if id(outage) in doubts.rows | doubts.uncounted:
+            # Rows are late that are not the newest, or were not all added up in this run: everything is read again.
+            outage.complete.clear()
+            self._inherited.discard(id(outage))
         late = bool(reason) and began >= outage.end_ns + self._longest
         if id(outage) in doubts.final or outage.declared_ns:
             self._postpone_declared(outage, reason)
+        elif id(outage) in doubts.uncounted:
+            outage.due_ns = now + int(doubts.wait * NS)
         elif late and id(outage) in doubts.rows & doubts.reused:
             outage.due_ns = now
         elif late:
@@ -635,6 +657,7 @@ class Recovery:
     def _remove(self, outage: Outage) -> None:
         """Be done with an outage."""
         self.outages.remove(outage)
+        self._inherited.discard(id(outage))
         volumes = self._knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

@@ -32,10 +32,12 @@ def trade(order_id: str, at: float, vol: str = "1.0", **members: Any) -> dict[st
 class Answers:
     """What makes the calls: a :class:`kraken_feed.history.Caller` that answers by itself.
 
-    ``lag`` is in seconds, for all methods or by method; ``page`` rows are on a page.
+    ``lag`` is in seconds, for all methods or by method; ``page`` rows are on a page; ``pace`` seconds pass after each
+    call, as on a small call counter.
     """
 
-    def __init__(self, lag: float = 0.0, page: int = 50) -> None:
+    def __init__(self, lag: float = 0.0, page: int = 50, pace: float = 0.0) -> None:
+        self.pace = pace
         self.orders: dict[str, dict[str, Any]] = {}  # what QueryOrders says
         self.rows: dict[str, dict[str, dict[str, Any]]] = {method: {} for method in TIMES}
         self.lag: dict[str, float] = defaultdict(lambda: lag)
@@ -54,6 +56,7 @@ class Answers:
         if error is not None:
             raise error
         result = self.changes(method, self._result(method, parameters, now))
+        await asyncio.sleep(self.pace)
         return msgspec.Raw(result if isinstance(result, bytes) else json.dumps(result).encode())
 
     def asked(self, method: str) -> list[dict[str, str]]:
