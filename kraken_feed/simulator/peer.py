@@ -50,7 +50,7 @@ class Subscription:
         self.options = options
         self.token = token
         self.sequence = 0
-        self.lose = False  # the next frame is counted, but gets lost
+        self.lose = False  # the next update is counted, but gets lost
         self.last: bytes | None = None
         self.restart: Restart | None = None
 
@@ -385,7 +385,7 @@ class Peer:
         now: float,
     ) -> None:
         sequence = subscription.next_sequence()
-        if subscription.lose:
+        if subscription.lose and kind == "update":
             subscription.lose = False
             return
         text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), told.payload)

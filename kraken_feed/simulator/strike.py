@@ -54,7 +54,7 @@ def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def sequence_skip(peer: Peer, fault: Fault, now: float) -> bool:
-    """The next frame's number jumps (jump), or the frame itself gets lost (lost)."""
+    """The next frame's number jumps (jump), or the next update itself gets lost (lost)."""
     hit = list(_subscriptions(peer, fault))
     for subscription in hit:
         if fault.shape == "lost":
