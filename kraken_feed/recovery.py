@@ -175,7 +175,9 @@ class Recovery:
         self.outages.append(outage)
         self.opened += 1
         volumes = self._knowledge[outage.channel].volumes
-        if volumes is not None and outage.channel != "ownTrades":
+        if volumes is not None and outage.channel == "ownTrades":
+            volumes.add_outage_of_fills(outage)
+        elif volumes is not None:
             volumes.add_outage(outage)
 
     def _widen(self, channel: str) -> None:

@@ -72,6 +72,7 @@ class Volumes:
         self.unseen: set[str] = set()  # orders whose end is all that was known: it claims their live fills, too
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._outages: list[Interval] = []  # of the channel whose snapshots claim
+        self._of_fills: list[Interval] = []  # of the channel that tells the fills, if that is another one
         self._claimed: dict[str, Decimal] = {}  # what was executed of an order by its last claim
         self._spans: dict[str, list[Interval]] = {}  # when the fills were made that an order's claims ask for
 
@@ -84,6 +85,10 @@ class Volumes:
     def add_outage(self, outage: Interval) -> None:
         """Let the snapshot that ends ``outage`` claim what was executed in it. It may have no end yet."""
         self._outages.append(outage)
+
+    def add_outage_of_fills(self, outage: Interval) -> None:
+        """Let what was executed in ``outage`` be claimed: its fills will be read. Others were told live."""
+        self._of_fills.append(outage)
 
     def claim(self, order_id: str, before: Fields, now: Fields, *, ended: bool = False) -> None:
         """Take in an order that a snapshot shows, or whose end REST tells, and what was known of it before."""
@@ -108,7 +113,7 @@ class Volumes:
                 self.unseen.add(order_id)
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it was over before anything was missed
-        if executed > known:
+        if executed > known and self._are_fills_read(around, now, unseen=order_id in self.unseen):
             span: Interval = _Instant(closed, closed) if ended or around is None else around
             self._spans.setdefault(order_id, []).append(span)
             self._claimed[order_id] = executed
@@ -168,6 +173,15 @@ class Volumes:
         self._spans.clear()
         self._claimed.clear()
         self._outages.clear()
+        self._of_fills.clear()
+
+    def _are_fills_read(self, around: Interval | None, now: Fields, *, unseen: bool) -> bool:
+        """Return whether everything that a claim asks for is read: from the outage's beginning on, or from when the
+        order was opened in it. Of v1, only what the channel of the fills has missed is read."""
+        if not self._of_fills or around is None or around.start_ns is None:
+            return True
+        begin = max(around.start_ns, _opened(now)) if unseen else around.start_ns
+        return any((one.start_ns or 0) <= begin + SLACK_NS and (one.end_ns or begin) >= begin for one in self._of_fills)
 
     def _counts(self, cover: _Cover) -> bool:
         """Return whether a fill lies in the outage. An order that goes on has later fills, which its claim has not."""
@@ -190,7 +204,11 @@ def _opened_in(outage: Interval, fields: Fields) -> bool:
     executed of that one."""
     if outage.start_ns is None or value(fields, "refid") or value(fields, "ord_ref_id"):
         return False
-    return moment(value(fields, "opentm") or value(fields, "timestamp")) > outage.start_ns
+    return _opened(fields) > outage.start_ns
+
+
+def _opened(fields: Fields) -> int:
+    return moment(value(fields, "opentm") or value(fields, "timestamp"))
 
 
 def raises_executed(before: Fields, now: Fields) -> bool:

@@ -299,7 +299,7 @@ class Checker:
                 return
             self._violated("an update on the output was not read", f"{name} {key[1][:200].decode()}")
             return
-        times.pop()
+        times.pop(0)
         if not times:
             del channel.read[key]
 

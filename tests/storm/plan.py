@@ -303,8 +303,11 @@ def _fault(chance: Random, kind: str) -> Fault:
             options[name] = round(chance.choice((0.0, chance.uniform(0, 10), chance.uniform(10, 120))), 1)
         elif name == "retry_after" and chance.random() < 0.5:
             options["retry_after"] = chance.randrange(1, 60)
-    if kind == "resnapshot" and options.get("variant") == "continue":
-        options["dialect"] = "v2"  # in v1 it looks like more updates, and nobody can tell it from those
+    if kind == "resnapshot":
+        # A feed that pauses while heartbeats go on is believed to go on with a snapshot, and nothing may prevent that.
+        options.pop("duration", None)
+        if options.get("variant") == "continue":
+            options["dialect"] = "v2"  # in v1 it looks like more updates, and nobody can tell it from those
     return Fault(kind, **options)  # type: ignore[arg-type]  # the values fit the names
 
 
