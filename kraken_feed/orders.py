@@ -66,7 +66,8 @@ class Knowledge:
         self._of_orders = channel in ORDER_CHANNELS
         self.orders: dict[str, list[bytes]] = {name: list(parts) for name, parts in (orders or {}).items()}
         self.ended = Remembered(ENDED_KEPT, ended)
-        self.seen = Remembered(SEEN_KEPT, seen)
+        # An entry that REST tells is remembered by its id, and by its bytes.
+        self.seen = Remembered(2 * SEEN_KEPT if channel == "balances" else SEEN_KEPT, seen)
         self.missing: set[str] = set()
         self.classes: set[str] = set()
         if channel == "balances":
