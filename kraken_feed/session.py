@@ -11,8 +11,8 @@ refused, not answered in time, without a snapshot, or taken back by the server f
 the socket open after an error, and a client that watches only the socket would receive nothing and not notice.
 
 A session sends application pings. The answer queues behind everything that Kraken sent before it, so all of that has
-been received. A server that answers pings can have stopped to feed us, so where heartbeats are to be expected one of
-them, or data, has to follow: see :class:`Complete`.
+been received. A server that answers pings can have stopped to feed us, so a heartbeat or data has to follow: see
+:class:`Complete`.
 """
 
 from __future__ import annotations
@@ -166,25 +166,16 @@ class Session:
         channels: what to subscribe to, at least one.
         timing: the deadlines.
         mask: takes secrets out of Kraken's words.
-        beats: heartbeats are to be expected. Until one is heard they are not if the dialect does not say so; an owner
-            that has heard some on an earlier connection knows better.
 
     ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it
     right before what the session has to send goes to the socket.
     """
 
     def __init__(
-        self,
-        dialect: Dialect,
-        channels: Sequence[str],
-        timing: Timing,
-        mask: Callable[[str], str] = str,
-        *,
-        beats: bool = False,
+        self, dialect: Dialect, channels: Sequence[str], timing: Timing, mask: Callable[[str], str] = str
     ) -> None:
         self.dialect = dialect
         self.timing = timing
-        self.beats = beats or dialect.HEARTBEATS
         self._mask = mask
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
@@ -236,7 +227,7 @@ class Session:
             return events if self._unproven is None or self.failure is not None else (*events, self._prove())
         match said:
             case Heartbeat():
-                self._heard_heartbeat = self.beats = True
+                self._heard_heartbeat = True
                 self._beat = self._confirmed
                 return () if self._unproven is None else (self._prove(),)
             case Pong():
@@ -495,11 +486,10 @@ class Session:
         if stamp is None:
             return ()
         self._confirmed = self._unproven = stamp if self._confirmed is None else max(self._confirmed, stamp)
-        answered = Answered(stamp, pong.time_in_ns, pong.time_out_ns)
-        return (answered,) if self.beats else (answered, self._prove())
+        return (Answered(stamp, pong.time_in_ns, pong.time_out_ns),)
 
     def _prove(self) -> Complete:
-        """The feed has spoken behind an answered ping, or nothing says that it has to."""
+        """The feed has spoken behind an answered ping."""
         assert self._unproven is not None
         proof, self._unproven = Complete(self._unproven), None
         return proof

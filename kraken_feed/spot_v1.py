@@ -40,7 +40,6 @@ from .wire import (
 
 NAME = "v1"
 EVENT_NAMES = {"openOrders": "order", "ownTrades": "trade"}
-HEARTBEATS = False  # documented with the public host alone: https://docs.kraken.com/api/docs/websocket-v1/heartbeat
 TERMINAL = ("closed", "canceled", "expired")
 
 _ABSENT = msgspec.Raw()

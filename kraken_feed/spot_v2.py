@@ -41,7 +41,6 @@ from .wire import (
 
 NAME = "v2"
 EVENT_NAMES = {"executions": "execution", "balances": "balance"}
-HEARTBEATS = True  # https://docs.kraken.com/api/docs/websocket-v2/heartbeat; recorded on the private host, too
 CHANNELS = tuple(EVENT_NAMES)  # to look up what may be any JSON value
 TYPES: tuple[FrameType, ...] = ("update", "snapshot")
 TERMINAL = ("filled", "canceled", "expired")

@@ -97,7 +97,6 @@ class Tail:
         self._complete_at = 0
         self._engine_down_at: int | None = None
         self._stepped = False  # a clock has jumped, and no ping was answered since
-        self._beats = False  # heartbeats were heard on a connection before
         self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._notices = Repeats()
         self._last_token = ""
@@ -252,9 +251,7 @@ class Tail:
         self._engine_down_at, self._stepped = None, False
         self._marked.clear()
         mask = shared.secrets.mask
-        timing = Timing(config.ack_timeout_s, config.silence_s)
-        self._beats = self._beats or (self._session is not None and self._session.beats)
-        session = Session(self._dialect, self.channels, timing, mask, beats=self._beats)
+        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
         connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)

@@ -111,17 +111,13 @@ TOO_DEEP = Unknown(json=False, why=f"nested deeper than {DEPTH} levels")
 
 
 class Dialect(Protocol):
-    """What a module of a dialect offers. ``EVENT_NAMES`` maps its channels to the ``event_name`` of their items.
-    ``HEARTBEATS``: the private endpoint is known to say something every second, whatever happens."""
+    """What a module of a dialect offers. ``EVENT_NAMES`` maps its channels to the ``event_name`` of their items."""
 
     @property
     def NAME(self) -> str: ...
 
     @property
     def EVENT_NAMES(self) -> Mapping[str, str]: ...
-
-    @property
-    def HEARTBEATS(self) -> bool: ...
 
     def decode(self, frame: bytes) -> Frame:
         """Return what ``frame`` says. Never raises: what cannot be read is :class:`Unknown`."""

@@ -27,7 +27,6 @@ from kraken_feed.session import (
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import PARAMETERS, VARIANTS, Fault
 from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.wire import Dialect
 
 from .exchange_driver import T0, TIMING, Line
 
@@ -397,16 +396,9 @@ def proofs(script: Script) -> list[int]:
     return [event.stamp for event in script.events if isinstance(event, Complete)]
 
 
-def test_an_answered_ping_proves_the_feed_complete_as_long_as_no_heartbeat_is_to_be_expected() -> None:
-    script = Script().hear(ack(1), data(1, FULL), pong(2))
-    assert script.stamps == proofs(script) == [0]
-
-
 @pytest.mark.parametrize("speaks", [HEARTBEAT, data(2, delta())])
-def test_where_heartbeats_are_to_be_expected_an_answered_ping_proves_something_once_the_feed_spoke(
-    speaks: bytes,
-) -> None:
-    script = Script().hear(ack(1), data(1, FULL), HEARTBEAT, pong(2))
+def test_an_answered_ping_proves_the_feed_complete_once_the_feed_has_spoken_behind_the_answer(speaks: bytes) -> None:
+    script = Script().hear(ack(1), data(1, FULL), pong(2))
     assert script.stamps == [0]
     assert proofs(script) == []
     script.hear(speaks)
@@ -416,21 +408,9 @@ def test_where_heartbeats_are_to_be_expected_an_answered_ping_proves_something_o
 
 
 def test_a_frame_behind_a_missing_one_proves_nothing() -> None:
-    script = Script().hear(ack(1), data(1, FULL), HEARTBEAT, pong(2), data(3, delta()))
+    script = Script().hear(ack(1), data(1, FULL), pong(2), data(3, delta()))
     assert script.cause == "sequence"
     assert proofs(script) == []
-
-
-@pytest.mark.parametrize(("dialect", "known"), [(spot_v2, False), (spot_v1, True)])
-def test_heartbeats_are_to_be_expected_on_v2_and_where_they_were_heard_on_an_earlier_connection(
-    dialect: Dialect, known: bool
-) -> None:
-    session = Session(dialect, (next(iter(dialect.EVENT_NAMES)),), TIMING, beats=known)
-    session.connected(0.0)
-    session.authorize("token", 0.0, 7)
-    answer = b'{"method":"pong","req_id":2}' if dialect is spot_v2 else pong(2)
-    assert [type(event) for event in session.receive(answer, 1.0)] == [Answered]
-    assert session.beats
 
 
 def test_a_pong_of_v2_brings_krakens_times() -> None:
