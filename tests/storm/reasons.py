@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 WINDOW_S = 30 * 60.0  # a cause lies at most so long before the gap's end, or between that and its declaration
 
-Cause = Literal["rest", "key_span", "state_lost", "busy", "odd", "withheld"]
+Cause = Literal["rest", "key_span", "state_lost", "busy", "odd", "withheld", "repeated"]
 
 
 class Kind(NamedTuple):
@@ -34,6 +34,7 @@ REASONS = (
     Reason("unknown state", "these orders are in a state that this version does not know", ("odd", "rest", "busy")),
     Reason("unknown end", "Kraken does not say how these orders ended", ("odd", "rest", "busy", "key_span")),
     Reason("volumes", "the fills of these orders do not add up", ("withheld", "key_span")),
+    Reason("contradiction", "QueryOrders: the answer has two different rows of order", ("repeated",)),
     Reason("counted rows", "ClosedOrders counts", ("withheld",)),
     Reason("counted rows", "Ledgers counts", ("withheld",)),
     *(

@@ -124,6 +124,8 @@ class Simulation:
             self._excuses.add("odd", 0.0, math.inf)
         if quirks.withheld_rows:  # at any time some of the newest are
             self._excuses.add("withheld", 0.0, math.inf)
+        if quirks.repeated_rows:
+            self._excuses.add("repeated", 0.0, math.inf)
 
     async def run(self) -> Result:
         """Run the plan to its end, or to the first violation."""
@@ -321,6 +323,8 @@ class Simulation:
 
     def _suspend(self, action: Action) -> None:
         self._clocks.sleep(action.seconds)
+        if self._up_since < math.inf:
+            self._up_since = self._clocks.kraken()
         self.world.turn()
 
     def _step(self, action: Action) -> None:
