@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come meanwhile
 if TYPE_CHECKING:
-    from .auth import Credentials
+    from .protocol.signing import Credentials
     from .errors import (
         ConfigError,
         CredentialsRefused,
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
         StateHeld,
         UsageError,
     )
-    from .figures import Figures
-    from .handle import Records, tail
-    from .records import (
+    from .telemetry.stats import Figures
+    from .api import Records, tail
+    from .records.types import (
         Backfilled,
         Balance,
         Execution,

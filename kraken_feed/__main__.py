@@ -6,7 +6,7 @@ from . import early
 
 early.receive(sys.argv[1:])
 
-from .cli import main  # noqa: E402  # signals first: loading takes long enough for one to come
+from .cli.main import main  # noqa: E402  # signals first: loading takes long enough for one to come
 
 if __name__ == "__main__":
     main()

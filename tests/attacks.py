@@ -32,7 +32,7 @@ from pathlib import Path
 
 import msgspec
 
-from kraken_feed.record import timestamp
+from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.quirk import Quirks

@@ -30,7 +30,7 @@ def trade(order_id: str, at: float, vol: str = "1.0", **members: Any) -> dict[st
 
 
 class Answers:
-    """What makes the calls: a :class:`kraken_feed.history.Caller` that answers by itself.
+    """What makes the calls: a :class:`kraken_feed.feed.backfill.Caller` that answers by itself.
 
     ``lag`` is in seconds, for all methods or by method; ``page`` rows are on a page; ``pace`` seconds pass after each
     call, as on a small call counter.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import kraken_feed
 from kraken_feed import errors
-from kraken_feed.config import DIALECTS
+from kraken_feed.config.schema import DIALECTS
 
 PACKAGE = Path(kraken_feed.__file__).parent
 ERRORS = {

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from hypothesis import strategies as st
 
-from kraken_feed.figures import CAUSES, RESULTS, Endpoint, Figures, Histogram, Holes, Output, Program
+from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Holes, Output, Program
 
 T0 = 1_800_000_000
 

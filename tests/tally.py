@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kraken_feed.record import timestamp
+from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.order import Change
 
 ITEMS = ("order", "trade", "execution", "balance")

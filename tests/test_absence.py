@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed import absence as module
-from kraken_feed.absence import Last, last_records
-from kraken_feed.record import render, timestamp
+from kraken_feed.feed import absence as module
+from kraken_feed.feed.absence import Last, last_records
+from kraken_feed.records.render import render, timestamp
 
 S = 1_000_000_000
 T0 = 1_795_214_465 * S

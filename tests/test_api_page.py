@@ -11,7 +11,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from kraken_feed.record import timestamp
+from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.fault import Fault
 
 from .installed import PATIENCE_S, QUICK, finish, lines, named, site

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.auth import Credentials, Nonce, sign
+from kraken_feed.protocol.signing import Credentials, Nonce, sign
 from kraken_feed.errors import ConfigError
 
 # The sample secret of Kraken's documentation: public, and no key's.

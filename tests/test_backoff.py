@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.backoff import (
+from kraken_feed.transport.backoff import (
     BURST,
     CALL_COST,
     HISTORY_COST,

@@ -12,10 +12,10 @@ from bench.contender import floor, kraken_feed
 from bench.frames import DIALECTS, SHAPES, Dialect, Script, chunks, mark, phases, text_frame
 from bench.process import running, serving
 from bench.result import Bound, Row, quantile, table
-from kraken_feed.config import DIALECTS as OURS
-from kraken_feed.orders import Knowledge
-from kraken_feed.session import Live, Notice, Opaque, Records, Session, Timing
-from kraken_feed.wire import Data
+from kraken_feed.config.schema import DIALECTS as OURS
+from kraken_feed.feed.known_state import Knowledge
+from kraken_feed.protocol.session import Live, Notice, Opaque, Records, Session, Timing
+from kraken_feed.protocol.wire import Data
 
 
 def _payloads(script: Script) -> Iterator[bytes]:

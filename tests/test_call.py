@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.methods import METHODS
+from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.simulator import v1, v2
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS

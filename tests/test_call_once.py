@@ -13,11 +13,11 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from kraken_feed import call
-from kraken_feed.auth import Credentials
-from kraken_feed.call import GRACE_S, Call
-from kraken_feed.config import Config, ConnectionConfig
-from kraken_feed.connection import Socket
+from kraken_feed.order_entry import call
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.order_entry.call import GRACE_S, Call
+from kraken_feed.config.schema import Config, ConnectionConfig
+from kraken_feed.transport.connection import Socket
 from kraken_feed.errors import (
     CallRefused,
     CredentialsRefused,
@@ -27,8 +27,8 @@ from kraken_feed.errors import (
     Transient,
     UsageError,
 )
-from kraken_feed.log import diagnostics_logger
-from kraken_feed.request import build
+from kraken_feed.telemetry.loggers import diagnostics_logger
+from kraken_feed.order_entry.request import build
 from kraken_feed.text import Secrets
 
 from . import virtual_time

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.methods import METHODS
-from kraken_feed.refusals import PERMISSIONS
+from kraken_feed.order_entry.methods import METHODS
+from kraken_feed.protocol.refusals import PERMISSIONS
 from kraken_feed.simulator.fault import ORDER_KINDS
 from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 

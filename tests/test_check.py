@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from kraken_feed.key_info import ITEMS
+from kraken_feed.check.key_findings import ITEMS
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, ApiKey, Limits
 
@@ -394,8 +394,8 @@ async def test_a_running_tail_is_told_and_goes_on(tmp_path: Path) -> None:
 
 async def test_the_nonces_go_on_where_the_state_ends(tmp_path: Path) -> None:
     """A clock that was ahead once must not refuse the key to the check when it does not to the tail."""
-    from kraken_feed.checkpoint import Changes
-    from kraken_feed.store import Store
+    from kraken_feed.state.checkpoint import Changes
+    from kraken_feed.state.store import Store
 
     async with site(tmp_path) as place:
         ahead = int(place.server.now() * 1e9) + 365 * 86_400 * 10**9  # beyond what a check's few tries reach

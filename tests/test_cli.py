@@ -429,7 +429,7 @@ EARLY = """
 import os, signal, sys
 class Signalled:
     def find_spec(self, name, path=None, target=None):
-        if name == "kraken_feed.commands":
+        if name == "kraken_feed.cli.commands":
             os.kill(os.getpid(), signal.SIGTERM)
 sys.meta_path.insert(0, Signalled())
 from kraken_feed.cli import main

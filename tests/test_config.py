@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import config
-from kraken_feed.backoff import CallCounter
-from kraken_feed.config import (
+from kraken_feed.config import schema
+from kraken_feed.transport.backoff import CallCounter
+from kraken_feed.config.schema import (
     Account,
     Config,
     candidates,
@@ -27,7 +27,7 @@ from kraken_feed.config import (
     parse,
 )
 from kraken_feed.errors import ConfigError, UsageError
-from kraken_feed.history import RESERVE
+from kraken_feed.feed.backfill import RESERVE
 
 EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text()
 TABLES = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}
@@ -300,7 +300,7 @@ def test_one_channel_at_least_is_needed() -> None:
 
 
 def test_channels_are_the_four_of_the_contract() -> None:
-    assert config.CHANNELS == {"openOrders": "v1", "ownTrades": "v1", "executions": "v2", "balances": "v2"}
+    assert schema.CHANNELS == {"openOrders": "v1", "ownTrades": "v1", "executions": "v2", "balances": "v2"}
 
 
 def test_account_needs_its_table_if_there_are_any() -> None:

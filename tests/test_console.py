@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import spot_v2
-from kraken_feed.console import HEADER, Rows
-from kraken_feed.wire import Data
+from kraken_feed.protocol import spot_v2
+from kraken_feed.output.console import HEADER, Rows
+from kraken_feed.protocol.wire import Data
 from tests.frame_files import DATA, DIRECTORY, FrameFile, frame, load, name_of
 
 TS = "2026-11-20T22:41:05.123456Z"

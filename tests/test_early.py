@@ -15,7 +15,7 @@ from .installed import COMMAND, bare, finish, logged, run, site, start
 from .on_terminal import on_terminal
 
 # From the first import behind the handlers to those right before the event loop has its own.
-MOMENTS = ("kraken_feed.cli", "argparse", "kraken_feed.commands", "kraken_feed.config", "httpx", "kraken_feed.service")
+MOMENTS = ("kraken_feed.cli.main", "argparse", "kraken_feed.cli.commands", "kraken_feed.config.schema", "httpx", "kraken_feed.service.run")
 
 HOOK = """\
 import os, sys
@@ -51,7 +51,7 @@ async def test_a_rotation_during_the_start_ends_nothing(module: str, tmp_path: P
 
 async def test_a_rotation_during_the_start_counts_after_nohup_too(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
-        env = place.environment(**signalled(tmp_path, "kraken_feed.service", signal.SIGHUP))
+        env = place.environment(**signalled(tmp_path, "kraken_feed.service.run", signal.SIGHUP))
         nohup = "import signal as s, os, sys; s.signal(s.SIGHUP, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", nohup, COMMAND, "openOrders", "--output", str(tmp_path / "out"),
@@ -64,7 +64,7 @@ async def test_a_rotation_during_the_start_counts_after_nohup_too(tmp_path: Path
 
 async def test_a_hangup_during_the_start_ends_no_tail_that_writes_into_a_pipe(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
-        env = place.environment(**signalled(tmp_path, "kraken_feed.cli", signal.SIGHUP))
+        env = place.environment(**signalled(tmp_path, "kraken_feed.cli.main", signal.SIGHUP))
         process = await start("openOrders", env=env)
         await logged(process, "nothing_to_reopen")
         process.terminate()
@@ -98,7 +98,7 @@ async def test_a_stop_during_the_start_has_the_right_code_and_no_traceback(
     assert (done.code, done.err, done.out) == (code, "", b"")
 
 
-@pytest.mark.parametrize("module", ["kraken_feed.cli", "argparse"])
+@pytest.mark.parametrize("module", ["kraken_feed.cli.main", "argparse"])
 def test_a_question_for_the_state_during_the_start_kills_nothing(module: str, tmp_path: Path) -> None:
     env = bare(tmp_path) | signalled(tmp_path, module, signal.SIGUSR1)
     assert subprocess.run([COMMAND, "--help"], env=env, capture_output=True, check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.envelope import NotAnEnvelope, read
+from kraken_feed.transport.envelope import NotAnEnvelope, read
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),

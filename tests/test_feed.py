@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 import msgspec
 import pytest
 
-from kraken_feed import keeper
-from kraken_feed.auth import Credentials
-from kraken_feed.checkpoint import ChannelState, Checkpoint
-from kraken_feed.config import BackfillConfig, Config, ReconnectConfig
+from kraken_feed.feed import checkpointer
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.state.checkpoint import ChannelState, Checkpoint
+from kraken_feed.config.schema import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
-from kraken_feed.limits import Limits
+from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
@@ -473,7 +473,7 @@ def test_an_outage_longer_than_allowed_ends_with_69(path: Path) -> None:
 
 
 def test_without_a_limit_an_outage_of_a_week_is_got_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "CHECKPOINT_S", 60.0)  # else the week is 600,000 saves
+    monkeypatch.setattr(checkpointer, "CHECKPOINT_S", 60.0)  # else the week is 600,000 saves
     week = 7 * 86400.0
     run = tail(exchange(Fault("upgrade_refused", at=0.0, duration=week)), path, limits=Limits(duration=week + 600))
     assert len(run.named("feed.live")) == 1
@@ -507,7 +507,7 @@ def test_a_defect_leaves_behind_what_was_received_before_it(path: Path, monkeypa
         with memory.running(exchange(rate=5.0)) as world:
             run = memory.Run(world, path, ("openOrders",), Config(), Limits())
             loop = asyncio.get_running_loop()
-            loop.call_later(30.0, monkeypatch.setattr, "kraken_feed.recorder.Recorder.write", None)
+            loop.call_later(30.0, monkeypatch.setattr, "kraken_feed.feed.recorder.Recorder.write", None)
             with pytest.raises(ExceptionGroup):
                 await run.feed.run()
             return run

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.absence import Last
-from kraken_feed.backoff import HISTORY_COST
-from kraken_feed.checkpoint import ChannelState, Checkpoint, Counter, Outage
-from kraken_feed.config import BackfillConfig, Config
-from kraken_feed.limits import Limits
+from kraken_feed.feed.absence import Last
+from kraken_feed.transport.backoff import HISTORY_COST
+from kraken_feed.state.checkpoint import ChannelState, Checkpoint, CallLevel, Outage
+from kraken_feed.config.schema import BackfillConfig, Config
+from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -154,7 +154,7 @@ def test_the_call_counter_goes_on_where_the_run_before_left_it(tmp_path: Path, a
         await run.feed._shared.count_on()  # once is enough
         return run.feed._shared.counter.level(0.0)
 
-    known = checkpoint(counter=Counter(10.0, NOW - round(ago_s * NS)))
+    known = checkpoint(counter=CallLevel(10.0, NOW - round(ago_s * NS)))
     # Kraken's time is known to a second, and the latest that it may be counts.
     assert start(tmp_path, look, checkpoint=known) == pytest.approx(level, abs=0.9)
 

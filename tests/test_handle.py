@@ -12,16 +12,16 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from kraken_feed import inbox
-from kraken_feed.auth import Credentials
-from kraken_feed.config import Config, ReconnectConfig
+from kraken_feed.output import queue
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.config.schema import Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, OutageTooLong, StateHeld
-from kraken_feed.limits import Limits
-from kraken_feed.records import Backfilled, Gap, Item, Live, Lost, Record, Stopped
+from kraken_feed.feed.feed import Limits
+from kraken_feed.records.types import Backfilled, Gap, Item, Live, Lost, Record, Stopped
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
-from kraken_feed.store import Store
-from kraken_feed.tails import Tail
+from kraken_feed.state.store import Store
+from kraken_feed.feed.endpoint import Tail
 
 from . import virtual_time
 from .memory import World
@@ -74,8 +74,8 @@ def test_a_slow_program_is_waited_for_within_bounds_and_that_is_no_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     high = 40_000
-    monkeypatch.setattr(inbox, "HIGH_BYTES", high)
-    monkeypatch.setattr(inbox, "LOW_BYTES", high // 4)
+    monkeypatch.setattr(queue, "HIGH_BYTES", high)
+    monkeypatch.setattr(queue, "LOW_BYTES", high // 4)
 
     async def script(world: World, state: Path) -> None:
         taken: list[Record] = []

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed import spot_v1
-from kraken_feed.auth import Credentials, Nonce
-from kraken_feed.backoff import CallCounter
-from kraken_feed.config import CHANNELS
+from kraken_feed.protocol import spot_v1
+from kraken_feed.protocol.signing import Credentials, Nonce
+from kraken_feed.transport.backoff import CallCounter
+from kraken_feed.config.schema import CHANNELS
 from kraken_feed.errors import CredentialsRefused, NotUnderstood, RequestRefused, Transient
-from kraken_feed.history import (
+from kraken_feed.feed.backfill import (
     CLOSED_ORDERS,
     LEDGERS,
     RESERVE,
@@ -37,7 +37,7 @@ from kraken_feed.history import (
     unix_ns,
     word,
 )
-from kraken_feed.rest import Rest
+from kraken_feed.transport.rest import Rest
 
 SOURCES = (CLOSED_ORDERS, TRADES, LEDGERS)
 ORDER, TRADE = "OAAAAA-BBBBB-CCCCC1", "TAAAAA-BBBBB-CCCCC1"

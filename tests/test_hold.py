@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.destination import HIGH_BYTES
+from kraken_feed.output.destination import HIGH_BYTES
 from kraken_feed.errors import OutputFailed
-from kraken_feed.hold import FIRST_TRY_S, LONGEST_TRY_S, Hold, retry_in
-from kraken_feed.sink import Sink
+from kraken_feed.output.disk import FIRST_TRY_S, LONGEST_TRY_S, Hold, retry_in
+from kraken_feed.output.sink import Sink
 
 from . import virtual_time
 from .outputs import Failures, Said, file_limit, record

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.http11 import Answer, Request, as_json, objection, parse, plain, render
+from kraken_feed.service.listener import Answer, Request, as_json, objection, parse, plain, render
 
 
 def _request(path: str = "/metrics", method: str = "GET", **headers: str) -> Request:

@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import order_states, orders, spot_v1, spot_v2
-from kraken_feed.checkpoint import ChannelState, Entry, Known
-from kraken_feed.orders import Knowledge, Remembered, compare, fold, is_end, merged
-from kraken_feed.wire import Data, Item
+from kraken_feed.feed import order_states
+from kraken_feed.feed import known_state
+from kraken_feed.protocol import spot_v1
+from kraken_feed.protocol import spot_v2
+from kraken_feed.state.checkpoint import ChannelState, Entry, Known
+from kraken_feed.feed.known_state import Knowledge, Remembered, compare, fold, is_end, merged
+from kraken_feed.protocol.wire import Data, Item
 
 FRAMES = Path(__file__).parent / "frames"
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
@@ -492,9 +495,9 @@ def test_whatever_happens_the_entries_of_a_checkpoint_come_to_what_is_known(
 ) -> None:
     """Orders grow, are folded, replaced by snapshots, end and come again; some entries are of everything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orders, "CHANGES_KEPT", 3)
-        patch.setattr(orders, "ENDED_KEPT", 2)
-        patch.setattr(orders, "SEEN_KEPT", 2)
+        patch.setattr(known_state, "CHANGES_KEPT", 3)
+        patch.setattr(known_state, "ENDED_KEPT", 2)
+        patch.setattr(known_state, "SEEN_KEPT", 2)
         knowledge, kept = Knowledge("openOrders"), ChannelState()
         for number, (what, which) in enumerate([*happenings, ("take", False)]):
             data = b'{"n":%d,"vol_exec":"%d"}' % (number, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.latency import BOUNDS, Latency
+from kraken_feed.telemetry.stats import BOUNDS, Latency
 
 
 @given(st.lists(st.floats(0, 100)))

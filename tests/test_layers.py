@@ -265,7 +265,7 @@ def test_only_call_can_send_what_order_entry_makes() -> None:
 
 def test_the_path_of_a_tail_loads_no_order_entry() -> None:
     loaded = _loaded("import " + ", ".join(f"kraken_feed.{name}" for name in TAIL))
-    assert "kraken_feed.tails" in loaded
+    assert "kraken_feed.feed.endpoint" in loaded
     assert not loaded.intersection(f"kraken_feed.{name}" for name in ORDER_ENTRY)
 
 
@@ -286,7 +286,7 @@ def _loaded(code: str) -> set[str]:
 def _run(*arguments: str) -> str:
     """Code that runs the command to its end."""
     return (
-        "import os\nos._exit = sys.exit\nfrom kraken_feed.cli import main\n"
+        "import os\nos._exit = sys.exit\nfrom kraken_feed.cli.main import main\n"
         f"try:\n    main({list(arguments)!r})\nexcept SystemExit as end:\n    print(end.code)\n"
     )
 
@@ -295,9 +295,9 @@ def _run(*arguments: str) -> str:
     "arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"], ["call", "--help"]]
 )
 def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
-    loaded = _loaded("from kraken_feed.cli import main" if arguments is None else _run(*arguments))
+    loaded = _loaded("from kraken_feed.cli.main import main" if arguments is None else _run(*arguments))
     assert "0" in loaded or arguments is None
-    assert "kraken_feed.cli" in loaded
+    assert "kraken_feed.cli.main" in loaded
     assert not loaded.intersection(HEAVY)
 
 
@@ -309,22 +309,22 @@ def test_a_tail_loads_nothing_that_only_programs_need() -> None:
     """Not even where rich is installed, which structlog loads if it finds it."""
     assert importlib.util.find_spec("rich") is not None
     loaded = _loaded(_run("demo", "executions", "--count", "3"))
-    assert {"kraken_feed.service", "kraken_feed.tails", "structlog", "0"} <= loaded
+    assert {"kraken_feed.service.run", "kraken_feed.feed.endpoint", "structlog", "0"} <= loaded
     assert not loaded & NOT_FOR_THE_COMMAND
 
 
 def test_a_program_loads_nothing_that_only_the_command_needs() -> None:
     loaded = _loaded("import kraken_feed; kraken_feed.tail")
     only = {"cli", "arguments", "commands", "service", "sink", "systemd", "signals", "check", "console"}
-    assert "kraken_feed.handle" in loaded
+    assert "kraken_feed.api" in loaded
     assert not loaded & {*(WATCH - {"rich"}), *(f"kraken_feed.{name}" for name in only)}
     assert _loaded("import kraken_feed") & {f"kraken_feed.{name}" for name in MODULES} == set()
 
 
 def test_probe_sees_what_is_loaded() -> None:
-    assert _loaded("import kraken_feed.watch") >= WATCH
-    assert set(HEAVY) - {"kraken_feed.simulator"} <= _loaded("import kraken_feed.feed")
-    assert _loaded("import kraken_feed.metrics, kraken_feed.listener") >= METRICS
+    assert _loaded("import kraken_feed.watch.app") >= WATCH
+    assert set(HEAVY) - {"kraken_feed.simulator"} <= _loaded("import kraken_feed.feed.feed")
+    assert _loaded("import kraken_feed.service.metrics, kraken_feed.service.listener") >= METRICS
 
 
 def test_a_feed_does_without_what_metrics_need() -> None:

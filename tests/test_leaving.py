@@ -11,9 +11,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from kraken_feed.handle import Records
-from kraken_feed.limits import Limits
-from kraken_feed.records import Gap, Record, Stopped
+from kraken_feed.api import Records
+from kraken_feed.feed.feed import Limits
+from kraken_feed.records.types import Gap, Record, Stopped
 
 from . import memory, virtual_time
 from .memory import World

@@ -18,8 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kraken_feed.errors import ConfigError
-from kraken_feed.figures import Program
-from kraken_feed.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
+from kraken_feed.telemetry.stats import Program
+from kraken_feed.service.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
 
 from .programs import LOST, WELL, Reply, ask, program
 
@@ -318,7 +318,7 @@ async def test_a_taken_port_is_a_configuration_error() -> None:
 
 
 async def test_without_prometheus_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "kraken_feed.metrics", raising=False)
+    monkeypatch.delitem(sys.modules, "kraken_feed.service.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError) as caught:
         Listener("127.0.0.1:0", lambda: WELL, fresh_s=20.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.literal import MAX_DEPTH, Number, decode, encode
+from kraken_feed.order_entry.request import MAX_DEPTH, Number, decode, encode
 
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidProxyMessage
 
-from kraken_feed import log as logs
-from kraken_feed.log import (
+from kraken_feed.telemetry import loggers as logs
+from kraken_feed.telemetry.loggers import (
     LIBRARIES,
     LogFormat,
     diagnostics_logger,
@@ -29,7 +29,7 @@ from kraken_feed.log import (
     program_logger,
     wants_color,
 )
-from kraken_feed.stderr import Stderr
+from kraken_feed.telemetry.stderr import Stderr
 from kraken_feed.text import MASK, Secrets, without
 
 TOKEN = "EXAMPLE+token/EXAMPLE+token/EXAMPLE+token/1"

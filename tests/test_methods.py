@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.errors import UsageError
-from kraken_feed.methods import METHODS
-from kraken_feed.request import build
+from kraken_feed.order_entry.methods import METHODS
+from kraken_feed.order_entry.request import build
 from kraken_feed.simulator import v1_orders, v2_orders
 from kraken_feed.simulator.order_entry import Refusal, check_types
 

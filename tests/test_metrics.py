@@ -14,9 +14,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from kraken_feed.families import FAMILIES, TOKEN
-from kraken_feed.figures import CAUSES, RESULTS, Program
-from kraken_feed.metrics import render
+from kraken_feed.service.metrics import FAMILIES, TOKEN
+from kraken_feed.telemetry.stats import CAUSES, RESULTS, Program
+from kraken_feed.service.metrics import render
 
 from .programs import MAIN, PROGRAMS, WELL
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.outlet import FileOutlet, TerminalOutlet, is_anonymous_pipe, outlet, sole_writer, take_back
-from kraken_feed.output_file import open_output
+from kraken_feed.output.descriptor import FileOutlet, TerminalOutlet, is_anonymous_pipe, outlet, sole_writer, take_back
+from kraken_feed.output.file import open_output
 
 from .outputs import file_limit
 

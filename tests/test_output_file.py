@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed import output_file
+from kraken_feed.output import file
 from kraken_feed.errors import OutputFailed
-from kraken_feed.output_file import Torn, open_output, whole_lines
+from kraken_feed.output.file import Torn, open_output, whole_lines
 
 from .installed import run, site
 from .outputs import open_files
@@ -72,7 +72,7 @@ def test_torn_lines_of_several_starts_are_all_kept(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from([b"\n", b"\0", b"{}", b"x" * 63, b"y" * 200])).map(b"".join))
 def test_whole_lines_end_at_the_last_line_feed_wherever_blocks_begin(content: bytes) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(output_file, "BLOCK", 64)
+        patched.setattr(file, "BLOCK", 64)
         fd = os.memfd_create("out")
         try:
             os.write(fd, content)
@@ -84,7 +84,7 @@ def test_whole_lines_end_at_the_last_line_feed_wherever_blocks_begin(content: by
 def test_a_file_without_lines_is_none_of_ours_and_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_file, "LONGEST_LINE", 100_000)
+    monkeypatch.setattr(file, "LONGEST_LINE", 100_000)
     path = tmp_path / "out.jsonl"
     path.write_bytes(b"x" * 200_000)
     assert opened(path) == []

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kraken_feed.record import render, timestamp
-from kraken_feed.schema import record_schema
+from kraken_feed.records.render import render, timestamp
+from kraken_feed.records.schema import record_schema
 
 from . import alloy_syntax, rsyslog
 from .tools import tool

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed import places
-from kraken_feed.checkpoint import Changes, Outage
-from kraken_feed.output_file import open_output
-from kraken_feed.places import look_at_output, look_at_state
-from kraken_feed.store import Store
+from kraken_feed.check import machine
+from kraken_feed.state.checkpoint import Changes, Outage
+from kraken_feed.output.file import open_output
+from kraken_feed.check.machine import look_at_output, look_at_state
+from kraken_feed.state.store import Store
 
 NOW = 1_760_000_000_000_000_000
 
@@ -103,7 +103,7 @@ def test_the_descriptor_of_a_file_changes_nothing(tmp_path: Path) -> None:
 def test_a_torn_line_is_what_a_start_would_move_away(lines: list[bytes], block: int) -> None:
     """Whatever the file holds, and wherever the blocks end in which it is read from behind."""
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "BLOCK", block)
+        patch.setattr(machine, "BLOCK", block)
         path = os.path.join(directory, "out.jsonl")
         Path(path).write_bytes(b"\n".join(lines))
         size = os.path.getsize(path)

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.proxy import parse_proxy
 
-from kraken_feed.config import ConnectionConfig
-from kraken_feed.connection import dial
+from kraken_feed.config.schema import ConnectionConfig
+from kraken_feed.transport.connection import dial
 from kraken_feed.errors import ConfigError
-from kraken_feed.proxy import Proxy, bypassed, proxy_for
+from kraken_feed.transport.proxy import Proxy, bypassed, proxy_for
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.server import Server
 

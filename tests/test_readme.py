@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kraken_feed.record import KEYS
+from kraken_feed.records.render import KEYS
 
 from .installed import COMMAND, QUICK, Site, bare, finish, site
 from .tools import tool

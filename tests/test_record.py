@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import record
-from kraken_feed.config import CHANNELS, DIALECTS
-from kraken_feed.wire import Data
+from kraken_feed.records import render
+from kraken_feed.config.schema import CHANNELS, DIALECTS
+from kraken_feed.protocol.wire import Data
 from tests.frame_files import DATA, FRAMES, FrameFile, name_of
 
 ORDER = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
@@ -58,7 +58,7 @@ def _one_object(line: bytes) -> dict[str, Any]:
 
 
 def test_line_is_the_contracts_example() -> None:
-    line = record.render({"data": b'{"status":"open","userref":0}', **dict(reversed(FIELDS.items()))})
+    line = render.render({"data": b'{"status":"open","userref":0}', **dict(reversed(FIELDS.items()))})
     assert line == (
         b'{"id":"main:openOrders:run-1:17:0","ts":"2026-11-20T22:41:05.123456Z","event_name":"order","v":1,'
         b'"account":"main","channel":"openOrders","type":"update","connection":"run-1","sequence":17,'
@@ -70,12 +70,12 @@ def test_line_is_the_contracts_example() -> None:
 @given(st.permutations(ORDER), st.integers(0, len(ORDER)))
 def test_keys_stand_in_the_contracts_order(shuffled: list[str], kept: int) -> None:
     fields = {key: FIELDS.get(key, "TAAAAA-BBBBB-CCCCC1") for key in shuffled[:kept]}
-    line = record.render({"data": b"{}", "engine": "online", **fields})
+    line = render.render({"data": b"{}", "engine": "online", **fields})
     assert list(json.loads(line)) == [*(key for key in ORDER if key in fields), "engine", "data"]
 
 
 def test_keys_of_a_marker_come_after_the_common_ones_as_given() -> None:
-    line = record.render({"cause": "silence", "detail": "…", "last_sequence": None, **FIELDS})
+    line = render.render({"cause": "silence", "detail": "…", "last_sequence": None, **FIELDS})
     assert list(json.loads(line))[-3:] == ["cause", "detail", "last_sequence"]
 
 
@@ -83,7 +83,7 @@ def test_keys_of_a_marker_come_after_the_common_ones_as_given() -> None:
 @given(objects, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
 def test_data_stands_byte_for_byte(value: dict[str, Any], separators: tuple[str, str], ascii_only: bool) -> None:
     data = json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode("utf-8")
-    line = record.render({**FIELDS, "data": data})
+    line = render.render({**FIELDS, "data": data})
     assert line.endswith(b',"data":' + data + b"}\n")
     assert line.count(b"\n") == 1
     assert _one_object(line)["data"] == json.loads(data, parse_float=str, parse_int=str)
@@ -92,7 +92,7 @@ def test_data_stands_byte_for_byte(value: dict[str, Any], separators: tuple[str,
 @settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(ORDER) | texts.filter(lambda key: key != "data"), texts, max_size=6))
 def test_any_text_makes_one_line_of_json(fields: dict[str, str]) -> None:
-    line = record.render({**fields, "data": b'{"vol":"1.00"}'})
+    line = render.render({**fields, "data": b'{"vol":"1.00"}'})
     assert line.count(b"\n") == 1
     found = _one_object(line)
     assert found.pop("data") == {"vol": "1.00"}
@@ -108,7 +108,7 @@ def _carried(text: str) -> str:
 @settings(max_examples=100)
 @given(texts)
 def test_text_without_surrogates_comes_back_as_it_was(text: str) -> None:
-    found = json.loads(record.text(text))
+    found = json.loads(render.text(text))
     assert found == _carried(text)
     if not re.search("[\ud800-\udfff]", text):
         assert found == text
@@ -117,7 +117,7 @@ def test_text_without_surrogates_comes_back_as_it_was(text: str) -> None:
 @settings(max_examples=100)
 @given(st.integers(0, 2**64 - 1) | st.none())
 def test_numbers_and_null_stand_as_they_are(value: int | None) -> None:
-    assert json.loads(record.render({**FIELDS, "sequence": value}))["sequence"] == value
+    assert json.loads(render.render({**FIELDS, "sequence": value}))["sequence"] == value
 
 
 @pytest.mark.parametrize("file", DATA, ids=name_of)
@@ -125,7 +125,7 @@ def test_line_of_a_real_item_holds_its_bytes(file: FrameFile) -> None:
     said = file.module.decode(file.frame)
     assert isinstance(said, Data)
     for item in said.items:
-        line = record.render({**FIELDS, "data": item.data})
+        line = render.render({**FIELDS, "data": item.data})
         assert line.endswith(b',"data":' + item.data + b"}\n")
         assert _one_object(line)
         assert len(line) < 16 * 1024
@@ -133,7 +133,7 @@ def test_line_of_a_real_item_holds_its_bytes(file: FrameFile) -> None:
 
 @pytest.mark.parametrize("file", [file for file in FRAMES if file.kind == "unknown"], ids=name_of)
 def test_unknown_frame_is_carried_whole(file: FrameFile) -> None:
-    line = record.render({**FIELDS, **record.opaque(file.frame, is_json=True)})
+    line = render.render({**FIELDS, **render.opaque(file.frame, is_json=True)})
     assert json.loads(line)["data"] == json.loads(file.frame)
     assert file.frame.replace(b"\n", b" ").strip() in line
 
@@ -141,7 +141,7 @@ def test_unknown_frame_is_carried_whole(file: FrameFile) -> None:
 @settings(max_examples=100)
 @given(st.binary(max_size=100))
 def test_frame_that_is_no_json_is_carried_as_base64(content: bytes) -> None:
-    line = record.render({**FIELDS, **record.opaque(content, is_json=False)})
+    line = render.render({**FIELDS, **render.opaque(content, is_json=False)})
     assert msgspec.json.decode(json.dumps(_one_object(line)["data_base64"]), type=bytes) == content
 
 
@@ -149,7 +149,7 @@ def test_frame_that_is_no_json_is_carried_as_base64(content: bytes) -> None:
 @given(texts)
 def test_lines_that_are_no_records_take_any_text_too(text: str) -> None:
     """A path that is no UTF-8 comes with surrogates; saying so must not fail."""
-    line = record.encode({"path": text})
+    line = render.encode({"path": text})
     assert line.encode("utf-8").count(b"\n") == 0
     assert json.loads(line)["path"] in (text, _carried(text))
 
@@ -180,14 +180,14 @@ _LAST_NS = 253_402_300_799_999_999_999  # the end of 9999
     ],
 )
 def test_time_is_utc_with_six_digits_cut(unix_ns: int, text: str) -> None:
-    assert record.timestamp(unix_ns) == text
+    assert render.timestamp(unix_ns) == text
 
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, _LAST_NS), min_size=1, max_size=5))
 def test_time_agrees_with_the_calendar(times: list[int]) -> None:
     for unix_ns in times:
-        text = record.timestamp(unix_ns)
+        text = render.timestamp(unix_ns)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
         assert datetime.fromisoformat(text) == _EPOCH + timedelta(microseconds=unix_ns // 1000)
 
@@ -196,7 +196,7 @@ def test_time_agrees_with_the_calendar(times: list[int]) -> None:
 @given(st.integers(0, _LAST_NS), st.integers(0, _LAST_NS))
 def test_texts_sort_as_times_do(one: int, other: int) -> None:
     earlier, later = sorted((one, other))
-    assert record.timestamp(earlier) <= record.timestamp(later)
+    assert render.timestamp(earlier) <= render.timestamp(later)
 
 
 # ------------------------------------------------------------------------------------------------ ids
@@ -213,20 +213,20 @@ identified = st.tuples(
 @given(st.lists(places | identified, min_size=2, max_size=8))
 def test_ids_are_equal_only_for_the_same_item(items: list[tuple[str, str, str | None, str, int, int]]) -> None:
     meant = {item[:3] if item[2] else item for item in items}
-    assert len({record.item_id(*item) for item in items}) == len(meant)
+    assert len({render.item_id(*item) for item in items}) == len(meant)
 
 
 def test_fill_has_one_id_whichever_way_it_came() -> None:
     fill = "TAAAAA-BBBBB-CCCCC9"
-    snapshot = record.item_id("main", "ownTrades", fill, "run-1", 1, 3)
-    update = record.item_id("main", "ownTrades", fill, "run-1", 7, 0)
-    backfill = record.item_id("main", "ownTrades", fill, "other-9", "frame1", 12)
+    snapshot = render.item_id("main", "ownTrades", fill, "run-1", 1, 3)
+    update = render.item_id("main", "ownTrades", fill, "run-1", 7, 0)
+    backfill = render.item_id("main", "ownTrades", fill, "other-9", "frame1", 12)
     assert snapshot == update == backfill
 
 
 def test_accounts_and_channels_never_share_an_id() -> None:
     fill = "TAAAAA-BBBBB-CCCCC9"
-    ids = {record.item_id(a, c, fill, "run-1", 1, 0) for a in ("main", "other") for c in CHANNELS}
+    ids = {render.item_id(a, c, fill, "run-1", 1, 0) for a in ("main", "other") for c in CHANNELS}
     assert len(ids) == 2 * len(CHANNELS)
 
 
@@ -235,7 +235,7 @@ def test_items_of_one_frame_have_ids_of_their_own() -> None:
         said = DIALECTS[file.dialect].decode(file.frame)
         assert isinstance(said, Data)
         ids = [
-            record.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index)
+            render.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index)
             for index, item in enumerate(said.items)
         ]
         repeated = len(said.items) - len({item.identity or index for index, item in enumerate(said.items)})
@@ -243,10 +243,10 @@ def test_items_of_one_frame_have_ids_of_their_own() -> None:
 
 
 def test_equal_changes_of_two_frames_are_two_records() -> None:
-    assert record.item_id("main", "openOrders", None, "run-1", 3, 0) != record.item_id(
+    assert render.item_id("main", "openOrders", None, "run-1", 3, 0) != render.item_id(
         "main", "openOrders", None, "run-1", 4, 0
     )
-    assert record.item_id("main", "openOrders", None, "run-1", 3, 0) != record.item_id(
+    assert render.item_id("main", "openOrders", None, "run-1", 3, 0) != render.item_id(
         "main", "openOrders", None, "run-2", 3, 0
     )
 
@@ -260,7 +260,7 @@ def test_equal_changes_of_two_frames_are_two_records() -> None:
     ),
     texts,
 )
-def test_several_items_are_rendered_as_each_of_them_would_be(items: list[record.Line], account: str) -> None:
+def test_several_items_are_rendered_as_each_of_them_would_be(items: list[render.Line], account: str) -> None:
     common = {
         "ts": FIELDS["ts"],
         "event_name": "order",
@@ -270,12 +270,12 @@ def test_several_items_are_rendered_as_each_of_them_would_be(items: list[record.
         "connection": "c",
     }
     each = [
-        record.render(
+        render.render(
             {**common, **{key: value for key, value in zip(_OF_ITEM, item, strict=True) if value is not None}}
         )
         for item in items
     ]
-    assert record.render_items(common, items) == b"".join(each)
+    assert render.render_items(common, items) == b"".join(each)
 
 
 _OF_ITEM = ("id", "sequence", "order_id", "exec_id", "data")

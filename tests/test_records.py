@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed import records
-from kraken_feed.record import KEYS, opaque, render, render_items
-from kraken_feed.records import Execution, Gap, Item, Live, Order, Record, Trade, Unknown, read
-from kraken_feed.schema import record_schema
-from kraken_feed.wire import Data
+from kraken_feed.records import types
+from kraken_feed.records.render import KEYS, opaque, render, render_items
+from kraken_feed.records.types import Execution, Gap, Item, Live, Order, Record, Trade, Unknown, read
+from kraken_feed.records.schema import record_schema
+from kraken_feed.protocol.wire import Data
 from tests.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
 TS = "2026-11-20T22:41:05.123456Z"
@@ -82,7 +82,7 @@ def test_a_marker_says_what_its_line_says(fields: dict[str, Any]) -> None:
     line = render({"id": "m", "ts": TS, **COMMON, "channel": "openOrders", **fields})
     found = read(line)
     assert found.line == line
-    assert isinstance(found, records.Marker)
+    assert isinstance(found, types.Marker)
     names = {"from": "start", "to": "end"}
     assert {key: getattr(found, names.get(key, key)) for key in fields} == fields
 
@@ -192,7 +192,7 @@ def test_a_json_number_is_the_decimal_of_its_digits_wherever_it_stands(number: N
     assert all(is_number(value, number) for value in found)
 
 
-@given(numbers(), st.sampled_from(sorted(records.NUMBERS)))
+@given(numbers(), st.sampled_from(sorted(types.NUMBERS)))
 def test_a_number_that_v1_and_rest_send_as_a_string_is_the_decimal_of_its_digits(number: Number, name: str) -> None:
     data = f'{{"{name}":"{number.text}","inside":{{"{name}":"{number.text}"}}}}'.encode()
     for found in (item(data), item(data, "ownTrades"), item(data, "balances", type="backfill")):
@@ -202,7 +202,7 @@ def test_a_number_that_v1_and_rest_send_as_a_string_is_the_decimal_of_its_digits
     assert item(data, "executions").fields[name] == number.text  # v2 has numbers: a string there is one
 
 
-@given(numbers(signed=False), st.sampled_from(sorted(records.INNER)), st.sampled_from(("price", "price2")))
+@given(numbers(signed=False), st.sampled_from(sorted(types.INNER)), st.sampled_from(("price", "price2")))
 def test_a_price_inside_is_a_decimal_unless_it_is_relative(number: Number, place: str, name: str) -> None:
     def inside(text: str) -> object:
         return item(f'{{"{place}":{{"{name}":"{text}","order":"{number.text}"}}}}'.encode()).fields[place][name]

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import record
-from kraken_feed.checkpoint import Changes
-from kraken_feed.config import BackfillConfig, Config
-from kraken_feed.limits import Limits
+from kraken_feed.records import render
+from kraken_feed.state.checkpoint import Changes
+from kraken_feed.config.schema import BackfillConfig, Config
+from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
-from kraken_feed.store import Store
-from kraken_feed.view import moment
+from kraken_feed.state.store import Store
+from kraken_feed.records.view import moment
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -121,7 +121,7 @@ def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_p
         hole = closed[lost["channel"]]
         assert hole["from"] == lost["last_ts"]
         live = [x["ts"] for x in log.named("feed.live") if x["channel"] == lost["channel"]][1]
-        assert live <= hole["to"] <= record.timestamp(moment(live) + 2 * 10**9)
+        assert live <= hole["to"] <= render.timestamp(moment(live) + 2 * 10**9)
     assert log.duplicated(log.lines()) == []
 
 
@@ -205,7 +205,7 @@ def test_without_backfill_every_hole_is_a_gap(tmp_path: Path) -> None:
 def test_a_missing_permission_makes_gaps_that_name_it_and_stops_nothing(tmp_path: Path) -> None:
     world = exchange(Fault("drop", at=60.0))
     key = world.add_key(permissions=("create-ws-token", "query-open-trades", "query-closed-trades", "query-funds"))
-    from kraken_feed.auth import Credentials
+    from kraken_feed.protocol.signing import Credentials
 
     log = Log(tmp_path, world)
     virtual_time.run(log.run(400.0, credentials=Credentials(key.key, key.secret, source="the test")))

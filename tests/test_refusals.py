@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import refusals
+from kraken_feed.protocol import refusals
 from kraken_feed.errors import CredentialsRefused, FeedError, RequestRefused
-from kraken_feed.refusals import Kind, classify
+from kraken_feed.protocol.refusals import Kind, classify
 
 NOW = 1_760_000_000.0
 NEVER = None

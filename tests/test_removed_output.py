@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import output_file
-from kraken_feed import sink as module
+from kraken_feed.output import file
+from kraken_feed.output import sink as module
 from kraken_feed.errors import OutputFailed
-from kraken_feed.output_file import open_output, read_removed
-from kraken_feed.sink import Sink
+from kraken_feed.output.file import open_output, read_removed
+from kraken_feed.output.sink import Sink
 
 from . import virtual_time
 from .outputs import Failures, Said, file_limit, open_files, record, until
@@ -456,6 +456,6 @@ def test_a_file_that_was_truncated_or_that_we_may_not_open_is_not_read(
     os.truncate(path, 4)
     assert read_removed(fd, 4, 100) is None
     os.truncate(path, 8)
-    monkeypatch.setattr(output_file, "open", lambda *_: (_ for _ in ()).throw(PermissionError()), raising=False)
+    monkeypatch.setattr(file, "open", lambda *_: (_ for _ in ()).throw(PermissionError()), raising=False)
     assert read_removed(fd, 4, 100) is None
     os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.repeats import KINDS, Repeats
+from kraken_feed.telemetry.repeats import KINDS, Repeats
 
 
 def test_the_first_of_a_kind_is_said_and_then_every_power_of_ten() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from kraken_feed.auth import Credentials, Nonce
-from kraken_feed.backoff import CallCounter
+from kraken_feed.protocol.signing import Credentials, Nonce
+from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
-from kraken_feed.kraken_time import NS, SLACK_NS, KrakenClock
-from kraken_feed.rest import MAX_ANSWER_BYTES, WARNINGS_KEPT, Rest
+from kraken_feed.protocol.kraken_clock import NS, SLACK_NS, KrakenClock
+from kraken_feed.transport.rest import MAX_ANSWER_BYTES, WARNINGS_KEPT, Rest
 
 from . import virtual_time
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.record import timestamp
+from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.fault import Fault
 
 from .installed import QUICK, Site, finish, lines, logged, named, run, site, start

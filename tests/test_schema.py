@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from kraken_feed import record
-from kraken_feed.config import DIALECTS
-from kraken_feed.schema import record_schema
-from kraken_feed.wire import Data
+from kraken_feed.records import render
+from kraken_feed.config.schema import DIALECTS
+from kraken_feed.records.schema import record_schema
+from kraken_feed.protocol.wire import Data
 from tests.frame_files import DATA, FRAMES, FrameFile, name_of
 
 TS = "2026-11-20T22:41:05.123456Z"
@@ -64,7 +64,7 @@ def _lines(file: FrameFile) -> Iterator[bytes]:
     for index, item in enumerate(said.items):
         fields: dict[str, Any] = {
             **COMMON,
-            "id": record.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index),
+            "id": render.item_id("main", said.channel, item.identity, "run-1", said.sequence or "frame1", index),
             "event_name": DIALECTS[file.dialect].EVENT_NAMES[said.channel],
             "channel": said.channel,
             "type": file.kind,
@@ -72,7 +72,7 @@ def _lines(file: FrameFile) -> Iterator[bytes]:
         }
         optional = {"sequence": said.sequence, "order_id": item.order_id, "exec_id": item.exec_id}
         fields.update({key: value for key, value in optional.items() if value is not None})
-        yield record.render({**fields, "data": item.data})
+        yield render.render({**fields, "data": item.data})
 
 
 def test_schema_is_a_schema() -> None:
@@ -81,7 +81,7 @@ def test_schema_is_a_schema() -> None:
 
 
 def test_schema_is_json() -> None:
-    assert json.loads(record.encode(record_schema())) == record_schema()
+    assert json.loads(render.encode(record_schema())) == record_schema()
 
 
 @pytest.mark.parametrize("file", DATA, ids=name_of)
@@ -97,14 +97,14 @@ def test_recovered_item_without_a_sequence_is_valid() -> None:
 
 @pytest.mark.parametrize("marker", MARKERS, ids=lambda marker: marker["event_name"])
 def test_line_of_every_marker_is_valid(marker: dict[str, Any]) -> None:
-    VALIDATOR.validate(json.loads(record.render({**COMMON, **marker})))
+    VALIDATOR.validate(json.loads(render.render({**COMMON, **marker})))
 
 
 @pytest.mark.parametrize("file", [file for file in FRAMES if file.kind == "unknown"], ids=name_of)
 def test_line_of_an_unknown_frame_is_valid(file: FrameFile) -> None:
     fields = {**COMMON, "event_name": "unknown", "connection": "run-1"}
-    VALIDATOR.validate(json.loads(record.render({**fields, **record.opaque(file.frame, is_json=True)})))
-    VALIDATOR.validate(json.loads(record.render({**fields, **record.opaque(b"\xff" + file.frame, is_json=False)})))
+    VALIDATOR.validate(json.loads(render.render({**fields, **render.opaque(file.frame, is_json=True)})))
+    VALIDATOR.validate(json.loads(render.render({**fields, **render.opaque(b"\xff" + file.frame, is_json=False)})))
 
 
 def test_fields_and_events_may_be_added_within_a_version() -> None:
@@ -187,4 +187,4 @@ def test_line_that_is_no_object_is_refused(value: object) -> None:
 def test_every_key_of_a_record_is_described() -> None:
     properties = record_schema()["properties"]
     assert isinstance(properties, dict)
-    assert {*record.KEYS, "data", "data_base64"} <= set(properties)
+    assert {*render.KEYS, "data", "data_base64"} <= set(properties)

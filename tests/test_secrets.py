@@ -147,7 +147,7 @@ async def broken(self):
         logging.getLogger("asyncio").error("a library's", exc_info=True)
     raise RuntimeError(f"token {token} key {self._shared.credentials.key} secrets {self._shared.credentials.secrets()}")
 
-kraken_feed.tails.Tail._token = broken
+kraken_feed.feed.endpoint.Tail._token = broken
 main(sys.argv[1:])
 """
 

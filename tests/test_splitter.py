@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from kraken_feed.splitter import Splitter
+from kraken_feed.transport.stream import Splitter
 
 LIMIT = 70_000
 

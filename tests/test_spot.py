@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import record, spot_v1, spot_v2
-from kraken_feed.config import DIALECTS
-from kraken_feed.wire import (
+from kraken_feed.records import render
+from kraken_feed.protocol import spot_v1
+from kraken_feed.protocol import spot_v2
+from kraken_feed.config.schema import DIALECTS
+from kraken_feed.protocol.wire import (
     DEPTH,
     Ack,
     Data,
@@ -624,7 +626,7 @@ def _check(content: bytes) -> None:
                 assert b"\r" not in item.data
                 assert isinstance(_strict(item.data), dict)
         if isinstance(said, Unknown):
-            line = record.render({"id": "x", **record.opaque(content, said.json)})
+            line = render.render({"id": "x", **render.opaque(content, said.json)})
             assert line.count(b"\n") == 1
             assert isinstance(_strict(line), dict)
 

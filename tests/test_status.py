@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.figures import Endpoint, Figures, Histogram, Holes, Output
-from kraken_feed.status import MAX_LINE, span, status_line
+from kraken_feed.telemetry.stats import Endpoint, Figures, Histogram, Holes, Output
+from kraken_feed.telemetry.status import MAX_LINE, span, status_line
 
 
 def output(pending: int = 0, blocked_s: float | None = None) -> Output:

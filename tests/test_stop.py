@@ -10,12 +10,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from kraken_feed.config import Config
-from kraken_feed.limits import Limits
+from kraken_feed.config.schema import Config
+from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -57,7 +57,7 @@ def lose_and_never_agree(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
 
 def never_read(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
     """After a minute, the output takes nothing any more."""
-    takes_nothing = "kraken_feed.outlet.FileOutlet.write", lambda outlet, data: 0
+    takes_nothing = "kraken_feed.output.descriptor.FileOutlet.write", lambda outlet, data: 0
     asyncio.get_running_loop().call_later(60.0, patch.setattr, *takes_nothing)
 
 

@@ -23,10 +23,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed import store as module
-from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint, Counter, Entry, Known, Outage, Scan
+from kraken_feed.state import store as module
+from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint, CallLevel, Entry, Known, Outage, Scan
 from kraken_feed.errors import ConfigError, StateFailed, StateHeld
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 
 NOW_NS = 1_795_214_465_123_456_789  # 2026-11-20T22:41:05Z
 STAMP = "20261120T224105Z"
@@ -49,7 +49,7 @@ def saved(directory: Path, *several: Changes, account: str = "main") -> None:
 
 def some_changes(orders: int = 200, seen: int = 1000) -> Changes:
     changes = Changes(
-        nonce=7, saved_ns=8, counter=Counter(2.5, 10), scans=[Scan("trades", 1, None, 3, {"ownTrades": 4}, 50)]
+        nonce=7, saved_ns=8, counter=CallLevel(2.5, 10), scans=[Scan("trades", 1, None, 3, {"ownTrades": 4}, 50)]
     )
     changes.complete["openOrders"] = 9
     changes.outages["openOrders"] = [
@@ -190,7 +190,7 @@ OUTAGE = st.builds(
     declared_ns=NS,
 )
 SCAN = st.builds(Scan, st.text(max_size=3), NS, st.none() | NS, NS, st.dictionaries(ID, NS, max_size=2), NS, NS)
-COUNTER = st.builds(Counter, st.floats(0, 100), NS)
+COUNTER = st.builds(CallLevel, st.floats(0, 100), NS)
 STEP = st.one_of(
     st.tuples(st.sampled_from(["seen", "ended"]), CHANNEL, ID, KNOWN),
     st.tuples(st.just("forget"), CHANNEL, ID, st.none()),
@@ -227,7 +227,7 @@ def record(changes: Changes, step: Step) -> None:
             changes.outages[channel] = of_channel(channel, outages)
         case "nonce", _, _, int(nonce):
             changes.nonce = nonce
-        case "counter", _, _, Counter() as counter:
+        case "counter", _, _, CallLevel() as counter:
             changes.counter = counter
         case "scans", _, _, list(scans):
             changes.scans = scans
@@ -241,7 +241,7 @@ def model(model: Checkpoint, step: Step) -> None:
         case "nonce", int(nonce):
             model.nonce = nonce
             return
-        case "counter", Counter() as counter:
+        case "counter", CallLevel() as counter:
             model.counter = counter
             return
         case "scans", list(scans):

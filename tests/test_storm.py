@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from kraken_feed.record import timestamp
+from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.counter import PRO
 from kraken_feed.simulator.engine import Engine
@@ -365,7 +365,7 @@ def test_the_volume_of_a_case_is_filled_at_once() -> None:
 
 
 def test_a_store_in_memory_holds_what_was_saved_and_loses_the_last_saves_with_the_power() -> None:
-    from kraken_feed.checkpoint import Changes, Entry
+    from kraken_feed.state.checkpoint import Changes, Entry
 
     disk = Disk()
     store = MemoryStore(disk)
@@ -379,7 +379,7 @@ def test_a_store_in_memory_holds_what_was_saved_and_loses_the_last_saves_with_th
 
 
 def test_a_state_is_older_or_empty_at_the_next_start_only() -> None:
-    from kraken_feed.checkpoint import Changes
+    from kraken_feed.state.checkpoint import Changes
 
     disk = Disk()
     store = MemoryStore(disk)

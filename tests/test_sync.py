@@ -15,15 +15,15 @@ from unittest.mock import patch
 
 import pytest
 
-from kraken_feed import verdicts
-from kraken_feed.checkpoint import Changes, Entry
-from kraken_feed.config import Config
+from kraken_feed.check import machine
+from kraken_feed.state.checkpoint import Changes, Entry
+from kraken_feed.config.schema import Config
 from kraken_feed.errors import OutputFailed
-from kraken_feed.limits import Limits
+from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.sink import Sink
-from kraken_feed.store import Store
-from kraken_feed.sync import sync_file, sync_method
+from kraken_feed.output.sink import Sink
+from kraken_feed.state.store import Store
+from kraken_feed.output.disk import sync_file, sync_method
 
 from . import memory, virtual_time
 from .exchange_driver import T0
@@ -338,6 +338,6 @@ def test_a_platform_without_fdatasync_syncs_in_another_way_and_says_so(
         sync_file(file.fileno())
     assert called == [method]
     assert sync_method() == method
-    finding = verdicts.sync(method)
+    finding = machine.sync(method)
     assert finding.status == ("WARN" if method == "fsync" else "OK")
     assert method in finding.what

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import LogCapture
 
-from kraken_feed.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, take, watchdog_s
+from kraken_feed.service.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, take, watchdog_s
 
 from . import virtual_time
 

@@ -16,9 +16,9 @@ import pytest
 import kraken_feed
 from kraken_feed import errors
 from kraken_feed.errors import FeedError, UsageError
-from kraken_feed.feed import STOP_S
-from kraken_feed.systemd import BEAT_S, EXTEND_S
-from kraken_feed.units import FILES, PLACE, exec_word, hidden, installed_command, text
+from kraken_feed.feed.feed import STOP_S
+from kraken_feed.service.systemd import BEAT_S, EXTEND_S
+from kraken_feed.service.units import FILES, PLACE, exec_word, hidden, installed_command, text
 
 from .installed import COMMAND, bare, finish, run, site
 from .supervised import Systemd, Unit, fields, printed

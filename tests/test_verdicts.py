@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kraken_feed import verdicts
-from kraken_feed.config import Config, parse
-from kraken_feed.findings import Finding
-from kraken_feed.verdicts import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
+from kraken_feed.check import machine
+from kraken_feed.config.schema import Config, parse
+from kraken_feed.check.report import Finding
+from kraken_feed.check.machine import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
 
 NOW = 1_760_000_000_000_000_000
 SECRET = "c2VjcmV0"
@@ -65,14 +65,14 @@ def test_a_command_that_holds_a_secret_is_not_shown() -> None:
     ],
 )
 def test_each_way_to_fail_has_its_remedy(phase: str, why: str, says: str) -> None:
-    finding = verdicts.unreachable("rest", "api.kraken.com", phase, why)
+    finding = machine.unreachable("rest", "api.kraken.com", phase, why)
     assert (finding.status, finding.exit_code, finding.facts["phase"]) == ("FAIL", 69, phase)
     assert says in finding.remedy
     assert why in finding.why
 
 
 def test_a_proxy_that_fails_is_named_by_its_variable() -> None:
-    finding = verdicts.unreachable("rest", "proxy:3128", "TCP", "Connection refused", proxy="HTTPS_PROXY")
+    finding = machine.unreachable("rest", "proxy:3128", "TCP", "Connection refused", proxy="HTTPS_PROXY")
     assert "HTTPS_PROXY" in finding.why
     assert "HTTPS_PROXY" in finding.remedy
 
@@ -82,7 +82,7 @@ def test_a_proxy_that_fails_is_named_by_its_variable() -> None:
 
 def output(problem: str = "", **facts: Any) -> Finding:
     known = {"made": False, "size": 10, "torn": 0, "free": 100 * GIB, "more_files": True} | facts
-    return verdicts.output("out.jsonl", problem, **known)
+    return machine.output("out.jsonl", problem, **known)
 
 
 def state(**facts: Any) -> Finding:
@@ -90,7 +90,7 @@ def state(**facts: Any) -> Finding:
         "exists": True, "saved_ns": NOW, "now_ns": NOW, "holes": [], "damaged": False, "unread": "",
         "free": 100 * GIB, "more_files": True,
     }  # fmt: skip
-    return verdicts.state("main.sqlite3", **known | facts)
+    return machine.state("main.sqlite3", **known | facts)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_a_state_is_said_to_be_what_a_start_makes_of_it(finding: Finding, status
 
 
 def test_a_running_tail_is_a_warning_that_names_it() -> None:
-    finding = verdicts.state_held("main.sqlite3", "77", "3 s")
+    finding = machine.state_held("main.sqlite3", "77", "3 s")
     assert finding.status == "WARN"
     assert "77" in finding.what
     assert "exit code 75" in finding.why
-    assert verdicts.state_held("main.sqlite3", "", "3 s").facts["pid"] is None
+    assert machine.state_held("main.sqlite3", "", "3 s").facts["pid"] is None

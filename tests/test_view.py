@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kraken_feed.view import is_past_trade, parse, read_execution, value
+from kraken_feed.records.view import is_past_trade, parse, read_execution, value
 
 
 @pytest.mark.parametrize(

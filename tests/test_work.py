@@ -27,13 +27,13 @@ import pytest
 import structlog
 
 from bench.frames import CHANNEL, DIALECTS, SHAPES, Dialect, Script, phases
-from kraken_feed import orders
-from kraken_feed.auth import Credentials
-from kraken_feed.config import Config, ConnectionConfig
-from kraken_feed.feed import Feed
-from kraken_feed.log import feed_logger
-from kraken_feed.sink import Sink
-from kraken_feed.store import Store
+from kraken_feed.feed import known_state
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.config.schema import Config, ConnectionConfig
+from kraken_feed.feed.feed import Feed
+from kraken_feed.telemetry.loggers import feed_logger
+from kraken_feed.output.sink import Sink
+from kraken_feed.state.store import Store
 from kraken_feed.text import Secrets
 from tests import virtual_time
 
@@ -194,8 +194,8 @@ def test_a_burst_is_one_write(dialect: Dialect, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_frames_leave_nothing_behind(dialect: Dialect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once all that is remembered within bounds is full: orders come and end, checkpoints are written."""
-    monkeypatch.setattr(orders, "ENDED_KEPT", 50)
-    monkeypatch.setattr(orders, "SEEN_KEPT", 100)
+    monkeypatch.setattr(known_state, "ENDED_KEPT", 50)
+    monkeypatch.setattr(known_state, "SEEN_KEPT", 100)
     before, after = 40, 240  # bursts
     blocks: list[int] = []
 

@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from kraken_feed.checkpoint import Changes, ChannelState, Checkpoint
-from kraken_feed.destination import HIGH_BYTES, LOW_BYTES
+from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint
+from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.errors import FeedError, OutputFailed, StateFailed
-from kraken_feed.store import Found
+from kraken_feed.state.store import Found
 
 from .. import virtual_time
 from .world import Clocks
@@ -213,7 +213,7 @@ class MemoryStore:
 
 
 class MemoryOutput:
-    """A :class:`kraken_feed.destination.Destination` on a :class:`File`: lines are out when the loop turns.
+    """A :class:`kraken_feed.output.destination.Destination` on a :class:`File`: lines are out when the loop turns.
 
     A power cut takes what was not synced, a kill what the reader did not take.
     """

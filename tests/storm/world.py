@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.frames import Close as CloseFrame
 from websockets.http11 import Response
 
-from kraken_feed.config import ConnectionConfig
-from kraken_feed.connection import unreachable
+from kraken_feed.config.schema import ConnectionConfig
+from kraken_feed.transport.connection import unreachable
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.ledger import Frame, Ledger
 from kraken_feed.simulator.order import Change

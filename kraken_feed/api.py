@@ -1,0 +1,276 @@
+"""A tail for a Python program: an async context manager that yields typed records.
+
+It is the command without a process of its own: the same configuration, credentials, states, feeds and recovery
+(:mod:`kraken_feed.feed.builder`). It handles no signals, writes nothing to stdout and stderr, and sets up no logging.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from .feed.builder import Plan, assemble, state_directory
+from .protocol.signing import Credentials
+from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree
+from .config.schema import load
+from .transport.connection import dial
+from .config.credentials import Heard, find_all, refuse_shared
+from .errors import ConfigError, FeedError, UsageError
+from .feed.feed import Feed
+from .telemetry.stats import Figures
+from .output.queue import Inbox
+from .feed.feed import Limits
+from .telemetry.loggers import FeedLogger, Log, feed_logger, hear_command, library_logger, program_logger
+from .feed.known_state import Snapshots
+from .records.types import Record, read
+from .feed.supervisor import Supervisor
+from .text import Secrets
+
+Path = str | os.PathLike[str]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Number = TypeVar("Number", int | None, float | None)
+
+
+def tail(
+    *channels: str,
+    accounts: str | Sequence[str] = (),
+    config: Path | Mapping[str, Any] | None = None,
+    credentials: Credentials | Mapping[str, Credentials] | None = None,
+    state: Path | Literal[False] | None = None,
+    backfill: bool = True,
+    snapshots: Snapshots = "changes",
+    since: datetime | timedelta | None = None,
+    once: bool = False,
+    count: int | None = None,
+    duration: float | None = None,
+    log: Log | logging.Logger | None = None,
+) -> Records:
+    """Tail channels of one or several accounts: ``async with tail("executions") as records``.
+
+    Nothing is read or opened before the context is entered. What is not said is as for the command.
+
+    Args:
+        channels: ``openOrders``, ``ownTrades``, ``executions``, ``balances``; none: the configuration's.
+        accounts: their names; none: those of ``credentials``, or the configuration's one; ``all``: all that it has.
+        config: the path of a configuration, or what would stand in it; None: where the command looks for it.
+        credentials: of the one account, or by account; None: where the command looks for them.
+        state: the directory of the checkpoints; None: the command's; False: none are kept.
+        backfill: whether REST is asked for what was missed.
+        snapshots: which items of a snapshot are yielded: those that differ from what was last taken, all, or none.
+        since: recover what happened from then on, or from so long ago, if the state does not know better.
+        once: end after the first snapshot.
+        count: end after so many items; markers do not count.
+        duration: end after so many seconds.
+        log: takes diagnostics, masked; None: the standard library's logger ``kraken_feed``.
+    """
+
+    secrets = Secrets()
+    heard = hear_command(program_logger(log, secrets))
+
+    def plan() -> Plan:
+        """Reads files and may run commands: for a thread."""
+        found = from_tree(config, "config") if isinstance(config, Mapping) else load(_text(config), os.environ)[0]
+        directory = None if state is False else _text(state) or found.state.directory or state_directory(os.environ)
+        return Plan(
+            config=found,
+            channels=check_channels(channels or found.channels),
+            credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found, heard),
+            state=directory,
+            backfill=backfill,
+            snapshots=_policy(snapshots),
+            since_ns=_unix_ns(since),
+            limits=Limits(once, _positive("count", count), _positive("duration", duration)),
+        )
+
+    return Records(plan, log, secrets=secrets)
+
+
+class Records:
+    """The records of a tail, one after the other, while its context lasts. Made by :func:`tail`; used once.
+
+    A record counts as delivered when the next one is asked for: the checkpoint covers only what was. What was not,
+    because the program left or died, is recovered by the next run over the same state. While the program is slow,
+    nothing is read beyond about a megabyte, and that time is not taken for silence.
+
+    One task iterates at a time. A wait that is cancelled loses nothing; iterating can go on.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[], Plan],
+        log: Log | logging.Logger | None,
+        make: Callable[..., Feed] | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self._plan = plan
+        self._secrets = secrets or Secrets()
+        self._log = program_logger(log, self._secrets)
+        self._make = make or partial(Feed, dial=partial(dial, logger=library_logger(self._log, self._secrets)))
+        self._inbox = Inbox()
+        self._feeds: Supervisor | None = None
+        self._entered = False
+        self._running: asyncio.Task[None] | None = None
+        self._told = False  # what ended it
+
+    async def __aenter__(self) -> Self:
+        """Find configuration and credentials, open the states, and begin; does not wait for the channels to be live.
+
+        A state whose file system is full, read-only or missing is waited for, for ``[output] patience_s``.
+
+        Raises:
+            FeedError: as the command's, for what makes no sense to begin with; ``StateHeld`` if somebody else has a
+                state.
+        """
+        if self._entered:
+            raise RuntimeError("a tail is used once: call tail() again")
+        self._entered = True
+        try:
+            plan = await asyncio.to_thread(self._plan)
+            for key in plan.credentials.values():
+                self._secrets.add(*key.secrets())
+            self._feeds = await assemble(plan, self._open_output, log=self._log, secrets=self._secrets, make=self._make)
+        except FeedError as error:
+            self._mask(error)
+            raise
+        self._running = asyncio.create_task(self._run(self._feeds), name="kraken_feed.tail")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and close everything: within two seconds, whatever the exchange does.
+
+        What was received and not taken is not in the checkpoint.
+        """
+        running, inbox = self._running, self._inbox
+        if running is None or self._feeds is None:
+            return
+        inbox.abandon()
+        self._feeds.stop("left")
+        cancelled = False
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                cancelled = True  # raised below: what is open has to be closed first
+        if inbox.pending:
+            self._log.info("records_left", bytes=inbox.pending)
+        defect = None if running.cancelled() else running.exception()
+        if cancelled:
+            raise asyncio.CancelledError
+        if defect is not None and not isinstance(defect, FeedError) and error is None and not self._told:
+            raise defect
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record:
+        """The next record; the one before it is delivered.
+
+        Raises:
+            FeedError: what ended the tail, after the last record.
+        """
+        if self._running is None:
+            raise RuntimeError("the tail is not running: use it in `async with`")
+        line = await self._inbox.take()
+        if line is not None:
+            return read(line)
+        await asyncio.wait([self._running])  # somebody else may just be leaving the context
+        if not self._told:
+            self._told = True
+            self._running.result()
+        raise StopAsyncIteration
+
+    def stop(self) -> None:
+        """Read no more: the iteration ends after what was received."""
+        self._begun().stop("stop")
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is whole now, of every account that has not stopped."""
+        return self._begun().live
+
+    def figures(self) -> tuple[Figures, ...]:
+        """How each account is, and what it has done so far."""
+        return tuple(self._begun().figures())
+
+    def _begun(self) -> Supervisor:
+        if self._feeds is None:
+            raise RuntimeError("the tail has not begun: use it in `async with`")
+        return self._feeds
+
+    def _open_output(self, failed: Callable[[FeedError], None]) -> tuple[Inbox, FeedLogger]:
+        return self._inbox, feed_logger(self._inbox)
+
+    async def _run(self, feeds: Supervisor) -> None:
+        try:
+            await feeds.run()
+        except FeedError as error:
+            self._mask(error)
+            raise
+        finally:
+            self._inbox.end()
+
+    def _mask(self, error: FeedError) -> None:
+        """Nothing in its words that must not leave the process."""
+        error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
+        error.args = (error.what,)
+
+
+def _credentials(
+    given: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, heard: Heard
+) -> Mapping[str, Credentials]:
+    """The keys of the accounts that are wanted.
+
+    Raises:
+        UsageError, ConfigError: a name is none, or a key is missing.
+    """
+    if given is None:
+        return find_all(config, choose_accounts(config, named), os.environ, heard)
+    if isinstance(given, Credentials):
+        given = {named[0] if named and ALL not in named else config.account: given}
+    chosen = dict.fromkeys(given if ALL in named or not named else named)
+    for account in chosen or (config.account,):
+        check_account(account)
+        if account not in given:
+            raise ConfigError(f"No API key for the account {account!r}.", remedy="Give it in credentials.")
+    found = {account: given[account] for account in chosen}
+    refuse_shared(found)
+    return found
+
+
+def _unix_ns(since: datetime | timedelta | None) -> int | None:
+    if since is None:
+        return None
+    now = datetime.now(UTC)
+    try:
+        moment = now - since if isinstance(since, timedelta) else since
+    except OverflowError:
+        moment = datetime.min.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
+        raise UsageError("since has no time zone.", remedy="Give one: datetime.now(UTC), or so long ago: a timedelta.")
+    if not EPOCH <= moment <= now:
+        raise UsageError("since is no time from 1970 to now.")
+    return int(moment.timestamp() * 1_000_000_000)
+
+
+def _policy(snapshots: Snapshots) -> Snapshots:
+    if snapshots not in get_args(Snapshots):
+        raise UsageError(f"snapshots is one of {', '.join(get_args(Snapshots))}.")
+    return snapshots
+
+
+def _positive(name: str, number: Number) -> Number:
+    if number is not None and not 0 < number < float("inf"):
+        raise UsageError(f"{name} is not a number above zero.")
+    return number
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)

@@ -1,0 +1,295 @@
+"""One account's key on trial: what Kraken says about it, a token, and every channel live once."""
+
+from __future__ import annotations
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+import msgspec
+from ..protocol import key_info
+from . import key_findings
+from ..protocol.signing import Credentials
+from ..config.schema import CHANNELS, Config
+from ..transport.connection import Dial
+from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
+from .report import Finding, failed, skipped
+from ..protocol.refusals import classify
+from ..transport.rest import Rest, refused_credentials
+from ..protocol.session import Failure
+from ..text import Secrets
+from collections.abc import Awaitable, Callable, Sequence
+from ..config.schema import DIALECTS, ConnectionConfig
+from ..transport.connection import Connection, Dial, Mask
+from ..protocol.session import Event, Failure, Live, Records, Session, Timing
+
+# ---------------- A tail's beginning and nothing more: connected, subscribed, live, closed again. Nothing is written
+
+
+class Scene(msgspec.Struct):
+    """What came of one connection: by channel the seconds until it was live, and the items of its snapshot.
+
+    ``failure`` is why not all of them are live; None if they are.
+    """
+
+    live: dict[str, float] = msgspec.field(default_factory=dict)
+    items: dict[str, int] = msgspec.field(default_factory=dict)
+    engine: str | None = None
+    failure: Failure | None = None
+
+
+class _Bin:
+    """An output that takes everything, and keeps none of it."""
+
+    full = False
+
+    async def room(self) -> None:
+        return
+
+
+async def rehearse(
+    url: str,
+    dialect: str,
+    channels: Sequence[str],
+    token: Callable[[], Awaitable[str]],
+    config: ConnectionConfig,
+    dial: Dial,
+    mask: Mask,
+) -> Scene:
+    """Bring the channels live on one connection, as a tail does, and close it.
+
+    Every step has the session's deadlines. ``mask`` takes secrets out of the words of others.
+
+    Raises:
+        Transient, ConfigError: the socket cannot be opened.
+        FeedError: whatever ``token`` raises.
+    """
+    scene, stop, now = Scene(), asyncio.Event(), asyncio.get_running_loop().time
+    session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+    connection = Connection(url, session, config, dial=dial, mask=mask)
+    begun = now()
+
+    def deliver(events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Records) and event.type == "snapshot":
+                scene.items[event.channel] = len(event.items)
+            elif isinstance(event, Live):
+                scene.live.setdefault(event.channel, round(now() - begun, 3))
+        if session.live:
+            stop.set()
+
+    try:
+        await connection.run(token, deliver, _Bin(), stop)
+    finally:
+        await connection.close()
+    scene.engine = session.engine
+    if len(scene.live) < len(set(channels)):
+        scene.failure = session.failure
+    return scene
+
+
+NONCE_TEXT = "EAPI:Invalid nonce"
+PATIENCE_S = 5.0  # the longest wait before a refusal that may have been a mistake is tried once more
+SWITCH_ON = f"Switch it on for this key in {key_findings.SETTINGS}."
+REMEDIES = {  # where Kraken's text says more than that something is wrong with the key
+    "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
+    NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
+}
+AGAIN = "It may pass, and a tail would go on trying: check again in a minute."
+
+T = TypeVar("T")
+
+
+class Trial:
+    """See the module.
+
+    Args:
+        config: endpoints, deadlines, whether there is a backfill.
+        channels: what the key is wanted for.
+        credentials: the key, for messages; ``rest`` makes its calls.
+        say: takes the findings.
+        secrets: tokens are added to it.
+        dial: opens sockets.
+        unix_ns: Kraken's clock.
+        nonces: gives the key's nonces that are known here.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        channels: Sequence[str],
+        credentials: Credentials,
+        rest: Rest,
+        *,
+        say: Callable[[Finding], None],
+        secrets: Secrets,
+        dial: Dial,
+        unix_ns: Callable[[], int],
+        nonces: Callable[[], key_findings.Nonces | None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._channels = channels
+        self._credentials = credentials
+        self._rest = rest
+        self._say = say
+        self._secrets = secrets
+        self._dial = dial
+        self._unix_ns = unix_ns
+        self._nonces = nonces
+        self._tokens: list[str] = []  # fetched and not used yet
+
+    async def run(self, lost: Mapping[str, str]) -> None:
+        """Everything, in the order in which a tail needs it; ``lost`` are the dialects whose endpoints cannot be
+        reached, and their names."""
+        if not await self._key():
+            skip(self._say, ("token", *self._channels), "the key")
+        elif not await self._token():
+            skip(self._say, self._channels, "the token")
+        else:
+            for dialect in dict.fromkeys(CHANNELS[channel] for channel in self._channels):
+                channels = [channel for channel in self._channels if CHANNELS[channel] == dialect]
+                if dialect in lost:
+                    skip(self._say, channels, lost[dialect])
+                else:
+                    await self._subscribe(dialect, channels)
+
+    async def _key(self) -> bool:
+        """Whether Kraken takes the key. If it does, but says nothing about it, what it may do is seen later."""
+        try:
+            info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
+        except (RequestRefused, msgspec.DecodeError) as error:
+            why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
+            self._say(Finding("WARN", "key", "Kraken does not say what the key may do.", why))
+            skip(self._say, key_findings.ITEMS, "what Kraken says about the key")
+            return True
+        except FeedError as error:
+            self._say(_refused("key", error))
+            used = error.why.startswith(NONCE_TEXT) or error.what.endswith(NONCE_TEXT)
+            skip(self._say, [item for item in key_findings.ITEMS if not (used and item == "other use")], "the key")
+            if used:
+                self._say(key_findings.nonce_refused())
+            return False
+        info = self._masked(info)
+        name = f' "{info.name}"' if info.name else ""
+        self._say(Finding("OK", "key", f"…{self._credentials.tail}{name} is accepted", facts={"name": info.name}))
+        now, backfill = self._unix_ns() / 1e9, self._config.backfill.enabled
+        for finding in key_findings.judge(info, self._channels, now, backfill=backfill, nonces=self._nonces()):
+            self._say(finding)
+        return True
+
+    def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
+        """Mask what Kraken says in words of its own: the key's name, and rights that this version does not know."""
+        mask, known = self._secrets.mask, {*key_findings.SPELLINGS, *key_findings.BEYOND}
+        rights = info.permissions and tuple(right if right in known else mask(right) for right in info.permissions)
+        return msgspec.structs.replace(info, name=mask(info.name), permissions=rights)
+
+    async def _token(self) -> bool:
+        try:
+            token = await self._insist(self._rest.token)
+        except FeedError as error:
+            self._say(_refused("token", error))
+            return False
+        self._keep(token.value)
+        what = f"given; good for {token.expires} s if it is not used"
+        self._say(Finding("OK", "token", what, facts={"expires": token.expires}))
+        return True
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, after the short quiet that the one before may demand, with the retries that a refusal may have:
+        keys were seen refused by mistake, and a nonce has to get ahead of another program's."""
+        quiet = self._rest.quiet_for()
+        if quiet <= PATIENCE_S:
+            await asyncio.sleep(quiet)
+        while True:
+            try:
+                return await call()
+            except Transient as error:
+                if error.cause != "refused":
+                    raise
+                await asyncio.sleep(error.delay)
+
+    def _keep(self, token: str) -> None:
+        self._secrets.add(token)
+        self._tokens.append(token)
+
+    async def _next_token(self) -> str:
+        """A token a connection: the one that is there already, then fresh ones."""
+        if not self._tokens:
+            self._keep((await self._rest.token()).value)
+        return self._tokens.pop()
+
+    async def _subscribe(self, dialect: str, channels: Sequence[str]) -> None:
+        """The channels of an endpoint, on one connection as a tail has them. A refusal ends a session, so the others
+        are tried on a new one; and a refusal that need not be final is met once more."""
+        url = getattr(self._config.endpoints, f"ws_{dialect}")
+        pending, again = list(channels), set[str]()
+        while pending:
+            try:
+                scene = await rehearse(
+                    url, dialect, pending, self._next_token, self._config.connection, self._dial, self._secrets.mask
+                )
+            except FeedError as error:
+                self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
+                return
+            found = {channel: _live(channel, scene) for channel in scene.live}
+            if scene.failure is not None:
+                culprits = _culprits(scene.failure, [channel for channel in pending if channel not in found])
+                wait = self._wait(scene.failure)
+                if wait is None or again.intersection(culprits):
+                    found |= {channel: _refused(channel, self._error(channel, scene.failure)) for channel in culprits}
+                else:
+                    again.update(culprits)
+                    await asyncio.sleep(wait)
+            self._conclude(pending, found)
+
+    def _conclude(self, pending: list[str], found: Mapping[str, Finding]) -> None:
+        for channel, finding in found.items():
+            pending.remove(channel)
+            self._say(finding.about(channel=channel))
+
+    def _wait(self, failure: Failure) -> float | None:
+        """Seconds after which the refusal may be another answer; None if nothing is to be expected."""
+        if failure.refusal is None:
+            return None
+        verdict = classify(failure.refusal, self._unix_ns() / 1e9)
+        return None if verdict.final(1) or verdict.delay > PATIENCE_S else verdict.delay
+
+    def _error(self, channel: str, failure: Failure) -> FeedError:
+        """Why a channel is not live, with the meaning that Kraken's text has."""
+        if failure.refusal is None:
+            return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
+        verdict, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
+        if verdict.error is CredentialsRefused:
+            return refused_credentials(channel, said, verdict, self._credentials)
+        what, why = f"Kraken refused the subscription: {said}", f"That means: {verdict.meaning}."
+        return verdict.error(what, why=why) if verdict.final(2) else Transient(what, cause=failure.cause, why=why)
+
+
+def _refused(item: str, error: FeedError) -> Finding:
+    """The failure, with the remedy that fits it best."""
+    remedy = next((text for known, text in REMEDIES.items() if error.what.endswith(known)), error.remedy)
+    if item != "key" and error.what.endswith("Permission denied"):
+        remedy = SWITCH_ON
+    finding = failed(item, error, remedy=AGAIN if error.retry else "")
+    return msgspec.structs.replace(finding, remedy=remedy or finding.remedy)
+
+
+def skip(say: Callable[[Finding], None], items: Sequence[str], needs: str) -> None:
+    """Say of each that it could not be looked at."""
+    for item in items:
+        say(skipped(item, needs).about(channel=item if item in CHANNELS else None))
+
+
+def _culprits(failure: Failure, waiting: Sequence[str]) -> list[str]:
+    """Whom a session's failure is about: the channel that it names, or all that are not live."""
+    named = [channel for channel in waiting if failure.detail.startswith(f"{channel}:")]
+    return named or list(waiting)
+
+
+def _live(channel: str, scene: Scene) -> Finding:
+    seconds, items = scene.live[channel], scene.items.get(channel, 0)
+    facts = {"live_s": seconds, "snapshot": items, "engine": scene.engine}
+    engine = f", engine {scene.engine}" if scene.engine else ""
+    what = f"live after {seconds:.2f} s: {items} item{'s' * (items != 1)} in the snapshot{engine}"
+    if scene.engine in (None, "online"):
+        return Finding("OK", channel, what, facts=facts)
+    why = "Until it is online again, little or nothing happens on the account. A tail waits."
+    return Finding("WARN", channel, what, why, facts=facts)

@@ -1,0 +1,221 @@
+"""What an API key's settings mean for a tail, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ..errors import CredentialsRefused
+from ..protocol.key_info import CLOSED, CREATE_TOKEN, FUNDS, LEDGER, OPEN, KeyInfo
+from .machine import span
+from .report import Finding
+
+# Each right as Kraken's settings call it, now and before, and in its API.
+SPELLINGS = {
+    CREATE_TOKEN: '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
+    OPEN: '"Query open orders & trades" (query-open-trades)',
+    CLOSED: '"Query closed orders & trades" (query-closed-trades)',
+    FUNDS: '"Query funds" (query-funds)',
+    LEDGER: '"Query ledger entries" (query-ledger)',
+}
+BEYOND = {
+    "add-funds": '"Deposit funds" (add-funds)',
+    "withdraw-funds": '"Withdraw funds" (withdraw-funds)',
+    "earn-funds": '"Earn funds" (earn-funds)',
+    "modify-trades": '"Create & modify orders" (modify-trades)',
+    "close-trades": '"Cancel & close orders" (close-trades)',
+    "export-data": '"Export data" (export-data)',
+    "add-withdraw-address": '"Add withdrawal addresses" (add-withdraw-address)',
+    "update-withdraw-address": '"Update withdrawal addresses" (update-withdraw-address)',
+}
+NEEDED = {"openOrders": (OPEN,), "ownTrades": (CLOSED,), "executions": (OPEN, CLOSED), "balances": (FUNDS,)}
+NEEDED_TO_RECOVER = {"openOrders": CLOSED, "ownTrades": CLOSED, "executions": CLOSED, "balances": LEDGER}
+
+SETTINGS = "Kraken's settings (Security > API)"
+OWN_KEY = f"Make a key for each program in {SETTINGS}."
+SOON_S = 30 * 86400  # a month: time to make a new key without haste
+
+
+
+class Nonces(NamedTuple):
+    """The nonces of a key that are known here: ``known`` is the last one that the account's state has (0: none),
+    ``first`` and ``last`` are the bounds of those that this check has used."""
+
+    known: int
+    first: int
+    last: int
+
+
+ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce window", "other use")
+
+
+def judge(
+    info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
+) -> list[Finding]:
+    """What the key's settings mean for a tail of these channels; one finding or more for each of :data:`ITEMS`.
+
+    ``nonces`` are those that are known here; None: nobody knows any.
+    """
+    return [
+        *_permissions(info, channels),
+        _recovery(info, channels, backfill),
+        _rights(info),
+        _expiry(info, unix_now),
+        _addresses(info),
+        _nonce_window(info),
+        _other_use(info, nonces, unix_now),
+    ]
+
+
+def needs(channels: Sequence[str]) -> dict[str, list[str]]:
+    """The rights without which a tail cannot start, and what each is for."""
+    uses: dict[str, list[str]] = {CREATE_TOKEN: ["every channel"]}
+    for channel in channels:
+        for right in NEEDED[channel]:
+            uses.setdefault(right, []).append(channel)
+    return uses
+
+
+def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
+    if info.permissions is None:
+        return [
+            Finding(
+                "WARN", "permissions", "Kraken does not say what the key may do.",
+                remedy="Whether it is enough is seen below, where it is used.",
+            )
+        ]  # fmt: skip
+    facts = {"permissions": list(info.permissions)}
+    missing = {right: uses for right, uses in needs(channels).items() if right not in info.permissions}
+    if not missing:
+        return [Finding("OK", "permissions", f"enough for {', '.join(channels)}", facts=facts)]
+    return [
+        Finding(
+            "FAIL",
+            "permissions",
+            f"The key lacks {SPELLINGS[right]}.",
+            f"Needed for {', '.join(uses)}.",
+            f"Switch it on for this key in {SETTINGS}.",
+            facts={**facts, "missing": right},
+            exit_code=CredentialsRefused.exit_code,
+        )
+        for right, uses in missing.items()
+    ]
+
+
+def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
+    if not enabled:
+        return Finding("OK", "backfill", "switched off: what is missed while disconnected is declared as a gap")
+    if info.query_from or info.query_to:
+        since = f" from {_day(info.query_from)}" if info.query_from else ""
+        until = f" up to {_day(info.query_to)}" if info.query_to else ""
+        return Finding(
+            "WARN", "backfill", f"The key may only query{since}{until}.",
+            "Outside of that Kraken answers with nothing: what is missed there stays a gap.",
+            f"Take the limit off in {SETTINGS}.",
+            facts={"query_from": info.query_from, "query_to": info.query_to},
+        )  # fmt: skip
+    allowed = info.permissions if info.permissions is not None else tuple(SPELLINGS)
+    missing: dict[str, list[str]] = {}
+    for channel in channels:
+        if NEEDED_TO_RECOVER[channel] not in allowed:
+            missing.setdefault(NEEDED_TO_RECOVER[channel], []).append(channel)
+    if missing:
+        names = " and ".join(SPELLINGS[right] for right in missing)
+        of = ", ".join(channel for several in missing.values() for channel in several)
+        return Finding(
+            "WARN", "backfill", f"The key lacks {names}.",
+            f"What is missed of {of} while disconnected cannot be fetched: it becomes a gap in the output.",
+            f"Switch it on for this key in {SETTINGS}.",
+            facts={"missing": list(missing)},
+        )  # fmt: skip
+    return Finding("OK", "backfill", "what is missed while disconnected can be fetched")
+
+
+def _rights(info: KeyInfo) -> Finding:
+    """Rights beyond reading: whoever gets hold of the key, or of a token of it, has them too."""
+    beyond = [right for right in info.permissions or () if right not in SPELLINGS]
+    if not beyond:
+        return Finding("OK", "rights", "none beyond what tails need")
+    names = ", ".join(BEYOND.get(right, right) for right in beyond)
+    return Finding(
+        "WARN", "rights", f"The key may do more than a tail needs: {names}.",
+        "Whoever gets hold of the key may do it too.",
+        f"Switch it off in {SETTINGS}, or make a key only for tails.",
+        facts={"beyond": beyond},
+    )  # fmt: skip
+
+
+def _expiry(info: KeyInfo, unix_now: float) -> Finding:
+    if not info.valid_until:
+        return Finding("OK", "expiry", "none", facts={"valid_until": 0})
+    facts = {"valid_until": info.valid_until}
+    day, left = _day(info.valid_until), info.valid_until - unix_now
+    new = f"Make a new key in {SETTINGS}, or give this one more time."
+    if left <= 0:
+        code = CredentialsRefused.exit_code
+        return Finding("FAIL", "expiry", f"The key expired on {day}.", remedy=new, facts=facts, exit_code=code)
+    if left < SOON_S:
+        days = "today" if left < 86400 else f"in {left // 86400:.0f} days"
+        return Finding("WARN", "expiry", f"The key expires {days}, on {day}.", remedy=new, facts=facts)
+    return Finding("OK", "expiry", f"on {day}", facts=facts)
+
+
+def _addresses(info: KeyInfo) -> Finding:
+    everywhere = [text for text in info.allow_list or () if text.strip().endswith("/0")]
+    if info.allow_list and not everywhere:
+        some = "1 address" if len(info.allow_list) == 1 else f"{len(info.allow_list)} addresses"
+        return Finding("OK", "addresses", f"only from {some}, this one among them")
+    if info.allow_list is None:
+        return Finding("OK", "addresses", "Kraken does not say whether the key has an allow-list")
+    return Finding(
+        "WARN", "addresses", "The key works from every address.",
+        remedy=f"If this machine's address is fixed, name it in the key's IP allow-list in {SETTINGS}.",
+    )  # fmt: skip
+
+
+def _nonce_window(info: KeyInfo) -> Finding:
+    facts = {"nonce_window": info.nonce_window}
+    if not info.nonce_window:
+        return Finding("OK", "nonce window", "none", facts=facts)
+    return Finding(
+        "WARN", "nonce window", f"The key has a nonce window of {info.nonce_window}.",
+        "A tail does not need one, and it weakens the protection against requests that are sent again.",
+        f"Set it to 0 in {SETTINGS}, unless another program needs it.",
+        facts=facts,
+    )  # fmt: skip
+
+
+def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding:
+    """Compare the key's last nonce with those that are known here."""
+    facts = {"nonce": info.nonce, "last_used": info.last_used}
+    mine = nonces is None or nonces.first <= info.nonce <= nonces.last
+    if nonces is None or not info.nonce:
+        return Finding("OK", "other use", "Kraken does not say which nonces the key has used", facts=facts)
+    if mine or info.nonce <= nonces.known or (info.nonce < nonces.first and not nonces.known):
+        return Finding("OK", "other use", "no sign that another program uses the key", facts=facts)
+    when = f", last {span(max(0.0, unix_now - info.last_used))} ago" if info.last_used else ""
+    if info.nonce > nonces.last:
+        what = f"The key is used elsewhere{when}, with higher nonces than this machine's."
+    else:
+        what = f"The key was used since the account's last checkpoint{when}."
+    return Finding(
+        "WARN", "other use", what,
+        "Two programs with one key refuse each other's nonces, and share its call counter. An earlier check, `token` "
+        "or `call` counts, too.", OWN_KEY, facts=facts,
+    )  # fmt: skip
+
+
+def nonce_refused() -> Finding:
+    """The finding for a key whose nonce Kraken has refused: something else counts higher."""
+    return Finding(
+        "WARN", "other use", "The key has seen a higher nonce than this machine's.",
+        "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,
+    )  # fmt: skip
+
+
+def _day(unix: int) -> str:
+    try:
+        return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"unix time {unix}"

@@ -1,0 +1,521 @@
+"""What the premises of a tail mean for it: facts in, one finding an item out."""
+
+from __future__ import annotations
+from collections.abc import Mapping, Sequence
+import msgspec
+from ..config.schema import Config
+from ..errors import OutputFailed, StateFailed, Transient
+from .report import Finding
+from ..records.render import timestamp
+from typing import NamedTuple
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from typing import Literal, NamedTuple
+from ..state.checkpoint import Checkpoint
+from ..errors import ConfigError, StateFailed
+from ..output.file import whole_lines
+from ..state.store import Store
+from ..output import descriptors
+from ..transport.backoff import Budget, excess
+from ..errors import ConfigError
+from .report import Finding, failed
+
+# ------------------------------ Our clock beside Kraken's: by how much it may be off, and what that means for a tail
+
+
+NS = 1_000_000_000
+DEADLINE_S = 60.0  # the latest deadline that Kraken takes for an order
+TLS_S = 30 * 86400.0  # certificates of Kraken's edge are good for about three months
+WARN_S = 2.0  # time synchronisation keeps a machine well below a second
+
+
+class Offset(NamedTuple):
+    """By how many seconds our clock is ahead of Kraken's: something between these two."""
+
+    low: float
+    high: float
+
+    @property
+    def least(self) -> float:
+        """The smallest that is possible, with its sign; 0 if the clocks may agree."""
+        return max(self.low, 0.0) + min(self.high, 0.0)
+
+
+def offset(wall_ns: int, earliest_ns: int, latest_ns: int) -> Offset:
+    """Return the offset, from our clock and the bounds of Kraken's time at the same moment."""
+    return Offset((wall_ns - latest_ns) / NS, (wall_ns - earliest_ns) / NS)
+
+
+def judge(found: Offset) -> Finding:
+    """Say how far off the clock is, and what suffers from it. A tail keeps outages in Kraken's time, so no event is
+    lost by it."""
+    off = found.least
+    facts = {"offset_s": [round(found.low, 3), round(found.high, 3)], "uncertainty_s": round(found.high - found.low, 3)}
+    bounds = f"offset between {found.low:+.1f} s and {found.high:+.1f} s"
+    if abs(off) < WARN_S:
+        return Finding("OK", "clock", f"agrees with Kraken's: {bounds}", facts=facts)
+    about = span(abs(found.low + found.high) / 2)
+    what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
+    return Finding(
+        "WARN", "clock", what, " ".join(_suffers(off)),
+        "Set it, and let the system keep it right (timedatectl set-ntp true, or chrony).", facts=facts,
+    )  # fmt: skip
+
+
+def _suffers(off: float) -> list[str]:
+    """Return what a clock that is ``off`` by so many seconds spoils."""
+    said = [
+        "A tail loses nothing by it: it keeps outages in Kraken's time. The times of records (ts) are off by as much."
+    ]
+    if off > 0:
+        said.append("The key's nonces are ahead, too: another program that uses the key is refused.")
+    else:
+        said.append("The key's nonces are behind: they are refused for as long as the key has seen higher ones.")
+    if abs(off) >= DEADLINE_S:
+        said.append("`call` refuses deadlines that are right, or lets them pass.")
+    if abs(off) >= TLS_S:
+        said.append("The certificates of TLS may count as expired, or as not yet valid.")
+    return said
+
+
+def span(seconds: float) -> str:
+    """So much time, in words."""
+    for unit, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 1.5 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+# --------------------- The places that a tail writes to, its output and its state, looked at without leaving a trace
+
+
+BLOCK = 65536  # read at a time, from the end, in search of the last line's beginning
+
+Kind = Literal["file", "missing", "device", "directory"]
+
+
+class Room(NamedTuple):
+    """What a file system has left: bytes, and whether one more file can be made."""
+
+    free: int
+    more_files: bool
+
+
+class Output(NamedTuple):
+    """The file of ``--output``. ``problem`` is why it cannot be written, in the system's words; empty if it can.
+    ``torn`` are the bytes of a last line that has no end."""
+
+    path: str
+    kind: Kind
+    problem: str = ""
+    size: int = 0
+    torn: int = 0
+    room: Room | None = None
+
+
+class State(NamedTuple):
+    """The checkpoint's file. ``held`` is whether another process has it, ``pid`` which, if that is known.
+
+    ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is what a start would say of it.
+    """
+
+    directory: str
+    path: str
+    exists: bool = False
+    problem: ConfigError | None = None
+    held: bool = False
+    pid: str = ""
+    saved_ns: int = 0
+    checkpoint: Checkpoint | None = None
+    damaged: bool = False
+    unread: str = ""
+    room: Room | None = None
+
+
+def look_at_output(path: str) -> Output:
+    """The output as a tail would find it. Nothing is made, opened for writing only where that changes nothing."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        if not path:
+            return Output(path, "missing", str(error.strerror))
+        parent = os.path.dirname(path) or "."
+        return Output(path, "missing", _cannot_make_in(parent), room=_room(parent))
+    except OSError as error:
+        return Output(path, "missing", str(error.strerror))
+    if stat.S_ISDIR(status.st_mode):
+        return Output(path, "directory", os.strerror(errno.EISDIR), room=None)
+    if not stat.S_ISREG(status.st_mode):  # a FIFO's reader would take our opening and closing it for an end
+        return Output(path, "device", "" if _access(path, os.W_OK) else _why_not(path))
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        torn = _torn(path, status.st_size)
+    except OSError as error:
+        return Output(path, "file", str(error.strerror), status.st_size)
+    return Output(path, "file", "", status.st_size, torn, _room(path))
+
+
+def _torn(path: str, size: int) -> int:
+    """The bytes behind the last line feed; 0 also where there is none at all in a file that is not ours."""
+    whole = whole_lines(path, size)
+    return 0 if whole is None else size - whole
+
+
+def look_at_state(directory: str, account: str, now_ns: int) -> State:
+    """The account's state as a start would find it.
+
+    A copy is opened, since SQLite writes beside a file even where it only reads. The lock is only looked at: a start
+    that happens in the same microseconds would be told that it is held.
+    """
+    base = os.path.join(directory, account)
+    state = State(directory, f"{base}.sqlite3", room=_room(directory))
+    problem = _unusable(directory, state.path, f"{base}.lock")
+    if problem:
+        return state._replace(problem=_state_problem(state.path, problem))
+    held, pid = _held(f"{base}.lock")
+    if not os.path.exists(state.path):
+        return state._replace(held=held, pid=pid)
+    state = state._replace(exists=True, held=held, pid=pid, saved_ns=_written(state.path))
+    return state if held else _read(state, account, now_ns)
+
+
+def _read(state: State, account: str, now_ns: int) -> State:
+    """With what the checkpoint says."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="kraken-feed-") as copy:
+            for part in ("", "-wal", "-journal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(state.path + part, os.path.join(copy, f"{account}.sqlite3{part}"))
+            opened = Store.open(copy, account, now_ns)
+            opened.store.close()
+    except ConfigError as error:  # it speaks of the copy; a newer version's file is the one thing that it can be
+        what = error.what.replace(copy, state.directory)
+        return state._replace(problem=ConfigError(what, why=error.why, remedy=error.remedy))
+    except (StateFailed, OSError) as error:
+        return state._replace(unread=str(error))
+    if opened.set_aside is not None and _held(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
+        return state._replace(held=True)  # a tail has started meanwhile, and the copy is half of this and half of that
+    saved = opened.checkpoint.saved_ns if opened.checkpoint is not None else 0
+    return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None, saved_ns=saved)
+
+
+def _held(path: str) -> tuple[bool, str]:
+    """Whether another process has the lock, and the pid that it wrote there."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False, ""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+        return True, pid if pid.isdigit() else ""
+    finally:
+        os.close(lock)
+    return False, ""
+
+
+def _unusable(directory: str, *files: str) -> str:
+    """Why the state cannot be kept there; empty if it can. What is missing of the path will be made."""
+    for path in files:
+        if os.path.isfile(path) and not _access(path, os.R_OK | os.W_OK):
+            return f"{path}: {_why_not(path)}"
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory) or "."
+    problem = _cannot_make_in(directory)
+    return problem and f"{directory}: {problem}"
+
+
+def _cannot_make_in(directory: str) -> str:
+    """Why no file can be made in the directory; empty if one can."""
+    if not os.path.isdir(directory):
+        return os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT)
+    return "" if _access(directory, os.W_OK | os.X_OK) else _why_not(directory)
+
+
+def _state_problem(path: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"Cannot use the state file {path}.",
+        why=f"{why}.",
+        remedy="Give a directory that can be written with --state, or do without a checkpoint: --no-state.",
+    )
+
+
+def _written(path: str) -> int:
+    """When the file, or what waits beside it, was last written."""
+    times = [os.stat(path + part).st_mtime_ns for part in ("", "-wal") if os.path.exists(path + part)]
+    return max(times, default=0)
+
+
+def _room(path: str) -> Room | None:
+    """What the file system of a path has left; the path need not exist."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "."
+    try:
+        figures = os.statvfs(path)
+    except OSError:
+        return None
+    return Room(figures.f_bavail * figures.f_frsize, not figures.f_files or figures.f_favail > 0)
+
+
+def _access(path: str, mode: int) -> bool:
+    """Whether we may, as who we are now."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _why_not(path: str) -> str:
+    read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+# ------------------------------------- Say whether this machine and Kraken's limits allow a tail of so many accounts
+
+
+def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | None) -> Finding:
+    """Judge the descriptors of ``accounts`` with so many ``endpoints`` each. ``allowed`` is the hard limit, to which a
+    tail raises the soft one; None: there is none."""
+    needed = descriptors.needed(accounts, endpoints, state=state)
+    facts = {"needed": needed, "allowed": allowed}
+    if allowed is not None:
+        try:
+            descriptors.require(accounts, endpoints, state=state, limit=allowed)
+        except ConfigError as error:
+            return failed("descriptors", error, facts=facts)
+    limit = "any number" if allowed is None else str(allowed)
+    return Finding("OK", "descriptors", f"{needed} needed at most, {limit} allowed", facts=facts)
+
+
+def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> Finding:
+    """Judge whether all accounts can connect at once. ``public`` is whether they connect to Kraken's edge."""
+    wanted, most = accounts * endpoints, excess(accounts * endpoints, budget, public=public)
+    facts = {"needed": wanted, "budget": budget.limit, "window_s": budget.window}
+    per = f"per {budget.window:g} s"
+    if most is None:
+        what = f"{wanted} at a start, {budget.limit} {per} allowed (reconnect.budget)"
+        return Finding("OK", "connects", what, facts=facts)
+    allows = "reconnect.budget allows" if most == budget.limit else "Kraken bears"
+    return Finding(
+        "WARN", "connects", f"A start needs {wanted} connects, and {allows} {most} {per}.",
+        f"The last account connects after {budget.span(wanted):.0f} s, and so after each outage of the network.",
+        "Split the accounts over several addresses: Kraken bans one for about 150 connects in ten minutes.",
+        facts=facts,
+    )  # fmt: skip
+
+
+GIB = 1024**3
+MIB = 1024**2
+
+OUTPUT_BYTES = GIB  # two million records: days to act, for most accounts
+STATE_BYTES = 64 * MIB  # the checkpoint of a busy account, and what SQLite keeps beside it
+FULL_BYTES = MIB  # less is no room at all
+
+
+# ------------------------------------------------------------------------------------------------ configuration
+
+
+def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> Finding:
+    """The configuration that counts: its file, and every value that is not the default, with where it comes from.
+
+    ``given`` has what wins over the file: by key, the value and the option or variable that said it.
+    """
+    file = path or "the configuration"
+    values = {key: (value, file) for key, value in _differences(config, Config())} | dict(given)
+    lines = [f"{key} = {_shown(value)}  ({'the file' if origin == path else origin})"
+             for key, (value, origin) in values.items()]  # fmt: skip
+    facts = {
+        "file": path,
+        "values": [{"key": key, "value": value, "from": origin} for key, (value, origin) in values.items()],
+    }
+    return Finding("OK", "configuration", path or "no file: the defaults", "\n".join(lines), facts=facts)
+
+
+def _differences(ours: msgspec.Struct, default: msgspec.Struct, prefix: str = "") -> list[tuple[str, object]]:
+    """Path and value of everything that differs. Of an account only where its credentials are looked for: a command
+    may hold what must not be shown."""
+    found: list[tuple[str, object]] = []
+    for name, value in msgspec.structs.asdict(ours).items():
+        if value == getattr(default, name):
+            continue
+        if name == "accounts":
+            for account, table in value.items():
+                keys = [key for key, place in msgspec.structs.asdict(table).items() if place is not None]
+                found.append((f"accounts.{account}", keys))
+        elif isinstance(value, msgspec.Struct):
+            found += _differences(value, getattr(default, name), f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", list(value) if isinstance(value, tuple) else value))
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "(empty)"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str = "") -> Finding:
+    """A host that a connection does not get to; ``phase`` is where it failed."""
+    what = {
+        "DNS": f"The name {where} cannot be looked up.",
+        "TCP": f"No connection to {where}.",
+        "TLS": f"{where} cannot prove that it is the right one (TLS).",
+        "HTTP": f"{where} is reached, but does not answer as it should.",
+    }[phase]
+    through = f" {where} is the proxy that {proxy} names." if proxy else ""
+    return Finding(
+        "FAIL",
+        endpoint,
+        what,
+        (f"{phase}: {why}." if why else f"{phase}.") + through,
+        _tls_remedy(why) if phase == "TLS" else _network_remedy(endpoint, phase, proxy),
+        facts={"phase": phase},
+        exit_code=Transient.exit_code,
+    )
+
+
+def _network_remedy(endpoint: str, phase: str, proxy: str) -> str:
+    if proxy:
+        return f"Look at {proxy} in the environment, and at the proxy."
+    if phase == "DNS":
+        return f"Is the network up, and the name server right (/etc/resolv.conf)? And endpoints.{endpoint}?"
+    if phase == "TCP":
+        return f"Is the network up, and does a firewall let it out? And is endpoints.{endpoint} right?"
+    return "Wait some minutes and check again; https://status.kraken.com says if it is Kraken."
+
+
+def _tls_remedy(why: str) -> str:
+    if "expired" in why or "not yet valid" in why:
+        return "Is this machine's date right? Else a program on the way answers in Kraken's place."
+    if "mismatch" in why:
+        return "Something else answers in Kraken's place: a captive portal, a proxy, a wrong /etc/hosts?"
+    if "certificate" not in why:
+        return "Something on the way cuts TLS connections: a firewall, or a proxy that the environment does not name."
+    return (
+        "Install the system's certificates (ca-certificates). If a proxy here opens TLS on purpose, name its "
+        "certificate: SSL_CERT_FILE=/path/to/ca.pem. Trust cannot be switched off."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the places
+
+
+def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool) -> Finding:
+    """The file that records go to; ``made`` is whether a start makes it."""
+    facts = {"path": path, "size": size, "torn": torn, "free": free}
+    code = OutputFailed.exit_code
+    if problem:
+        return Finding(
+            "FAIL", "output", f"{path} cannot be written.", f"{problem}.",
+            "Check the path and its permissions, or give another with --output.", facts=facts, exit_code=code,
+        )  # fmt: skip
+    if (free is not None and free < FULL_BYTES) or (made and not more_files):
+        why = f"{_bytes(free or 0)} are free." if more_files else "It has no room for another file (inodes)."
+        return Finding("FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code)
+    if torn:
+        return Finding(
+            "WARN", "output", f"The last line of {path} is torn: {torn} bytes without an end.",
+            "A kill or a crash has left it, unless a tail is writing this moment.",
+            f"Nothing to do: a tail moves it to {path}.torn at its start.", facts=facts,
+        )  # fmt: skip
+    if free is not None and free < OUTPUT_BYTES:
+        return Finding(
+            "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
+            remedy="Make room before it is full: the tail waits for space, as long as output.patience_s, and then ends "
+            "(exit code 74).", facts=facts,
+        )  # fmt: skip
+    room = "" if free is None else f", {_bytes(free)} free"
+    state = "will be made" if made else f"appended to ({_bytes(size)})" if free is not None else "is no regular file"
+    return Finding("OK", "output", f"{path}: {state}{room}", facts=facts)
+
+
+def sync(method: str) -> Finding:
+    """How records get to the disk on this platform: ``fdatasync``, or what stands in for it."""
+    facts = {"method": method}
+    if method == "fdatasync":
+        return Finding("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
+    what = f"This platform has no fdatasync: {method} is used instead"
+    if method == "F_FULLFSYNC":
+        return Finding("OK", "disk sync", what, facts=facts)
+    return Finding(
+        "WARN", "disk sync", f"{what}.", "It may leave records in the disk's own cache, which a power cut empties.",
+        "Nothing to do where power cuts are ruled out.", facts=facts,
+    )  # fmt: skip
+
+
+def no_time() -> Finding:
+    """Kraken's time came out of a cache."""
+    return Finding(
+        "WARN", "clock", "It cannot be compared with Kraken's.",
+        "The answer came from a cache on the way, and its times are those of another one.",
+        "Look for a proxy that keeps REST's answers.",
+    )  # fmt: skip
+
+
+def no_state() -> Finding:
+    """Nobody wants a checkpoint."""
+    return Finding("OK", "state", "none is kept (--no-state): what is missed between two runs stays unknown")
+
+
+def state_held(path: str, pid: str, saved: str) -> Finding:
+    """Another process has the state: a tail that runs."""
+    who = f"pid {pid}" if pid else "another process"
+    return Finding(
+        "WARN", "state", f"A tail of this account is running ({who}).",
+        f"{path}: last saved {saved} ago. A second one would end with exit code 75. This check makes a few calls with "
+        "the same key, which the running tail may notice, and recovers from.",
+        "Nothing to do, unless it should not run.",
+        facts={"path": path, "pid": int(pid) if pid else None},
+    )  # fmt: skip
+
+
+def state(
+    path: str, *, exists: bool, saved_ns: int, now_ns: int, holes: Sequence[str], damaged: bool, unread: str,
+    free: int | None, more_files: bool,
+) -> Finding:  # fmt: skip
+    """The checkpoint, if nobody has it now. ``holes`` are the channels of outages to be recovered."""
+    facts: dict[str, object] = {"path": path, "exists": exists, "holes": len(holes), "free": free}
+    if (free is not None and free < FULL_BYTES) or not (exists or more_files):
+        return Finding(
+            "FAIL", "state", f"The disk of {path} is full.", f"{_bytes(free or 0)} are free.",
+            "Make room, or give another directory with --state.", facts=facts, exit_code=StateFailed.exit_code,
+        )  # fmt: skip
+    if damaged:
+        return Finding(
+            "WARN", "state", f"{path} is damaged.",
+            "A start keeps it under another name and begins without it: the output's last records say what was missed "
+            "since the last run. If they cannot, that is declared as a gap.",
+            "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
+        )  # fmt: skip
+    if unread:
+        return Finding("WARN", "state", f"{path} could not be looked into.", unread, "Check again.", facts=facts)
+    if free is not None and free < STATE_BYTES:
+        return Finding(
+            "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
+            remedy="Make room: without it no checkpoint can be saved.", facts=facts,
+        )  # fmt: skip
+    if not saved_ns:
+        return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
+    facts["saved"] = timestamp(saved_ns)
+    count = f"{len(holes)} outage{'s' * (len(holes) != 1)} to recover"
+    wait = f", {count} ({', '.join(dict.fromkeys(holes))})" if holes else ""
+    return Finding("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
+
+
+def since(then_ns: int, now_ns: int) -> str:
+    """How long ago, in words."""
+    return span(max(now_ns - then_ns, 0) / NS)
+
+
+def _bytes(count: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"

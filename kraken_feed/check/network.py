@@ -1,0 +1,130 @@
+"""How far a host can be reached: its name, TCP, TLS; on the way through a proxy, if the environment names one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from ..transport.proxy import PORTS, proxy_for
+
+Phase = Literal["DNS", "TCP", "TLS", "HTTP"]
+
+HEAD_START_S = 0.25  # of one address before the next is tried beside it (RFC 8305)
+
+_CUT = ("ConnectError", "ConnectTimeout", "ConnectionResetError")  # httpx's, httpx's, and the system's
+
+
+class Unreachable(Exception):
+    """The way ends here. ``phase`` is what failed, ``why`` is the reason in the system's words."""
+
+    def __init__(self, phase: Phase, why: str) -> None:
+        super().__init__(f"{phase}: {why}")
+        self.phase: Phase = phase
+        self.why = why
+
+
+class Hop(NamedTuple):
+    """The first machine on the way: the host itself, or the proxy that ``variable`` names."""
+
+    host: str
+    port: int
+    variable: str = ""
+
+
+class Knock(NamedTuple):
+    """What came of opening a TCP connection: the addresses of the name, and how long the opening took."""
+
+    addresses: tuple[str, ...]
+    ms: float
+
+
+class Tls(NamedTuple):
+    """A TLS connection: ``TLSv1.3``, who vouches for the certificate, until when (a day)."""
+
+    version: str
+    issuer: str
+    until: str
+
+
+def first_hop(url: str, environ: Mapping[str, str]) -> Hop:
+    """Where a connection to ``url`` goes first. A proxy's name and password stay in the environment.
+
+    Raises:
+        ConfigError: the environment names a proxy that cannot be used.
+    """
+    proxy = proxy_for(url, environ)
+    if proxy is not None:
+        parts = urlsplit(proxy.url)
+        return Hop(parts.hostname or "", parts.port or 0, proxy.variable)
+    parts = urlsplit(url)
+    return Hop(parts.hostname or "", parts.port or PORTS[parts.scheme])
+
+
+async def knock(hop: Hop, deadline_s: float) -> Knock:
+    """Look up the name, and open and close a TCP connection.
+
+    Raises:
+        Unreachable: one of them failed, or took longer than ``deadline_s``.
+    """
+    loop = asyncio.get_running_loop()
+    phase: Phase = "DNS"
+    try:
+        async with asyncio.timeout(deadline_s):
+            found = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
+            phase, begun = "TCP", loop.time()
+            _, writer = await asyncio.open_connection(hop.host, hop.port, happy_eyeballs_delay=HEAD_START_S)
+            ms = (loop.time() - begun) * 1000
+            writer.transport.abort()
+    except TimeoutError:
+        raise Unreachable(phase, f"no answer within {deadline_s:g} s") from None
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(phase, _words(error)) from error
+    return Knock(tuple(dict.fromkeys(str(info[4][0]) for info in found)), round(ms, 1))
+
+
+def phase_of(error: BaseException, *, tls: bool) -> Unreachable:
+    """Where a connection failed whose TCP was open before, from what the libraries raised and why they did. ``tls`` is
+    whether it should have had TLS: what breaks at once then broke there."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return Unreachable("TLS", getattr(cause, "verify_message", "") or cause.reason or str(cause))
+        if isinstance(cause, socket.gaierror):
+            return Unreachable("DNS", _words(cause))
+        if isinstance(cause, ConnectionRefusedError):
+            return Unreachable("TCP", _words(cause))
+    if tls and type(error.__cause__).__name__ in _CUT:
+        return Unreachable("TLS", "the connection was cut, or nothing came")
+    return Unreachable("HTTP", "")
+
+
+def tls_of(stream: Any) -> Tls | None:
+    """What is known of a TLS connection (``ssl.SSLObject``); None of one without TLS."""
+    if stream is None:
+        return None
+    certificate = stream.getpeercert() or {}
+    issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
+    until = certificate.get("notAfter")
+    day = "?" if until is None else datetime.fromtimestamp(ssl.cert_time_to_seconds(until), UTC).strftime("%Y-%m-%d")
+    return Tls(stream.version() or "?", issuer.get("organizationName") or issuer.get("commonName", "?"), day)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _words(error: Exception) -> str:
+    """The reason without the address, which is said already."""
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or type(error).__name__

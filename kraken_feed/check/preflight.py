@@ -1,0 +1,348 @@
+"""Preflight: everything that a tail needs, looked at in the order in which it needs it, and left as it is.
+
+What depends on something that failed is said to be skipped, never left out.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from . import machine
+from . import key_findings
+from . import machine
+from ..protocol.signing import Credentials, Nonce
+from ..transport.backoff import Budget
+from .machine import connects, open_files
+from ..config.schema import CHANNELS, Config, choose_accounts, is_loopback, is_public
+from ..transport.connection import Dial, dial, open_socket
+from ..config.credentials import files, find, readable_by_others, shared_key
+from ..errors import ConfigError, FeedError, Transient
+from .report import Finding, Report, failed, skipped
+from ..protocol.kraken_clock import KrakenClock, boot_ns
+from .machine import look_at_output, look_at_state
+from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
+from ..transport.rest import Rest, server_time
+from ..output.disk import sync_method
+from ..text import Secrets
+from .key import Trial, skip
+
+if TYPE_CHECKING:
+    import httpx
+
+SECRET_BYTES = 64  # of every secret that Kraken gives out
+CODE_DIGITS = 6  # of what an authenticator shows: good for half a minute
+
+
+class Asked(NamedTuple):
+    """What the command line says. Empty ``channels`` and ``accounts`` are the configuration's, ``all`` is every account
+    that it has; an ``output`` of None is not looked at."""
+
+    channels: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    output: str | None = None
+    state: str | None = None
+    no_state: bool = False
+
+
+class World(NamedTuple):
+    """What the check looks at: the environment, and where the state is if nobody says; network and clocks, for tests.
+
+    ``max_files`` is how many descriptors a process may have; None: any number."""
+
+    environ: Mapping[str, str]
+    default_state: str
+    dial: Dial = dial
+    transport: httpx.AsyncBaseTransport | None = None
+    unix_ns: Callable[[], int] = time.time_ns
+    boot_ns: Callable[[], int] = boot_ns
+    max_files: int | None = None
+
+
+async def run(
+    load: Callable[[], tuple[Config, str | None]], asked: Asked, report: Report, secrets: Secrets, world: World
+) -> int:
+    """Check everything; the exit code.
+
+    ``load`` gives the configuration and the path of its file. ``secrets`` learns what ``report`` must not show.
+
+    Raises:
+        UsageError: an account has a name that is none.
+    """
+    try:
+        config, path = load()
+    except ConfigError as error:
+        report.add(failed("configuration", error))
+        report.add(machine.sync(sync_method()))
+        limits, network = ("descriptors", "connects"), ("rest", "clock")
+        items = ("credentials", "state", *limits, *network, "key", *key_findings.ITEMS, "token", *asked.channels)
+        skip(report.add, items, "the configuration")
+        return report.end()
+    check = Check(config, asked, report, secrets, world)
+    report.several = len(check.accounts) > 1
+    report.add(machine.configuration(config, path, check.given()))
+    await check.run()
+    return report.end()
+
+
+class Account(NamedTuple):
+    """An account: its credentials, if they were found, and the highest nonce that its state knows of."""
+
+    name: str
+    credentials: Credentials | None
+    nonce: int
+
+
+class Check:
+    """See the module."""
+
+    def __init__(self, config: Config, asked: Asked, report: Report, secrets: Secrets, world: World) -> None:
+        self.channels = asked.channels or config.channels
+        self.accounts = choose_accounts(config, asked.accounts)
+        self._owners: dict[str, str] = {}  # of each key, the account that has it
+        self._config = config
+        self._asked = asked
+        self._report = report
+        self._secrets = secrets
+        self._world = world
+        self._kraken = KrakenClock(world.boot_ns)
+        self._directory = asked.state or config.state.directory or world.default_state
+
+    def given(self) -> dict[str, tuple[object, str]]:
+        """What wins over the configuration's file, and who said it."""
+        asked, environ = self._asked, self._world.environ
+        said: dict[str, tuple[object, str]] = {}
+        if asked.channels:
+            said["channels"] = list(asked.channels), "the command line"
+        if asked.accounts:
+            said["account"] = list(asked.accounts), "--account"
+        if asked.state:
+            said["state.directory"] = asked.state, "--state"
+        elif not self._config.state.directory and not asked.no_state:
+            variable = next((name for name in ("STATE_DIRECTORY", "XDG_STATE_HOME") if environ.get(name)), None)
+            if variable:
+                said["state.directory"] = self._directory, f"${variable}"
+        return said
+
+    async def run(self) -> None:
+        """First what is on this machine, then the network, then what needs both."""
+        if self._asked.output not in (None, "-"):
+            self._report.add(_output(str(self._asked.output)))
+        self._report.add(machine.sync(sync_method()))
+        accounts = [self._account(name) for name in self.accounts]
+        self._number(len(accounts))
+        needs = await self._rest_and_clock()
+        dialects = dict.fromkeys(CHANNELS[channel] for channel in self.channels)
+        lost = {dialect: f"ws_{dialect}" for dialect in dialects if not await self._websocket(f"ws_{dialect}")}
+        for account in accounts:
+            await self._key(account, needs, lost)
+
+    # -- this machine
+
+    def _account(self, name: str) -> Account:
+        """Where the credentials come from, and what the state holds."""
+        credentials, environ = None, self._world.environ
+        try:
+            credentials = self._find(name)
+        except ConfigError as error:
+            finding = failed("credentials", error)
+        else:
+            paths = files(credentials, self._config, name, environ, alone=len(self.accounts) == 1)
+            finding = _credentials(credentials, paths)
+        self._report.add(finding.about(account=name))
+        finding, nonce = (machine.no_state(), 0) if self._asked.no_state else self._state(name)
+        self._report.add(finding.about(account=name))
+        return Account(name, credentials, nonce)
+
+    def _find(self, account: str) -> Credentials:
+        """Its credentials, which no other account may have. Raises ConfigError."""
+        found = find(self._config, account, self._world.environ, alone=len(self.accounts) == 1)
+        self._secrets.add(*found.secrets())
+        other = self._owners.setdefault(found.key, account)
+        if other != account:
+            raise shared_key(other, account, found)
+        return found
+
+    def _state(self, account: str) -> tuple[Finding, int]:
+        now_ns = self._world.unix_ns()
+        found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
+        if found.problem is not None:
+            return failed("state", found.problem), 0
+        if found.held:
+            return machine.state_held(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
+        checkpoint = found.checkpoint
+        channels = checkpoint.channels.values() if checkpoint is not None else ()
+        finding = machine.state(
+            found.path,
+            exists=found.exists,
+            saved_ns=checkpoint.saved_ns if checkpoint is not None else 0,
+            now_ns=now_ns,
+            holes=[o.channel for channel in channels for o in channel.outages if not o.declared_ns],
+            damaged=found.damaged,
+            unread=found.unread,
+            free=found.room and found.room.free,
+            more_files=found.room is None or found.room.more_files,
+        )
+        return finding, checkpoint.nonce if checkpoint is not None else 0
+
+    def _number(self, accounts: int) -> None:
+        """Judge whether there are too many accounts."""
+        config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
+        budget = Budget(config.reconnect.budget, config.reconnect.window_s)
+        state = not self._asked.no_state
+        self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._world.max_files))
+        self._report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
+
+    # -- the network
+
+    async def _rest_and_clock(self) -> str:
+        """What private calls lack; empty if they can be made."""
+        url, kraken = self._config.endpoints.rest, self._kraken
+
+        async def ask() -> Tls | None:
+            mask, transport = self._secrets.mask, self._world.transport
+            time = await server_time(url, mask=mask, clock=kraken, transport=transport)
+            return tls_of(time.tls)
+
+        if not await self._reach("rest", url, ask):
+            self._report.add(skipped("clock", "rest"))
+            return "rest"
+        earliest, latest = kraken.earliest(), kraken.latest()
+        if earliest is None or latest is None:
+            self._report.add(machine.no_time())
+        else:
+            self._report.add(machine.judge(machine.offset(self._world.unix_ns(), earliest, latest)))
+        return ""
+
+    def _kraken_ns(self) -> int:
+        """Kraken's time; this machine's, if Kraken's is not known."""
+        latest = self._kraken.latest()
+        return self._world.unix_ns() if latest is None else latest
+
+    def _nonce_ns(self) -> int:
+        """The time for nonces: Kraken would remember those of a clock that is ahead."""
+        return min(self._world.unix_ns(), self._kraken_ns())
+
+    async def _websocket(self, endpoint: str) -> bool:
+        """Whether it can be reached."""
+        url = getattr(self._config.endpoints, endpoint)
+
+        async def ask() -> Tls | None:
+            socket = await open_socket(self._world.dial, url, self._config.connection, self._secrets.mask)
+            tls = tls_of(socket.transport.get_extra_info("ssl_object"))
+            await socket.close()
+            return tls
+
+        return await self._reach(endpoint, url, ask)
+
+    async def _reach(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
+        """Go to a host step by step; ``ask`` takes the last ones, TLS and HTTP."""
+        finding = await self._way(endpoint, url, ask)
+        self._report.add(finding)
+        return finding.status != "FAIL"
+
+    async def _way(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> Finding:
+        where = urlsplit(url).netloc
+        try:
+            hop = first_hop(url, self._world.environ)
+            knocked = await knock(hop, self._config.connection.open_timeout_s)
+        except ConfigError as error:
+            return failed(endpoint, error)
+        except Unreachable as end:
+            first = f"{hop.host}:{hop.port}" if hop.variable else where
+            return machine.unreachable(endpoint, first, end.phase, end.why, proxy=hop.variable)
+        try:
+            return _reached(endpoint, url, hop, knocked, await ask())
+        except Transient as error:
+            failure = phase_of(error, tls=url.startswith(("https:", "wss:")))
+            why = failure.why or (error.why or error.what).rstrip(".")
+            return machine.unreachable(endpoint, where, failure.phase, why)
+        except FeedError as error:
+            return failed(endpoint, error)
+
+    # -- the key
+
+    async def _key(self, account: Account, needs: str, lost: Mapping[str, str]) -> None:
+        """Everything that takes a call with the account's key."""
+
+        def say(finding: Finding) -> None:
+            self._report.add(finding.about(account=account.name))
+
+        if account.credentials is None or needs:
+            needs = "the credentials" if account.credentials is None else needs
+            skip(say, ("key", *key_findings.ITEMS, "token", *self.channels), needs)
+            return
+        config, world, nonce = self._config, self._world, Nonce(account.nonce)
+        first = max(account.nonce + 1, self._nonce_ns())
+        rest = Rest(
+            config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=self._nonce_ns,
+            mask=self._secrets.mask,
+        )  # fmt: skip
+        trial = Trial(
+            config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=world.dial,
+            unix_ns=self._kraken_ns, nonces=lambda: key_findings.Nonces(account.nonce, first, nonce.last),
+        )  # fmt: skip
+        try:
+            await trial.run(lost)
+        finally:
+            await rest.close()
+
+
+# ------------------------------------------------------------------------------------------------ what was found
+
+
+def _credentials(found: Credentials, paths: list[str]) -> Finding:
+    modes = {path: f"{stat.S_IMODE(os.stat(path).st_mode):04o}" for path in paths}
+    facts = {"source": found.source, "key": found.tail, "otp": found.otp is not None, "files": modes}
+    what = f"key …{found.tail} from {found.source}{', with a one-time password' if found.otp else ''}"
+    if len(found.secret) != SECRET_BYTES:
+        return Finding(
+            "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes; Kraken's have {SECRET_BYTES}.",
+            "Copy the private key once more: a part of it may be missing.", facts=facts,
+        )  # fmt: skip
+    if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
+        return Finding(
+            "WARN", "credentials", what, "It looks like an authenticator's, which is good for one call.",
+            "Make the key without 2FA, or with a password that does not change.", facts=facts,
+        )  # fmt: skip
+    listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
+    if readable_by_others(found, paths):
+        return Finding(
+            "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
+            "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
+            "Docker's services. Where nobody else is, nothing has to be done.", facts=facts,
+        )  # fmt: skip
+    return Finding("OK", "credentials", what, listed, facts=facts)
+
+
+def _output(path: str) -> Finding:
+    found = look_at_output(path)
+    return machine.output(
+        path,
+        found.problem,
+        made=found.kind == "missing",
+        size=found.size,
+        torn=found.torn,
+        free=found.room and found.room.free,
+        more_files=found.room is None or found.room.more_files,
+    )
+
+
+def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> Finding:
+    parts = [f"{urlsplit(url).netloc} in {max(knocked.ms, 1):.0f} ms"]
+    if hop.variable:
+        parts.append(f"through the proxy {hop.host}:{hop.port} ({hop.variable})")
+    if tls is not None:
+        version = tls.version.replace("TLSv", "TLS ")
+        parts.append(f"{version}, certificate by {tls.issuer} until {tls.until}")
+    elif is_loopback(url):
+        parts.append("this machine, without TLS")
+    facts = {
+        "url": url, "addresses": list(knocked.addresses), "ms": knocked.ms, "proxy": hop.variable or None,
+        "tls": tls._asdict() if tls is not None else None,
+    }  # fmt: skip
+    return Finding("OK", endpoint, "; ".join(parts), facts=facts)

@@ -1,0 +1,185 @@
+"""What a preflight has found: a finding an item, shown to a person or to a program, and the exit code they come to."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from ..errors import FeedError
+from ..records.render import encode
+from ..text import Secrets, printable
+
+Status = Literal["OK", "WARN", "FAIL", "SKIP"]
+
+# The exit code of several failures: first what no restart mends, then what needs room or a disk, last what may pass.
+PRECEDENCE = (78, 77, 75, 74, 1, 69)
+
+ITEM_WIDTH = 13  # of the longest, "configuration"
+INDENT = 4 + 2 + ITEM_WIDTH + 2
+WIDEST = 110  # longer lines are hard to read, however wide the terminal
+
+_COLORS = {"OK": "32", "WARN": "33", "FAIL": "1;31", "SKIP": "2"}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One item of the check. ``facts`` is for programs; ``exit_code`` counts where it failed."""
+
+    status: Status
+    item: str
+    what: str
+    why: str = ""
+    remedy: str = ""
+    account: str | None = None
+    channel: str | None = None
+    facts: Mapping[str, object] = {}
+    exit_code: int = 0
+
+    def about(self, *, account: str | None = None, channel: str | None = None) -> Finding:
+        """The same, said of an account or a channel."""
+        return msgspec.structs.replace(self, account=account or self.account, channel=channel or self.channel)
+
+
+def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> Finding:
+    """An item that failed with an error, in the error's words. ``remedy`` stands in where the error has none."""
+    remedy, code = error.remedy or remedy, error.exit_code or FeedError.exit_code
+    return Finding("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
+
+
+def skipped(item: str, needs: str) -> Finding:
+    """An item that could not be looked at."""
+    return Finding("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 unless something failed; else the code of the failure that matters most, by :data:`PRECEDENCE`."""
+    codes = {finding.exit_code for finding in findings if finding.status == "FAIL"}
+    return next((code for code in PRECEDENCE if code in codes), min(codes, default=0))
+
+
+class Report:
+    """Says each finding as soon as it is known, and in the end what they come to.
+
+    Args:
+        say: takes one text, a line or several, without the last line feed.
+        secrets: what must not be shown.
+        as_json: one JSON object a line, instead of lines for people.
+        colors: whether ``say`` leads to a terminal that has them.
+        columns: the width of that terminal.
+        several: whether there is more than one account to tell apart.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], object],
+        secrets: Secrets,
+        *,
+        as_json: bool = False,
+        colors: bool = False,
+        columns: int = 80,
+        several: bool = False,
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._say = say
+        self._secrets = secrets
+        self._as_json = as_json
+        self._colors = colors
+        self._columns = min(columns, WIDEST)
+        self._skipped: list[Finding] = []
+        self.several = several
+
+    def add(self, finding: Finding) -> None:
+        """Say it. What was skipped for the same reason is one line for people."""
+        self.findings.append(finding)
+        if self._as_json:
+            self._say(self._json(finding))
+            return
+        if self._skipped and not _alike(finding, self._skipped[-1]):
+            self._say_skipped()
+        if finding.status == "SKIP":
+            self._skipped.append(finding)
+        else:
+            self._say(self._lines(finding))
+
+    def end(self) -> int:
+        """Say the verdict; the exit code."""
+        code = exit_code(self.findings)
+        count: Counter[str] = Counter(finding.status for finding in self.findings)
+        if self._as_json:
+            numbers = {status.lower(): count[status] for status in ("OK", "WARN", "FAIL", "SKIP")}
+            self._say(encode({"verdict": _worst(count), **numbers, "exit_code": code}))
+        else:
+            self._say_skipped()
+            status = _worst(count)
+            said = self._wrap(_verdict(self.findings, code), 6)
+            self._say(f"\n{self._paint(f'{status:^4}', status)}  {said}")
+        return code
+
+    # -- small parts
+
+    def _say_skipped(self) -> None:
+        several, self._skipped = self._skipped, []
+        if len(several) > 1:
+            what = f"{several[0].what}: {', '.join(finding.item for finding in several)}"
+            several = [msgspec.structs.replace(several[0], item=f"{len(several)} items", what=what)]
+        for finding in several:
+            self._say(self._lines(finding))
+
+    def _lines(self, finding: Finding) -> str:
+        who = f"{finding.account}: " if self.several and finding.account else ""
+        texts = [(who + finding.what, ""), *((line, "") for line in finding.why.splitlines())]
+        texts += [(line, "> ") for line in finding.remedy.splitlines()]
+        head = f"{self._paint(f'{finding.status:^4}', finding.status)}  {finding.item:<{ITEM_WIDTH}}  "
+        return head + f"\n{'':{INDENT}}".join(self._wrap(self._safe(text), INDENT, arrow) for text, arrow in texts)
+
+    def _wrap(self, text: str, indent: int, arrow: str = "") -> str:
+        """Lines of a width that can be read, all but the first indented."""
+        width = max(self._columns - indent - len(arrow), 20)
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+        return arrow + f"\n{'':{indent + len(arrow)}}".join(lines)
+
+    def _json(self, finding: Finding) -> str:
+        fields = msgspec.structs.asdict(finding)
+        code = fields.pop("exit_code")
+        if not fields["channel"]:
+            del fields["channel"]
+        return encode({**{key: self._clean(value) for key, value in fields.items()}, "exit_code": code})
+
+    def _clean(self, value: object) -> object:
+        if isinstance(value, str):
+            return "\n".join(map(self._safe, value.split("\n")))
+        if isinstance(value, Mapping):
+            return {str(self._clean(str(key))): self._clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._clean(inner) for inner in value]
+        return value
+
+    def _safe(self, text: str) -> str:
+        return printable(self._secrets.mask_long(text))
+
+    def _paint(self, text: str, status: str) -> str:
+        return f"\x1b[{_COLORS[status]}m{text}\x1b[0m" if self._colors else text
+
+
+def _alike(one: Finding, other: Finding) -> bool:
+    """Whether both were skipped for the same reason."""
+    return (one.status, one.what, one.account) == (other.status, other.what, other.account)
+
+
+def _worst(count: Mapping[str, int]) -> Status:
+    """FAIL or WARN if there is one, else OK. What was skipped was skipped because something failed."""
+    return "FAIL" if count["FAIL"] else "WARN" if count["WARN"] else "OK"
+
+
+def _verdict(findings: Sequence[Finding], code: int) -> str:
+    """In words: ``1 failed (key), 2 warnings, 3 not checked, 9 well; exit code 77``."""
+    words = {"FAIL": "failed", "WARN": "to look at", "SKIP": "not checked", "OK": "well"}
+    parts: list[str] = []
+    for status, word in words.items():
+        items = [finding.item for finding in findings if finding.status == status]
+        named = f" ({', '.join(dict.fromkeys(items))})" if status in ("FAIL", "WARN") else ""
+        parts += [f"{len(items)} {word}{named}"] if items else []
+    return f"{', '.join(parts)}; exit code {code}."

@@ -1,0 +1,350 @@
+"""What each word of the command line does. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import arguments as options
+from .arguments import Command
+from ..errors import ConfigError, OutputFailed, Transient, UsageError
+from ..service.signals import INTERRUPTED, die_of
+from .stdout import as_utf8, print_line, shown, write_line
+
+if TYPE_CHECKING:
+    from ..protocol.signing import Credentials
+    from ..config.schema import Config
+    from ..transport.rest import Rest, Token
+
+START_S = 1.0  # by then everything is imported, down to what the first request to REST needs
+AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    from ..config.schema import choose_accounts
+    from ..config.credentials import find_all
+    from ..output.descriptors import raise_limit
+    from ..service.run import serve
+    from ..service.systemd import take
+
+    notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
+    config = _config(arguments)
+    channels = _channels(arguments.channels or config.channels)
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    raise_limit()  # after the commands that give keys: a child might not expect so many
+    return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ..config.schema import check_account
+    from ..service.run import serve
+
+    config = _config(arguments)
+    channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
+    account = arguments.account or "demo"
+    check_account(account)
+
+    async def demo() -> str:
+        async with _embedded(config) as (embedded, credentials):
+            return await serve(arguments, embedded, channels, {account: credentials})
+
+    return _run(demo())
+
+
+@contextlib.asynccontextmanager
+async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]:
+    """An exchange on loopback while the context lasts: the configuration that leads to it, and its key."""
+    from ..protocol.signing import Credentials
+    from ..config.schema import Endpoints, for_demo
+    from ..simulator.demo import demo_exchange
+    from ..simulator.server import Server
+
+    async with Server(demo_exchange(time.time())) as server:
+        endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)
+        key = Credentials(server.exchange.key, server.exchange.secret, source="the embedded exchange")
+        yield for_demo(config, endpoints), key
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from ..config.schema import choose_accounts
+    from ..config.credentials import find_all
+    from ..output.descriptors import raise_limit
+    from ..watch.terminal import check_terminal
+
+    check_terminal(1, os.environ, arguments.channels or ("openOrders",))
+    with _extra("rich", "watch"):
+        from ..watch import app
+    config = _config(arguments)
+    channels = app.check(_channels(arguments.channels or app.CHANNELS))
+
+    async def demo() -> str:
+        async with _embedded(config) as (embedded, key):
+            return await app.watch(arguments, embedded, channels, {"demo": key})
+
+    if arguments.demo:
+        return _run(demo())
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    raise_limit()
+    return _run(app.watch(arguments, config, channels, credentials))
+
+
+@contextlib.contextmanager
+def _extra(library: str, name: str) -> Iterator[None]:
+    """Imports inside need a library that only an extra brings, and that nothing else is to load."""
+    if sys.modules.get(library) is None:
+        sys.modules.pop(library, None)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        raise ConfigError(
+            f"{name} needs {library}, which is not installed.", remedy=f"pip install 'kraken-feed[{name}]'"
+        ) from None
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from ..protocol.signing import Nonce
+    from ..config.credentials import find
+    from ..records.render import encode
+    from ..transport.rest import Rest
+    from ..service.run import diagnostics
+
+    config = _config(arguments)
+    credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
+    diagnostics(arguments, [credentials])
+
+    async def fetch() -> str:
+        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
+        as_json = encode({"token": token.value, "expires": token.expires})
+        print_line(shown(as_json if arguments.json else token.value))
+        return ""
+
+    return _run(fetch())
+
+
+async def _fetch_token(rest: Rest) -> Token:
+    """Return one token; afterwards ``rest`` is closed."""
+    import asyncio
+
+    try:
+        while True:
+            try:
+                return await rest.token()
+            except Transient as error:
+                if error.cause != "refused":
+                    error.remedy = error.remedy or AGAIN
+                    raise
+                await asyncio.sleep(error.delay)  # a refusal may have a retry or a few; then it is final
+    finally:
+        await rest.close()
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    from ..protocol.signing import Nonce
+    from ..order_entry.call import Call
+    from ..config.credentials import find
+    from ..order_entry.request import build
+    from ..transport.rest import Rest
+    from ..service.run import diagnostics
+    from ..service.signals import obey
+    from ..telemetry.stderr import Stderr
+    from ..text import MASK
+
+    given = None if arguments.params is None else _read(arguments.params)
+    request = build(
+        arguments.words, given, time.time_ns() // 1000, time.time(),
+        live=arguments.live, unknown=arguments.allow_unknown,
+    )  # fmt: skip
+    as_utf8()
+    if not arguments.live and not request.method.checks:
+        try:
+            print_line(shown(request.frame(MASK)))
+        except OutputFailed as error:
+            error.remedy = f"Nothing was sent. {error.remedy}"
+            raise
+        if not arguments.quiet:
+            Stderr(sys.stderr).info("kraken-feed: nothing was sent: this is what --live sends.")
+        return 0
+    config = _config(arguments)
+    account = arguments.account or config.account
+    credentials = find(config, account, os.environ, _heard(arguments))
+    log = diagnostics(arguments, [credentials])
+
+    def say(line: str) -> None:
+        write_line(shown(line))
+
+    async def token() -> str:
+        return (
+            await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
+        ).value
+
+    async def call() -> str:
+        call = Call(
+            request, config, credentials, token=token, say=say, secrets=arguments.secrets,
+            timeout=arguments.timeout, log=log, look=_look(arguments),
+        )  # fmt: skip
+        obey(call)
+        return await call.run()
+
+    if stopped := _reason(call()):
+        Stderr(sys.stderr).error(f"kraken-feed: nothing was sent: {stopped} came first.")
+        if stopped == "SIGINT":
+            return INTERRUPTED
+        die_of(signal.Signals[stopped])
+    if not (request.live or arguments.quiet):
+        if request.method.unproven:
+            Stderr(sys.stderr).info(
+                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
+            )
+        elif arguments.live:
+            Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
+        else:
+            Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
+    return 0
+
+
+def _look(arguments: argparse.Namespace) -> str:
+    """The command that shows the open orders and the last trades."""
+    import shlex
+
+    given = {name: getattr(arguments, name) for name in ("account", "config")}
+    options = [f"--{name} {shlex.quote(value)}" for name, value in given.items() if value]
+    return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import resource
+    import shutil
+
+    from ..check import preflight
+    from ..feed.builder import state_directory
+    from ..config.schema import load
+    from ..check.report import Report
+    from ..telemetry.loggers import wants_color
+    from ..service.run import diagnostics
+
+    channels = _channels(arguments.channels) if arguments.channels else ()
+    diagnostics(arguments, [])
+    if arguments.json:
+        as_utf8()
+    columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
+    report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
+    asked = preflight.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    max_files = None if hard == resource.RLIM_INFINITY else hard
+    world = preflight.World(os.environ, state_directory(os.environ), max_files=max_files)
+    codes: list[int] = []
+
+    async def checked() -> str:
+        codes.append(
+            await preflight.run(lambda: load(arguments.config, os.environ), asked, report, arguments.secrets, world)
+        )
+        return ""
+
+    return _run(checked()) or codes[0]
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from ..simulator.main import run
+
+    gc.enable()
+    return run(arguments)
+
+
+def _unit(arguments: argparse.Namespace) -> int:
+    from ..service.units import compose
+
+    as_utf8()
+    print_line(compose(arguments))
+    return 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from ..records.render import encode
+    from ..records.schema import record_schema
+
+    as_utf8()
+    print_line(encode(record_schema()))
+    return 0
+
+
+COMMANDS = {
+    "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
+    "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
+    "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
+    "watch": Command("open orders, the last fills and the feed's state, on a terminal", options.watch_options, _watch),
+    "token": Command("print one WebSocket token on stdout", options.token_options, _token),
+    "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
+    "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
+    "unit": Command("print the systemd unit, or what belongs to it", options.unit_options, _unit),
+    "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
+}
+
+
+def _run(main: Coroutine[Any, Any, str]) -> int:
+    """Run to the end: the exit code."""
+    return INTERRUPTED if _reason(main) == "SIGINT" else 0
+
+
+def _reason(main: Coroutine[Any, Any, str]) -> str:
+    """Run to the end, on a loop that is then left as it is: closing it would wait for threads that look up names."""
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.call_later(START_S, _collect)
+    return loop.run_until_complete(main)
+
+
+def _collect() -> None:
+    """Collect garbage from here on, and do not look through what is there already: it stays."""
+    gc.freeze()
+    gc.enable()
+
+
+def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+    """Return what logs the words of a command that gives a key."""
+
+    def heard(command: str, text: str) -> None:
+        from ..telemetry.loggers import hear_command
+        from ..service.run import diagnostics
+
+        hear_command(diagnostics(arguments, []))(command, text)
+
+    return heard
+
+
+def _channels(named: Sequence[str]) -> tuple[str, ...]:
+    """The channels; a word that is none may have been meant for a command."""
+    from ..config.schema import CHANNELS, check_channels
+
+    return check_channels(named, CHANNELS if len(named) > 1 else (*CHANNELS, *COMMANDS))
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """The first configuration file there is, or the defaults."""
+    from ..config.schema import load
+
+    return load(arguments.config, os.environ)[0]
+
+
+def _read(path: str) -> str:
+    """The text of a file; ``-`` is stdin.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(0 if path == "-" else path, encoding="utf-8", closefd=path != "-") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"{error.strerror}." if isinstance(error, OSError) else "It is not UTF-8."
+        raise UsageError(f"Cannot read --params {path}.", why=why) from error

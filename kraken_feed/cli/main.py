@@ -1,0 +1,123 @@
+"""The door: arguments, signals, exit codes.
+
+Nothing heavy is imported before the arguments are parsed: ``--help`` loads argparse and little else, and ``--version``
+not even that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from .. import __version__, early
+from ..errors import FeedError, OutputFailed, ReaderGone, UsageError
+from ..service.signals import INTERRUPTED, die_of
+from .stdout import print_line, replace_unencodable
+from ..text import Secrets, printable, trace
+
+if TYPE_CHECKING:
+    import argparse
+
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of stdout as an output
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script: run, and leave with the contract's exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    early.receive(words)
+    stdout_closed = _occupy_standard_descriptors()
+    replace_unencodable()
+    sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
+    log_format, secrets = "auto", Secrets()
+    gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start
+    try:
+        if early.command(words) not in early.UNDONE:
+            # In those, an exception out of nowhere can end as another one: anyio's, in the middle of a connect.
+            early.interruptible()
+        if words == ["--version"] and not stdout_closed:
+            print_line(f"kraken-feed {__version__}")
+            _leave(0)
+        arguments = _parse(words)
+        log_format = getattr(arguments, "log_format", "auto")
+        arguments.secrets = secrets
+        output = arguments.output if getattr(arguments, "writes_records", False) else None
+        reopens = output not in (None, *STDOUT)
+        early.expect_hangups(output is not None and (reopens or not os.isatty(1)), reopens=reopens)
+        if stdout_closed and not reopens:
+            sent = "Nothing was sent. " if early.command(words) == "call" else ""
+            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it: to a file, a pipe or /dev/null.")
+        code = arguments.run(arguments)
+    except FeedError as error:
+        code = complain(error, log_format, secrets)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
+        code = complain(_defect(error, secrets), log_format, secrets)
+    if code == INTERRUPTED:
+        die_of(signal.SIGINT)
+    _leave(code)
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    from .arguments import parse
+    from .commands import COMMANDS
+
+    return parse(words, COMMANDS)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now, without waiting for such threads either. Records were written to descriptors already."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
+    """Say on stderr why the process ends, in a few lines or as one JSON object; the exit code.
+
+    A mistake in the command line is answered to the person who typed it, wherever stderr goes.
+    """
+    from ..telemetry.stderr import Stderr, json_line
+
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    if isinstance(error, ReaderGone):
+        return error.exit_code
+    if as_json and not isinstance(error, UsageError):
+        fields: dict[str, object] = {"level": "error", "event": "exit", "exit_code": error.exit_code}
+        said = {"what": error.what, "why": error.why, "remedy": error.remedy}
+        text = json_line(sys.stderr, fields | {name: secrets.mask_long(value) for name, value in said.items()})
+    else:
+        lines = [line for part in (error.what, error.why, error.remedy) for line in part.splitlines()]
+        text = "\n  ".join(printable(secrets.mask_long(line)) for line in lines)
+        text = f"kraken-feed: {text}"
+    Stderr(sys.stderr).error(text)
+    return error.exit_code
+
+
+def _defect(error: Exception, secrets: Secrets) -> FeedError:
+    """The error for an exception that nobody foresaw. Its traceback shows code, no values."""
+    return FeedError(
+        "This is a defect of kraken-feed.",
+        why=trace(error, secrets.mask),
+        remedy="Please report it, with the lines above and the version.",
+    )
+
+
+def _occupy_standard_descriptors() -> bool:
+    """Open /dev/null where the shell closed 0, 1 or 2, lest a socket of ours gets the number and records go there.
+    Whether stdout was one of them."""
+    closed = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.append(os.open(os.devnull, os.O_RDWR))
+    if 2 in closed:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  # for the life of the process
+    return 1 in closed

@@ -1,0 +1,4 @@
+"""Read the configuration and find the API keys.
+
+Read ``schema`` first.
+"""

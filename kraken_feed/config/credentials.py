@@ -1,0 +1,326 @@
+"""Where the API key comes from: the first complete pair wins, half a pair is an error, files are private."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..protocol.signing import KEY_SHAPE, SECRET_SHAPE, Credentials
+from .schema import Account, Config
+from ..errors import ConfigError
+from ..text import MASK, Secrets, near_miss
+
+COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
+MAX_BYTES = 4096  # a key, a secret or a password is a line
+
+OTHERS, OTHERS_WRITE = 0o077, 0o022  # the permissions of everybody but the owner
+SECRETS = "/run/secrets/"  # where Docker, Podman and others mount secrets
+SYSTEMD = "$CREDENTIALS_DIRECTORY"
+
+_LIKE_SECRET = re.compile(
+    rf"(?<![A-Za-z0-9+/])(?:{SECRET_SHAPE.pattern}|{KEY_SHAPE.pattern})(?![A-Za-z0-9+/=])"
+)  # in the words of a command that has not given its secret yet
+_PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # beginnings of the variables that lead to a key
+MAX_SAID = 1000  # characters of what a command says: the end of it has the reason
+
+_REMEDY = """Give the API key in one of these ways:
+- KRAKEN_API_KEY and KRAKEN_API_SECRET
+- KRAKEN_API_KEY_FILE and KRAKEN_API_SECRET_FILE
+- key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
+- systemd credentials named api-key and api-secret
+To look around without a key: kraken-feed demo"""
+
+_REMEDY_OF_SEVERAL = """Of several accounts in one process, each has its own key, in one of these ways:
+- key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
+- systemd credentials named {account}.api-key and {account}.api-secret"""
+
+
+_BY_HAND = "Run it by hand, as the same user: it has to print one line and end, without asking anybody."
+
+
+class _Source(NamedTuple):
+    """One place to look: how each part is called there, and how to read it."""
+
+    name: str
+    parts: tuple[str, str, str]
+    read: Callable[[str], str | None]
+    path: Callable[[str], str | None] = lambda part: None
+
+
+Heard = Callable[[str, str], object]  # takes what a command has said on stderr: its key, and the text, masked
+
+
+def _ignore(command: str, text: str) -> None:
+    """Take what nobody wants to hear."""
+
+
+def find_all(
+    config: Config, accounts: Sequence[str], environ: Mapping[str, str], heard: Heard = _ignore
+) -> dict[str, Credentials]:
+    """The credentials of each account; of several, each has to have its own.
+
+    Raises:
+        ConfigError: as :func:`find`, or two accounts have the same key.
+    """
+    found = {account: find(config, account, environ, heard, alone=len(accounts) == 1) for account in accounts}
+    refuse_shared(found)
+    return found
+
+
+def refuse_shared(found: Mapping[str, Credentials]) -> None:
+    """Raise ConfigError if two accounts have the same key."""
+    owners: dict[str, str] = {}
+    for account, credentials in found.items():
+        other = owners.setdefault(credentials.key, account)
+        if other != account:
+            raise shared_key(other, account, credentials)
+
+
+def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
+    """The error for two accounts that have the same key."""
+    return ConfigError(
+        f"The accounts {one!r} and {other!r} have the same API key, …{credentials.tail}.",
+        why="Every record would come twice, and each would take the other's nonces for its own.",
+        remedy="Give each account a key of its own.",
+    )
+
+
+def find(
+    config: Config, account: str, environ: Mapping[str, str], heard: Heard = _ignore, *, alone: bool = True
+) -> Credentials:
+    """The credentials of ``account``.
+
+    Looked for in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
+    configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
+    in its process is looked for only where its name stands. ``heard`` takes what commands say on stderr.
+
+    Raises:
+        ConfigError: there are none, there is half a pair, or a source cannot be used.
+    """
+    if config.accounts and account not in config.accounts:
+        raise ConfigError(f"The configuration has no account {account!r}.", remedy=near_miss(account, config.accounts))
+    commands = _Commands()
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
+        key, secret, otp = (source.read(part) for part in source.parts)
+        for command, text in commands.said():
+            heard(command, text)
+        if key is not None and secret is not None:
+            return Credentials(key, secret, otp, source=source.name)
+        if key is not None or secret is not None or otp is not None:
+            missing = source.parts[0] if key is None else source.parts[1]
+            raise ConfigError(
+                f"Half a pair of credentials: {source.name} has no {missing}.",
+                remedy="Give the key and the secret in the same way, or neither.",
+            )
+    remedy = _REMEDY if alone else _REMEDY_OF_SEVERAL
+    raise ConfigError(f"No API key for the account {account!r}.", remedy=remedy.format(account=account))
+
+
+def files(
+    found: Credentials, config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True
+) -> list[str]:
+    """The files that :func:`find` has read ``found`` from; none if it came in another way."""
+    for source in _sources(config.accounts.get(account, Account()), account, environ, alone, _Commands()):
+        paths = [os.path.expanduser(path) for path in map(source.path, source.parts) if path]
+        there = [path for path in paths if os.path.exists(path)]
+        if source.name == found.source and there:
+            return there
+    return []
+
+
+def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool, run: _Commands) -> list[_Source]:
+    table = f"[accounts.{name}]"
+    files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
+    commands = {
+        "key_command": account.key_command,
+        "secret_command": account.secret_command,
+        "otp_command": account.otp_command,
+    }
+    named = [
+        _Source(
+            f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part]), files.get
+        ),
+        _Source(
+            f"{table} (commands)",
+            ("key_command", "secret_command", "otp_command"),
+            lambda part: run.command(part, commands[part]),
+        ),
+    ]
+    nameless = [
+        _Source(
+            "the files named by KRAKEN_API_*_FILE",
+            ("KRAKEN_API_KEY_FILE", "KRAKEN_API_SECRET_FILE", "KRAKEN_API_OTP_FILE"),
+            lambda part: _file(environ.get(part) or None),
+            environ.get,
+        ),
+        _Source(
+            "the environment (KRAKEN_API_*)",
+            ("KRAKEN_API_KEY", "KRAKEN_API_SECRET", "KRAKEN_API_OTP"),
+            lambda part: environ.get(part) or None,
+        ),
+    ]
+    by_systemd = []
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        by_systemd = [
+            _Source(
+                f"{SYSTEMD} ({directory})",
+                (f"{prefix}api-key", f"{prefix}api-secret", f"{prefix}api-otp"),
+                lambda part: _credential(os.path.join(directory, part)),
+                lambda part: os.path.join(directory, part),
+            )
+            for prefix in ((f"{name}.", "") if alone else (f"{name}.",))
+        ]
+    return [*by_systemd, *named, *(nameless if alone else [])]
+
+
+def _credential(path: str) -> str | None:
+    """A file of systemd's credentials directory: its modes are systemd's business, and it may be missing."""
+    try:
+        with open(path, "rb") as file:
+            return _text(file.read(MAX_BYTES + 1), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the credential {path}.",
+            why=f"{error.strerror}.",
+            remedy="systemd makes it: look at LoadCredential= in the unit, and at the file that it names.",
+        ) from error
+
+
+def _file(path: str | None) -> str | None:
+    """Return what a file says, if it is as private as it can be."""
+    if path is None:
+        return None
+    path = os.path.expanduser(path)
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            mounted = _is_mounted(file.fileno(), path)
+            _check_owner(path, status, mounted)
+            if stat.S_ISREG(status.st_mode):
+                _check_mode(path, status, mounted)
+            return _text(file.read(MAX_BYTES + 1), path)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the credentials file {_shown(path)}.",
+            why=f"{error.strerror}.",
+            remedy="Name a file that is there and that this user can read.",
+        ) from error
+
+
+def _is_mounted(fd: int, path: str) -> bool:
+    """Tell whether an orchestrator has put the file there, as far as one can see: then its mode is set where the
+    container is described, and a chmod here fails or does not last."""
+    read_only = os.fstatvfs(fd).f_flag & os.ST_RDONLY
+    return bool(read_only) or os.path.realpath(path).startswith(SECRETS)
+
+
+def _check_owner(path: str, status: os.stat_result, mounted: bool) -> None:
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            f"The credentials file {path} belongs to somebody else (uid {status.st_uid}).",
+            remedy=f"Have it mounted for this user: uid: {os.geteuid()}, or as root's."
+            if mounted
+            else f"Take it over: chown {os.geteuid()} {path}",
+        )
+
+
+def _check_mode(path: str, status: os.stat_result, mounted: bool) -> None:
+    """Raise ConfigError if others may write to the file, or may read it although chmod could prevent that.
+
+    It cannot on a read-only mount, nor where the file is root's and we are not: without a permission for others we
+    could not read it ourselves.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    fixed = mounted or (status.st_uid == 0 and os.geteuid() != 0)
+    if not mode & (OTHERS_WRITE if fixed else OTHERS):
+        return
+    if not fixed:
+        remedy = f"Close it: chmod 600 {path}"
+    elif mounted:
+        remedy = "Have it mounted with mode 0400: defaultMode: 0400 in Kubernetes, mode: 0400 in Docker's services."
+    else:
+        remedy = f"Let only root write to it: chmod go-w {path}"
+    raise ConfigError(f"The credentials file {path} is open to others (mode {mode:04o}).", remedy=remedy)
+
+
+def readable_by_others(found: Credentials, paths: Sequence[str]) -> list[str]:
+    """Return those of :func:`files` that others may read. systemd shows an access list as a permission of the group,
+    and keeps its directory closed."""
+    others = 0o007 if found.source.startswith(SYSTEMD) else OTHERS
+    return [path for path in paths if os.stat(path).st_mode & others]
+
+
+class _Commands:
+    """Runs the commands of one account, and keeps what they say on stderr until it is known what to mask there."""
+
+    def __init__(self) -> None:
+        self._secrets = Secrets()
+        self._said: list[tuple[str, str]] = []
+
+    def command(self, key: str, argv: Sequence[str] | None) -> str | None:
+        """Return the first thing that a command prints. It is run as it stands, without a shell and without the
+        variables that lead to a key.
+
+        Raises:
+            ConfigError: it cannot be run, fails, or prints nothing that could be a secret.
+        """
+        if argv is None:
+            return None
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)}
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_S, check=False, env=environ
+            )
+        except subprocess.TimeoutExpired as error:
+            why = self._masked(error.output, error.stderr)
+            what = f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s."
+            raise ConfigError(what, why=why[-MAX_SAID:], remedy=_BY_HAND) from None  # its cause has what it printed
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "The name holds a NUL."
+            raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
+        why = self._masked(done.stdout, done.stderr)
+        if done.returncode != 0:
+            raise ConfigError(
+                f"{key}: {argv[0]} failed (exit status {done.returncode}).", why=why[-MAX_SAID:], remedy=_BY_HAND
+            )
+        if why:
+            self._said.append((key, why))
+        return _text(done.stdout[: MAX_BYTES + 1], key)
+
+    def said(self) -> list[tuple[str, str]]:
+        """Return once what the commands have said: the key of each, and the text, masked. Call it when all were run:
+        the first may have said what the second has printed."""
+        said, self._said = self._said, []
+        return [(key, self._secrets.mask(text)[-MAX_SAID:]) for key, text in said]
+
+    def _masked(self, stdout: bytes | None, stderr: bytes | None) -> str:
+        """Return what a command has said, without what it has printed, or anything that looks like a secret."""
+        self._secrets.add(*map(str.strip, (stdout or b"")[:MAX_BYTES].decode(errors="replace").splitlines()))
+        text = (stderr or b"").decode(errors="replace").strip()
+        return _LIKE_SECRET.sub(MASK, self._secrets.mask(text))
+
+
+def _shown(place: str) -> str:
+    """A path or a command's name for a message, unless it is the secret itself, put where its place belongs."""
+    return "(the secret itself, it seems)" if SECRET_SHAPE.fullmatch(place) else place
+
+
+def _text(content: bytes, place: str) -> str:
+    """One line of text. An empty one is an error: whoever made the file meant something."""
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{place} does not hold a key, a secret or a password.",
+            why="It is empty, too long or no text.",
+            remedy="It has to be one line: what Kraken showed when the key was made.",
+        )
+    return text

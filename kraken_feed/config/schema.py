@@ -1,0 +1,393 @@
+"""The configuration: frozen structs from TOML, with every key optional and no key unknown.
+
+``config.example.toml`` shows every key with its default. What is wrong is refused with its path and, where there is
+one, the name that was probably meant.
+"""
+
+from __future__ import annotations
+import ipaddress
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+import msgspec
+from ..protocol import spot_v1
+from ..protocol import spot_v2
+from ..errors import ConfigError, UsageError
+from ..text import near_miss
+from ..protocol.wire import Dialect
+from collections.abc import Mapping
+from ..errors import ConfigError
+
+# ----------------------------------------------------------------- The configuration's file: the first that there is
+
+
+def load(explicit: str | None, environ: Mapping[str, str]) -> tuple[Config, str | None]:
+    """The configuration of the first file there is, and its path; the defaults and None if there is none.
+
+    Raises:
+        ConfigError: the file that was named, by ``explicit`` or the environment, is not there; one cannot be read; or
+            as :func:`kraken_feed.config.schema.parse`.
+    """
+    for path, required in candidates(environ, explicit):
+        try:
+            with open(path, "rb") as file:
+                return parse(file.read(), path), path
+        except OSError as error:
+            if required or not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise ConfigError(
+                    f"Cannot read the configuration {path}.",
+                    why=f"{error.strerror}.",
+                    remedy="Check the path and who may read it, or name another with --config.",
+                ) from error
+    return Config(), None
+
+
+DIALECTS: Mapping[str, Dialect] = {"v1": spot_v1, "v2": spot_v2}
+CHANNELS: Mapping[str, str] = {channel: name for name, d in DIALECTS.items() for channel in d.EVENT_NAMES}
+
+ALL = "all"  # every account that the configuration has
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+Words = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+# What people call a secret when they write it where it does not belong.
+_SECRET_KEYS = re.compile(
+    r"^(api|kraken|private|public)?_?-?(api)?_?-?(key|secret|otp|password|passphrase|token)$", re.I
+)
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an account's credentials are: files, or commands that print them."""
+
+    key_file: str | None = None
+    secret_file: str | None = None
+    otp_file: str | None = None
+    key_command: Words | None = None
+    secret_command: Words | None = None
+    otp_command: Words | None = None
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """URLs. Without TLS only on loopback."""
+
+    rest: str = "https://api.kraken.com"
+    ws_v1: str = "wss://ws-auth.kraken.com"
+    ws_v2: str = "wss://ws-auth.kraken.com/v2"
+
+
+class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Deadlines in seconds, and the largest frame in bytes."""
+
+    open_timeout_s: Positive = 10.0
+    ack_timeout_s: Positive = 5.0
+    silence_s: Positive = 10.0
+    max_frame_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 33554432
+
+
+class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The waits between connects, in seconds, and how many connects a window may hold; for how long a key that has
+    worked may be refused."""
+
+    initial_s: Positive = 1.0
+    max_s: Positive = 60.0
+    stable_s: Positive = 30.0
+    budget: Annotated[int, msgspec.Meta(ge=1)] = 100
+    window_s: Positive = 600.0
+    max_outage_s: NotNegative = 0.0
+    refused_s: NotNegative = 21600.0
+
+
+class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Recovery over REST: how far before an outage to ask, when REST has caught up for certain (seconds), and the key's
+    call counter (its size, and what it loses a second)."""
+
+    enabled: bool = True
+    overlap_s: NotNegative = 120.0
+    second_pass_s: NotNegative = 90.0
+    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, history has no room
+    rest_decay: Positive = 0.33
+
+
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long a full disk is waited for, or a file system at the start, in seconds; 0: not at all."""
+
+    patience_s: NotNegative = 3600.0
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the checkpoint is kept; empty: systemd's state directory, else the user's."""
+
+    directory: str = ""
+
+
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where metrics and health are served: a loopback address with its port; empty: nowhere."""
+
+    listen: str = ""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of it."""
+
+    channels: tuple[str, ...] = ("openOrders",)
+    account: Name = "main"
+    accounts: dict[Name, Account] = {}
+    endpoints: Endpoints = Endpoints()
+    connection: ConnectionConfig = ConnectionConfig()
+    reconnect: ReconnectConfig = ReconnectConfig()
+    backfill: BackfillConfig = BackfillConfig()
+    output: OutputConfig = OutputConfig()
+    state: StateConfig = StateConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+def candidates(environ: Mapping[str, str], explicit: str | None) -> list[tuple[str, bool]]:
+    """Where the configuration may be, in order: paths, and whether each has to exist."""
+    if explicit is not None:
+        return [(explicit, True)]
+    if environ.get("KRAKEN_FEED_CONFIG"):
+        return [(environ["KRAKEN_FEED_CONFIG"], True)]
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
+    paths = [f"{home}/kraken-feed/config.toml"] if home else []
+    return [(path, False) for path in (*paths, "/etc/kraken-feed/config.toml")]
+
+
+def parse(content: bytes, origin: str) -> Config:
+    """The configuration in the TOML text ``content``; ``origin`` names it in messages.
+
+    Raises:
+        ConfigError: it is no TOML, a key is unknown or of the wrong type, a value makes no sense, or a secret stands
+            in it.
+    """
+    try:
+        tree = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"{origin} is not TOML.",
+            why=_sentence(str(error)),
+            remedy="Mend that place; config.example.toml shows every key.",
+        ) from error
+    return from_tree(tree, origin)
+
+
+def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
+    """The configuration in what TOML makes of it; as :func:`parse`."""
+    _refuse_unknown(tree, Config, "", origin)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$.") or "the top level"
+        key = key.replace("[...]", ".…").replace("`key` in ", "a name in ")
+        remedy = "config.example.toml shows every key with its default."
+        if key.startswith("channels"):
+            remedy = f"Write it as a list: {_channel_list(tree['channels'])}."
+        elif "Expected `array" in what:
+            remedy = 'Write it as a list: ["pass", "show", "kraken/key"].'
+        raise ConfigError(f"{origin}: {key} has a wrong value.", why=_sentence(what), remedy=remedy) from error
+    _check_values(config, origin)
+    return config
+
+
+def _channel_list(given: object) -> str:
+    """Return the line of the configuration that names the channels which ``given`` seems to mean."""
+    spelled = {name.casefold(): name for name in CHANNELS}
+    words = given.replace(",", " ").split() if isinstance(given, str) else []
+    meant = list(dict.fromkeys(spelled[word.casefold()] for word in words if word.casefold() in spelled))
+    names = ", ".join(f'"{name}"' for name in meant or ("openOrders",))
+    return f"channels = [{names}]"
+
+
+def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path: str, origin: str) -> None:
+    """Refuse the first key that the struct does not have, naming the near miss; look into its tables."""
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise _unknown_key(key, path, list(fields), origin)
+        inner = fields[key].type
+        if key == "accounts" and isinstance(value, dict):
+            for name, account in value.items():
+                if isinstance(account, dict):
+                    _refuse_unknown(account, Account, f"accounts.{name}.", origin)
+        elif isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(value, inner, f"{path}{key}.", origin)
+
+
+def _unknown_key(key: str, path: str, known: list[str], origin: str) -> ConfigError:
+    if _SECRET_KEYS.match(key):
+        return ConfigError(
+            f"{origin}: {path}{key}: credentials do not belong into the configuration file.",
+            why="It is read, copied and backed up by people and programs that must not have them.",
+            remedy="Remove the line, make a new API key if others could read it, and name a file only you can read "
+            '(key_file = "…", secret_file = "…"), a command that prints it (secret_command = ["…"]), or set '
+            "KRAKEN_API_KEY and KRAKEN_API_SECRET.",
+        )
+    return ConfigError(f"{origin}: unknown key {path}{key}.", remedy=near_miss(key, known, path))
+
+
+def _check_values(config: Config, origin: str) -> None:
+    try:
+        check_channels(config.channels)
+    except UsageError as error:
+        raise ConfigError(f"{origin}: channels: {error.what}", remedy=error.remedy) from None
+    for key, schemes in (("rest", ("https", "http")), ("ws_v1", ("wss", "ws")), ("ws_v2", ("wss", "ws"))):
+        check_url(f"{origin}: endpoints.{key}", getattr(config.endpoints, key), schemes)
+    for name in ("connection", "reconnect", "backfill", "output"):
+        for key, value in msgspec.structs.asdict(getattr(config, name)).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(
+                    f"{origin}: {name}.{key}: {value} is not a number of seconds.", remedy="Write a finite number."
+                )
+    if config.reconnect.initial_s > config.reconnect.max_s:
+        raise ConfigError(
+            f"{origin}: reconnect.initial_s is larger than reconnect.max_s.",
+            remedy="The first wait cannot be longer than the longest: lower the one, or raise the other.",
+        )
+    if ALL in config.accounts:
+        raise ConfigError(
+            f'{origin}: accounts.{ALL}: "{ALL}" means every account, and cannot name one.',
+            remedy="Give the account another name.",
+        )
+    if config.accounts and config.account not in config.accounts:
+        raise ConfigError(
+            f'{origin}: account = "{config.account}" has no table [accounts.{config.account}].',
+            remedy=near_miss(config.account, config.accounts),
+        )
+    if config.metrics.listen:
+        try:
+            listen_address(config.metrics.listen)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error.what}", why=error.why, remedy=error.remedy) from None
+
+
+def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> tuple[str, ...]:
+    """``channels`` without repeats, if all are channels and there is one at least.
+
+    Raises:
+        UsageError: one is not; the message suggests the nearest of ``meant``.
+    """
+    chosen = tuple(dict.fromkeys(channels))
+    if not chosen:
+        raise UsageError("No channel is named.", remedy=f"Known: {', '.join(CHANNELS)}.")
+    for channel in chosen:
+        if channel not in CHANNELS:
+            raise UsageError(f'There is no channel "{channel}".', remedy=near_miss(channel, meant))
+    return chosen
+
+
+def for_demo(config: Config, endpoints: Endpoints) -> Config:
+    """Return the same configuration for the embedded exchange, whose REST does not lag and whose call counter is fast:
+    an outage is recovered within the show."""
+    backfill = msgspec.structs.replace(config.backfill, overlap_s=5.0, second_pass_s=0.4, rest_decay=50.0)
+    return msgspec.structs.replace(config, endpoints=endpoints, backfill=backfill)
+
+
+def without_backfill(config: Config) -> Config:
+    """The same configuration with the backfill switched off."""
+    return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
+
+
+def check_account(name: str) -> None:
+    """Raise UsageError unless ``name`` may name an account: it is on every record and in a file's name."""
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError:
+        raise UsageError(
+            f'"{name}" cannot name an account.', remedy="Letters, digits, dots, dashes and underscores; 64 at most."
+        ) from None
+
+
+def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
+    """The accounts that a command line names: several, ``all``, or by default the configuration's.
+
+    Raises:
+        UsageError: a name is none, or the configuration has no accounts that ``all`` could mean.
+    """
+    if ALL in named:
+        others = [name for name in named if name != ALL]
+        if others:
+            raise UsageError(
+                f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?",
+                remedy=f"Leave out the one or the other: {ALL} means every account of the configuration.",
+            )
+        if not config.accounts:
+            raise UsageError(
+                "--account all: the configuration has no [accounts.NAME] tables.",
+                remedy="Write a table for each account into it, or name the configuration that has them with --config.",
+            )
+        return tuple(config.accounts)
+    chosen = tuple(dict.fromkeys(named)) or (config.account,)
+    for name in chosen:
+        check_account(name)
+    return chosen
+
+
+def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
+    """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second and a loopback host."""
+    remedy = f"Write it as in {schemes[0]}://HOST/PATH; without the line Kraken's own is used."
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError:  # UnicodeError is one
+        raise ConfigError(f"{key} is not a URL.", remedy=remedy) from None  # the reason quotes what may be a password
+    if "@" in url or parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.", remedy=remedy)
+    if parts.scheme not in schemes or not host:
+        raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.", remedy=remedy)
+    if parts.scheme == schemes[1] and not is_loopback(url):
+        raise ConfigError(
+            f"{key}: {schemes[1]}:// to {host} would send the key and the feed in clear over the network.",
+            remedy=f"Use {schemes[0]}://. Without TLS only loopback addresses are allowed.",
+        )
+
+
+def listen_address(listen: str) -> tuple[str, int]:
+    """The loopback address, by number, and the port that ``metrics.listen`` names; nothing is looked up.
+
+    Raises:
+        ConfigError: it is no address with a port, or one that other machines could reach.
+    """
+    url = f"//{listen}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or parts.netloc != listen or "@" in listen:
+        raise ConfigError(
+            f"metrics.listen: {listen!r} is not an address with a port.",
+            remedy='Write "127.0.0.1:9464", "[::1]:9464" or "localhost:9464"; port 0 takes a free one.',
+        )
+    if not is_loopback(url):
+        raise ConfigError(
+            f"metrics.listen: {host} could be reached from other machines.",
+            why="What is served there is neither encrypted nor protected by a password.",
+            remedy=f"Listen on 127.0.0.1:{port}, and put a reverse proxy with TLS and a login in front of it.",
+        )
+    return "127.0.0.1" if host == "localhost" else host, port
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine, by name or by number; nothing is looked up."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_public(endpoints: Endpoints, dialects: Iterable[str]) -> bool:
+    """Whether a WebSocket of one of ``dialects`` leads off this machine."""
+    return not all(is_loopback(getattr(endpoints, f"ws_{dialect}")) for dialect in dialects)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

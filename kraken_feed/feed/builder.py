@@ -1,0 +1,208 @@
+"""A whole tail, put together: states, feeds, and what they share. The command and a Python program run the same.
+
+A file system that is full, read-only or not mounted yet is waited for, as a disk that is full later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from ..output import descriptors
+from .absence import Last, last_records
+from ..protocol.signing import Credentials
+from ..transport.backoff import Budget, excess
+from ..config.schema import CHANNELS, Config, is_public, without_backfill
+from ..output.destination import Destination
+from ..errors import FeedError, OutputAway, StateAway
+from .feed import Feed
+from ..output.disk import retry_in
+from .feed import UNLIMITED, Limits, Quota
+from ..telemetry.loggers import FeedLogger
+from .known_state import Snapshots
+from ..state.store import Opened, Store
+from .supervisor import Supervisor
+from ..text import Secrets
+
+Fail = Callable[[FeedError], None]
+T = TypeVar("T")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be tailed, and how.
+
+    ``credentials`` are by account, ``channels`` of every account; ``since_ns`` is in unix nanoseconds; ``state`` is
+    the directory of the checkpoints, None for none.
+    """
+
+    config: Config
+    channels: tuple[str, ...]
+    credentials: Mapping[str, Credentials]
+    state: str | None
+    backfill: bool = True
+    snapshots: Snapshots = "changes"
+    since_ns: int | None = None
+    limits: Limits = UNLIMITED
+
+
+def _unheard(error: FeedError | None) -> None:
+    """Take what nobody wants to know."""
+
+
+async def assemble(
+    plan: Plan,
+    open_output: Callable[[Fail], tuple[Destination, FeedLogger]],
+    *,
+    log: FilteringBoundLogger,
+    secrets: Secrets,
+    changed: Callable[[], None] = lambda: None,
+    make: Callable[..., Feed] = Feed,
+    held: Callable[[FeedError | None], None] = _unheard,
+) -> Supervisor:
+    """Return the feeds of ``plan``, ready to run. Their states are open and held until they have run.
+
+    Args:
+        plan: what is wanted.
+        open_output: where records go, and the logger that brings them there; is told whom to tell if it fails. Called
+            when the states are held: what somebody else has is not touched.
+        log: diagnostics.
+        secrets: what is masked; tokens are added.
+        changed: called when all channels of an endpoint have gone live.
+        make: makes a feed; for tests and for those who bring their own network.
+        held: told of what is waited for at each try, and with None when it is there.
+
+    Raises:
+        FeedError: a state is held or cannot be opened, or the output cannot; no state is held then.
+    """
+    limits, several = plan.limits, len(plan.credentials) > 1
+    config = plan.config if plan.backfill else without_backfill(plan.config)
+    budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(limits.count)
+    _judge_number(plan, budget, log)
+    with contextlib.ExitStack() as undo:
+        patience = _patience(plan)
+        supervisor: Supervisor
+        opened = {}
+        for account in plan.credentials:  # what is open stays open: a state that is found damaged is only found so once
+            attempt = partial(_open_state, plan.state, account, log, undo)
+            opened[account] = await _insist(attempt, patience, log, held)
+        attempt_output = partial(open_output, lambda error: supervisor.fail(error))
+        output, feed_log = await _insist(attempt_output, patience, log, held)
+        feeds = [
+            make(
+                config,
+                account,
+                plan.channels,
+                plan.credentials[account],
+                sink=output,
+                feed_log=feed_log,
+                log=log.bind(account=account) if several else log,
+                secrets=secrets,
+                limits=limits,
+                quota=quota,
+                budget=budget,
+                snapshots=plan.snapshots,
+                since_ns=plan.since_ns,
+                store=kept.store if kept else None,
+                checkpoint=kept.checkpoint if kept else None,
+                found=kept.found if kept else "new",
+                last=_last_records(output, account, plan.channels) if kept else {},
+            )
+            for account, kept in opened.items()
+        ]
+        undo.pop_all()
+    for feed in feeds:
+        feed.changed = changed
+    supervisor = Supervisor(feeds, log)
+    return supervisor
+
+
+def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
+    """Report too many accounts: as an error if descriptors do not suffice, else the tail would break in its middle; as
+    a warning if it is connects, since that is only slow."""
+    dialects = {CHANNELS[channel] for channel in plan.channels}
+    accounts = len(plan.credentials)
+    descriptors.require(accounts, len(dialects), state=plan.state is not None)
+    connects = accounts * len(dialects)
+    most = excess(connects, budget, public=is_public(plan.config.endpoints, dialects))
+    if most is not None:
+        log.warning(
+            "too_many_connects",
+            accounts=accounts,
+            needed=connects,
+            allowed=most,
+            window_s=budget.window,
+            all_begun_s=round(budget.span(connects), 1),
+        )
+
+
+def _patience(plan: Plan) -> float:
+    """Return the seconds for which a start waits: not at all for an answer that is wanted now."""
+    if plan.limits.once:
+        return 0.0
+    patience = plan.config.output.patience_s
+    return patience if plan.limits.duration is None else min(patience, plan.limits.duration)
+
+
+async def _insist(
+    attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
+) -> T:
+    """Return what ``attempt`` opens, tried again for as long as its file system is away and ``patience`` lasts."""
+    now, tries, said = asyncio.get_running_loop().time, 0, ""
+    began = now()
+    while True:
+        try:
+            found = attempt()
+        except (OutputAway, StateAway) as error:
+            wait = retry_in(tries, now() - began, patience)
+            if wait is None:
+                raise
+            if str(error) != said:
+                log.error("start_held", what=error.what, why=error.why, remedy=error.remedy, patience_s=patience)
+            tries, said = tries + 1, str(error)
+            held(error)
+            await asyncio.sleep(wait)
+        else:
+            if tries:
+                log.warning("start_resumed", held_s=round(now() - began, 1))
+                held(None)
+            return found
+
+
+def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, Last]:
+    """Return the newest record of each channel that the output holds, if it is a file that we may read."""
+    path = output.source
+    return {} if path is None else last_records(path, account, channels)
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Where the state is if nobody says: systemd's directory, or the user's."""
+    if environ.get("STATE_DIRECTORY"):
+        return environ["STATE_DIRECTORY"].partition(":")[0]
+    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
+    return os.path.join(home, "kraken-feed")
+
+
+def _open_state(
+    directory: str | None, account: str, log: FilteringBoundLogger, undo: contextlib.ExitStack
+) -> Opened | None:
+    """The account's state, if one is wanted."""
+    if directory is None:
+        return None
+    opened = Store.open(os.path.expanduser(directory), account, time.time_ns())
+    undo.callback(opened.store.close)
+    if opened.set_aside is not None:
+        log.error(
+            "state_damaged",
+            account=account,
+            kept_as=opened.set_aside,
+            what="what was missed since the last run is not known",
+        )
+    return opened

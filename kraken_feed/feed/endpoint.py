@@ -1,0 +1,568 @@
+"""One endpoint, kept live: a new connection, session and token after every loss, and markers around what was lost."""
+
+from __future__ import annotations
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+import msgspec
+from ..records import render
+from ..transport.backoff import BackoffPolicy, delay
+from ..config.schema import DIALECTS
+from ..transport.connection import CLOSE_S, ODD_S, Connection
+from ..errors import CredentialsRefused, OutageTooLong, Transient
+from ..telemetry.stats import Endpoint
+from ..protocol.kraken_clock import NS
+from .recorder import Recorder
+from ..protocol.refusals import classify
+from ..telemetry.repeats import Repeats
+from ..transport.rest import NEWER, refused_credentials
+from ..protocol.session import (
+    Answered,
+    Complete,
+    EngineChanged,
+    Event,
+    Failure,
+    Live,
+    Notice,
+    Opaque,
+    Records,
+    Resnapshot,
+    Session,
+    Timing,
+)
+from collections.abc import Callable, Mapping
+from typing import Protocol
+from structlog.typing import FilteringBoundLogger
+from ..protocol.signing import Credentials
+from ..transport.backoff import HISTORY_COST, Budget, CallCounter
+from ..state.checkpoint import CallLevel
+from ..config.schema import Config
+from ..transport.connection import Dial
+from ..output.destination import Destination
+from ..errors import FeedError
+from ..protocol.kraken_clock import NS, KrakenClock
+from ..telemetry.loggers import FeedLogger
+from .known_state import Knowledge, Snapshots
+from ..transport.backoff import Patience
+from .recovery import Recovery
+from ..transport.rest import Rest
+from ..text import Secrets
+
+# --------------------------------------------- What the tails of one account have in common, and whom they report to
+
+
+class Shared(msgspec.Struct):
+    """What the tails of one account have in common."""
+
+    config: Config
+    account: str
+    credentials: Credentials
+    rest: Rest
+    patience: Patience
+    budget: Budget
+    sink: Destination
+    feed_log: FeedLogger
+    log: FilteringBoundLogger
+    secrets: Secrets
+    dial: Dial
+    run: str  # names this run of the program in the names of its connections
+    unix_ns: Callable[[], int]
+    clock: KrakenClock
+    counter: CallCounter
+    counted: CallLevel | None  # where the run before left the counter, until it is known how long ago that was
+    draw: Callable[[], float]
+    snapshots: Snapshots
+    knowledge: Mapping[str, Knowledge]
+    recovery: Recovery
+    connections: int = 0
+    clock_doubted: bool = False  # an answer contradicts what is known of Kraken's clock
+
+    def kraken_ns(self) -> int:
+        """Return Kraken's time now, at the latest. Only after :meth:`tell_time`."""
+        now = self.clock.latest()
+        assert now is not None  # it was told
+        return now
+
+    async def count_on(self) -> None:
+        """Go on with the key's call counter where the run before left it, once it is known how long ago that was. A
+        kill may have come between a call and its save."""
+        if self.counted is not None:
+            await self.tell_time()
+            counted, self.counted = self.counted, None
+            now = self.clock.earliest()
+            if counted is not None and now is not None:
+                ago = max(0.0, (now - counted.at_ns) / NS)
+                self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
+
+    async def tell_time(self) -> None:
+        """Make sure that Kraken's time is known. Every answer of REST tells it; if none does, ask, and if that fails,
+        believe this machine's clock to a day: a longer interval is asked for then, never a shorter one."""
+        if not self.clock.known:
+            try:
+                await self.rest.time()
+            except FeedError as error:
+                self.log.warning("kraken_time_unknown", reason=error.what)
+            self.clock.assume(self.unix_ns())
+
+
+class Owner(Protocol):
+    """What a tail is told by the feed, and tells it."""
+
+    stopping: asyncio.Event
+
+    limited: bool  # whether there can be enough, and items are counted
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing more is to be written."""
+
+    def going_live(self, channel: str, complete_ns: int) -> None:
+        """A channel is complete from then on (Kraken's time), and about to be said to be live."""
+
+    def went_live(self) -> None:
+        """All of the tail's channels are live."""
+
+    def wrote_item(self) -> bool:
+        """Count an item; False if no more are wanted."""
+
+
+ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
+LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
+OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
+POSTPONED_S = 5.0  # a shorter wait before a connect is worth no line: many accounts start one after the other
+LATE_S = 30.0  # three pings: a feed that was not confirmed for so long is behind
+ONLINE = "online"  # of Kraken's engine; every other state is one in which orders may change without a word
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """Why a connection, or the attempt at one, came to its end.
+
+    ``delay`` is the least wait it demands, ``refused`` what Kraken has refused, in a word.
+    """
+
+    cause: str
+    detail: str
+    delay: float = 0.0
+    refused: str = ""
+
+
+class Tail:
+    """Keeps the channels of one endpoint live: a new connection, session and token after every loss."""
+
+    def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
+        self.channels = tuple(channels)
+        self.dialect = dialect
+        self.recorder = Recorder(
+            shared.account,
+            DIALECTS[dialect],
+            shared.run,
+            knowledge=shared.knowledge,
+            snapshots=shared.snapshots,
+            feed_log=shared.feed_log,
+            mask=shared.secrets.mask_long,
+            unix_ns=shared.unix_ns,
+            more=feed.wrote_item if feed.limited else None,
+        )
+        self.losses: Counter[str] = Counter()  # by cause
+        self.reconnects = 0  # times that every channel was live again after a loss
+        self.frame_ns = 0  # when the last frame came; 0: never
+        self._feed = feed
+        self._shared = shared
+        self._dialect = DIALECTS[dialect]
+        self._url: str = getattr(shared.config.endpoints, f"ws_{dialect}")
+        self._log = shared.log.bind(endpoint=dialect)
+        self._now = asyncio.get_running_loop().time
+        self._attempts = 0  # connects since the channels were last live
+        self._failures = 0  # in a row: the backoff's exponent
+        self._down_since: float | None = self._now()
+        self._live_since: float | None = None
+        self._live_before = False
+        self._retry_at: float | None = None  # while it waits for the next attempt
+        self._loss = Loss("", "")  # the last one
+        self._busy_since = self._now()
+        # Moments of the boot clock: when the connection was begun; when the last ping left that was answered; up to
+        # when everything that Kraken had to say on it has been received; the same when the engine was last known to be
+        # online.
+        self._began_at = 0
+        self._answered_at = 0
+        self._complete_at = 0
+        self._engine_down_at: int | None = None
+        self._stepped = False  # a clock has jumped, and no ping was answered since
+        self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
+        self._notices = Repeats()
+        self._last_token = ""
+        self._session: Session | None = None
+        self._connection: Connection | None = None
+        self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
+
+    async def run(self) -> None:
+        """Until the feed stops. The last connection is left open: :meth:`close` it when everything is written.
+
+        Raises:
+            FeedError: it makes no sense to go on.
+        """
+        wait = 0.0
+        while await self._turn(wait):
+            loss = await self._connect_once()
+            if loss is None:
+                return
+            wait = self._lost(loss)
+            await self.close(LOST_CLOSE_S)
+            self.recorder.disconnected()
+
+    async def close(self, seconds: float = CLOSE_S) -> None:
+        """Close the connection, if there is one; a peer that does not agree within so long is cut off."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close(seconds)
+
+    def stopped(self, reason: str) -> None:
+        """Write the last marker of every channel."""
+        for channel in self.channels:
+            self.recorder.mark(channel, "feed.stopped", reason=reason)
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is, and was said to be."""
+        return self._session is not None and self._session.live and len(self._live) == len(self.channels)
+
+    def state(self) -> dict[str, object]:
+        """What an operator wants to know."""
+        session, endpoint = self._session, self.endpoint()
+        return {
+            "live": self.live,
+            "connection": self.recorder.connection,
+            "engine": endpoint.engine,
+            "sequences": {c: s.sequence for c, s in session.subscriptions.items()} if session else {},
+            "live_s": endpoint.live_s,
+            "last_frame_s": endpoint.last_frame_s,
+            "attempts": endpoint.attempts,
+            "losses": self.losses.total(),
+        }
+
+    def endpoint(self) -> Endpoint:
+        """How it is now."""
+        session, now = self._session, self._now()
+        heard = session.last_text if session is not None else None
+
+        def since(moment: float | None) -> float | None:
+            return None if moment is None else round(now - moment, 1)
+
+        return Endpoint(
+            dialect=self.dialect,
+            channels=self.channels,
+            live=self.live,
+            live_s=since(self._live_since),
+            down_s=since(self._down_since),
+            last_frame_s=since(heard),
+            last_frame_ns=self.frame_ns,
+            attempts=self._attempts,
+            retry_s=None if self._retry_at is None else round(max(0.0, self._retry_at - now), 1),
+            cause=self._loss.cause,
+            engine=session.engine if session is not None else None,
+            late_s=self._late_s(),
+            refused="" if self.live else self._loss.refused,
+        )
+
+    def overdue(self, now: float) -> bool:
+        """Whether a deadline of its own has passed by far: then nobody watches over it any more. A peer's silence is
+        no such thing: the session's deadline ends it."""
+        if self._connection is not None and self._connection.paused:
+            return False  # it waits for the reader of the output
+        due = self._retry_at
+        if due is None and self._session is not None:
+            due = self._session.deadline()
+        if due is None:
+            due = self._busy_since + self._shared.config.connection.open_timeout_s + ATTEMPT_S
+        return now > due + OVERDUE_S
+
+    def complete(self) -> dict[str, int]:
+        """Return up to when each live channel is complete, in Kraken's time (unix nanoseconds).
+
+        That is when the last ping was sent that was answered, if the feed has spoken since: everything that Kraken had
+        to say before it has been received. Before the first such answer it is when the connection was begun.
+        """
+        complete = self._complete_ns()
+        return {} if complete is None else dict.fromkeys(self._live, complete)
+
+    def stepped(self) -> None:
+        """A clock of this machine has jumped: what was sent meanwhile may still lie in the socket. The feed counts as
+        late until a ping is answered, and one is sent now."""
+        self._stepped = True
+        if self._connection is not None:
+            self._connection.hurry()
+
+    # -- one attempt
+
+    async def _turn(self, wait: float) -> bool:
+        """Wait for the backoff, for what Kraken demands and for the budget; False if the feed stops instead."""
+        shared, reserved = self._shared, False
+        while True:
+            if not await self._sleep(wait):
+                return False
+            wait = shared.rest.quiet_for()
+            if wait <= 0:
+                if reserved:
+                    return True
+                wait, reserved = shared.budget.reserve(self._now(), shared.draw), True
+                if wait <= 0:
+                    return True
+            else:
+                reserved = False  # the place in the budget passes unused
+            if wait >= POSTPONED_S:
+                self._log.warning("connect_postponed", seconds=round(wait, 1))
+
+    async def _sleep(self, seconds: float) -> bool:
+        """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""
+        patience = self._shared.config.reconnect.max_outage_s
+        self._retry_at = self._now() + seconds
+        ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
+        until = self._retry_at
+        try:
+            async with asyncio.timeout_at(min(until, ends)):
+                await self._feed.stopping.wait()
+            return False
+        except TimeoutError:
+            if ends > until:
+                return True
+        raise OutageTooLong(
+            f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
+            why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
+            remedy="If status.kraken.com knows of nothing, `kraken-feed check` finds how far the way to Kraken goes.",
+        )
+
+    async def _connect_once(self) -> Loss | None:
+        """One connection from its opening to its end: why it ended, or None because the feed stops."""
+        shared, config = self._shared, self._shared.config.connection
+        shared.connections += 1
+        self._attempts += 1
+        self._retry_at, self._busy_since = None, self._now()
+        self.recorder.connected(f"{shared.run}-{shared.connections}", self.channels)
+        self._began_at = self._answered_at = self._complete_at = shared.clock.boot()
+        self._engine_down_at, self._stepped = None, False
+        self._marked.clear()
+        mask = shared.secrets.mask
+        session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
+        self._session, self._connection = session, connection
+        self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
+        try:
+            await connection.run(self._token, self._deliver, shared.sink, self._feed.stopping)
+        except Transient as error:
+            return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay, error.refused)
+        return self._judge(session.failure) if session.failure is not None else None
+
+    async def _token(self) -> str:
+        """A fresh token, masked in whatever is logged from now on."""
+        await self._shared.count_on()
+        token = await self._shared.rest.token()
+        await self._shared.tell_time()
+        self._shared.secrets.discard(self._last_token)
+        self._shared.secrets.add(token.value)
+        self._last_token = token.value
+        return token.value
+
+    def _judge(self, failure: Failure) -> Loss:
+        """What follows from a session's failure. Raises what makes it senseless to go on."""
+        if failure.refusal is None:
+            policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
+            return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
+        verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
+        channel = failure.detail.partition(":")[0]
+        wait = self._shared.patience.refused(channel, verdict, self._now())
+        if verdict.kind in ("throttled", "locked_out"):
+            self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
+        if wait is not None:
+            return Loss(failure.cause, failure.detail, wait, verdict.refuses("subscription"))
+        if verdict.error is CredentialsRefused:
+            said = self._shared.secrets.mask(failure.refusal)
+            raise refused_credentials(channel, said, verdict, self._shared.credentials)
+        raise verdict.error(
+            f"Kraken refused the subscription to {failure.detail}",
+            why=f"That means: {verdict.meaning}.",
+            remedy=NEWER,
+        )
+
+    def _lost(self, loss: Loss) -> float:
+        """Say what was lost and why; the seconds to wait before the next attempt."""
+        shared, now, first = self._shared, self._now(), self._down_since is None
+        policy = shared.config.reconnect
+        if self._live_since is not None and now - self._live_since >= policy.stable_s:
+            self._failures = 0
+        self._failures += 1
+        self.losses[loss.cause] += 1
+        self._loss = loss
+        floor = max(loss.delay, shared.rest.quiet_for())
+        wait = delay(
+            self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor
+        )
+        self._mark_all_lost(loss)
+        self._down_since = now if first else self._down_since
+        self._live_since = None
+        fields = {
+            "connection": self.recorder.connection,
+            "cause": loss.cause,
+            "detail": loss.detail,
+            "retry_in": round(wait, 3),
+        }
+        if loss.refused:
+            fields["refused"] = loss.refused
+        if first:
+            self._log.warning("connection_lost", **fields)
+        else:
+            say = self._log.warning if self._failures == 1 or floor else self._log.info
+            say("connection_failed", **fields, attempt=self._attempts)
+        return wait
+
+    # -- what comes of frames
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        session = self._session
+        assert session is not None  # it made the events
+        self.frame_ns = self._shared.unix_ns()
+        try:
+            self._take(events, session)
+        finally:
+            self.recorder.flush()
+
+    def _take(self, events: Sequence[Event], session: Session) -> None:
+        """Write what comes of a burst. What comes after enough was written is the next run's, the answers to pings
+        included: they would say that it was written."""
+        limited, unreadable_since = self._feed.limited, None
+        for event in events:
+            if limited and self._feed.enough:
+                break
+            match event:
+                case Records():
+                    self.recorder.write(event, self.frame_ns)
+                case Answered():
+                    self._answered(event)
+                case Complete():
+                    self._complete_at = max(self._complete_at, event.stamp)
+                case Live():
+                    self._went_live(event.channel)
+                case Opaque():
+                    self.recorder.write_opaque(event, self._last_token)
+                    if not event.json and self._live and unreadable_since is None:
+                        unreadable_since = self._complete_ns()
+                case EngineChanged():
+                    self._engine_changed(event.engine, session)
+                case Resnapshot():
+                    self._lost_unseen(event)
+                case Notice():
+                    self._notice(event)
+        if unreadable_since is not None:
+            self._unreadable(unreadable_since)
+
+    def _notice(self, event: Notice) -> None:
+        """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
+        if not event.warning:
+            self._log.debug(event.event, connection=self.recorder.connection, **event.fields)
+            return
+        times = self._notices.count(event.event, event.fields)
+        if times is not None:
+            fields = event.fields if times == 1 else {**event.fields, "times": times}
+            self._log.warning(event.event, connection=self.recorder.connection, **fields)
+
+    def _answered(self, answer: Answered) -> None:
+        """A ping was answered: whatever Kraken had sent before the ping left, it does not wait for us any more."""
+        clock = self._shared.clock
+        self._answered_at, self._stepped = max(self._answered_at, answer.stamp), False
+        came, left = answer.time_in_ns, answer.time_out_ns
+        if came is not None and left is not None and came <= left:
+            off = clock.sample(answer.stamp, clock.boot(), left, came, authoritative=False)
+            if off:
+                self._shared.clock_doubted = True
+
+    def _complete_ns(self, frame_at: int | None = None) -> int | None:
+        """Return up to when the live channels are complete in Kraken's time, but not after ``frame_at``. While the
+        engine is not online orders may end without a word: then it is when it was last known to be."""
+        moments = (self._complete_at, self._engine_down_at, frame_at)
+        return self._shared.clock.earliest(min(at for at in moments if at is not None))
+
+    def _late_s(self) -> float | None:
+        """Return for how long no ping was answered, if that is too long or a clock has jumped."""
+        if not self._live:
+            return None
+        late = (self._shared.clock.boot() - self._answered_at) / NS
+        return round(late, 1) if late > LATE_S or self._stepped else None
+
+    def _engine_changed(self, engine: str, session: Session) -> None:
+        """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
+        again: for the snapshot, and for the two ends of the outage."""
+        self.recorder.engine_changed(self.channels, engine)
+        down_at = self._engine_down_at
+        if engine.casefold() != ONLINE:
+            self._engine_down_at = self._complete_at if down_at is None else down_at
+        elif down_at is not None:
+            for channel in self._live:
+                self._shared.recovery.open(channel, self._complete_ns(), "maintenance")
+            self._engine_down_at = None
+            session.disconnected("the engine is online again", cause="maintenance")
+
+    def _unreadable(self, since_ns: int) -> None:
+        """A frame that is not JSON may have been any: what came since the channels were complete is to be checked."""
+        for channel in self._live:
+            self._shared.recovery.open(channel, since_ns, "unreadable")
+            self._shared.recovery.end(channel, self._shared.kraken_ns())
+
+    def _lost_unseen(self, event: Resnapshot) -> None:
+        """The channel starts over with another snapshot on the same connection: what came before it may be missing."""
+        channel = event.channel
+        if channel in self._live:
+            self._live.discard(channel)
+            why = "another snapshot came on the same connection"
+            self._mark_lost(channel, "resnapshot", why, self._began_at if event.stamp is None else event.stamp)
+
+    def _went_live(self, channel: str) -> None:
+        session = self._session
+        assert session is not None  # it said so
+        if self._engine_down_at is None and session.engine is not None and session.engine.casefold() != ONLINE:
+            self._engine_down_at = self._complete_at  # it was greeted so: nobody tells what happens until it is online
+        complete = self._complete_ns()
+        assert complete is not None  # the token came with the time
+        self._feed.going_live(channel, complete)
+        self._live.add(channel)
+        self._shared.patience.succeed(channel)
+        self.recorder.went_live()
+        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
+        self._shared.recovery.end(channel, self._shared.kraken_ns())
+        if len(self._live) == len(self.channels):  # the session may be ahead of what is written
+            self.reconnects += self._live_before and self._down_since is not None
+            self._live_since = self._live_since if self._down_since is None else self._now()
+            self._down_since, self._live_before = None, True
+            self._attempts = 0
+            self._feed.went_live()
+
+    def _mark_all_lost(self, loss: Loss) -> None:
+        live, session = [channel for channel in self.channels if channel in self._live], self._session
+        self._live.clear()
+        for channel in live:
+            assert session is not None  # its channels were live
+            at = None
+            if loss.cause in ("sequence", "silence"):  # frames are missing, whatever pings were answered
+                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.spoke
+                at = self._began_at if stamp is None else stamp
+            self._mark_lost(channel, loss.cause, loss.detail, at)
+
+    def _mark_lost(self, channel: str, cause: str, detail: str, frame_at: int | None = None) -> None:
+        """Write ``feed.lost``, and open the outage. It began before ``frame_at``, if frames themselves went missing: a
+        ping that is answered says nothing about them."""
+        session, complete = self._session, self._complete_ns(frame_at)
+        assert session is not None  # its channel was live
+        self._mark(
+            channel,
+            "feed.lost",
+            cause=cause,
+            detail=detail,
+            last_sequence=session.subscriptions[channel].sequence,
+            last_ts=None if complete is None else render.timestamp(complete),
+        )
+        self._shared.recovery.open(channel, complete, cause)
+
+    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
+        """Write a marker that can come several times on one connection: from the second on its id has a number."""
+        self._marked[channel, event_name] += 1
+        count = self._marked[channel, event_name]
+        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)

@@ -1,0 +1,192 @@
+"""Writes what one endpoint brings: items, the markers around them, and what REST adds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..records import render
+from ..telemetry.loggers import FeedLogger
+from .known_state import Knowledge, Snapshots
+from ..records.render import Line
+from ..protocol.session import Opaque, Records
+from ..text import without
+from ..protocol.wire import Dialect, Item
+
+UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
+MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections
+QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
+
+
+class Recorder:
+    """Writes the records of one endpoint, in the order in which they are handed in. Nothing here waits.
+
+    Items are collected until the burst ends, and leave as one event of the logger. Different items have different ids,
+    whatever the sequence does.
+
+    Args:
+        account: its name.
+        dialect: names the events.
+        run: names this run of the program, in ids while there is no connection.
+        knowledge: by channel; decides what is news.
+        snapshots: which items of a snapshot are written.
+        feed_log: where records go.
+        mask: takes long secrets out of what a marker quotes, should one have got so far.
+        unix_ns: the wall clock.
+        more: counts an item; False if no more are wanted. None: any number is.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        dialect: Dialect,
+        run: str,
+        *,
+        knowledge: Mapping[str, Knowledge],
+        snapshots: Snapshots,
+        feed_log: FeedLogger,
+        mask: Callable[[str], str],
+        unix_ns: Callable[[], int],
+        more: Callable[[], bool] | None,
+    ) -> None:
+        self.connection: str | None = None  # its name, while there is one
+        self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
+        self.written_ns = 0  # when the last item was; 0: never
+        self._account = account
+        self._dialect = dialect
+        self._run = run
+        self._live_last = run  # the connection that was live last
+        self._knowledge = knowledge
+        self._snapshots = snapshots
+        self._feed_log = feed_log
+        self._mask = mask
+        self._unix_ns = unix_ns
+        self._more = more
+        self._loggers: dict[str, FeedLogger] = {}
+        self._count = 0  # of whatever has no place of its own in the sequence: tells those apart
+        self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates on this connection
+        self._others: dict[tuple[str, int, str], int] = {}  # of snapshots and later epochs: channel, epoch, type
+        self._marked: dict[str, int] = {}  # ids of the last markers, and how often each was wanted
+        self._lines: list[Line] = []  # of one burst, channel and type
+        self._channel, self._type, self._ns = "", "", 0
+
+    def connected(self, name: str, channels: Sequence[str]) -> None:
+        """What follows comes over the connection of that name."""
+        self.connection = name
+        bound = self._feed_log.bind(connection=name)
+        self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
+        self._numbers, self._others = {}, {}
+
+    def went_live(self) -> None:
+        """What REST adds from here on belongs to this connection."""
+        self._live_last = self.connection or self._live_last
+
+    def disconnected(self) -> None:
+        """There is no connection."""
+        self.connection = None
+
+    def write(self, records: Records, frame_ns: int) -> None:
+        """Write one record per item that is news, with the next :meth:`flush` or marker at the latest."""
+        channel, sequence, knowledge = records.channel, records.sequence, self._knowledge[records.channel]
+        if channel != self._channel or records.type != self._type or frame_ns != self._ns:
+            self.flush()
+            self._channel, self._type, self._ns = channel, records.type, frame_ns
+        # The place in the sequence names the items that have no identity.
+        if sequence is None:
+            place = f"frame{self._next()}"
+        elif records.type == "update" and not records.epoch and sequence > self._numbers.get(channel, -1):
+            self._numbers[channel] = sequence
+            place = f"u{sequence}"
+        else:
+            place = self._other_place(records, sequence)
+        news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
+        for index, item in enumerate(records.items):
+            if not (knowledge.update(item) if news is None else next(news)):
+                continue
+            name = render.item_id(self._account, channel, item.identity, self.connection or "", place, index)
+            self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
+            if self._more is not None and not self._more():
+                break
+
+    def flush(self) -> None:
+        """Hand over what was collected."""
+        lines = self._lines
+        if not lines:
+            return
+        self._lines = []
+        name = self._dialect.EVENT_NAMES[self._channel]
+        self._loggers[self._channel].records(name, lines, ts=render.timestamp(self._ns), type=self._type)
+        self.written[self._channel, name] += len(lines)
+        self.written_ns = self._ns
+
+    def _other_place(self, records: Records, sequence: int) -> str:
+        """Name a frame that is not simply the next update, so that no other frame of this connection has that name.
+
+        The type's letter tells the snapshot from an update that came before it, the epoch tells a sequence that began
+        again. A counter tells a frame whose number does not rise.
+        """
+        epoch = f"{records.epoch}." if records.epoch else ""
+        place = f"{epoch}{records.type[0]}{sequence}"
+        key = records.channel, records.epoch, records.type
+        if key[1:] == (0, "update") or sequence <= self._others.get(key, -1):
+            return f"{place}.{self._next()}"
+        self._others[key] = sequence
+        return place
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def write_backfill(self, channel: str, item: Item) -> None:
+        """Write what REST tells of an item that the feed did not bring, under the identity that the item has by now."""
+        name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
+        place = "" if item.identity else f"backfill{self._next()}"
+        identity = render.item_id(self._account, channel, item.identity, self._live_last, place, 0)
+        line = identity, None, item.order_id, item.exec_id, item.data
+        log = self._feed_log.bind(channel=channel, connection=self.connection or self._live_last)
+        self.flush()
+        log.records(name, [line], ts=render.timestamp(now), type="backfill")
+        self.written[channel, name] += 1
+        self.written_ns = now
+
+    def write_opaque(self, opaque: Opaque, token: str) -> None:
+        """Write a frame that this version does not know: all of it, but for a token that it may echo."""
+        frame = without(opaque.frame, token)
+        self.mark(UNKNOWN_CHANNEL, "unknown", str(self._next()), **render.opaque(frame, opaque.json))
+
+    def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
+        """Write a marker. ``which`` tells apart several of a kind on one connection; those that it does not are
+        counted."""
+        parts = (self._account, channel, self.connection or self._run, event_name, which)
+        name = self._marker_id(":".join(filter(None, parts)))
+        self._write_marker(channel, event_name, name, connection=self.connection, **fields)
+
+    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        """Write ``feed.backfilled`` or ``feed.gap`` of an interval between two of Kraken's times, in unix nanoseconds.
+        ``start`` is None if nobody knows it."""
+        since, to = None if start is None else render.timestamp(start), render.timestamp(end)
+        name = self._marker_id(f"{self._account}:{channel}:{event_name}:{since}:{to}")
+        self._write_marker(channel, event_name, name, **{"from": since, "to": to}, **fields)
+
+    def engine_changed(self, channels: Iterable[str], engine: str) -> None:
+        """Write ``feed.status``."""
+        which = str(self._next())
+        for channel in channels:
+            self.mark(channel, "feed.status", which, engine=engine)
+
+    def _marker_id(self, name: str) -> str:
+        """Return the id for a marker: its name, and a counter behind it if that was written already."""
+        count = self._marked.pop(name, 0) + 1
+        self._marked[name] = count
+        if len(self._marked) > MARKED:
+            del self._marked[next(iter(self._marked))]
+        return name if count == 1 else f"{name}:{count}"
+
+    def _write_marker(self, channel: str, event_name: str, name: str, **fields: object) -> None:
+        self.flush()
+        self.written[channel, event_name] += 1
+        now = render.timestamp(self._unix_ns())
+        for key in QUOTING & fields.keys():
+            value = fields[key]
+            fields[key] = self._mask(value) if isinstance(value, str) else value
+        self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)

@@ -1,0 +1,706 @@
+"""Recover outages from Kraken's history over REST, or declare them as gaps.
+
+An outage opens when a channel is lost and ends when it is live again. It counts as recovered only with evidence: every
+source was read to its end and had caught up with the outage's end, every order that vanished has a known state, and
+what was found adds up. What is doubtful is asked again; if the doubt remains for a quarter of an hour the outage is
+declared as a gap, and tried again every hour for three days.
+
+Everything here happens beside the live feed: records are written between its records, never instead of them. All times
+are Kraken's, in unix nanoseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+from zlib import crc32
+
+from msgspec.structs import replace
+from structlog.typing import FilteringBoundLogger
+
+from . import backfill
+from ..state.checkpoint import Outage, Scan
+from ..config.schema import BackfillConfig
+from ..errors import CredentialsRefused, FeedError, NotUnderstood, RequestRefused, Transient
+from .backfill import Caller, Row, Source, Span
+from ..protocol.kraken_clock import NS, KrakenClock
+from .known_state import ORDER_CHANNELS, Knowledge
+from ..records.render import timestamp
+from .volumes import Volumes
+from ..protocol.wire import Item
+
+SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
+RETRY_S = 5.0  # the first wait after REST could not be asked; it doubles
+RETRY_MAX_S = 60.0
+# Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
+UNPROVEN = (1.0, 10 / 3, 10.0)  # asks again whether history has caught up
+DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # asks again what contradicts itself
+AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
+LONGEST = 10.0  # history that is later than this is not waited for
+HOURLY_S = 3600.0  # between the tries after a gap was declared
+GIVE_UP_S = 3 * 86400.0  # Kraken keeps the rows, but a state that three days did not settle stays unsettled
+SPAN_S = 3600.0  # what Kraken said about the key's span holds for so long
+SHOWN = 20  # order ids in a reason
+
+
+class Output(Protocol):
+    """Where recovered records and markers are written."""
+
+    def write_backfill(self, channel: str, item: Item) -> None:
+        """Write one record of type ``backfill``."""
+
+    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+        """Write ``feed.backfilled`` or ``feed.gap``."""
+
+
+class Doubts:
+    """What keeps the outages of one pass from counting as recovered, in words, by outage.
+
+    ``final`` reasons do not go away by asking again soon. ``unasked`` is why REST could not be asked; ``wait`` says for
+    how long.
+    """
+
+    def __init__(self) -> None:
+        self.final: dict[int, str] = {}
+        self.unasked: dict[int, str] = {}
+        self.rows: set[int] = set()  # outages of which rows are late, or withheld
+        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
+        self.held: set[int] = set()  # outages that wait for another one
+        self.uncounted: set[int] = set()  # outages whose fills have to be read again, to be added up
+        self.wait = 0.0
+        self._open: dict[int, list[str]] = {}
+
+    def add(self, outage: Outage, doubt: str, *, rows: bool = False) -> None:
+        """Ask again later, and if ``rows`` are missing, for everything."""
+        self._open.setdefault(id(outage), []).append(doubt)
+        if rows:
+            self.rows.add(id(outage))
+
+    def reason(self, outage: Outage) -> str:
+        """Return every doubt about an outage as one text."""
+        key = id(outage)
+        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unasked.get(key, "")]
+        return "; ".join(dict.fromkeys(filter(None, doubts)))
+
+
+class Recovery:
+    """Recovers the outages of one account's channels.
+
+    Args:
+        config: the overlap, and when REST has usually caught up.
+        rest: makes the calls.
+        knowledge: by channel; decides what is news.
+        output: where records go.
+        log: diagnostics.
+        clock: Kraken's.
+        scans: queries that an earlier run has begun.
+    """
+
+    def __init__(
+        self,
+        config: BackfillConfig,
+        rest: Caller,
+        knowledge: Mapping[str, Knowledge],
+        output: Output,
+        log: FilteringBoundLogger,
+        clock: KrakenClock,
+        scans: Iterable[Scan] = (),
+    ) -> None:
+        self.outages: list[Outage] = []
+        self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self._resumed = self.scans.copy()
+        self._inherited: set[int] = set()  # outages of which an earlier run has read fills: they are not added up here
+        self.opened = 0
+        self.recovered = 0
+        self.gaps = 0  # declared
+        self.changed = False  # since somebody last cleared it: for the checkpoint
+        self._config = config
+        self._rest = rest
+        self._knowledge = knowledge
+        self._output = output
+        self._log = log
+        self._clock = clock
+        self._longest = int(LONGEST * config.second_pass_s * NS)
+        self._span: Span | None = None
+        self._span_ns = 0
+        self._failures = 0  # passes in a row in which REST could not be asked
+        self._woken = asyncio.Event()
+
+    # -- what the feed tells
+
+    @property
+    def pending(self) -> int:
+        """How many outages are neither recovered nor declared."""
+        return sum(not outage.declared_ns for outage in self.outages)
+
+    def resume(self, outage: Outage) -> None:
+        """Go on with an outage that an earlier run has left."""
+        self._add(outage)
+        if outage.complete.get(backfill.TRADES.name):
+            self._inherited.add(id(outage))
+
+    def open(self, channel: str, start_ns: int | None, cause: str) -> None:
+        """A channel is not complete from ``start_ns`` on. An outage that is open already goes on, from the earlier of
+        the two starts."""
+        for outage in self.outages:
+            if outage.channel == channel and outage.end_ns is None:
+                known = None not in (outage.start_ns, start_ns)
+                outage.start_ns = min(outage.start_ns or 0, start_ns or 0) if known else None
+                break
+        else:
+            self._add(Outage(channel, start_ns, cause))
+        for outage in self.outages:
+            if outage.channel == channel:  # what has come back meanwhile may go missing again: that is another outage's
+                outage.missing &= self._knowledge[channel].missing
+        self._widen(channel)
+        self.changed = True
+
+    def end(self, channel: str, end_ns: int) -> None:
+        """The channel is live again: what lies before ``end_ns`` can be fetched."""
+        for outage in self.outages:
+            if outage.channel == channel and outage.end_ns is None:
+                outage.end_ns = end_ns
+                if outage.start_ns is not None and outage.start_ns > end_ns:
+                    outage.start_ns = None  # the clocks were wrong: nobody knows how long it was
+                earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
+                outage.missing = self._knowledge[channel].missing - earlier
+                self.changed = True
+        self._widen(channel)
+        self._woken.set()
+
+    def _add(self, outage: Outage) -> None:
+        """Count the outage. What a snapshot claims after it was executed in it; ownTrades claims nothing."""
+        self.outages.append(outage)
+        self.opened += 1
+        volumes = self._knowledge[outage.channel].volumes
+        if volumes is not None and outage.channel == "ownTrades":
+            volumes.add_outage_of_fills(outage)
+        elif volumes is not None:
+            volumes.add_outage(outage)
+
+    def _widen(self, channel: str) -> None:
+        """Compare executed volumes with fills for as long as the outages last. v1 tells of the two on two channels:
+        there both have to have an outage."""
+        volumes = self._knowledge[channel].volumes
+        if volumes is None:
+            return
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        outages = [outage for outage in self.outages if outage.channel in sharing]
+        starts = [outage.start_ns for outage in outages if outage.start_ns is not None]
+        if starts and {outage.channel for outage in outages} == set(sharing):
+            ends = [outage.end_ns for outage in outages]
+            volumes.widen(min(starts), None if None in ends else max(end or 0 for end in ends))
+
+    def give_up(self, reason: str) -> None:
+        """Declare every outage that is not recovered, because nobody will come back to it."""
+        for outage in list(self.outages):
+            outage.end_ns = outage.end_ns or self._clock.latest() or outage.start_ns or 0
+            self._declare(outage, reason)
+            self._remove(outage)
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Recover outages until cancelled."""
+        while True:
+            self._woken.clear()
+            now = self._clock.latest()
+            due = min((o.due_ns for o in self.outages if o.end_ns is not None), default=None)
+            if due is None or now is None or due > now:
+                wait = None if due is None else RETRY_S if now is None else (due - now) / NS
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+                continue
+            ready = [o for o in self.outages if o.end_ns is not None and o.due_ns <= now]
+            if any(outage.declared_ns for outage in ready):  # one query serves all gaps
+                ready = [o for o in self.outages if o in ready or (o.declared_ns and o.end_ns is not None)]
+            await self._pass(ready)
+
+    async def _pass(self, outages: Sequence[Outage]) -> None:
+        """Ask REST for everything that these outages need, write what is news, and judge each of them."""
+        if not self._config.enabled:
+            for outage in outages:
+                self._declare(outage, "backfill is switched off")
+                self._remove(outage)
+            return
+        began = self._clock.latest() or 0
+        doubts = Doubts()
+        ready = await self._within_span(outages, doubts)
+        for channel in {outage.channel for outage in ready}:
+            self._knowledge[channel].begin_pass()
+        vanished = await self._ask_vanished(ready, doubts)
+        sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
+        for source in sorted(sources, key=backfill.TRADES.__eq__):  # what claims volumes comes before the fills
+            await self._ask(source, ready, doubts)
+        self._doubt_vanished(vanished, ready, doubts)
+        for outage in ready:
+            self._compare(outage, doubts)
+        if any(self._is_recovered(outage, doubts) for outage in ready):
+            # The key may have been limited since it was looked at: REST leaves out rows without a word.
+            ready = await self._within_span(ready, doubts, refresh=True)
+        self._failures = self._failures + 1 if doubts.unasked else 0
+        for outage in ready:
+            self._judge(outage, doubts, began)
+        self.changed = True
+
+    # -- what the key may see
+
+    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False) -> list[Outage]:
+        """Cut off what the key may not see, and declare it; return what is left.
+
+        A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
+        Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
+        """
+        if refresh:
+            self._span = None
+        span = await self._key_span(outages, doubts)
+        ready = []
+        for outage in outages:
+            if span is None or not self._outside(outage, span):
+                ready.append(outage)
+        return ready
+
+    async def _key_span(self, outages: Sequence[Outage], doubts: Doubts) -> Span | None:
+        now = self._clock.latest() or 0
+        retried = any(outage.declared_ns for outage in outages)  # somebody may have given the key more
+        if self._span is None or retried or now - self._span_ns > SPAN_S * NS:
+            try:
+                self._span, self._span_ns = await backfill.key_span(self._rest), now
+            except Transient as error:
+                self._not_asked(outages, error, doubts)
+            except FeedError as error:
+                self._log.warning("key_not_checked", reason=error.what)
+                self._span, self._span_ns = Span(0, 0), now
+        return self._span
+
+    def _outside(self, outage: Outage, span: Span) -> bool:
+        """Declare the part of the outage that the key may not see; return whether that is all of it."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        start = outage.end_ns if outage.start_ns is None else outage.start_ns
+        first, last = span.from_s * NS, span.to_s * NS if span.to_s else math.inf
+        if start >= first and outage.end_ns <= last:
+            return False
+        reason = _limits(span)
+        if outage.end_ns <= first or start >= last:
+            self._postpone_declared(outage, reason)
+            return True
+        if start < first:
+            self._split(outage, outage.start_ns, first, reason)
+            outage.start_ns = first
+        if outage.end_ns > last:
+            self._split(outage, int(last), outage.end_ns, reason)
+            outage.end_ns = int(last)
+        return False
+
+    def _split(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
+        """Declare a part of an outage by itself."""
+        part = Outage(outage.channel, start_ns, outage.cause, end_ns)
+        self.outages.append(part)
+        self.opened += 1
+        self._postpone_declared(part, reason)
+
+    # -- what there is to ask
+
+    async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> dict[str, Row | None]:
+        """Ask for the state of every order that was open before and is not in the snapshot; return their rows."""
+        concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
+        channels = {outage.channel for outage in concerned}
+        ids = {name for channel in channels for name in self._knowledge[channel].missing}
+        if not ids:
+            return {}
+        try:
+            rows = await backfill.named_orders(self._rest, ids)
+        except FeedError as error:
+            self._refused(concerned, error, doubts)
+            return {}
+        for row in rows.values():
+            if backfill.state(row) != "open":
+                self._take(row, "QueryOrders", dict.fromkeys(channels), outages)
+        return {name: rows.get(name) for name in ids}
+
+    def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Doubt the outages in which orders vanished whose end no source has told."""
+        for outage in outages:
+            vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
+            known = {name: row for name in vanished if (row := rows[name]) is not None}
+            still = {name for name, row in known.items() if backfill.state(row) == "open"}
+            odd = {name: backfill.word(row) for name, row in known.items() if backfill.state(row) == "unknown"}
+            silent = vanished - known.keys()
+            if still:
+                doubts.add(outage, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
+            if odd:
+                words = ", ".join(sorted(set(odd.values())))
+                doubts.add(
+                    outage, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
+                )
+            if silent:
+                doubts.add(outage, f"Kraken does not say how these orders ended: {_some(silent)}")
+
+    def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
+        return backfill.sources_of(outage.channel, self._knowledge[outage.channel].classes)
+
+    async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
+        """Read a source to its end, for every outage that still needs it.
+
+        A query that was interrupted serves only what it was begun for; the next one serves the rest.
+        """
+        of_source = [outage for outage in outages if source in self._sources_of(outage)]
+        needed = [outage for outage in of_source if not self._proven(source, outage)]
+        doubts.reused |= {id(outage) for outage in of_source if self._proven(source, outage)}
+        while needed:
+            try:
+                scan, missing = await self._read(source, needed)
+            except FeedError as error:
+                self._refused(needed, error, doubts)
+                return
+            served = [outage for outage in needed if self._serves(scan, source, outage)]
+            if scan is self._resumed.get(source.name):
+                doubts.reused |= set(map(id, served))
+                self._inherited |= set(map(id, served)) if source is backfill.TRADES else set()
+            assert served  # a query is made, or continued, for one of them at least
+            for outage in served:
+                outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
+                if missing:
+                    doubts.add(outage, f"{source.method} counts {missing} rows more than it returns", rows=True)
+            needed = [outage for outage in needed if outage not in served]
+
+    def _from(self, source: Source, outage: Outage) -> int:
+        """Return from when on the source has to be read for the outage."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        start = outage.end_ns if outage.start_ns is None else outage.start_ns
+        return max(start, outage.complete.get(source.name, 0))
+
+    def _needed_from(self, source: Source, outage: Outage) -> float:
+        """Return the same with a margin: the feed may bring events a little out of their order."""
+        known = outage.complete.get(source.name, 0)
+        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
+        return self._from(source, outage) - overlap * NS
+
+    def _serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
+        """Return whether a query brings everything that the outage needs of this source."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return scan.start * NS <= self._from(source, outage) and scan.channels.get(outage.channel, 0) >= outage.end_ns
+
+    def _caught_up(self, scan: Scan, outage: Outage) -> int:
+        """Return up to when the source is complete, by what the scan has seen.
+
+        Rows become visible in the order of their times: what is older than the newest row is there. If there is no
+        row that is newer than the outage, only time tells.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        late_enough = scan.began_ns >= outage.end_ns + self._longest
+        return max(scan.newest_ns, outage.end_ns + 1 if late_enough else 0)
+
+    def _proven(self, source: Source, outage: Outage) -> bool:
+        """Return whether the source was read, and had caught up with the outage's end."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return outage.complete.get(source.name, 0) > outage.end_ns
+
+    async def _read(self, source: Source, outages: Sequence[Outage]) -> tuple[Scan, int]:
+        """Read a source page by page up to the empty page, going on where an interrupted query stopped.
+
+        Returns the finished scan, and how many rows Kraken counts more than it returned.
+        """
+        scan = self._begin(source, outages)
+        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
+        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
+        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
+        while True:
+            page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
+            if page.count is not None:
+                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
+            if not page.rows:
+                break
+            known = len(seen)
+            for row in page.rows:
+                if row.time_ns is not None and row.time_ns <= newest:
+                    scan.newest_ns = max(scan.newest_ns, row.time_ns)
+                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
+                    seen.add((row.item.identity, row.item.data))
+                self._take(row, source.method, scan.channels, outages)
+            if scan.offset == 0:
+                self._pin(scan)
+            scan.offset += page.length
+            scan.returned = before + len(seen)
+            scan.page = [crc32(row.item.data) for row in page.rows]
+            self.changed = True
+            repeats = repeats + 1 if len(seen) == known else 0
+            if repeats > backfill.PAGE:  # rows that are merged after they were counted stand on so many pages at most
+                del self.scans[source.name]
+                raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
+        del self.scans[source.name]
+        self.changed = True
+        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
+
+    def _pin(self, scan: Scan) -> None:
+        """Let a query end with the newest row of its first page. While history is behind, further ones become visible
+        before the end, and they would shift the pages for as long as it takes to read them."""
+        if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self._longest:
+            newest = math.ceil(scan.newest_ns / NS)
+            scan.end = newest if scan.end is None else min(scan.end, newest)
+
+    def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
+        """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
+        scan, now = self.scans.get(source.name), self._clock.latest()
+        if (
+            scan is not None
+            and scan.offset
+            and (now or 0) < scan.began_ns + self._longest  # else it proves little
+            and any(self._serves(scan, source, outage) for outage in outages)
+        ):
+            return scan
+        first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
+        start = min(self._needed_from(source, outage) for outage in outages) / NS
+        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
+        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would
+        # shift the pages. Without a clock it has no end; then pages repeat rows.
+        newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
+        end = last
+        if now is not None:
+            end = math.ceil(min(now, newest) / NS)
+            end = end if last is None else min(end, last)
+        channels: dict[str, int] = {}
+        for outage in outages:
+            channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
+        scan = Scan(source.name, max(first, math.floor(start)), end, now or 0, channels)
+        self.scans[source.name] = scan
+        return scan
+
+    def _take(
+        self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
+    ) -> None:
+        """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's, and
+        so is what lies between two outages: one query may read across hours in which nothing was missed."""
+        for channel, end in channels.items():
+            if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
+                continue
+            item = replace(row.item)  # each channel may give it another identity
+            if not self._knowledge[channel].backfilled(item, source):
+                continue
+            self._output.write_backfill(channel, item)
+            of_channel = [outage for outage in outages if outage.channel == channel]
+            outage = next((o for o in of_channel if (o.end_ns or 0) >= (row.time_ns or 0)), None)
+            outage = outage or (of_channel[-1] if of_channel else None)
+            if outage is not None and item.exec_id is None and item.order_id is not None:
+                outage.orders += 1
+            elif outage is not None:
+                outage.trades += 1
+
+    def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
+        """Return whether the channel may have missed what happened then: not after ``last_ns``, and not when it was
+        live from one outage to the next."""
+        overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
+        if time_ns > last_ns + skew:
+            return False
+        earlier = later = False
+        for outage in self.outages:
+            if outage.channel != channel:
+                continue
+            begun = outage.start_ns is None or outage.start_ns - overlap <= time_ns
+            over = outage.end_ns is not None and outage.end_ns + skew < time_ns
+            if begun and not over:
+                return True
+            earlier, later = earlier or over, later or not begun
+        return not (earlier and later)
+
+    # -- what went wrong
+
+    def _refused(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+        """Note why a source could not be read."""
+        if not isinstance(error, CredentialsRefused | RequestRefused):
+            self._not_asked(outages, error, doubts)
+            return
+        reason = error.why or error.what
+        if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
+            reason = f"{reason} ({_limits(self._span)})"
+        doubts.final |= dict.fromkeys(map(id, outages), reason)
+
+    def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+        words = " ".join(filter(None, (error.what, error.why)))
+        doubts.unasked |= dict.fromkeys(map(id, outages), words)
+        backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
+        doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
+        self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
+
+    # -- the verdict
+
+    def _compare(self, outage: Outage, doubts: Doubts) -> None:
+        """Note where the fills do not add up, once they were read.
+
+        What is short may belong to another outage whose fills were not read yet: then this one waits for it.
+        """
+        volumes = self._knowledge[outage.channel].volumes
+        if volumes is None or not self._has_fills(outage):
+            return
+        short = set(volumes.short())
+        if outage.declared_ns:
+            short = outage.short  # a later outage answers for its own; and a restart has forgotten the volumes
+            if short <= volumes.owed.keys():
+                short = short & volumes.short().keys()
+        else:
+            of_others = [
+                o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
+            ]
+            short = short.difference(*of_others)
+            outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
+        others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
+        if short and not outage.declared_ns and not all(map(self._has_fills, others)):
+            outage.short = set()
+            doubts.held.add(id(outage))
+        elif short and id(outage) in self._inherited and not outage.declared_ns:
+            outage.short = set()
+            doubts.uncounted.add(id(outage))
+        elif short:
+            words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
+            doubts.add(outage, words, rows=True)
+
+    def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
+        """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
+        concerned = self._concerned(outage.channel, order_id, volumes)
+        return not concerned or any(other is outage for other in concerned)
+
+    def _concerned(self, channel: str, order_id: str, volumes: Volumes) -> list[Outage]:
+        """Return the outages of the channel in which fills that the order's claims ask for can lie."""
+        return [
+            outage
+            for outage in self.outages
+            if outage.channel == channel
+            and outage.end_ns is not None
+            and volumes.may_concern(order_id, outage.start_ns or 0, outage.end_ns)
+        ]
+
+    def _has_fills(self, outage: Outage) -> bool:
+        """Return whether all fills of the outage were read, where it has any."""
+        if outage.end_ns is None:
+            return False
+        return backfill.TRADES in self._sources_of(outage) and self._proven(backfill.TRADES, outage)
+
+    def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
+        """Return whether everything about the outage is proven, and nothing doubtful."""
+        proven = all(self._proven(source, outage) for source in self._sources_of(outage))
+        doubtful = doubts.reason(outage) or id(outage) in doubts.uncounted
+        return proven and outage.start_ns is not None and not doubtful
+
+    def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
+        """Count the outage as recovered, declare it, or say when it is tried again.
+
+        A pass can take minutes on a small call counter. What was to be asked while it went on is asked at once.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
+        if outage.start_ns is None:
+            reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
+            self._declare(outage, reason)
+            self._forgive(outage)
+            self._remove(outage)
+            return
+        if self._is_recovered(outage, doubts):
+            if id(outage) in doubts.held:
+                outage.due_ns = now + int(self._config.second_pass_s * NS)
+            else:
+                self._finish(outage)
+            return
+        outage.tries += 1
+        if id(outage) in doubts.rows | doubts.uncounted:
+            # Rows are late that are not the newest, or were not all added up in this run: everything is read again.
+            outage.complete.clear()
+            self._inherited.discard(id(outage))
+        late = bool(reason) and began >= outage.end_ns + self._longest
+        if id(outage) in doubts.final or outage.declared_ns:
+            self._postpone_declared(outage, reason)
+        elif id(outage) in doubts.uncounted:
+            outage.due_ns = now + int(doubts.wait * NS)
+        elif late and id(outage) in doubts.rows & doubts.reused:
+            outage.due_ns = now
+        elif late:
+            self._postpone_declared(outage, reason)
+        elif id(outage) in doubts.unasked:
+            outage.due_ns = now + int(doubts.wait * NS)
+        else:
+            schedule = DOUBTFUL if reason else UNPROVEN
+            times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
+            due = next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
+            outage.due_ns = max(now, due)
+
+    def _postpone_declared(self, outage: Outage, reason: str) -> None:
+        """Declare the outage, if it is not, and try again in an hour, for three days."""
+        now = self._clock.latest() or outage.end_ns or 0
+        if not outage.declared_ns:
+            self._declare(outage, reason)
+            outage.declared_ns = now
+        outage.due_ns = now + int(HOURLY_S * NS)
+        if now - outage.declared_ns > GIVE_UP_S * NS:
+            self._forget(outage)
+            self._remove(outage)
+        self.changed = True
+
+    def _forget(self, outage: Outage) -> None:
+        """Let go of orders that nobody can tell about: the gap that was declared stands for them."""
+        knowledge = self._knowledge[outage.channel]
+        for order_id in (outage.missing & knowledge.missing) | outage.short:
+            knowledge.forget_order(order_id)
+        self._forgive(outage)
+
+    def _forgive(self, outage: Outage) -> None:
+        """Let go of the fills that nobody will look for any more: no other outage answers for them."""
+        volumes = self._knowledge[outage.channel].volumes
+        if volumes is None or backfill.TRADES not in self._sources_of(outage):
+            return
+        for order_id in list(volumes.owed):
+            concerned = self._concerned(outage.channel, order_id, volumes)
+            if len(concerned) == 1 and concerned[0] is outage:
+                volumes.clear(order_id)
+
+    def _remove(self, outage: Outage) -> None:
+        """Be done with an outage."""
+        self.outages.remove(outage)
+        self._inherited.discard(id(outage))
+        volumes = self._knowledge[outage.channel].volumes
+        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        if volumes is not None and not any(other.channel in sharing for other in self.outages):
+            volumes.clear()
+
+    def _finish(self, outage: Outage) -> None:
+        assert outage.end_ns is not None
+        assert outage.start_ns is not None
+        self._remove(outage)
+        self.recovered += 1
+        self._output.mark_outage(
+            outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
+            trades=outage.trades, cause=outage.cause,
+        )  # fmt: skip
+        self._log.info(
+            "backfilled", channel=outage.channel, since=timestamp(outage.start_ns), orders=outage.orders,
+            trades=outage.trades,
+        )  # fmt: skip
+
+    def _declare(self, outage: Outage, reason: str) -> None:
+        """Write ``feed.gap``, once for an outage."""
+        assert outage.end_ns is not None  # an open outage is not declared
+        self.changed = True
+        if outage.declared_ns:
+            return
+        self.gaps += 1
+        self._output.mark_outage(
+            outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
+        )
+        self._log.error("gap", channel=outage.channel, reason=reason)
+
+
+def _some(ids: Iterable[str]) -> str:
+    """Return the first of many ids as text."""
+    names = sorted(ids)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _limits(span: Span) -> str:
+    """Return what the key may see, in words."""
+    words = [f"from unix time {span.from_s} on"] if span.from_s else []
+    words += [f"up to unix time {span.to_s}"] if span.to_s else []
+    return f"the API key may only query {' '.join(words)}"

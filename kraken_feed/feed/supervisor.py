@@ -1,0 +1,97 @@
+"""The feeds of one process: they stop together, and one whose key is refused stops alone, unless it is the last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from ..errors import CredentialsRefused, FeedError, RequestRefused
+from .feed import Feed
+from ..telemetry.stats import Figures
+
+
+class Supervisor:
+    """Runs a feed for each account.
+
+    Args:
+        feeds: not yet run.
+        log: diagnostics.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], log: FilteringBoundLogger) -> None:
+        self.reason = ""
+        self._log = log
+        self._feeds = tuple(feeds)
+        self._running = list(feeds)
+        self._error: FeedError | None = None
+        self._refused: FeedError | None = None
+
+    async def run(self) -> str:
+        """Until :meth:`stop`, or until every feed has come to its end: why.
+
+        Raises:
+            FeedError: what ended the process; a signal outweighs an account that had stopped before it.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for feed in self._feeds:
+                tasks.create_task(self._run(feed))
+        error = self._error or (None if self.reason else self._refused)
+        if error is not None:
+            raise error
+        return self.reason or self._feeds[-1].reason
+
+    def stop(self, reason: str) -> None:
+        """Stop all of them. The first reason stands."""
+        self.reason = self.reason or reason
+        for feed in self._running:
+            feed.stop(reason)
+
+    def fail(self, error: FeedError) -> None:
+        """Stop all of them because of ``error``, which :meth:`run` then raises. The first one stands."""
+        self._error = self._error or error
+        for feed in self._running:
+            feed.fail(error)
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is, of every account that has not stopped."""
+        return bool(self._running) and all(feed.live for feed in self._running)
+
+    def figures(self) -> list[Figures]:
+        """Of every account, in the order given."""
+        return [feed.figures() for feed in self._feeds]
+
+    def overdue(self, now: float) -> str | None:
+        """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
+        for feed in self._running:
+            part = feed.overdue(now)
+            if part is not None:
+                return part
+        return None
+
+    def state(self) -> dict[str, object]:
+        """What an operator wants to know. Of a single account, without a list around it."""
+        states = [feed.state() for feed in self._feeds]
+        return states[0] if len(states) == 1 else {"accounts": states}
+
+    async def _run(self, feed: Feed) -> None:
+        """Run one feed. What Kraken refuses to one account does not end the others; everything else ends the process,
+        which is then started again."""
+        try:
+            await feed.run()
+        except (CredentialsRefused, RequestRefused) as error:
+            self._running.remove(feed)
+            if self._running and self._error is None:
+                self._refused = error
+                self._log.error(
+                    "account_stopped", account=feed.account, what=error.what, why=error.why, remedy=error.remedy
+                )
+            else:
+                self.fail(error)
+        except FeedError as error:
+            self._running.remove(feed)
+            self.fail(error)
+        else:
+            self._running.remove(feed)

@@ -1,0 +1,6 @@
+"""Place, change and cancel orders over REST: ``kraken-feed call``.
+
+The only package that can change an account. A tail never loads it.
+
+Read ``call`` first.
+"""

@@ -1,0 +1,355 @@
+"""Order entry: the one module that can change an account. A request is sent once, and never again.
+
+Connect, then token, then the frame; from then on there is no error that says "try again", only what Kraken answered, or
+that nobody knows. The path of a tail imports nothing of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from ..transport import connection
+from .responses import Answers
+from ..protocol.signing import Credentials
+from ..config.schema import Config
+from ..transport.connection import Dial, Socket
+from ..errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
+from ..protocol.refusals import UNKNOWN, classify, normal
+from .request import Request
+from ..transport.rest import refused_credentials
+from ..telemetry.stderr import Stderr, json_line
+from ..text import MASK, Secrets
+from ..protocol.wire import one_line
+
+GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
+FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own, and it does not say before or after what
+PARTLY = "eorder:reduce only:position is closed"  # comes with an order that was filled in part, its rest canceled
+NOTHING = "Nothing was sent."
+TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
+
+T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """Somebody wants us to end."""
+
+
+class Call:
+    """One request, sent once. Signals reach it: before it is sent they prevent that, afterwards they end the waiting.
+
+    Args:
+        request: what to send.
+        config: the endpoints and the deadlines.
+        credentials: the key, for messages.
+        token: fetches one.
+        say: takes Kraken's answers, a line each, in a thread: it may wait for whoever reads them.
+        secrets: the token is added to it.
+        timeout: seconds to wait for the answers.
+        log: diagnostics.
+        look: the command that shows what became of it.
+        dial: opens the socket.
+        unix: the wall clock, for deadlines.
+    """
+
+    reopens = False
+
+    def __init__(
+        self,
+        request: Request,
+        config: Config,
+        credentials: Credentials,
+        *,
+        token: Callable[[], Awaitable[str]],
+        say: Callable[[str], None],
+        secrets: Secrets,
+        timeout: float,
+        log: FilteringBoundLogger,
+        look: str,
+        dial: Dial = connection.dial,
+        unix: Callable[[], float] = time.time,
+    ) -> None:
+        self._request = request
+        self._config = config
+        self._credentials = credentials
+        self._token = token
+        self._say = say
+        self._secrets = secrets
+        self._mask = secrets.mask
+        self._timeout = timeout
+        self._log = log
+        self._look = look
+        self._dial = dial
+        self._unix = unix
+        self._answers = Answers(request)
+        self._value = ""  # of the token
+        self._echo = re.compile("(?!)")  # it, however JSON writes it
+        self._sent = False
+        self._signal = ""
+        self._stop = asyncio.Event()
+        self._unwritten: OutputFailed | ReaderGone | None = None
+        self._written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._written.set_result(None)
+
+    async def run(self) -> str:
+        """Ask, and print what Kraken answers. The name of the signal that came before anything was sent, or nothing.
+
+        Raises:
+            OutcomeUnknown: it was sent, and nobody knows what became of it.
+            CallRefused, CredentialsRefused: Kraken refused it.
+            OutputFailed: Kraken answered, and the answer could not be written.
+            FeedError: anything else; nothing was sent, or nothing that could change the account.
+        """
+        told = False  # whether the caller learns what became of it
+        try:
+            lacking = await self._exchange()
+            if lacking is not None:
+                self._judge(lacking)
+            told = True
+        except FeedError:
+            told = True
+            raise
+        finally:
+            if self._sent and not told:  # a defect of ours: what is raised speaks of that alone
+                self._log.error("outcome_unknown", request=self._request.names, look=self._look)
+        return self._signal if lacking is None else ""
+
+    # -- what signals ask for
+
+    def stop(self, reason: str) -> None:
+        """Send nothing any more, or wait for nothing any more."""
+        self._signal = self._signal or reason
+        self._stop.set()
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def tell(self) -> None:
+        """One line of state on stderr."""
+        known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
+        state = {"event": "state", "request": self._request.names, **known}
+        Stderr(sys.stderr).info(json_line(sys.stderr, state))
+
+    # -- before
+
+    async def _exchange(self) -> str | None:
+        """Connect, ask, hang up: what is lacking of the answers, if anything; None if nothing was sent, at a signal."""
+        socket: Socket | None = None
+        try:
+            url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
+            socket = await self._before(connection.open_socket(self._dial, url, self._config.connection, self._mask))
+            self._value = await self._before(self._token())
+            self._secrets.add(self._value)
+            self._echo = re.compile("".join(map(_written, self._value)))
+            await self._listen(socket)
+            return await self._ask(socket)
+        except _Stopped:
+            return None
+        except FeedError as error:
+            error.remedy = f"{NOTHING} {error.remedy}".strip()
+            raise
+        finally:
+            if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
+                await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
+
+    async def _before(self, work: Awaitable[T]) -> T:
+        """``work``, unless a signal comes first."""
+        task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _Stopped
+        finally:
+            for each in (task, stopped):
+                each.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
+
+    async def _listen(self, socket: Socket) -> None:
+        """Take what has come so far, the greeting mostly: a connection that is closed already is known here."""
+        try:
+            async with asyncio.timeout(0):
+                while True:
+                    await connection.burst(socket, self._mask)
+        except TimeoutError:
+            return
+
+    # -- sent
+
+    async def _ask(self, socket: Socket) -> str:
+        """Send, and take the answers; what is lacking of them in the end, if anything."""
+        frame = self._request.frame(self._value)
+        self._request.check_deadline(self._unix())
+        if self._stop.is_set():
+            raise _Stopped
+        self._log.debug("call_sent", method=self._request.method.name, names=self._request.names)
+        self._sent = True  # from here on it may have arrived, whatever is raised
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            return await self._hear(socket, frame, deadline)
+        finally:
+            await self._write_out(deadline)
+
+    async def _hear(self, socket: Socket, frame: str, deadline: float) -> str:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._before(connection.send(socket, frame, self._mask))
+            complete = False
+            while not complete:  # again, if the first of several looked like one to all, and was not
+                async with asyncio.timeout_at(deadline):
+                    while not self._answers.complete:
+                        self._take(await self._before(connection.burst(socket, self._mask)))
+                if self._answers.open_ended:
+                    await self._linger(socket)
+                complete = self._answers.complete
+        except TimeoutError:
+            return f"within {self._timeout:g} s"
+        except Transient as error:
+            return f"before the connection was over: {error.why}"
+        except _Stopped:
+            return f"before {self._signal} came"
+        return ""
+
+    async def _linger(self, socket: Socket) -> None:
+        """Take what else there is, and nobody misses."""
+        try:
+            async with asyncio.timeout(GRACE_S):
+                while True:
+                    self._take(await self._before(connection.burst(socket, self._mask)))
+        except (TimeoutError, Transient, _Stopped):
+            return
+
+    def _take(self, frames: Sequence[bytes]) -> None:
+        """Have what is an answer printed, and go on: what Kraken says has to be known, whether it can be or not."""
+        for frame in frames:
+            if self._answers.take(frame) is not None:
+                self._written = asyncio.ensure_future(self._write(self._line(frame), after=self._written))
+
+    async def _write(self, line: str, after: asyncio.Future[None]) -> None:
+        await after
+        if self._unwritten is None:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._say, line)
+            except (OutputFailed, ReaderGone) as error:
+                self._unwritten = error
+
+    async def _write_out(self, deadline: float) -> None:
+        """Wait for what is being printed: until the deadline or a signal, and a little longer."""
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.wait({self._written, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        await asyncio.wait({self._written}, timeout=GRACE_S)
+        if self._written.done():
+            self._written.result()  # raises what nobody foresaw
+        else:
+            self._written.cancel()
+            self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
+
+    def _line(self, frame: bytes) -> str:
+        text = self._secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
+        return self._echo.sub(MASK, text) if "\\u" in text else text
+
+    # -- judged
+
+    def _judge(self, lacking: str) -> None:
+        """Raise what has to be said, if it was not a plain success."""
+        if self._answers.repeated:
+            self._log.warning("answer_repeated", times=self._answers.repeated)
+        known, request = self._answers.known, self._request
+        texts = tuple(dict.fromkeys(text for answer in known for text in answer.errors))
+        placed = self._placed()
+        reason = self._lacking(lacking) if lacking else self._doubt(texts)
+        if placed:
+            reason = f"it was to be checked only, and Kraken's answer names an order, {placed}"
+        if reason and not (request.live or placed or request.method.unproven):
+            raise Transient(
+                f"{request.method.name} was not checked: {reason}.",
+                cause="no_ack",
+                remedy="It was a check: nothing can have happened to the account. Try again.",
+            )
+        if reason:
+            raise OutcomeUnknown(
+                f"It is not known whether {request.method.name} was done: {reason}.",
+                why=f"It was sent once, with {request.names}, and is not sent again.",
+                remedy=f"Look before you do anything: {self._look}{TIMER * ('timeout' in request.params)}",
+            )
+        if self._unwritten is not None:
+            raise self._not_written(self._unwritten, texts)
+        if texts:
+            raise self._refused(texts)
+
+    def _lacking(self, lacking: str) -> str:
+        came, wanted = sum(answer.covers for answer in self._answers.known), self._answers.wanted
+        unreadable = ", and a frame that cannot be read" if self._answers.unreadable else ""
+        what = "no answer" if not came else f"only {came} of {wanted} answers"
+        return f"{what} came {lacking}{unreadable}"
+
+    def _doubt(self, texts: Sequence[str]) -> str:
+        """What makes the answers say nothing certain."""
+        if any(answer.success is None for answer in self._answers.known):
+            return "Kraken's answer says neither yes nor no"
+        if self._answers.surplus:
+            return "more answers came than orders were named"
+        if self._answers.uneven:
+            return f"Kraken's answer tells of {self._answers.uneven}"
+        return next((f"Kraken answered {self._mask(text)}" for text in texts if normal(text).startswith(FAULTS)), "")
+
+    def _placed(self) -> str:
+        """The order that there must not be after a mere check."""
+        if self._request.live:
+            return ""
+        given = set(map(str, self._request.params.values()))
+        named = (order for answer in self._answers.known for order in answer.orders)
+        return next((order for order in named if order not in given), "")
+
+    def _refused(self, texts: Sequence[str]) -> FeedError:
+        name, verdicts = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
+        partly = "The rest was done: stdout has every answer." if self._partly else ""
+        for text, verdict in verdicts.items():
+            if verdict.error is CredentialsRefused:
+                error = refused_credentials(name, self._mask(text), verdict, self._credentials)
+                error.remedy = f"{error.remedy} {partly}".strip()
+                return error
+        meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
+        remedy = partly or "It was not done, and is not tried again."
+        if self._request.live and any(verdict in UNKNOWN or _unclear(text) for text, verdict in verdicts.items()):
+            remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
+        return CallRefused(
+            f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
+            why=f"That means: {'; '.join(meanings)}.",
+            remedy=remedy,
+        )
+
+    @property
+    def _partly(self) -> bool:
+        """Whether a part was done, of what was refused as a whole or in part."""
+        return any(answer.success or answer.orders for answer in self._answers.known)
+
+    def _not_written(self, error: FeedError, texts: Sequence[str]) -> OutputFailed:
+        said = "; ".join(map(self._mask, texts)) or "; ".join(
+            self._line(answer.frame) for answer in self._answers.known
+        )
+        outcome = f"Kraken refused it: {said}" if texts else f"Kraken did it: {said}"
+        return OutputFailed(
+            "Kraken's answer cannot be written to stdout.",
+            why=f"{error.why or error.what}\n{outcome}",
+            remedy="Do not send it again because of this: the request itself was answered.",
+        )
+
+
+def _written(character: str) -> str:
+    """A pattern of everything that a character may be in a JSON string."""
+    return rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))"
+
+
+def _unclear(text: str) -> bool:
+    """Tell whether a part of the request can have been done in spite of this refusal: Kraken may have noticed too late
+    that it is not available."""
+    return normal(text).startswith(("eservice:", PARTLY))

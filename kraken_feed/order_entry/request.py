@@ -1,0 +1,437 @@
+"""One request of order entry: read from words or JSON, checked before anything is sent, written as one frame."""
+
+from __future__ import annotations
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn
+from ..errors import UsageError
+from .methods import BATCH_CANCEL, METHODS, Kind, Method, Parameter, Shape
+from ..text import near_miss
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+# ------------------ JSON whose numbers stay as they were written: ``0.10`` is not ``0.1`` to whoever compares frames
+
+
+MAX_DEPTH = 64  # Kraken's requests need five; it is far from what Python can follow
+
+
+class Number(str):
+    """A JSON number as it was written. It is no string, though Python takes it for one."""
+
+    __slots__ = ()
+
+
+def decode(text: str) -> Any:
+    """What ``text`` says, with a :class:`Number` for every number. Raises ValueError, also for a key that stands twice
+    in an object: which of the two counts is not to be guessed."""
+    try:
+        read = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    _check_depth(read, MAX_DEPTH)
+    return read
+
+
+def encode(value: Any) -> str:
+    """Compact JSON."""
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{encode(key)}:{encode(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(encode, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+_TOO_DEEP = "it is nested too deeply"
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if not left:
+        raise ValueError(_TOO_DEEP)
+    for each in value.values() if isinstance(value, dict) else value:
+        _check_depth(each, left - 1)
+
+
+def _constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return read
+
+
+DEADLINE_S = (0.5, 60.0)  # Kraken's rule: so far ahead of now at least, and at most
+MAX_NUMBER = 2**64
+MAX_TIMER_S = 86_399
+NAMES = ("cl_ord_id", "userref", "order_userref", "txid", "orderid", "order_id")
+OURS = ("token", "event", "method", "params")  # what a frame has besides parameters
+
+_WORD = re.compile(r"([A-Za-z][\w\[\]]*)(:?=)(.*)", re.S)
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.A)
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,19})", re.A)  # as many digits as 2^64 has
+_AMOUNT = re.compile(r"\d+(\.\d+)?", re.A)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.A)
+_PRICE = re.compile(r"[+#-]?\d+(\.\d+)?%?", re.A)
+
+_FORMS: Mapping[Kind, str] = {
+    "text": "a string that is not empty",
+    "flags": "a list of words with commas between them",
+    "price": "a price in a string, such as 61000.5, or relative: +5, -1.5%, #2",
+    "amount": "a number in a string, such as 0.25",
+    "digits": "a whole number, in a string or bare",
+    "flag text": "true or false, in a string or bare",
+    "deadline": "an RFC 3339 time with its zone, such as 2026-01-31T08:00:05.000Z",
+    "number": "a number, such as 0.25",
+    "integer": "a whole number",
+    "seconds": "a whole number of seconds from 0 to 86399",
+    "flag": "true or false",
+    "texts": "a list of strings",
+    "integers": "a list of whole numbers",
+    "object": "a JSON object",
+    "objects": "a list of JSON objects",
+}
+
+
+class Request(NamedTuple):
+    """What is asked of Kraken. ``number`` is its reqid or req_id; ``live`` tells whether it may change the account."""
+
+    method: Method
+    params: Mapping[str, Any]
+    number: Number
+    live: bool
+
+    def frame(self, token: str) -> str:
+        """The frame, byte for byte."""
+        method, number = self.method, {self.method.number: self.number}
+        if method.dialect == "v1":
+            return encode({"event": method.name, "token": token, **number, **self.params})
+        return encode({"method": method.name, "params": {**self.params, "token": token}, **number})
+
+    @property
+    def orders(self) -> tuple[str, ...]:
+        """The orders that are answered one by one; empty if there is one answer to all."""
+        return tuple(str(name) for field in self.method.named for name in self.params.get(field, ()))
+
+    @property
+    def batch(self) -> int:
+        """How many orders a batch tells of in its one answer; 0 if that cannot be known: no batch, a mere check, or a
+        user's reference, which can stand for several."""
+        if not self.live or not self.method.name.startswith("batch_"):
+            return 0
+        named = [*self.params.get("orders", ()), *self.params.get("cl_ord_id", ())]
+        return 0 if any(isinstance(name, str) and name.lstrip("-").isdigit() for name in named) else len(named)
+
+    @property
+    def names(self) -> str:
+        """By what the request and its orders can be found again, in words."""
+        batch = self.params.get("orders", [])
+        rows = [self.params, *(row for row in batch if isinstance(row, dict))]
+        known = [f"{field} {_listed(row[field])}" for row in rows for field in NAMES if field in row]
+        if batch and self.method.name == "batch_cancel":
+            known.append(f"orders {_listed(batch)}")
+        return ", ".join([f"{self.method.number} {self.number}", *known])
+
+    def check_deadline(self, unix_now: float) -> None:
+        """Raise UsageError if the deadline is too near or too far by now."""
+        name, text = self.method.name, self.params.get("deadline")
+        if text is None:
+            return
+        ahead = _moment(text) - unix_now
+        if not DEADLINE_S[0] <= ahead <= DEADLINE_S[1]:
+            raise UsageError(
+                f"{name}: the deadline {text} is {ahead:+.3f} s from now.",
+                why=f"Kraken takes one that is {DEADLINE_S[0]:g} to {DEADLINE_S[1]:g} s ahead.",
+                remedy="Is this machine's clock right? `kraken-feed check` compares it with Kraken's.",
+            )
+
+
+def build(
+    words: Sequence[str], given: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
+) -> Request:
+    """The request that ``words`` ask for: the method, then ``key=value`` and ``key:=JSON``.
+
+    Args:
+        given: a JSON object with further parameters.
+        number: for the request, if the words give none.
+        unix_now: against which a deadline is held.
+        live: whether the account may change; otherwise Kraken is asked to check only, where it can.
+        unknown: whether parameters and values that the table does not have are sent all the same.
+
+    Raises:
+        UsageError: it is wrong; nothing must be sent.
+    """
+    method = _method(words)
+    params = _read(method, words[1:], given, unknown=unknown)
+    typed = params.pop(method.number, Number(number))
+    _check(method, method.shape, params, "", unknown=unknown)
+    params = _documented(method.shape, params)
+    _check_number(method, typed)
+    if method.name == "batch_cancel":
+        _check_batch(params)
+    if method.checks and not live and _off(params.setdefault("validate", _on(method))):
+        raise UsageError(
+            f"{method.name}: validate is false, but --live is not given.",
+            why="Without --live nothing may happen to the account.",
+            remedy="Leave validate out to have it checked only, or give --live.",
+        )
+    may_change = live and not (method.checks and "validate" in params and not _off(params["validate"]))
+    request = Request(method, params, typed, may_change)
+    request.check_deadline(unix_now)
+    try:
+        request.frame("").encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{method.name}: a parameter is no Unicode text.", remedy="Is the terminal's UTF-8?"
+        ) from error
+    return request
+
+
+def takes(method: Method) -> str:
+    """The parameters in one line; those that cannot be left out have a star."""
+    names = [name + "*" * field.required for name, field in method.shape.fields.items()]
+    return (
+        f"It takes {', '.join([*names, method.number])} (*: needed)." if names else f"It takes {method.number} alone."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def _method(words: Sequence[str]) -> Method:
+    if not words:
+        raise UsageError("No method is named.", remedy=f"Methods: {', '.join(METHODS)}.")
+    if words[0] not in METHODS:
+        raise UsageError(f'There is no method "{words[0]}".', remedy=near_miss(words[0], METHODS))
+    return METHODS[words[0]]
+
+
+def _read(method: Method, words: Sequence[str], given: str | None, *, unknown: bool) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    if given is not None:
+        params = _json(method.name, "--params", given)
+        if not isinstance(params, dict):
+            raise UsageError(f"{method.name}: --params holds no JSON object.", remedy=takes(method))
+    in_file = frozenset(params)
+    for word in words:
+        match = _WORD.fullmatch(word)
+        if match is None:
+            raise UsageError(
+                f'{method.name}: "{word}" is no parameter.', why="Write key=value, or key:=JSON.", remedy=takes(method)
+            )
+        name, sign, text = match.groups()
+        field = _field(method, name)
+        value = _json(method.name, name, text) if sign == ":=" else _typed(field, text)
+        if name in params and not (isinstance(value, list) and sign == "=" and name not in in_file):
+            raise UsageError(f"{method.name}: {name} is given twice.", remedy="Leave one of them out.")
+        params[name] = params[name] + value if name in params else value
+    for name in params:
+        if name in OURS:
+            raise UsageError(f"{method.name}: {name} is filled in here, and cannot be given.", remedy="Leave it out.")
+        if _field(method, name) is None and not unknown:
+            _no_parameter(method, name, method.shape)
+    return params
+
+
+def _field(method: Method, name: str) -> Parameter | None:
+    return Parameter("integer") if name == method.number else method.shape.fields.get(name)
+
+
+def _typed(field: Parameter | None, text: str) -> Any:
+    """What ``key=text`` means: a string where Kraken wants a string, a number where it wants a number."""
+    kind = field.kind if field is not None else "text"
+    if kind in ("number", "integer", "seconds"):
+        return Number(text)
+    if kind == "texts":
+        return [text]
+    if kind == "integers":
+        return [Number(text)]
+    if kind == "flag":
+        return {"true": True, "false": False}.get(text, text)
+    return text
+
+
+def _json(method: str, name: str, text: str) -> Any:
+    try:
+        return decode(text)
+    except ValueError as error:
+        remedy = "Correct the file." if name == "--params" else f"Is it quoted for the shell? {name}:='…'"
+        raise UsageError(f"{method}: {name} holds no JSON.", why=str(error), remedy=remedy) from error
+
+
+# ------------------------------------------------------------------------------------------------ checking
+
+
+def _check(method: Method, shape: Shape, params: Mapping[str, Any], path: str, *, unknown: bool) -> None:
+    for name, value in params.items():
+        field = shape.fields.get(name)
+        if field is None:
+            if not unknown:
+                _no_parameter(method, path + name, shape)
+            continue
+        _check_form(method, field, value, path + name)
+        if field.choices and not unknown:
+            _check_choice(method, field, str(value), path + name)
+        for inner, each in _objects(field, value, path + name):
+            assert field.shape is not None  # an object has one
+            _check(method, field.shape, each, inner, unknown=unknown)
+    for group in shape.alone:
+        if len(both := [name for name in group if name in params]) > 1:
+            raise UsageError(f"{method.name}: {path}{both[0]} and {path}{both[1]} exclude each other.")
+    for lacking in _lacking(shape, params):
+        raise UsageError(f"{method.name} needs {path}{lacking}.", why=takes(method))
+
+
+def _lacking(shape: Shape, params: Mapping[str, Any]) -> Iterator[str]:
+    yield from (name for name, field in shape.fields.items() if field.required and name not in params)
+    kind = params.get("ordertype", params.get("order_type"))
+    for name in shape.needs.get(kind, ()) if isinstance(kind, str) else ():
+        if name not in params:
+            yield f"{name} for {kind}"
+    yield from (" or ".join(group) for group in shape.some if not any(name in params for name in group))
+
+
+def _check_form(method: Method, field: Parameter, value: Any, name: str) -> None:
+    if not _fits(field, value):
+        raise UsageError(
+            f"{method.name}: {name} is {_FORMS[field.kind]}, and {encode(value)} is not.",
+            remedy=f"Write {name}:='…' with JSON in it." if field.kind in ("object", "objects") else "",
+        )
+    if field.kind in ("texts", "integers") and len(set(value)) < len(value):
+        raise UsageError(f"{method.name}: {name} has the same twice.", remedy="Leave it out once.")
+    if field.kind in ("texts", "objects") and not field.least <= len(value) <= field.most:
+        raise UsageError(f"{method.name}: {name} takes {field.least} to {field.most}, not {len(value)}.")
+
+
+def _fits(field: Parameter, value: Any) -> bool:
+    number, text = isinstance(value, Number), isinstance(value, str) and not isinstance(value, Number)
+    match field.kind:
+        case "number":
+            return number and _NUMBER.fullmatch(value) is not None
+        case "digits" if number:
+            return _INTEGER.fullmatch(value) is not None
+        case "integer":
+            return number and _INTEGER.fullmatch(value) is not None
+        case "seconds":
+            return number and _INTEGER.fullmatch(value) is not None and 0 <= int(value) <= MAX_TIMER_S
+        case "integers":
+            return isinstance(value, list) and bool(value) and all(_fits(Parameter("integer"), each) for each in value)
+        case "flag":
+            return isinstance(value, bool)
+        case "flag text":
+            return isinstance(value, bool) or value in ("true", "false")
+        case "texts":
+            return isinstance(value, list) and all(_fits(Parameter("text"), each) for each in value)
+        case "object":
+            return isinstance(value, dict)
+        case "objects":
+            return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+        case "deadline":
+            return text and not math.isnan(_moment(value))
+        case "flags":
+            return text
+    pattern = {"price": _PRICE, "amount": _AMOUNT, "digits": _INTEGER}.get(field.kind)
+    return text and (bool(value) if pattern is None else pattern.fullmatch(value) is not None)
+
+
+def _documented(shape: Shape, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return checked parameters as Kraken documents them: strings where bare values were given, listed values in the
+    listed case."""
+    return {name: _as_documented(shape.fields.get(name), value) for name, value in params.items()}
+
+
+def _as_documented(field: Parameter | None, value: Any) -> Any:
+    if field is None:
+        return value
+    if field.kind == "flag text" and isinstance(value, bool):
+        return "true" if value else "false"
+    if field.kind == "digits":
+        return str(value)
+    if field.any_case:
+        return _listed_value(field, value)
+    if field.shape is None:
+        return value
+    if field.kind == "objects":
+        return [_documented(field.shape, each) for each in value]
+    return _documented(field.shape, value)
+
+
+def _listed_value(field: Parameter, text: str) -> str:
+    """Return the listed value that ``text`` means, else ``text``."""
+    if not field.any_case:
+        return text
+    return next((choice for choice in field.choices if choice.casefold() == text.casefold()), text)
+
+
+def _check_choice(method: Method, field: Parameter, text: str, name: str) -> None:
+    words = [word for word in text.split(",") if word] if field.kind == "flags" else [text]
+    for word in words:
+        if _listed_value(field, word) not in field.choices:
+            raise UsageError(
+                f'{method.name}: {name} cannot be "{word}".',
+                why=f"It is one of: {', '.join(field.choices)}.",
+                remedy="With --allow-unknown it is sent all the same.",
+            )
+
+
+def _check_number(method: Method, number: Any) -> None:
+    if not (_fits(Parameter("integer"), number) and 0 < int(number) < MAX_NUMBER):
+        raise UsageError(f"{method.name}: {method.number} is a whole number above 0 and below 2^64.")
+
+
+def _check_batch(params: Mapping[str, Any]) -> None:
+    """The bounds are those of both lists together."""
+    count = len(params.get("orders", ())) + len(params.get("cl_ord_id", ()))
+    if not BATCH_CANCEL[0] <= count <= BATCH_CANCEL[1]:
+        raise UsageError(
+            f"batch_cancel takes {BATCH_CANCEL[0]} to {BATCH_CANCEL[1]} orders, not {count}.",
+            remedy="Repeat orders=… or cl_ord_id=…; cancel_order takes a single one.",
+        )
+
+
+def _no_parameter(method: Method, name: str, shape: Shape) -> NoReturn:
+    path, _, last = name.rpartition(".")
+    known = [*shape.fields, method.number] if shape is method.shape else shape.fields
+    raise UsageError(
+        f'{method.name}: there is no parameter "{name}".',
+        why=near_miss(last, known, f"{path}." if path else ""),
+        remedy="With --allow-unknown it is sent all the same.",
+    )
+
+
+def _objects(field: Parameter, value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects in a value, each with the path of what is in it."""
+    if field.kind == "object":
+        yield f"{name}.", value
+    elif field.kind == "objects":
+        yield from ((f"{name}[{index}].", each) for index, each in enumerate(value))
+
+
+def _moment(text: str) -> float:
+    """Unix seconds; NaN if it is no RFC 3339 time: ISO 8601, which Python reads, has many more."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if _RFC_3339.fullmatch(text) else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def _on(method: Method) -> bool | str:
+    """Return ``validate`` in the type that the method documents: addOrder's is a string, all others are booleans."""
+    return "true" if method.shape.fields["validate"].kind == "flag text" else True
+
+
+def _off(flag: Any) -> bool:
+    return flag in (False, "false")
+
+
+def _listed(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

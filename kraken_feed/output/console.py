@@ -1,0 +1,135 @@
+"""Rows for a person at a terminal: one a record, aligned, coloured, escaped."""
+
+from __future__ import annotations
+
+from structlog.typing import EventDict, WrappedLogger
+
+from ..text import printable, word
+from ..records.view import Order, Orders, parse, read_execution, read_fill, read_order, value
+
+HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
+WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)
+ID_WIDTH = 19  # of Kraken's ids; they are left out where the terminal is too narrow for them
+RIGHT = ("price", "volume", "filled")
+
+_DIM, _GREEN, _RED, _YELLOW, _CYAN, _BOLD = "2", "32", "31", "33", "36", "1"
+_COLORS = {
+    "buy": _GREEN,
+    "sell": _RED,
+    "closed": _GREEN,
+    "filled": _GREEN,
+    "trade": _BOLD,
+    "canceled": _YELLOW,
+    "expired": _YELLOW,
+}
+
+
+class Rows:
+    """The processor that makes a row of a record. It remembers the open orders, since most changes name neither pair
+    nor side; what is not known shows as a dash. ``columns`` is the terminal's width."""
+
+    def __init__(self, *, colors: bool, columns: int = 160) -> None:
+        self._colors = colors
+        self._ids = columns >= sum(WIDTHS) + 2 * len(WIDTHS) + ID_WIDTH
+        self._orders = Orders()
+        self._begun = False
+
+    def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
+        """The row, its line feed included; the first comes under a heading. Of several items, their rows."""
+        items = record.pop("items", None)
+        if items is not None:
+            keys = ("id", "sequence", "order_id", "exec_id", "data")
+            return b"".join(self(logger, name, {**record, **dict(zip(keys, item, strict=True))}) for item in items)
+        row = self._row(record)
+        if not self._begun:
+            self._begun = True
+            row = self._paint(self._align(HEADER), _DIM) + "\n" + row
+        return (row + "\n").encode("utf-8", "backslashreplace")
+
+    def _row(self, record: EventDict) -> str:
+        time = record["ts"][11:23]
+        event = record["event"]
+        if event.startswith("feed."):
+            return self._marker(time, event, record)
+        if event == "unknown":
+            shown = record.get("data", b"").decode("utf-8", "replace") or record.get("data_base64", "")
+            return self._paint(printable(f"{time:12}  unknown frame: {shown[:200]}"), _YELLOW)
+        shape = "recovered" if record.get("type") == "backfill" else event
+        cells = getattr(self, f"_{shape}")(record)
+        name = record.get("exec_id") or record.get("order_id")
+        return self._cells((time, *cells)) + (self._paint(f"  {printable(name)}", _DIM) if name and self._ids else "")
+
+    def _marker(self, time: str, event: str, record: EventDict) -> str:
+        if event == "feed.lost":
+            self._orders.clear(record["channel"])
+        said = {
+            "feed.live": ("engine", "attempt"),
+            "feed.lost": ("cause", "detail"),
+            "feed.status": ("engine",),
+            "feed.backfilled": ("orders", "trades", "from", "to"),
+            "feed.gap": ("reason", "from", "to"),
+            "feed.stopped": ("reason",),
+        }.get(event, ())
+        details = "  ".join(f"{key}={record[key]}" for key in said if record.get(key) is not None)
+        color = {"feed.live": _CYAN, "feed.lost": _RED, "feed.gap": _RED, "feed.backfilled": _GREEN}.get(event, _DIM)
+        return self._paint(
+            printable(f"{time:12}  {event.removeprefix('feed.'):10}  {record['channel']}  {details}"), color
+        )
+
+    # -- one method an event_name
+
+    def _order(self, record: EventDict) -> tuple[str, ...]:
+        return _of(self._orders.apply(record["channel"], record.get("order_id"), record["data"]))
+
+    def _trade(self, record: EventDict) -> tuple[str, ...]:
+        fill = read_fill(record["data"])
+        return fill.pair, fill.side, fill.kind, fill.price, fill.volume, fill.volume, "trade"
+
+    def _execution(self, record: EventDict) -> tuple[str, ...]:
+        order = self._orders.apply(record["channel"], record.get("order_id"), record["data"])
+        fill = read_execution(record["data"])
+        if fill is None:
+            return _of(order)
+        so_far = value(parse(record["data"]), "cum_qty") or fill.volume
+        return fill.pair, fill.side, fill.kind, fill.price, fill.volume, so_far, "trade"
+
+    def _balance(self, record: EventDict) -> tuple[str, ...]:
+        fields = parse(record["data"])
+        return (
+            value(fields, "asset"),
+            "",
+            value(fields, "type"),
+            "",
+            value(fields, "amount"),
+            value(fields, "balance"),
+            "balance",
+        )
+
+    def _recovered(self, record: EventDict) -> tuple[str, ...]:
+        """REST's object: like v1's in its fields, whatever the channel."""
+        if record.get("exec_id") is not None:
+            return self._trade(record)
+        if record.get("order_id") is None:
+            return self._balance(record)
+        return _of(read_order(record["data"]))
+
+    # -- shapes
+
+    def _cells(self, cells: tuple[str, ...]) -> str:
+        cells = tuple(printable(cell) or "-" for cell in cells)
+        return self._align(cells, paint=True)
+
+    def _align(self, cells: tuple[str, ...], *, paint: bool = False) -> str:
+        aligned = []
+        for name, width, cell in zip(HEADER, WIDTHS, cells, strict=True):
+            padded = cell.rjust(width) if name in RIGHT else cell.ljust(width)
+            aligned.append(self._paint(padded, _COLORS.get(word(cell), "")) if paint else padded)
+        return "  ".join(aligned)
+
+    def _paint(self, text: str, color: str) -> str:
+        return f"\x1b[{color}m{text}\x1b[0m" if self._colors and color and text else text
+
+
+def _of(order: Order) -> tuple[str, ...]:
+    """Return the cells of an order, the time left out."""
+    return order.pair, order.side, order.kind, order.shown_price, order.volume, order.filled, order.status

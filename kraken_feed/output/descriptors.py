@@ -1,0 +1,56 @@
+"""Count the descriptors that a process may have open, and those that its accounts need."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+from ..errors import ConfigError
+
+RESERVE = 64  # standard streams, output, event loop, metrics, name look-ups, a second REST connection now and then
+REST = 1  # a connection that is kept open
+STATE = 4  # the database, its journal and the journal's index, and the lock
+MOST = (1 << 20, 10240)  # where "unlimited" is refused: what Linux, and what macOS, takes at least
+
+
+def raise_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one, and return it.
+
+    The soft limit is 1,024 nearly everywhere, for programs that use select(2). This one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = [hard] if hard != resource.RLIM_INFINITY else [hard, *MOST]
+    for limit in wanted:
+        with contextlib.suppress(ValueError, OSError):
+            if soft != limit:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            break
+    return limit_now()
+
+
+def limit_now() -> int:
+    """Return how many descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(soft) if soft != resource.RLIM_INFINITY else MOST[0]
+
+
+def needed(accounts: int, endpoints: int, *, state: bool) -> int:
+    """Return how many descriptors a tail of so many accounts needs. ``endpoints`` are those of one account."""
+    return RESERVE + accounts * (endpoints + REST + (STATE if state else 0))
+
+
+def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = None) -> None:
+    """Raise ConfigError if so many accounts need more descriptors than ``limit``, which is this process's by default.
+
+    A single account starts with whatever there is.
+    """
+    wanted = needed(accounts, endpoints, state=state)
+    limit = limit_now() if limit is None else limit
+    if accounts > 1 and wanted > limit:
+        raise ConfigError(
+            f"{accounts} accounts need {wanted} open files, and this process may have {limit}.",
+            why=f"Each account needs {endpoints + REST + (STATE if state else 0)}: connections, and the files of "
+            f"its state; {RESERVE} are for everything else.",
+            remedy=f"Raise the hard limit to {wanted}: LimitNOFILE= in a unit, --ulimit nofile= in Docker, "
+            "/etc/security/limits.conf. Or run the accounts in several processes.",
+        )

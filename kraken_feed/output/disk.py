@@ -1,0 +1,249 @@
+"""Bring what was written to a file to the disk: fdatasync in a thread, one at a time."""
+
+from __future__ import annotations
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from ..errors import OutputFailed
+from ..telemetry.stats import Latency
+from .descriptor import Outlet
+import stat
+from collections.abc import Callable
+
+# ---------------------- Wait for a full disk, or at the start for a file system: when to try again, and for how long
+
+
+FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
+LONGEST_TRY_S = 5.0
+
+# What passes by itself, by a rotation or by a person's hand: no space, no quota, as large as a file may be.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# What is said of a file system that is not mounted yet, is read-only for now, or whose device or server is away. A
+# directory that is missing by mistake looks like one whose file system is: nobody can tell them apart.
+AWAY = frozenset({
+    errno.ENOENT, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
+})  # fmt: skip
+
+
+def passes(error: OSError) -> bool:
+    """Return whether what keeps a file from being opened may pass by itself.
+
+    A dangling link leads to a file system that is missing. A FIFO and a socket have no device: there the reader is
+    missing, and whoever starts it can start us.
+    """
+    if error.errno == errno.EEXIST and isinstance(error.filename, str):
+        return os.path.islink(error.filename) and not os.path.exists(error.filename)
+    if error.errno == errno.ENXIO and isinstance(error.filename, str):
+        with contextlib.suppress(OSError):
+            mode = os.stat(error.filename).st_mode
+            return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+    return error.filename != "" and error.errno in AWAY | FULL
+
+
+def retry_in(tries: int, waited: float, patience: float) -> float | None:
+    """Return the seconds until a full disk is tried again after so many tries, when it has taken nothing for ``waited``
+    seconds; None when that was longer than ``patience``."""
+    if waited >= patience:
+        return None
+    return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
+
+
+class Hold:
+    """The wait for space. No loop spins: each try is a timer's.
+
+    Args:
+        patience: seconds without a line taken after which it ends; 0 is none at all.
+        try_again: called when it is time; calls ``refused`` if the disk is still full.
+    """
+
+    def __init__(self, patience: float, try_again: Callable[[], None]) -> None:
+        self.patience = patience
+        self.since: float | None = None  # in loop time, while the disk is full
+        self._try_again = try_again
+        self._tries = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether another try is scheduled."""
+        return self._timer is not None
+
+    def refused(self, blocked_since: float) -> bool:
+        """Schedule another try of a disk that has taken nothing since then; return False if patience has ended."""
+        self.pause()
+        wait = retry_in(self._tries, self._loop.time() - blocked_since, self.patience)
+        if wait is None:
+            return False
+        if self.since is None:
+            self.since = blocked_since
+        self._tries += 1
+        self._timer = self._loop.call_later(wait, self._due)
+        return True
+
+    def progressed(self) -> None:
+        """Begin to count tries from 0, since some of it was taken."""
+        self._tries = 0
+
+    def over(self) -> float:
+        """End the wait, since everything was taken; return the seconds that it took."""
+        assert self.since is not None
+        self.pause()
+        seconds, self.since, self._tries = self._loop.time() - self.since, None, 0
+        return seconds
+
+    def pause(self) -> None:
+        """Cancel the next try."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        self._try_again()
+
+
+_CANNOT = (errno.EINVAL, errno.ENOTSUP)  # a file system that does not know how; there is nothing to wait for
+
+
+class Sync:
+    """Counts the output's bytes from its beginning, over all of its files, and how many of them are on the disk.
+
+    Args:
+        done: called from the event loop after each, with the error that it met. A failed one must not be repeated:
+            the kernel may have dropped what it could not write, and the next would find nothing to complain of.
+    """
+
+    def __init__(self, done: Callable[[OSError | None], None]) -> None:
+        self.durable = 0  # bytes that are on the disk
+        self.reached: tuple[Outlet, int] | None = None  # a file, and its offset that was durable at last
+        self.started: float | None = None  # in loop time, while one is under way
+        self.count = 0
+        self.latency = Latency()
+        self._done = done
+        self._retired: list[Outlet] = []
+        self._directory: str | None = None
+        self._void = False  # what the one under way covers is not in a file that counts
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def behind(self) -> bool:
+        """Whether a file that is no longer written to waits to be brought to the disk and closed."""
+        return bool(self._retired)
+
+    def opened(self, path: str) -> None:
+        """Bring the name of a file that was perhaps made at ``path`` to the disk, too, with the next one."""
+        self._directory = os.path.dirname(os.path.abspath(path))
+
+    def retire(self, outlet: Outlet) -> None:
+        """Close a file that nothing more is written to, after the next one."""
+        self._retired.append(outlet)
+
+    def close(self) -> None:
+        """Close what is retired, unless the thread may be at it: then the next one does."""
+        if self.started is None:
+            self._close(self._retired)
+
+    def forget(self, covers: int) -> None:
+        """Take back that more than the output's first ``covers`` bytes are durable: the file that had them is gone."""
+        self.durable = min(self.durable, covers)
+        self._void = self.started is not None
+
+    def start(self, outlet: Outlet, covers: int) -> None:
+        """Begin, unless one is under way. Afterwards the output's first ``covers`` bytes are durable."""
+        if self.started is not None:
+            return
+        retired, self._retired = self._retired, []
+        directory, self._directory = self._directory, None
+        files = [o.fd for o in (*retired, outlet) if o.regular]
+        self.started = self._loop.time()
+        reached = (outlet, os.lseek(outlet.fd, 0, os.SEEK_CUR)) if outlet.regular else None
+        future = self._loop.run_in_executor(None, _to_disk, files, directory)
+        future.add_done_callback(lambda ended: self._finished(ended, covers, reached, retired))
+
+    def _finished(
+        self,
+        ended: asyncio.Future[OSError | None],
+        covers: int,
+        reached: tuple[Outlet, int] | None,
+        retired: list[Outlet],
+    ) -> None:
+        assert self.started is not None
+        self.latency.observe(self._loop.time() - self.started)
+        self.started = None
+        self.count += 1
+        self._close(retired)
+        error = ended.result()
+        if error is None and not self._void:
+            self.durable, self.reached = covers, reached
+        self._void = False
+        self._done(error)
+
+    def _close(self, outlets: list[Outlet]) -> None:
+        for outlet in outlets:
+            with contextlib.suppress(OSError):  # nothing is written to it any more
+                outlet.close()
+        outlets.clear()
+
+
+def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
+    """Sync the files and the directory, in the thread; return what went wrong, if anything."""
+    for fd in files:
+        try:
+            sync_file(fd)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                return error
+    if directory is not None:
+        with contextlib.suppress(OSError):  # one that we may not open, or that is gone
+            _directory_to_disk(directory)
+    return None
+
+
+def sync_file(fd: int) -> None:
+    """Bring what was written to a file to the disk, in the way that :func:`sync_method` names."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    elif hasattr(fcntl, "F_FULLFSYNC"):
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_method() -> str:
+    """Return what brings files to the disk on this platform: ``fdatasync``; without it macOS's ``F_FULLFSYNC``, which
+    its fsync does not do; or ``fsync``."""
+    if hasattr(os, "fdatasync"):
+        return "fdatasync"
+    return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
+
+
+def _directory_to_disk(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def not_on_disk(name: str, error: OSError) -> OutputFailed:
+    """Return the error for a failed fdatasync."""
+    return OutputFailed(
+        f"What was written to {name} may not be on the disk.",
+        why=f"{sync_method()}: {error.strerror} (errno {error.errno}).",
+        remedy="Repair the disk, and start again. What it may lack is written again then.",
+    )
+
+
+def hanging(name: str, seconds: float) -> OutputFailed:
+    """Return the error for an fdatasync that is not waited for any longer."""
+    return OutputFailed(
+        f"The disk does not finish what was written to {name}.",
+        why=f"{sync_method()} did not return within {seconds:.1f} s.",
+        remedy="Look at the disk. What it may lack is written again at the next start.",
+    )

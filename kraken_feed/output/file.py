@@ -1,0 +1,131 @@
+"""Open the file of ``--output`` to append, and set its torn last line aside."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import OutputAway, OutputFailed
+from .disk import passes
+from .descriptor import sole_writer
+
+LONGEST_LINE = 64 * 1024 * 1024  # a frame nobody knows, and some base64
+BLOCK = 64 * 1024
+
+
+class Torn(NamedTuple):
+    """A last line that was set aside: its length in bytes, and the file that has it now."""
+
+    bytes: int
+    kept_as: str
+
+
+def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int:
+    """Return a descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
+
+    A last line that is torn is moved to ``path.torn``, and ``on_torn`` is called. It is torn if its line feed is
+    missing, even if it is valid JSON otherwise: what was not complete on the disk is in no checkpoint, and is written
+    again. A tail of NULs, which a power cut can leave, is torn too. While another process writes to the file, its last
+    line is left alone.
+
+    A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
+
+    Raises:
+        OutputFailed: it cannot be opened, or its torn line cannot be moved; OutputAway if that may pass by itself.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        torn = None
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                torn = _set_torn_aside(fd, path)
+                os.lseek(fd, 0, os.SEEK_END)  # appending moves it; so it says from the start where our last line ends
+        except OSError:
+            os.close(fd)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _cannot_open(path, error) from error
+    if torn is not None and on_torn is not None:
+        on_torn(torn)
+    return fd
+
+
+def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
+    what = f"Cannot open the output file {path}."
+    why = f"{error.strerror} (errno {error.errno})." if isinstance(error, OSError) else f"{error}."
+    remedy = "Check the path and its permissions, or give another with --output."
+    if path and isinstance(error, OSError) and passes(error):
+        return OutputAway(what, why=why, remedy=remedy)
+    return OutputFailed(what, why=why, remedy=remedy)
+
+
+def read_removed(fd: int, start: int, limit: int) -> bytes | None:
+    """Return what was written through ``fd`` from the offset ``start`` on, a line's beginning, also if the file has no
+    name any more.
+
+    None if it cannot be read: the file was truncated, is not ours to read, has more than ``limit`` bytes, or the
+    system is not Linux.
+    """
+    try:
+        length = os.lseek(fd, 0, os.SEEK_CUR) - start
+        if not 0 <= length <= limit:
+            return None
+        before = min(start, 1)
+        with open(f"/proc/self/fd/{fd}", "rb") as file:  # a descriptor of its own: ours cannot read
+            file.seek(start - before)
+            data = file.read(before + length)
+    except OSError:
+        return None
+    whole = len(data) == before + length and data[:before] in (b"", b"\n")
+    return data[before:] if whole else None
+
+
+def _set_torn_aside(fd: int, path: str) -> Torn | None:
+    """Move a last line that a kill or a crash has torn from a file to one beside it: the first line of this run would
+    become a part of it, and neither could be read."""
+    with sole_writer(fd) as sole:
+        size = os.fstat(fd).st_size
+        if not sole or size == 0:
+            return None
+        whole = whole_lines(path, size)
+        if whole is None or whole == size:
+            return None
+        kept_as = f"{path}.torn"
+        _keep(path, whole, kept_as)
+        os.ftruncate(fd, whole)
+        return Torn(size - whole, kept_as)
+
+
+def whole_lines(path: str, size: int) -> int | None:
+    """Return where the last complete line of the file ends; None if there is none within the longest line: then the
+    file is not ours."""
+    with open(path, "rb") as file:
+        end, seen = size, 0
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            block = file.read(end - start)
+            feed = block.rfind(b"\n")
+            if feed >= 0:
+                return start + feed + 1
+            seen += len(block.strip(b"\0"))
+            if seen > LONGEST_LINE:
+                return None
+            end = start
+    return 0
+
+
+def _keep(path: str, start: int, kept_as: str) -> None:
+    """Append what begins at ``start`` to another file, as a line, and wait until the disk has it."""
+    with (
+        open(path, "rb") as file,
+        open(kept_as, "ab", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o640)) as kept,
+    ):
+        file.seek(start)
+        while block := file.read(BLOCK):
+            kept.write(block)
+        kept.write(b"\n")
+        kept.flush()
+        os.fsync(kept.fileno())

@@ -1,0 +1,143 @@
+"""Lines to a program in the same process: they wait here until it asks for them, one after the other.
+
+A line has arrived when the program asks for the next one, since it has then done with it. So the checkpoint, which
+waits for that, covers only what the program has done with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Literal
+
+from .destination import HIGH_BYTES, LOW_BYTES
+from ..errors import FeedError, OutputFailed, ReaderGone
+
+
+class Inbox:
+    """What was received and not taken. See the module; it is a :class:`kraken_feed.output.destination.Destination`."""
+
+    name = "the iteration"
+    patient = True
+    sync_started: float | None = None
+    source: str | None = None
+    unrescued = 0
+
+    def __init__(self) -> None:
+        self.error: FeedError | None = None
+        self.lines = 0
+        self.pending = 0
+        self._bursts: deque[bytes] = deque()
+        self._burst: list[bytes] = []  # the lines of the one that is being taken, the last one first
+        self._held = 0  # bytes of the line that the program has in hand
+        self._handed = 0
+        self._ended = False  # nothing more will come
+        self._waited_for = False
+        self._came = asyncio.Event()
+        self._went = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever makes lines should wait for :meth:`room`."""
+        return self.pending > HIGH_BYTES
+
+    def write(self, line: bytes, count: int = 1) -> None:
+        """Append a line, or several in one, line feeds included."""
+        if self.error is not None:
+            return
+        self._bursts.append(line)
+        self.lines += count
+        self.pending += len(line)
+        self._handed += len(line)
+        self._came.set()
+
+    async def take(self) -> bytes | None:
+        """The next line, without waiting if there is one; None if none will come. The one before it has arrived.
+
+        A cancelled call takes nothing. Lines of one burst come without a turn of the event loop in between.
+
+        Raises:
+            RuntimeError: somebody waits here already.
+        """
+        if self._waited_for:
+            raise RuntimeError("another task is waiting for the next record")
+        self._arrive(self._held)
+        self._held = 0
+        self._waited_for = True
+        try:
+            while not self._burst and await self._more():
+                self._burst = [line + b"\n" for line in reversed(self._bursts.popleft().split(b"\n")[:-1])]
+        finally:
+            self._waited_for = False
+        if not self._burst:
+            return None
+        line = self._burst.pop()
+        self._held = len(line)
+        return line
+
+    async def _more(self) -> bool:
+        """Wait for the next burst; False if none will come."""
+        await asyncio.sleep(0)  # a program that waits for nothing must not keep the loop for itself
+        while not self._bursts and not self._ended:
+            self._came.clear()
+            await self._came.wait()
+        return bool(self._bursts)
+
+    async def room(self) -> None:
+        """Wait until the program has caught up, or has gone."""
+        while self.pending > LOW_BYTES and self.error is None:
+            self._went.clear()
+            await self._went.wait()
+
+    async def synced(self) -> None:
+        """Wait until the program has done with every line that was handed in so far, or has gone."""
+        mark = self._handed
+        while self._handed - self.pending < mark and self.error is None:
+            self._went.clear()
+            await self._went.wait()
+
+    def end(self) -> None:
+        """Nothing more will come; what is here can still be taken."""
+        self._ended = True
+        self._came.set()
+
+    def abandon(self) -> None:
+        """The program has gone: what it has not taken, and what it has in hand, has not arrived."""
+        if self._ended and not self.pending:
+            return
+        self.error = self.error or ReaderGone("The reader of the output has closed it.")
+        self._bursts.clear()
+        self._burst.clear()
+        self._went.set()
+        self.end()
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    def check(self) -> Literal["ok"]:
+        """There is no file that could be removed."""
+        return "ok"
+
+    def rescue(self) -> int:
+        """Nothing has to be written again."""
+        return 0
+
+    def kept(self, position: int) -> None:
+        """The checkpoint covers what was handed in up to there."""
+
+    def reopen(self) -> None:
+        """There is no file to open."""
+
+    def undelivered(self) -> OutputFailed:
+        """The error for what has to be given up."""
+        return OutputFailed(
+            f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
+            remedy="Take them before the program ends, or keep a state.",
+        )
+
+    def _arrive(self, size: int) -> None:
+        self.pending -= size
+        if size:
+            self._went.set()

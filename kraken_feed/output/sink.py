@@ -1,0 +1,510 @@
+"""Write lines to one output: a burst is one write (a large one several), and nobody waits for a slow reader.
+
+``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
+descriptor does not take at once is kept, up to a bound (``full``), and written when it takes more: the loop never
+blocks. How a write can be known not to block is each outlet's business.
+
+A file whose disk is full is held: tried again until there is space, or until patience ends. ``synced`` brings what
+was written to a file to the disk.
+
+A file can be removed while it is written to. ``check`` notices it, and ``rescue`` writes into a new one what was
+written since the file was last seen with its name.
+"""
+
+from __future__ import annotations
+import asyncio
+import contextlib
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Literal, Protocol, Self
+from .destination import HIGH_BYTES, LOW_BYTES
+from ..errors import FeedError, OutputFailed, ReaderGone
+from ..telemetry.stats import Histogram, Output
+from .disk import FULL, Hold
+from ..telemetry.stats import BOUNDS, Latency
+from .descriptor import outlet
+from .file import Torn, open_output, read_removed
+from .disk import Sync, hanging, not_on_disk
+from .descriptor import Outlet, PipeOutlet
+
+# ----------------------------- Watch an outlet with the event loop: when it takes more, and when its reader has gone
+
+
+class Readiness:
+    """Watches one outlet from its first line to its last; ``end`` it before the descriptor is closed.
+
+    A pipe's reader that closes is noticed at once, also when there is nothing to write: poll reports an error on our
+    end then.
+
+    Args:
+        outlet: what to watch.
+        writable: called when it takes more, while that is waited for.
+        gone: called when the reader has closed it.
+    """
+
+    def __init__(self, outlet: Outlet, writable: Callable[[], None], gone: Callable[[], None]) -> None:
+        self._outlet = outlet
+        self._writable = writable
+        self._gone = gone
+        self._waiting = False
+        self._loop = asyncio.get_running_loop()
+        if isinstance(outlet, PipeOutlet):
+            self._loop.add_reader(outlet.fd, self._reader_closed)
+
+    def wait(self, wanted: bool) -> None:
+        """Wait for it to take more, or stop that. What cannot be watched takes everything, or fails."""
+        if wanted == self._waiting or not self._outlet.watchable:
+            return
+        self._waiting = wanted
+        if wanted:
+            self._loop.add_writer(self._outlet.fd, self._writable)
+        else:
+            self._loop.remove_writer(self._outlet.fd)
+
+    def end(self) -> None:
+        """Stop watching it."""
+        self.wait(False)
+        if self._outlet.watchable:
+            self._loop.remove_reader(self._outlet.fd)
+
+    def _reader_closed(self) -> None:
+        self._loop.remove_reader(self._outlet.fd)
+        self._gone()
+
+
+CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
+SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
+RESCUED_BYTES = 64 * 1024 * 1024  # a second's records are kilobytes; so many mean that no save has succeeded for hours
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
+
+
+class Warn(Protocol):
+    """Takes a diagnostic, its name and its fields, as a structlog logger's ``warning`` does."""
+
+    def __call__(self, event: str, **fields: object) -> object: ...
+
+
+def _silent(event: str, **fields: object) -> None:
+    pass
+
+
+class Sink:
+    """Where the lines go. See the module; it is a :class:`kraken_feed.output.destination.Destination`.
+
+    Args:
+        fd: the descriptor.
+        name: what to call it in messages.
+        failed: called once, from the event loop, with the error that ends the output.
+        path: the file's path, if it can be reopened. The descriptor is the sink's own then.
+        warn: is told ``output_held``, ``output_resumed`` and ``output_repaired``.
+        patience: seconds without a line taken for which a full disk is waited for.
+    """
+
+    patient = False  # a stalled reader must not keep us from stopping
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        failed: Callable[[FeedError], None],
+        path: str | None = None,
+        *,
+        warn: Warn = _silent,
+        patience: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.error: FeedError | None = None
+        self.lines = 0  # handed in so far
+        self.writes = 0  # system calls that wrote something
+        self.bytes_written = 0
+        self.torn = 0  # last lines that were set aside
+        self.unrescued = 0  # times that what went with a removed file could not be read any more
+        self.write_latency = Latency()
+        self.blocked_since: float | None = None  # loop time since when lines wait and none is taken
+        self.blocked_s = 0.0  # for how long lines have waited in all, up to ``blocked_since``
+        self._failed = failed
+        self._warn = warn
+        self._outlet = outlet(fd)
+        self._loop = asyncio.get_running_loop()
+        self._hold = Hold(patience, self._write_out)
+        self._sync = Sync(self._sync_ended)
+        self._lines: deque[bytes] = deque()
+        self._chunk = memoryview(b"")
+        self._bytes = 0  # handed in and not taken yet
+        self._handed = 0
+        self._scheduled = False
+        self._mark = self._place()  # what is in the file up to here was there when its name was, or is not ours
+        self._had_name = self._has_name()  # when it was opened
+        self._unread = False  # whether a reopen could not read a removed file
+        self._changed = asyncio.Event()
+        self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
+
+    @classmethod
+    def open(
+        cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
+    ) -> Self:
+        """Return a sink that appends to the file at ``path``; ``warn`` is told of a torn last line.
+
+        Raises:
+            OutputFailed: it cannot be opened.
+        """
+        torn: list[Torn] = []
+        sink = cls(open_output(path, torn.append), path, failed, path, warn=warn, patience=patience)
+        sink._opened(path, torn)
+        return sink
+
+    # -- what it is doing, for metrics and the state
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that is written to now."""
+        return self._outlet.fd
+
+    @property
+    def pending(self) -> int:
+        """Bytes that no descriptor has taken yet."""
+        return self._bytes
+
+    @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+        return self._handed
+
+    @property
+    def source(self) -> str | None:
+        """The path at which what was written before this run can be read, if it is a file's."""
+        return (self.path or f"/proc/self/fd/{self.fd}") if self._outlet.regular else None
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever makes lines should wait for :meth:`room`."""
+        return self._bytes > HIGH_BYTES
+
+    @property
+    def held_since(self) -> float | None:
+        """The loop time since when the disk is full, if it is."""
+        return self._hold.since
+
+    @property
+    def syncs(self) -> int:
+        """How often what was written was brought to the disk."""
+        return self._sync.count
+
+    @property
+    def sync_latency(self) -> Latency:
+        """How long that took."""
+        return self._sync.latency
+
+    @property
+    def sync_started(self) -> float | None:
+        """The loop time at which the fdatasync began that is under way, if one is."""
+        return self._sync.started
+
+    def figures(self) -> Output:
+        """What it has done, and how it is."""
+        now = self._loop.time()
+        blocked = None if self.blocked_since is None else now - self.blocked_since
+        return Output(
+            name=self.name,
+            lines=self.lines,
+            writes=self.writes,
+            bytes_written=self.bytes_written,
+            pending_bytes=self._bytes,
+            full=self.full,
+            blocked_s=blocked,
+            blocked_total_s=self.blocked_s + (blocked or 0.0),
+            torn=self.torn,
+            syncs=self.syncs,
+            write_s=Histogram(BOUNDS, tuple(self.write_latency.counts), self.write_latency.total),
+        )
+
+    def overdue(self, now: float) -> bool:
+        """Return whether an fdatasync hangs."""
+        return self.sync_started is not None and now - self.sync_started > SYNC_S
+
+    def undelivered(self) -> OutputFailed:
+        """Return the error for what has to be given up: what it waits for."""
+        now = self._loop.time()
+        if self._hold.since is not None:
+            return self._unwritten(f"The disk has been full for {now - self._hold.since:.1f} s")
+        if self._sync.started is not None and not self._bytes:
+            return hanging(self.name, now - self._sync.started)
+        return OutputFailed(
+            f"The reader of {self.name} takes nothing: {self._bytes} bytes of records were not written.",
+            remedy="Look at the program that reads the output.",
+        )
+
+    # -- lines
+
+    def write(self, line: bytes, count: int = 1) -> None:
+        """Append a line, or several in one, line feeds included. Never waits; out at the latest when the event loop
+        turns."""
+        self._lines.append(line)
+        self._bytes += len(line)
+        self._handed += len(line)
+        self.lines += count
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    async def room(self) -> None:
+        """Wait until the reader has caught up, or the output has failed."""
+        while self._bytes > LOW_BYTES and self.error is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def drained(self) -> None:
+        """Wait until every line that was handed in so far is written, or the output has failed."""
+        self._write_out()  # a full disk may have space again
+        mark = self._handed
+        while self._handed - self._bytes < mark and self.error is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def synced(self) -> None:
+        """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
+        output has failed. Whoever comes while the disk is at work shares the next turn."""
+        mark = self._handed
+        await self.drained()
+        while self.error is None and self._sync.durable < mark and (self._outlet.regular or self._sync.behind):
+            self._sync.start(self._outlet, self._handed - self._bytes)
+            self._changed.clear()
+            await self._changed.wait()
+
+    def flush(self) -> None:
+        """Write what goes without waiting. A disk that was full is left alone until it is time."""
+        self._scheduled = False
+        if not self._hold.waiting:
+            self._write_out()
+
+    # -- the file at the path
+
+    def check(self) -> Literal["ok", "removed", "moved"]:
+        """Return whether what is written can still be read; meant for once per second, and for regular files.
+
+        ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
+        another file. If that lasts, nobody will send SIGHUP; call :meth:`reopen`. A file that was moved, with nothing
+        at its path, is ``ok``: a rotation may be under way.
+        """
+        if self._unread or self._removed():
+            return "removed"
+        return "moved" if self._another_at_path() else "ok"
+
+    def kept(self, position: int) -> None:
+        """Remember that a checkpoint covers the output up to ``position``, and that it was in a file with a name: it
+        need not be rescued, should the file be removed later.
+
+        To be called after a save that followed :meth:`synced`. Whether the file has its name still is looked at here:
+        what was written after a removal is rescued, however often it was saved.
+        """
+        reached = self._sync.reached
+        if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
+            self._mark = reached[1]
+
+    def rescue(self) -> int | None:
+        """Write on to a new file at the path, beginning with what the removed file got since the last :meth:`kept`.
+
+        Returns how many bytes that is; None if they could not be read: then they are lost. :meth:`synced` waits until
+        they are on the disk again.
+
+        Raises:
+            OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
+        """
+        if self._unread:
+            self._unread = False
+            self.unrescued += 1
+            return None
+        if self.error is not None or not self._removed():
+            return 0
+        if self.path is None:
+            raise OutputFailed(
+                f"The file that {self.name} was written to was removed.",
+                why="Nobody can read what is written to it, and kraken-feed does not know its path.",
+                remedy="Start again. With --output PATH instead of a redirection, kraken-feed makes a removed file "
+                "again.",
+            )
+        lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
+        fresh = self._open_again(self.path)
+        if lines:
+            self._chunk = memoryview(lines + self._chunk)
+            self._bytes += len(lines)
+            self._sync.forget(self._handed - self._bytes)
+        self._change_to(*fresh)
+        self.unrescued += lines is None
+        return None if lines is None else len(lines)
+
+    def reopen(self) -> None:
+        """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk. If
+        the old one was removed, the new one gets what it had, as after :meth:`rescue`.
+
+        Raises:
+            OutputFailed: it cannot be opened; the old one is written on.
+        """
+        if self.path is None or self.error is not None:
+            return
+        if self._removed():
+            before = self.unrescued
+            self._unread = self.rescue() is None  # for the next check
+            self.unrescued = before
+            return
+        self.flush()
+        try:
+            fresh = self._open_again(self.path)
+        except OutputFailed as error:
+            raise OutputFailed(
+                error.what, why=f"{error.why} What was open before is written on.", remedy=error.remedy
+            ) from error
+        self._change_to(*fresh)
+
+    def _open_again(self, path: str) -> tuple[str, int, list[Torn]]:
+        torn: list[Torn] = []
+        return path, open_output(path, torn.append), torn
+
+    def _change_to(self, path: str, fd: int, torn: list[Torn]) -> None:
+        """Write to another file from now on."""
+        self._readiness.end()
+        self._sync.retire(self._outlet)
+        self._outlet = outlet(fd)
+        self._mark, self._had_name = self._place(), self._has_name()
+        self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
+        self._opened(path, torn)
+        self._sync.start(self._outlet, self._handed - self._bytes)
+        self._write_out()
+
+    def _place(self) -> int:
+        """Return where our last line in the file ends."""
+        return os.lseek(self._outlet.fd, 0, os.SEEK_CUR) if self._outlet.regular else 0
+
+    def _has_name(self) -> bool:
+        """Return whether some path names the file."""
+        try:
+            return os.fstat(self._outlet.fd).st_nlink > 0
+        except OSError as error:
+            return error.errno != errno.ESTALE  # what a network file system says of a file that was removed elsewhere
+
+    def _removed(self) -> bool:
+        return self._outlet.regular and self._had_name and not self._has_name()
+
+    def _another_at_path(self) -> bool:
+        if self.path is None or not self._outlet.regular:
+            return False
+        with contextlib.suppress(OSError):  # nothing there, or nothing that we may look at
+            return not os.path.samestat(os.stat(self.path), os.fstat(self._outlet.fd))
+        return False
+
+    def close(self) -> None:
+        """Close the descriptor. Lines that were not drained are lost."""
+        self._hold.pause()
+        self._readiness.end()
+        if self.path is not None:
+            self._sync.retire(self._outlet)
+            self._sync.close()
+
+    def _opened(self, path: str, torn: list[Torn]) -> None:
+        self._sync.opened(path)
+        for line in torn:
+            self.torn += 1
+            self._warn("output_repaired", output=path, bytes=line.bytes, kept_as=line.kept_as)
+
+    # -- out
+
+    def _write_out(self) -> None:
+        if self.error is not None:
+            return
+        before, failure = self._bytes, None
+        try:
+            while self._next_chunk():
+                began = perf_counter()
+                written = self._outlet.write(self._chunk)
+                if not written:
+                    break
+                self.write_latency.observe(perf_counter() - began)
+                self.writes += 1
+                self.bytes_written += written
+                self._bytes -= written
+                self._chunk = self._chunk[written:]
+        except OSError as error:
+            failure = error
+        if self._chunk or self.blocked_since is not None:
+            self._note_blocked(progress=self._bytes < before)
+        if failure is not None:
+            self._refused(failure)
+        elif self._hold.since is not None:
+            self._warn("output_resumed", output=self.name, held_s=round(self._hold.over(), 1))
+        self._readiness.wait(bool(self._chunk) and self.error is None)
+        self._changed.set()
+
+    def _next_chunk(self) -> bool:
+        if not self._chunk and self._lines:
+            lines, size = [], 0
+            while self._lines and size < CHUNK_BYTES:
+                line = self._lines.popleft()
+                lines.append(line)
+                size += len(line)
+            self._chunk = memoryview(b"".join(lines))
+        return bool(self._chunk)
+
+    def _note_blocked(self, *, progress: bool) -> None:
+        now = self._loop.time()
+        if self.blocked_since is None:
+            self.blocked_since = now
+        elif progress:
+            self.blocked_s += now - self.blocked_since
+            self.blocked_since = now if self._chunk else None
+            self._hold.progressed()
+
+    def _refused(self, error: OSError) -> None:
+        """Hold what a full disk does not take. Anything else is the end."""
+        if error.errno in GONE:
+            self._reader_gone()
+            return
+        first = self._hold.since is None
+        assert self.blocked_since is not None  # there was something to write
+        if error.errno not in FULL or not self._outlet.regular or not self._hold.refused(self.blocked_since):
+            self._fail(self._unwritten(f"{error.strerror} (errno {error.errno})"))
+        elif first:
+            self._warn(
+                "output_held",
+                output=self.name,
+                reason=error.strerror,
+                pending_bytes=self._bytes,
+                patience_s=self._hold.patience,
+            )
+
+    def _reader_gone(self) -> None:
+        if self._outlet.anonymous:
+            self._fail(ReaderGone("The reader of the output has closed it."))
+            return
+        self._fail(
+            OutputFailed(
+                f"The reader of {self.name} has gone.",
+                why=f"{self._bytes} bytes of records were not written." if self._bytes else "",
+                remedy="Start the program that reads it, then kraken-feed again; a service does that by itself.",
+            )
+        )
+
+    def _unwritten(self, reason: str) -> OutputFailed:
+        return OutputFailed(
+            f"Cannot write to {self.name}.",
+            why=f"{reason}; {self._bytes} bytes of records were not written.",
+            remedy="Make room or repair the output, and start again.",
+        )
+
+    def _sync_ended(self, error: OSError | None) -> None:
+        if error is not None:
+            self._fail(not_on_disk(self.name, error))
+        elif self._sync.behind:  # a file was rotated away, or closed, meanwhile
+            self._sync.start(self._outlet, self._handed - self._bytes)
+        self._changed.set()
+
+    def _fail(self, error: FeedError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        self._readiness.wait(False)
+        self._changed.set()
+        self._failed(error)

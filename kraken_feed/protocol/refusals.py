@@ -1,0 +1,226 @@
+"""What Kraken's error strings mean: permanent, transient, throttled or locked out, and how long to wait.
+
+Source of the strings: https://docs.kraken.com/api/docs/guides/spot-errors and
+https://support.kraken.com/hc/en-us/articles/360001491786 ; strings that only clients have recorded are here too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from ..errors import CredentialsRefused, FeedError, RequestRefused
+
+Kind = Literal["permanent", "transient", "throttled", "locked_out"]
+
+SERVICE_S = 5.0  # Kraken asks for at most one attempt in five seconds during maintenance
+TOKEN_S = 1.0  # the token service can lag a deployment; 1–5 s is what clients wait
+SLOW_RETRY_S = 5.0  # an Invalid key was seen spuriously during outages: one slow retry, never a loop
+CALL_COUNTER_S = 15.0  # a Starter key's counter needs 45 s to drain; a call's worth of it is back after 15
+EDGE_S = 60.0  # throttled at the edge: by address, not by key
+AUTH_THROTTLE_S = 300.0  # "auth attempts throttled: back off minutes"
+LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
+
+MAX_TEXT = 200  # characters that are looked at; the peer decides how long its texts are
+
+_MODIFY, _CLOSE = '"Create & modify orders" (modify-trades)', '"Cancel & close orders" (close-trades)'
+
+# What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
+PERMISSIONS = {
+    "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
+    "QueryOrders": '"Query open orders & trades" and "Query closed orders & trades" '
+    "(query-open-trades, query-closed-trades)",
+    "ClosedOrders": '"Query closed orders & trades" (query-closed-trades)',
+    "TradesHistory": '"Query closed orders & trades" (query-closed-trades)',
+    "Ledgers": '"Query ledger entries" (query-ledger)',
+    "openOrders": '"Query open orders & trades" (query-open-trades)',
+    "ownTrades": '"Query closed orders & trades" (query-closed-trades)',
+    "executions": '"Query open orders & trades" and "Query closed orders & trades" '
+    "(query-open-trades, query-closed-trades)",
+    "balances": '"Query funds" (query-funds)',
+    **dict.fromkeys(("addOrder", "add_order"), _MODIFY),
+    **dict.fromkeys(("editOrder", "edit_order", "batch_add"), f"{_MODIFY} and {_CLOSE}"),
+    **dict.fromkeys(
+        (
+            "amendOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter", "amend_order", "cancel_order",
+            "cancel_all", "cancel_all_orders_after", "batch_cancel",
+        ),
+        f"{_MODIFY} or {_CLOSE}",
+    ),
+}  # fmt: skip
+
+
+class Verdict(NamedTuple):
+    """What one error string means for a client that only reads.
+
+    ``delay`` is in seconds; ``attempts`` is how many times in a row the string may be met before it is final
+    (``None``: for ever, ``1``: at once); ``error`` is the class that a final one ends the process with.
+    """
+
+    kind: Kind
+    delay: float = 0.0
+    attempts: int | None = None
+    error: type[FeedError] = RequestRefused
+    meaning: str = ""
+
+    def final(self, seen: int) -> bool:
+        """Whether having met it ``seen`` times in a row is enough."""
+        return self.attempts is not None and seen >= self.attempts
+
+    def refuses(self, otherwise: str) -> str:
+        """Return what it refuses, in a word for people: the account, the key, or ``otherwise`` something that says
+        nothing about both; empty if it refuses nothing, but asks to wait."""
+        if self.kind != "permanent":
+            return ""
+        if self.error is not CredentialsRefused:
+            return otherwise
+        return "account" if self in OF_ACCOUNT else "key"
+
+
+def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Verdict:
+    return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)
+
+
+def _order(meaning: str) -> Verdict:
+    """An answer to order entry, which a tail never gets."""
+    return Verdict("permanent", SERVICE_S, 1, RequestRefused, meaning)
+
+
+_DEFECT = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
+_SERVICE = Verdict("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
+PERMISSION = _refused("the API key lacks a permission")
+_SESSION = Verdict("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
+_OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
+
+NONCE = _refused(
+    "the key has seen a higher nonce: another program uses it, or did so with a clock that was ahead of this one's, or "
+    "this machine's clock was set back",
+    attempts=2,
+    delay=TOKEN_S,
+)
+
+_LOCKED = _refused("the account is locked")
+_UNCONFIRMED = _refused("the account is not verified")
+_SUSPENDED = _refused("the account is suspended, locked, or not yet open for trading")
+OF_ACCOUNT = (_LOCKED, _UNCONFIRMED, _SUSPENDED)  # no other key would help
+
+# Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
+_TABLE: dict[str, Verdict] = {
+    "EAPI:Invalid key": _refused(
+        "the API key is unknown, disabled, expired, or not allowed from this address", attempts=2
+    ),
+    "EAPI:Invalid signature": _refused("the API secret does not belong to the key"),
+    "EAPI:Invalid nonce": NONCE,
+    "EAPI:Invalid token": _SESSION,
+    "EAPI:Bad request": _DEFECT,
+    "EAPI:Permission denied": PERMISSION,
+    "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
+    "EAPI:Rate limit exceeded": Verdict(
+        "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; does another program use the key?"
+    ),
+    "EAPI:": _refused("an answer about the key that this version does not know", attempts=2),
+    "EGeneral:Permission denied": PERMISSION,
+    "EGeneral:Temporary lockout": Verdict(
+        "locked_out", LOCKOUT_S, meaning="too many refused calls: Kraken has locked the key or address for a while"
+    ),
+    "EGeneral:Too many requests": Verdict("throttled", EDGE_S, meaning="this address is throttled"),
+    "EGeneral:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EGeneral:Invalid arguments": _DEFECT,
+    "EGeneral:Unknown method": _DEFECT,
+    "EDatabase:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EAuth:Account temporary disabled": _LOCKED,
+    "EAuth:Account unconfirmed": _UNCONFIRMED,
+    "EAuth:Failed": _refused("authentication failed"),
+    "EAuth:Rate limit exceeded": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:Too many requests": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:": _refused("an answer about the account that this version does not know", attempts=2),
+    "EAccount:Invalid permissions": _refused("the product is not available to this account or key"),
+    "EAccount:": _refused("an answer about the account that this version does not know", attempts=2),
+    "ESession:Invalid session": _SESSION,
+    "ESession:": _SESSION,
+    "EService:Throttled": Verdict("throttled", SERVICE_S, meaning="too many requests at a time"),
+    "EService:Deadline elapsed": _order("the deadline had passed before the order could be matched"),
+    "EService:Market in": _SERVICE._replace(meaning="the market takes no such orders now, as the text says"),
+    "EService:": _SERVICE,
+    "EOrder:Rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:Domain rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:Insufficient funds": _order("the account has too little that is free for it, fees included"),
+    "EOrder:Insufficient margin": _order("the account has too little free margin for it"),
+    "EOrder:Unknown order": _order("there is no such open order: it never was, or it is filled, canceled or expired"),
+    "EOrder:Invalid order": _order("the order is not open, or its parameters do not fit together"),
+    "EOrder:Invalid price": _order("the pair does not take this price: too many decimals, or too far away"),
+    "EOrder:Tick size check failed": _order("the price is no multiple of the pair's tick size"),
+    "EOrder:Order minimum not met": _order("the volume is below the pair's least (ordermin)"),
+    "EOrder:Cost minimum not met": _order("volume times price is below the pair's least (costmin)"),
+    "EOrder:Post only order": _order("it was to be post-only, and would have taken liquidity"),
+    "EOrder:Orders limit exceeded": _order("there are as many open orders in the pair as the account may have"),
+    "EOrder:Positions limit exceeded": _order("there are as many positions as the account may have"),
+    "EOrder:Cannot open": _order("the account may not trade on margin here"),
+    "EOrder:Margin": _order("the margin that the account may use is exhausted"),
+    "EOrder:Unknown position": _order("there is no such position"),
+    "EOrder:Reduce only:Non-PC": _order("the account is not certified for margin trading as a Permitted Client"),
+    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, and there is no open position"),
+    "EOrder:Reduce only:Position is closed": _order(
+        "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled"
+    ),
+    "EOrder:Reduce only": _order("Kraken does not take the order as reduce-only"),
+    "EOrder:Scheduled orders limit exceeded": _order(
+        "there are as many orders with a start time (starttm, effective_time) as the account may have"
+    ),
+    "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
+    "EBM:": _order("it is beyond a limit that Kraken has set"),
+    "EQuery:": _DEFECT,
+    "ETrade:User locked": _SUSPENDED,
+    "ETrade:": _DEFECT,
+    "EFunding:": _DEFECT,
+    # Plain texts of the WebSocket.
+    "Already subscribed": Verdict("transient", meaning="the connection has a subscription that it should not have"),
+    "Subscription Not Found": Verdict("transient", meaning="the connection lacks a subscription that it should have"),
+    "Exceeded msg rate": Verdict("throttled", TOKEN_S, meaning="too many messages sent at a time"),
+    "Subscription name invalid": _DEFECT,
+    "Subscription field must be an object": _DEFECT,
+    "Subscription object unsupported field": _OPTION,
+    "Subscription": _DEFECT,
+    "Unsupported field": _OPTION,
+    "Pair": _DEFECT,
+    "Currency pair": _DEFECT,
+    "Symbol": _DEFECT,
+    "Token(s) not found": _DEFECT,
+    "Public channels not available": Verdict(
+        "permanent", SERVICE_S, 1, RequestRefused, "this is not the endpoint of the private feeds"
+    ),
+    "Event(s) not found": _DEFECT,
+    "Malformed request": _DEFECT,
+    "Reqid field must be": _DEFECT,
+}
+_UNKNOWN_TEXT = Verdict("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
+_UNKNOWN_CODE = Verdict("transient", TOKEN_S, meaning="an error that this version does not know")
+UNKNOWN = (_UNKNOWN_TEXT, _UNKNOWN_CODE)  # the verdicts on what the table does not have
+_CODE = re.compile(r"e[a-z]+:")
+_BY_LENGTH = sorted(((prefix.casefold(), verdict) for prefix, verdict in _TABLE.items()), key=lambda row: -len(row[0]))
+_BLANKS = re.compile(r"\s*:\s*")
+
+
+def normal(text: str) -> str:
+    """The beginning of an error string as prefixes are compared with it."""
+    return _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
+
+
+def counter_full(text: str) -> bool:
+    """Tell whether the text says that the key's call counter is full."""
+    return normal(text).startswith("eapi:rate limit exceeded")
+
+
+def classify(text: str, unix_now: float) -> Verdict:
+    """The verdict on one error string, as REST's ``error`` array or an acknowledgement carries it.
+
+    ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
+    """
+    plain = normal(text)
+    unknown = _UNKNOWN_CODE if _CODE.match(plain) else _UNKNOWN_TEXT
+    prefix, verdict = next((row for row in _BY_LENGTH if plain.startswith(row[0])), ("", unknown))
+    if prefix == "eservice:throttled":
+        until = plain.rpartition(":")[2]
+        if until.isascii() and until.isdigit() and len(until) < 16:
+            return verdict._replace(delay=min(max(int(until) - unix_now, SERVICE_S), LOCKOUT_S))
+    return verdict

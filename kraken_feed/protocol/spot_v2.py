@@ -1,0 +1,236 @@
+"""Kraken Spot's private WebSocket v2: requests out, frames in.
+
+Source: https://docs.kraken.com/api/docs/websocket-v2/executions and …/balances . Every frame is an object, with
+``method`` (an answer) or ``channel`` (data). Numbers are JSON numbers whose trailing zeros mean something.
+
+Every frame is first read the fast way, which knows the shapes above and nothing else. What does not fit is read once
+more, part by part, before it is called unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..json_members import NotJson, elements, members, scalar
+from ..text import word
+from .wire import (
+    DEPTH,
+    HEARTBEAT,
+    SHALLOW_BYTES,
+    TOO_DEEP,
+    Ack,
+    Data,
+    EngineStatus,
+    Frame,
+    FrameType,
+    Item,
+    Pong,
+    ServerError,
+    Unknown,
+    is_text,
+    legible,
+    not_json,
+    number,
+    one_line,
+    too_deep,
+    unix_ns,
+    unreadable,
+)
+
+NAME = "v2"
+EVENT_NAMES = {"executions": "execution", "balances": "balance"}
+CHANNELS = tuple(EVENT_NAMES)  # to look up what may be any JSON value
+TYPES: tuple[FrameType, ...] = ("update", "snapshot")
+TERMINAL = ("filled", "canceled", "expired")
+
+_ABSENT = msgspec.Raw()
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    channel: Any = None
+    type: Any = None
+    sequence: int | None = None
+    data: list[msgspec.Raw] | None = None
+    method: Any = None
+    req_id: Any = None
+    success: Any = None
+    error: Any = None
+    result: msgspec.Raw = _ABSENT
+    time_in: Any = None
+    time_out: Any = None
+
+
+class _Peek(msgspec.Struct, gc=False):
+    order_id: Any = None
+    exec_id: Any = None
+    exec_type: Any = None
+    ledger_id: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_peek = msgspec.json.Decoder(_Peek).decode
+
+
+def decode(frame: bytes) -> Frame:
+    """Return what ``frame`` says. Never raises: what cannot be read is ``Unknown``."""
+    if len(frame) >= SHALLOW_BYTES and frame.count(b"[") + frame.count(b"{") > DEPTH and too_deep(frame):
+        return TOO_DEEP
+    if not (frame.isascii() or is_text(frame)):
+        return unreadable(frame, "not UTF-8")
+    try:
+        # As numbers: a search for a bytes object takes ten times as long.
+        line = one_line(frame) if 10 in frame or 13 in frame else frame
+        envelope = _envelope(line)
+        channel, rows = envelope.channel, envelope.data
+        if rows is not None and channel in CHANNELS and envelope.type in TYPES:
+            return Data(channel, [_item(bytes(raw), _peek(raw)) for raw in rows], envelope.sequence, envelope.type)
+        said = _decode_other(envelope)
+    except (msgspec.DecodeError, RecursionError):
+        said = None
+    return said or _decode_slowly(frame)
+
+
+# ------------------------------------------------------------------------------------------------ data, the fast way
+
+
+def _item(data: bytes, peek: _Peek) -> Item:
+    order_id, kind, exec_id, ledger_id = peek.order_id, peek.exec_type, peek.exec_id, peek.ledger_id
+    if not isinstance(order_id, str) or not order_id:
+        order_id = None
+    identity = None
+    if isinstance(kind, str):
+        kind = word(kind)
+        if kind == "trade" and isinstance(exec_id, str) and exec_id:
+            return Item(data, order_id, exec_id, exec_id)
+        if kind in TERMINAL and order_id is not None:
+            identity = f"{order_id}:end"
+    if identity is None and isinstance(ledger_id, str) and ledger_id:
+        identity = ledger_id
+    return Item(data, order_id, None, identity)
+
+
+# ------------------------------------------------------------------------------------------------ all other frames
+
+
+def _decode_other(envelope: _Envelope) -> Frame | None:
+    """Return what a frame says that is not data; None: this version does not know it."""
+    if envelope.channel is not None:
+        return _decode_state(envelope)
+    if envelope.method in ("subscribe", "unsubscribe"):
+        return _ack(envelope)
+    if envelope.method == "pong":
+        return _pong(envelope)
+    if envelope.method in (None, "error", "ping") and envelope.error is not None:
+        return ServerError(legible(envelope.error), envelope.req_id)
+    return None
+
+
+def _decode_state(envelope: _Envelope) -> Frame | None:
+    if envelope.channel == "heartbeat":
+        return HEARTBEAT
+    if envelope.channel == "status" and envelope.data:
+        try:
+            fields = dict(members(bytes(envelope.data[0])))
+            engine = scalar(fields.get("system", b"null"))
+        except NotJson:  # not an object
+            return None
+        if isinstance(engine, str):
+            return EngineStatus(legible(engine), fields.get("connection_id", b"").decode())  # above 2^63: kept as text
+    return None
+
+
+def _pong(envelope: _Envelope) -> Pong:
+    """Return a pong, with Kraken's times if both are there and in order."""
+    time_in, time_out = unix_ns(envelope.time_in), unix_ns(envelope.time_out)
+    if time_in is None or time_out is None or time_in > time_out:
+        time_in = time_out = None
+    return Pong(envelope.req_id, time_in, time_out)
+
+
+def _ack(envelope: _Envelope) -> Ack:
+    try:
+        result = scalar(bytes(envelope.result))
+    except NotJson:  # absent
+        result = None
+    channel = warnings = None
+    if isinstance(result, dict):
+        channel, warnings = result.get("channel"), result.get("warnings")
+    error = None
+    if envelope.success is not True:  # absent, or no boolean, is a failure too
+        error = legible(envelope.error) if envelope.error is not None else "no success, and no error either"
+    return Ack(
+        envelope.method,
+        envelope.req_id,
+        legible(channel) if isinstance(channel, str) else None,
+        error,
+        tuple(map(legible, warnings)) if isinstance(warnings, list) else (),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the slow way
+
+
+def _decode_slowly(frame: bytes) -> Frame:
+    """Read a frame part by part: integers in another spelling, lone surrogates, parts of another kind."""
+    error = not_json(frame)
+    if error is not None:
+        return Unknown(json=False, why=error)
+    try:
+        parts = members(one_line(frame))
+    except NotJson:  # another kind of value
+        return Unknown(json=True, why="not an object")
+    fields = dict(parts)
+    values: dict[str, Any] = {name: scalar(raw) for name, raw in fields.items() if name not in ("data", "result")}
+    channel = values.get("channel")
+    if channel in CHANNELS:
+        return _data_by_parts(channel, fields, values, repeated=len(fields) < len(parts))
+    envelope = _Envelope(**{name: values[name] for name in _OF_OTHERS if name in values})
+    envelope.result = msgspec.Raw(fields.get("result", b""))
+    try:
+        envelope.data = [msgspec.Raw(row) for row in elements(fields.get("data", b"[]"))]
+    except NotJson:  # not an array
+        envelope.data = None
+    return _decode_other(envelope) or Unknown(json=True, why="a frame that this version does not know")
+
+
+_OF_OTHERS = ("channel", "method", "req_id", "success", "error", "time_in", "time_out")
+
+
+def _data_by_parts(channel: str, fields: dict[str, bytes], values: dict[str, Any], *, repeated: bool) -> Frame:
+    sequence, kind = number(values.get("sequence")), values.get("type")
+    if kind not in TYPES or "data" not in fields:
+        return Unknown(json=True, why="data of another type", channel=channel, sequence=sequence)
+    try:
+        rows = [] if fields["data"] == b"null" else elements(fields["data"])
+    except NotJson:  # not an array
+        return Unknown(json=True, why="data of another shape", channel=channel, sequence=sequence)
+    said = Data(channel, [], sequence, kind)
+    # A member that comes twice hides its first value. A sequence that cannot be read makes the next one a jump.
+    said.odd = repeated or (sequence is None and values.get("sequence") is not None)
+    for row in rows:
+        item = scalar(row)
+        if isinstance(item, dict):
+            said.items.append(_item(row, _Peek(*map(item.get, _Peek.__struct_fields__))))
+        else:
+            said.odd = True
+    return said
+
+
+# ------------------------------------------------------------------------------------------------ requests
+
+
+def subscribe(channel: str, token: str, req_id: int) -> str:
+    """Return the request for ``executions`` (open orders and the last 50 trades) or ``balances``."""
+    params: dict[str, object] = {"channel": channel, "token": token}
+    if channel == "executions":
+        params |= {"snap_orders": True, "snap_trades": True, "order_status": True}
+    else:
+        params |= {"snapshot": True}
+    return msgspec.json.encode({"method": "subscribe", "params": params, "req_id": req_id}).decode()
+
+
+def ping(req_id: int) -> str:
+    """Return the application ping, answered by ``{"method": "pong"}``."""
+    return msgspec.json.encode({"method": "ping", "req_id": req_id}).decode()

@@ -1,0 +1,6 @@
+"""Make one line of output.
+
+Pure. ``render`` writes lines, ``types`` reads them back, ``schema`` describes them, ``view`` reads Kraken's fields.
+
+Read ``render`` first.
+"""

@@ -1,0 +1,270 @@
+"""Records as a Python program gets them: one for each line of the output, a type for each ``event_name``.
+
+What Kraken sent is there twice: ``data``, its bytes unchanged, and ``fields``, the same read, where a number is the
+:class:`~decimal.Decimal` of the digits that were sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from . import render
+
+Type = Literal["snapshot", "update", "backfill"]
+
+# Numbers that Spot v1 and REST send as strings: amounts, prices, and times in unix seconds. Sources:
+# https://docs.kraken.com/api/docs/websocket-v1/openorders and …/owntrades,
+# https://docs.kraken.com/api/docs/rest-api/get-closed-orders, …/get-trade-history and …/get-ledgers
+NUMBERS = frozenset({
+    "vol", "vol_exec", "cost", "fee", "price", "avg_price", "limitprice", "stopprice", "display_volume",
+    "display_volume_remain", "displayvol", "displayvolremain", "margin", "ratecount",
+    "cprice", "ccost", "cfee", "cvol", "cmargin", "net",
+    "amount", "balance",
+    "opentm", "starttm", "expiretm", "closetm", "lastupdated", "time",
+})  # fmt: skip
+# Objects inside, and the numbers in those. A sign there makes a price relative, and stays a string, as does "5%".
+INNER = {"descr": frozenset({"price", "price2"}), "contingent": frozenset({"price", "price2"})}
+
+_number = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_unsigned = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """What every record has.
+
+    ``id`` is stable and unique; ``ts`` is when the frame was received, in UTC, as the line has it.
+    """
+
+    event_name: ClassVar[str]
+
+    id: str
+    ts: str
+    account: str
+    channel: str
+
+    @property
+    def time(self) -> datetime:
+        """``ts`` as a time, in UTC."""
+        return datetime.fromisoformat(self.ts)
+
+    @property
+    def line(self) -> bytes:
+        """The line that the command writes for this record, with its line feed."""
+        return render.render({"event_name": self.event_name, "v": render.SCHEMA_VERSION, **self._members()})
+
+    def _members(self) -> dict[str, Any]:
+        """The keys of the line and their values, but for those that all records of the type share."""
+        return {_KEYS.get(name, name): getattr(self, name) for name in self.__struct_fields__}
+
+
+class Item(_Base, frozen=True, kw_only=True):
+    """Something of the account: an order, a trade, an execution or a balance entry.
+
+    ``type`` says which way it came. ``sequence`` is Kraken's counter of the frame, None on ``backfill``; ``order_id``
+    and ``exec_id`` (the trade id ``T…`` of a fill) are None where the item has none. ``data`` is Kraken's object: its
+    bytes unchanged.
+    """
+
+    type: Type
+    connection: str
+    sequence: int | None = None
+    order_id: str | None = None
+    exec_id: str | None = None
+    data: bytes
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """``data`` read: every JSON number is a ``Decimal`` of its digits, trailing zeros and exponent included, and so
+        is a number that Spot v1 or REST send as a string (:data:`NUMBERS`). The rest is what ``json`` makes of it.
+
+        Read when first asked for, and then kept.
+        """
+        fields: dict[str, Any] = json.loads(self.data, parse_float=Decimal, parse_int=Decimal)
+        if self.type == "backfill" or self.channel in ("openOrders", "ownTrades"):
+            _convert(fields, NUMBERS, _number)
+            for name, numbers in INNER.items():
+                if isinstance(fields.get(name), dict):
+                    _convert(fields[name], numbers, _unsigned)
+        return fields
+
+    def _members(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._members().items() if value is not None}
+
+
+class Order(Item, frozen=True, kw_only=True):
+    """An order of ``openOrders``: whole, or what has changed of it."""
+
+    event_name = "order"
+
+
+class Trade(Item, frozen=True, kw_only=True):
+    """A fill, of ``ownTrades``."""
+
+    event_name = "trade"
+
+
+class Execution(Item, frozen=True, kw_only=True):
+    """An order's event or a fill, of ``executions``."""
+
+    event_name = "execution"
+
+
+class Balance(Item, frozen=True, kw_only=True):
+    """A balance or an entry of the ledger, of ``balances``."""
+
+    event_name = "balance"
+
+
+class Unknown(_Base, frozen=True, kw_only=True):
+    """A frame that this version does not know, whole. ``json`` tells whether it is JSON at all."""
+
+    event_name = "unknown"
+
+    connection: str | None = None
+    json: bool
+    data: bytes
+
+    def _members(self) -> dict[str, Any]:
+        members = super()._members()
+        if not members.pop("json"):
+            members["data_base64"] = base64.b64encode(members.pop("data")).decode()
+        return members
+
+
+class Marker(_Base, frozen=True, kw_only=True):
+    """What a channel says of itself: whether it is whole."""
+
+
+class Live(Marker, frozen=True, kw_only=True):
+    """Acknowledged, and the snapshot came before this: from here on the channel is whole.
+
+    ``attempt`` counts connects since it was last live; ``engine`` is Kraken's system state.
+    """
+
+    event_name = "feed.live"
+
+    connection: str | None
+    attempt: int
+    engine: str | None
+
+
+class Lost(Marker, frozen=True, kw_only=True):
+    """No longer live, and why. ``last_ts`` is when Kraken was last heard."""
+
+    event_name = "feed.lost"
+
+    connection: str | None
+    cause: str
+    detail: str
+    last_sequence: int | None
+    last_ts: str
+
+
+class Backfilled(Marker, frozen=True, kw_only=True):
+    """What was missed from ``start`` to ``end`` (``from`` and ``to`` on the line) is here: so many records of each."""
+
+    event_name = "feed.backfilled"
+
+    start: str
+    end: str
+    orders: int
+    trades: int
+    cause: str
+
+
+class Gap(Marker, frozen=True, kw_only=True):
+    """What was missed from ``start`` (None: nobody knows) to ``end`` could not all be had, and why."""
+
+    event_name = "feed.gap"
+
+    start: str | None
+    end: str
+    reason: str
+    cause: str
+
+
+class Status(Marker, frozen=True, kw_only=True):
+    """Kraken's engine changed its state."""
+
+    event_name = "feed.status"
+
+    connection: str | None
+    engine: str
+
+
+class Stopped(Marker, frozen=True, kw_only=True):
+    """The channel's last record of this run."""
+
+    event_name = "feed.stopped"
+
+    connection: str | None
+    reason: str
+
+
+Record = Order | Trade | Execution | Balance | Unknown | Live | Lost | Backfilled | Gap | Status | Stopped
+
+_KEYS = {"start": "from", "end": "to"}  # of the line, where they are no names in Python
+
+
+class _Line(msgspec.Struct):
+    """Every key that a line can have."""
+
+    id: str
+    ts: str
+    event_name: str
+    account: str
+    channel: str
+    type: Type = "update"
+    connection: str | None = None
+    sequence: int | None = None
+    order_id: str | None = None
+    exec_id: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: bytes = b""
+    attempt: int = 0
+    engine: str | None = None
+    cause: str = ""
+    detail: str = ""
+    last_sequence: int | None = None
+    last_ts: str = ""
+    start: str | None = msgspec.field(default=None, name="from")
+    end: str = msgspec.field(default="", name="to")
+    orders: int = 0
+    trades: int = 0
+    reason: str = ""
+
+    @property
+    def json(self) -> bool:
+        """Whether the item or the frame is JSON."""
+        return bool(bytes(self.data))
+
+
+_TYPES: Mapping[str, type[Record]] = {kind.event_name: kind for kind in Record.__args__}
+_line: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(_Line)
+
+
+def read(line: bytes) -> Record:
+    """The record of a line that :mod:`kraken_feed.records.render` has rendered."""
+    keys = _line.decode(line)
+    kind = _TYPES[keys.event_name]
+    given = {name: getattr(keys, name) for name in kind.__struct_fields__}
+    if "data" in given:
+        given["data"] = bytes(keys.data) or keys.data_base64
+    return kind(**given)
+
+
+def _convert(fields: dict[str, Any], names: frozenset[str], pattern: re.Pattern[str]) -> None:
+    """Make numbers of the strings behind these names that are some."""
+    for name in names & fields.keys():
+        value = fields[name]
+        if isinstance(value, str) and pattern.fullmatch(value):
+            fields[name] = Decimal(value)

@@ -1,0 +1,258 @@
+"""Orders and fills as a person reads them, whichever dialect brought them.
+
+Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So what is known of the open
+orders is kept, from snapshots and the changes since: enough to read a change that stands alone. Values stay the text
+that Kraken sent, digits and trailing zeros included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, DecimalException
+
+import msgspec
+
+from ..json_members import NotJson, elements, members, scalar
+from ..text import word
+
+Fields = dict[str, msgspec.Raw]
+
+_fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
+_items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+_LAST_S = 253_402_300_800  # the year 10000, where calendars end
+
+
+class Order(msgspec.Struct):
+    """One order as far as it is known; an empty text is not known. ``filled``, ``cost`` and ``average`` are of all of
+    its fills so far; ``opened`` is as :func:`moment` reads it."""
+
+    pair: str = ""
+    side: str = ""
+    kind: str = ""
+    price: str = ""
+    volume: str = ""
+    filled: str = ""
+    status: str = ""
+    cost: str = ""
+    average: str = ""
+    opened: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will come of it."""
+        return word(self.status) in _ENDED
+
+    @property
+    def shown_price(self) -> str:
+        """Return the price for a display: of a market order, which has none, the average of its fills; empty if that
+        is not known."""
+        return nonzero(self.average) if word(self.kind) in _WITHOUT_PRICE else self.price
+
+
+class Fill(msgspec.Struct, frozen=True):
+    """One fill. ``time`` is as :func:`moment` reads it; ``fee`` has its currency where that is said."""
+
+    order_id: str
+    pair: str
+    side: str
+    kind: str
+    price: str
+    volume: str
+    cost: str
+    time: str
+    fee: str = ""
+    role: str = ""
+
+
+# Where each dialect keeps what an Order or a Fill holds. v1's `descr.price` is the limit; `price` would be the average.
+# Sources: https://docs.kraken.com/api/docs/websocket-v1/openorders, …/websocket-v1/owntrades and
+# …/websocket-v2/executions; REST: https://docs.kraken.com/api/docs/rest-api/get-trade-history
+_V1 = {
+    "vol": "volume", "vol_exec": "filled", "status": "status", "cost": "cost", "avg_price": "average",
+    "opentm": "opened",
+}  # fmt: skip
+_V1_DESCR = {"pair": "pair", "type": "side", "ordertype": "kind", "price": "price"}
+_V2 = {
+    "symbol": "pair",
+    "side": "side",
+    "order_type": "kind",
+    "limit_price": "price",
+    "order_qty": "volume",
+    "cum_qty": "filled",
+    "order_status": "status",
+    "cum_cost": "cost",
+    "avg_price": "average",
+}
+_V1_FILL = {
+    "ordertxid": "order_id", "pair": "pair", "type": "side", "ordertype": "kind", "price": "price", "vol": "volume",
+    "cost": "cost", "fee": "fee", "time": "time",
+}  # fmt: skip
+_V2_FILL = {
+    "order_id": "order_id", "symbol": "pair", "side": "side", "order_type": "kind", "last_price": "price",
+    "last_qty": "volume", "cost": "cost", "timestamp": "time",
+}  # fmt: skip
+_ENDED = ("closed", "canceled", "expired", "filled")
+_WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
+
+
+class Orders:
+    """The open orders of one account, by channel and id."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Order] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def apply(self, channel: str, order_id: str | None, data: bytes) -> Order:
+        """Take in an item of ``openOrders`` or ``executions``, and return the order as it is now.
+
+        An order that has ended is forgotten. An item without an id is known by itself alone: two of them need not be
+        of one order. Values of an unexpected type are passed over.
+        """
+        fields = parse(data)
+        if not order_id:
+            order = Order()
+            take(order, channel, fields)
+            return order
+        key = channel, order_id
+        if is_past_trade(fields):
+            return self._known.get(key, Order())
+        order = self._known.setdefault(key, Order())
+        take(order, channel, fields)
+        if order.ended:
+            del self._known[key]
+        return order
+
+    def clear(self, channel: str) -> None:
+        """Forget a channel's orders: its next snapshot says anew which are open."""
+        for key in [key for key in self._known if key[0] == channel]:
+            del self._known[key]
+
+
+def read_order(data: bytes) -> Order:
+    """Return an order of REST, whose fields are v1's, but for the average: REST calls it ``price``."""
+    fields = parse(data)
+    order = Order()
+    _take_v1(order, fields)
+    order.average = order.average or value(fields, "price")
+    return order
+
+
+def take(order: Order, channel: str, fields: Fields) -> None:
+    """Take in an item of ``openOrders`` or ``executions``, whole or what has changed."""
+    if channel == "openOrders":
+        _take_v1(order, fields)
+        return
+    _take(order, fields, _V2)
+    order.opened = order.opened or value(fields, "timestamp")  # of the event: the first is the one that opened it
+    if not order.price and "triggers" in fields:
+        trigger = parse(fields["triggers"])
+        order.price = value(trigger, "price") + ("%" if value(trigger, "price_type") == "pct" else "")
+
+
+def read_fill(data: bytes) -> Fill:
+    """A trade of ``ownTrades`` or REST, whose fields are the same."""
+    fields = parse(data)
+    return Fill(**{ours: value(fields, theirs) for theirs, ours in _V1_FILL.items()})
+
+
+def read_execution(data: bytes) -> Fill | None:
+    """A fill of ``executions``; None if the item is something else."""
+    fields = parse(data)
+    if word(value(fields, "exec_type")) != "trade":
+        return None
+    fee = parse(next(iter(_list(fields.get("fees"))), b""))
+    return Fill(
+        **{ours: value(fields, theirs) for theirs, ours in _V2_FILL.items()},
+        fee=" ".join(filter(None, (value(fee, "qty"), value(fee, "asset")))),
+        role={"m": "maker", "t": "taker"}.get(word(value(fields, "liquidity_ind")), ""),
+    )
+
+
+def moment(text: str) -> int:
+    """Unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it says none."""
+    try:
+        seconds = datetime.fromisoformat(text).timestamp() if "T" in text else float(text)
+        return int(seconds * 1e9) if 0 < seconds < _LAST_S else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+def nonzero(text: str) -> str:
+    """Return the text of a number, or the empty text if the number is zero."""
+    try:
+        return text if Decimal(text) else ""
+    except DecimalException:
+        return text
+
+
+def _take_v1(order: Order, fields: Fields) -> None:
+    _take(order, fields, _V1)
+    if "descr" in fields:
+        _take(order, parse(fields["descr"]), _V1_DESCR)
+    limit = value(fields, "limitprice")
+    if nonzero(limit):  # of an amended or triggered order; of any other it is nothing
+        order.price = limit
+
+
+def is_past_trade(fields: Fields) -> bool:
+    """Return whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
+    return word(value(fields, "exec_type")) == "trade" and "cum_qty" not in fields
+
+
+def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:
+    for theirs, ours in names.items():
+        text = value(fields, theirs)
+        if text:
+            setattr(order, ours, text)
+
+
+def parse(data: bytes | msgspec.Raw) -> Fields:
+    """Return the members of a JSON object, each still the bytes that were sent; none if it is no object, or nests too
+    deeply to be read.
+
+    Of several members with one name the last stands. Lone surrogates are no fault.
+    """
+    try:
+        return _fields.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return {name: msgspec.Raw(raw) for name, raw in members(bytes(data))}
+    except NotJson:
+        return {}
+
+
+def _list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    if raw is None:
+        return []
+    try:
+        return _items.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return [msgspec.Raw(element) for element in elements(bytes(raw))]
+    except NotJson:
+        return []
+
+
+def value(fields: Fields, name: str) -> str:
+    """Return a member as text: a string's content, a number's digits as they stand, else the empty text."""
+    raw = bytes(fields[name]) if name in fields else b""
+    if raw.startswith(b'"'):
+        try:
+            return msgspec.json.decode(raw, type=str)
+        except msgspec.DecodeError:
+            return _lenient(raw)
+    return raw.decode() if raw[:1] in (b"-", *(b"%d" % digit for digit in range(10))) else ""
+
+
+def _lenient(raw: bytes) -> str:
+    """Return a string's content, lone surrogates included."""
+    try:
+        return str(scalar(raw))
+    except NotJson:
+        return ""

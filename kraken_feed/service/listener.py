@@ -1,0 +1,307 @@
+"""Metrics and health over HTTP: /metrics, /healthz and /readyz on a loopback address.
+
+The listener has a daemon thread with an event loop of its own: it still answers when the feed's loop is stuck, and
+says so. What it tells is gathered in the feed's loop, which it asks without ever waiting there. A connection is good
+for one request and has a deadline from its first byte to its last, so that a slow client holds nothing for long.
+"""
+
+from __future__ import annotations
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from http import HTTPStatus
+from ..config.schema import listen_address
+from ..errors import ConfigError
+from ..telemetry.stats import Program
+from .health import dead, unready
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from ..config.schema import is_loopback
+from ..records.render import encode
+
+# ----------------------- One request and its answer in HTTP/1.1, as bytes: as much of it as scrapers and probes need
+
+
+PATHS = ("/metrics", "/healthz", "/readyz")
+METHODS = ("GET", "HEAD")
+END = b"\r\n\r\n"  # of a head
+
+
+class Request(NamedTuple):
+    """The head of a request. The names of headers are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+class Answer(NamedTuple):
+    """What is sent back."""
+
+    status: HTTPStatus
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+def parse(head: bytes) -> Request:
+    """The request whose head this is.
+
+    Raises:
+        ValueError: it is none of HTTP/1.
+    """
+    line, *fields = head.removesuffix(END).decode("latin-1").split("\r\n")
+    method, target, version = line.split(" ")
+    if version not in ("HTTP/1.0", "HTTP/1.1"):
+        raise ValueError(version)
+    headers = {}
+    for field in fields:
+        name, colon, value = field.partition(":")
+        if not colon:
+            raise ValueError(field)
+        headers[name.lower()] = value.strip()
+    return Request(method, urlsplit(target).path, headers)
+
+
+def objection(request: Request) -> Answer | None:
+    """Why the request is not answered as it wishes; None if it is.
+
+    A page from elsewhere can make a browser ask here under a name that it has pointed at this machine; the Host
+    header tells.
+    """
+    host = request.headers.get("host")
+    if host is not None and not _is_ours(host):
+        return plain(HTTPStatus.FORBIDDEN, "The Host header has to name this machine: 127.0.0.1, [::1] or localhost.")
+    if request.path not in PATHS:
+        return plain(HTTPStatus.NOT_FOUND, f"There are {', '.join(PATHS)}.")
+    if request.method not in METHODS:
+        return plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD.", ("Allow", ", ".join(METHODS)))
+    return None
+
+
+def _is_ours(host: str) -> bool:
+    try:
+        return is_loopback(f"//{host}")
+    except ValueError:
+        return False
+
+
+def plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    """A line of text."""
+    return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{text}\n".encode())
+
+
+def as_json(status: HTTPStatus, value: Mapping[str, object]) -> Answer:
+    """A JSON object."""
+    return Answer(status, [("Content-Type", "application/json")], f"{encode(value)}\n".encode())
+
+
+def render(answer: Answer, *, with_body: bool = True) -> bytes:
+    """The answer as it is sent: the only one on its connection. HEAD wants it without the body."""
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    lines = [
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+        *(f"{name}: {value}" for name, value in headers),
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (answer.body if with_body else b"")
+
+
+HEAD_BYTES = 16 * 1024  # of a request; Prometheus sends half a kilobyte
+PAUSE_S = 1.0  # out of descriptors for now
+CONNECTIONS = 32  # at once; a scraper and some probes are five
+ANSWER_S = 2.0  # the loop turns many times a second; what scrapes waits for ten
+EXCHANGE_S = 5.0  # from the connection to its end, ANSWER_S included
+
+Render = Callable[[Program, str, str], tuple[list[tuple[str, str]], bytes]]  # metrics.render
+
+
+class Listener:
+    """Serves from the moment it is made until :meth:`close`. To be made and closed in the feed's event loop.
+
+    Args:
+        listen: the configuration's ``metrics.listen``.
+        snapshot: gathers the figures; called in the feed's event loop.
+        fresh_s: older than so many seconds, a connection's last frame makes it stale.
+        answer_s: for how long the feed's loop may let a request wait.
+        exchange_s: how long a connection may take.
+
+    Raises:
+        ConfigError: prometheus_client is not installed, or the address is taken or not to be had.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        snapshot: Callable[[], Program],
+        *,
+        fresh_s: float,
+        answer_s: float = ANSWER_S,
+        exchange_s: float = EXCHANGE_S,
+    ) -> None:
+        self._render = _renderer()
+        self._snapshot = snapshot
+        self._fresh_s = fresh_s
+        self._answer_s = answer_s
+        self._exchange_s = exchange_s
+        self._feeds_loop = asyncio.get_running_loop()
+        self._asked: asyncio.Future[Program] | None = None
+        self._asked_at = 0.0
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+        self._socket = _bind(listen)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Cut off whoever is connected, give up the port and end the thread."""
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join()
+
+    # -- in the listener's thread
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._resume()
+        await self._closed.wait()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        if self._asked is not None:
+            self._asked.cancel()
+        for exchange in self._exchanges:
+            exchange.cancel()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+
+    def _resume(self) -> None:
+        if not self._closed.is_set():
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        """Take one connection. Not asyncio's server: closed in between, that one loses what it has just accepted."""
+        try:
+            connection, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it has gone again
+        except OSError:  # no descriptors are left: to try at once again would only burn the processor
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(PAUSE_S, self._resume)
+            return
+        connection.setblocking(False)
+        if len(self._exchanges) >= CONNECTIONS:
+            with connection, contextlib.suppress(OSError):
+                connection.send(render(plain(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.")))
+            return
+        exchange = self._loop.create_task(self._exchange(connection))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        exchange.add_done_callback(lambda exchange: connection.close())  # also of one that never began
+
+    async def _exchange(self, connection: socket.socket) -> None:
+        """One connection from its request to its end."""
+        with contextlib.suppress(TimeoutError, OSError):  # theirs: too slow, or gone
+            async with asyncio.timeout(self._exchange_s):
+                await self._loop.sock_sendall(connection, await self._reply(connection))
+                connection.shutdown(socket.SHUT_WR)
+                # To close on what is not read yet would take back the answer.
+                while await self._loop.sock_recv(connection, HEAD_BYTES):
+                    pass
+
+    async def _reply(self, connection: socket.socket) -> bytes:
+        """The bytes that answer whatever is sent."""
+        head = await self._head(connection)
+        if not head.endswith(END):
+            return render(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"{HEAD_BYTES} bytes at most."))
+        try:
+            request = parse(head)
+        except ValueError:
+            return render(plain(HTTPStatus.BAD_REQUEST, "That is not HTTP/1.1."))
+        answer = objection(request) or await self._answer(request)
+        return render(answer, with_body=request.method != "HEAD")
+
+    async def _head(self, connection: socket.socket) -> bytes:
+        """The bytes up to the empty line, or as many as are too many."""
+        head = b""
+        while END not in head and len(head) < HEAD_BYTES:
+            piece = await self._loop.sock_recv(connection, HEAD_BYTES)
+            if not piece:
+                raise ConnectionAbortedError
+            head += piece
+        return head.partition(END)[0] + END if END in head else head
+
+    async def _answer(self, request: Request) -> Answer:
+        """What the program has to say, or that it says nothing."""
+        try:
+            program = await self._program()
+        except TimeoutError:
+            since = self._loop.time() - self._asked_at
+            return as_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "stuck", "unanswered_s": round(since, 3)})
+        if request.path == "/metrics":
+            accepted = (request.headers.get(name, "") for name in ("accept", "accept-encoding"))
+            return Answer(HTTPStatus.OK, *self._render(program, *accepted))
+        if request.path == "/healthz":
+            illness = dead(program)
+            return as_json(HTTPStatus.SERVICE_UNAVAILABLE if illness else HTTPStatus.OK, illness or {"status": "ok"})
+        reasons = unready(program, self._fresh_s)
+        if reasons:
+            return as_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not_ready", "reasons": reasons})
+        return as_json(HTTPStatus.OK, {"status": "ready"})
+
+    async def _program(self) -> Program:
+        """Ask the feed's loop, once for all who want to know. Raises TimeoutError if it does not answer in time."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.wrap_future(self._ask())
+            self._asked_at = self._loop.time()
+        async with asyncio.timeout(self._answer_s):
+            return await asyncio.shield(self._asked)
+
+    def _ask(self) -> Future[Program]:
+        answer: Future[Program] = Future()
+
+        def tell() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(self._snapshot())
+            except BaseException as error:
+                answer.set_exception(error)
+                raise
+
+        self._feeds_loop.call_soon_threadsafe(tell)
+        return answer
+
+
+def _renderer() -> Render:
+    try:
+        from .metrics import render
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        raise ConfigError(
+            "metrics.listen is set, but prometheus_client is not installed.",
+            remedy="pip install 'kraken-feed[metrics]'",
+        ) from None
+    return render
+
+
+def _bind(listen: str) -> socket.socket:
+    host, port = listen_address(listen)
+    try:
+        bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics.listen: cannot listen on {listen}.",
+            why=f"{error.strerror} (errno {error.errno}).",
+            remedy="Give another port, or 0 for a free one.",
+        ) from error
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,273 @@
+"""What Prometheus scrapes: the metrics in its text format or as OpenMetrics, rendered by prometheus_client."""
+
+from __future__ import annotations
+import itertools
+from collections.abc import Iterator
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from ..telemetry.stats import Histogram, Program
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
+from ..config.schema import DIALECTS
+from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Output, Program
+
+# -------- The metrics: what each is called, what it says, and where it is in the figures. docs/metrics.md is t
+#
+# Labels have values of closed or configured sets only, and nothing here is secret. Counters that can be named before
+# they count start at 0, so that ``increase()`` sees their first step.
+
+
+NS = 1_000_000_000
+TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
+
+Sample = tuple[tuple[str, ...], float]  # the labels' values, and the value
+Samples = Callable[[Program], Iterable[Sample]]
+
+
+class Family(NamedTuple):
+    """One metric: its name without the prefix, its labels, what it says, and how it is read off."""
+
+    kind: Literal["gauge", "counter"]
+    name: str
+    labels: tuple[str, ...]
+    says: str
+    samples: Samples
+
+
+def _program(value: Callable[[Program], float]) -> Samples:
+    return lambda program: [((), value(program))]
+
+
+def _output(value: Callable[[Output], float]) -> Samples:
+    return lambda program: [((), value(program.output))]
+
+
+def _accounts(value: Callable[[Figures], float]) -> Samples:
+    return lambda program: [((figures.account,), value(figures)) for figures in program.accounts]
+
+
+def _endpoints(value: Callable[[Endpoint], float]) -> Samples:
+    return lambda program: [
+        ((figures.account, endpoint.dialect), value(endpoint))
+        for figures in program.accounts
+        for endpoint in figures.endpoints
+    ]
+
+
+def _channels(value: Callable[[Endpoint], float]) -> Samples:
+    """The value of the endpoint, for each of its channels."""
+    return lambda program: [
+        ((figures.account, channel), value(endpoint))
+        for figures in program.accounts
+        for endpoint in figures.endpoints
+        for channel in endpoint.channels
+    ]
+
+
+def _counts(counts: Callable[[Figures], Mapping[str, int] | Mapping[tuple[str, str], int]]) -> Samples:
+    """A sample for each of an account's counts; their keys are the labels."""
+    return lambda program: [
+        ((figures.account, *((key,) if isinstance(key, str) else key)), count)
+        for figures in program.accounts
+        for key, count in counts(figures).items()
+    ]
+
+
+def _records(figures: Figures) -> Mapping[tuple[str, str], int]:
+    names = {
+        (channel, DIALECTS[endpoint.dialect].EVENT_NAMES[channel]): 0
+        for endpoint in figures.endpoints
+        for channel in endpoint.channels
+    }
+    return {**names, **figures.records}
+
+
+def _losses(figures: Figures) -> Mapping[str, int]:
+    return {**dict.fromkeys(CAUSES, 0), **figures.losses}
+
+
+def _calls(figures: Figures) -> Mapping[tuple[str, str], int]:
+    methods = {method for method, _ in figures.calls}
+    return {**dict.fromkeys(itertools.product(sorted(methods), RESULTS), 0), **figures.calls}
+
+
+def _tokens(figures: Figures) -> Mapping[str, int]:
+    return {result: figures.calls.get((TOKEN, result), 0) for result in RESULTS}
+
+
+def _build(program: Program) -> list[Sample]:
+    return [((program.version, platform.python_version()), 1.0)]
+
+
+ACCOUNT = ("account",)
+ENDPOINT = ("account", "endpoint")
+CHANNEL = ("account", "channel")
+
+FAMILIES = (
+    Family("gauge", "build_info", ("version", "python"), "Always 1; the labels say what runs.", _build),
+    Family(
+        "gauge", "start_time_seconds", (), "When the program began, in unix time.",
+        _program(lambda program: program.started_ns / NS),
+    ),
+    # -- the feed
+    Family(
+        "gauge", "live", CHANNEL, "1 if the channel is acknowledged, its snapshot received and its connection up.",
+        _channels(lambda endpoint: endpoint.live),
+    ),
+    Family(
+        "gauge", "last_frame_timestamp_seconds", CHANNEL,
+        "When the last frame came on the channel's connection, heartbeats included, in unix time; 0 for never.",
+        _channels(lambda endpoint: endpoint.last_frame_ns / NS),
+    ),
+    Family(
+        "gauge", "last_record_timestamp_seconds", ACCOUNT,
+        "When the last record of the account was written, in unix time; 0 for never.",
+        _accounts(lambda figures: figures.last_record_ns / NS),
+    ),
+    Family(
+        "gauge", "open_orders", CHANNEL, "Orders that are open as far as the output knows.",
+        _counts(lambda figures: figures.open_orders),
+    ),
+    Family(
+        "counter", "records_total", (*CHANNEL, "event_name"), "Records handed to the output, markers included.",
+        _counts(_records),
+    ),
+    # -- connections
+    Family(
+        "counter", "reconnects_total", (*ACCOUNT, "cause"),
+        "Connections lost and attempts failed, by cause; each is followed by another attempt.", _counts(_losses),
+    ),
+    Family(
+        "counter", "resumed_total", ACCOUNT, "Times that all channels of a connection were live again after a loss.",
+        _accounts(lambda figures: figures.reconnects),
+    ),
+    Family(
+        "counter", "sequence_gaps_total", ACCOUNT, "Jumps in a channel's sequence numbers; each ends its connection.",
+        _accounts(lambda figures: figures.losses.get("sequence", 0)),
+    ),
+    Family(
+        "gauge", "connect_attempts", ENDPOINT, "Connects since the endpoint's channels were last live.",
+        _endpoints(lambda endpoint: endpoint.attempts),
+    ),
+    Family(
+        "gauge", "retry_wait_seconds", ENDPOINT, "Until the next attempt; 0 if none is waited for.",
+        _endpoints(lambda endpoint: endpoint.retry_s or 0.0),
+    ),
+    # -- outages
+    Family(
+        "counter", "holes_opened_total", ACCOUNT, "Outages: intervals in which a channel was not live.",
+        _accounts(lambda figures: figures.holes.opened),
+    ),
+    Family(
+        "counter", "holes_closed_total", ACCOUNT, "Outages that were recovered from REST (feed.backfilled).",
+        _accounts(lambda figures: figures.holes.closed),
+    ),
+    Family(
+        "counter", "gaps_total", ACCOUNT, "Outages, or parts of one, that were declared as gaps (feed.gap).",
+        _accounts(lambda figures: figures.holes.gaps),
+    ),
+    Family(
+        "gauge", "holes_open", ACCOUNT, "Outages that are neither recovered nor declared yet.",
+        _accounts(lambda figures: figures.holes.open),
+    ),
+    # -- REST
+    Family(
+        "counter", "rest_calls_total", (*ACCOUNT, "method", "result"), "Calls of Kraken's REST API.", _counts(_calls)
+    ),
+    Family(
+        "counter", "token_fetches_total", (*ACCOUNT, "result"),
+        "Those of them that asked for a WebSocket token.", _counts(_tokens),
+    ),
+    # -- output and state
+    Family(
+        "counter", "output_lines_total", (), "Lines handed to the output.", _output(lambda output: output.lines)
+    ),
+    Family(
+        "counter", "output_writes_total", (), "System calls that wrote something.",
+        _output(lambda output: output.writes),
+    ),
+    Family(
+        "counter", "output_written_bytes_total", (), "Bytes that the output has taken.",
+        _output(lambda output: output.bytes_written),
+    ),
+    Family(
+        "gauge", "output_pending_bytes", (), "Bytes that the output has not taken yet.",
+        _output(lambda output: output.pending_bytes),
+    ),
+    Family(
+        "gauge", "output_full", (), "1 while so much is pending that reading from Kraken waits.",
+        _output(lambda output: output.full),
+    ),
+    Family(
+        "gauge", "output_blocked", (), "1 while the output takes less than is there.",
+        _output(lambda output: output.blocked_s is not None),
+    ),
+    Family(
+        "counter", "output_blocked_seconds_total", (), "For how long it did.",
+        _output(lambda output: output.blocked_total_s),
+    ),
+    Family(
+        "counter", "output_torn_lines_total", (), "Lines that a crash had torn and that were put aside.",
+        _output(lambda output: output.torn),
+    ),
+    Family("counter", "output_syncs_total", (), "Times the output was synced.", _output(lambda output: output.syncs)),
+    Family(
+        "gauge", "checkpoint_timestamp_seconds", ACCOUNT,
+        "When the state was last saved, in unix time; 0 for never.",
+        _accounts(lambda figures: figures.checkpoint_ns / NS),
+    ),
+)  # fmt: skip
+
+
+WRITE = "output_write_seconds"
+WRITE_SAYS = "How long a write to the output took."
+
+
+_process = ProcessCollector(registry=None)
+
+
+def render(program: Program, accept: str, accept_encoding: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body for a scrape that accepts such types and encodings: what the program says of itself, and what
+    the operating system says of the process."""
+    registry = CollectorRegistry()
+    registry.register(_Families(program))
+    registry.register(_process)
+    headers: list[tuple[str, str]] = []
+    # Of Accept one word counts: prometheus_client would copy a version from there, and trips over some.
+    openmetrics = "application/openmetrics-text" in accept
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/metrics",
+        "HTTP_ACCEPT": "application/openmetrics-text; version=1.0.0" if openmetrics else "",
+        "HTTP_ACCEPT_ENCODING": accept_encoding,
+    }
+    body = b"".join(make_wsgi_app(registry)(environ, lambda status, fields: headers.extend(fields)))
+    return headers, body
+
+
+class _Families:
+    """The collector of one scrape."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            yield _metric(family, self._program)
+        histogram = self._program.output.write_s
+        yield HistogramMetricFamily(f"kraken_feed_{WRITE}", WRITE_SAYS, _buckets(histogram), histogram.sum_s)
+
+
+def _metric(family: Family, program: Program) -> Metric:
+    kind = GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily
+    metric = kind(f"kraken_feed_{family.name}", family.says, labels=family.labels)
+    for labels, value in family.samples(program):
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Upper bounds and how many are at most so long, as Prometheus has them."""
+    bounds = [*map(str, histogram.bounds), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))

@@ -1,0 +1,286 @@
+"""One run of the tail: where records and diagnostics go, where the state is kept, and what signals reach."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from structlog.typing import FilteringBoundLogger
+
+from .. import __version__
+from . import signals
+from ..feed.builder import Fail, Plan, assemble, state_directory
+from ..protocol.signing import Credentials
+from ..config.schema import Config
+from ..output.console import Rows
+from ..errors import FeedError, OutputFailed
+from ..telemetry.stats import Program, unopened
+from ..feed.feed import Limits
+from ..telemetry.loggers import FeedLogger, Level, diagnostics_logger, feed_logger, render_for_terminal, render_record, wants_color
+from ..output.sink import Sink
+from ..telemetry.status import status_line, waiting_line
+from ..telemetry.stderr import Stderr, json_line
+from ..feed.supervisor import Supervisor
+from .systemd import Lifecycle, Notifier
+from ..text import Secrets
+
+if TYPE_CHECKING:
+    from .listener import Listener
+
+STALE = 2  # times silence_s: the session ends a silent connection itself, and its timer may be late
+
+
+async def serve(
+    arguments: argparse.Namespace,
+    config: Config,
+    channels: Sequence[str],
+    credentials: Mapping[str, Credentials],
+    notifier: Notifier | None = None,
+    watchdog: float | None = None,
+) -> str:
+    """Tail ``channels`` of every account until a signal, a limit or an error ends it: the reason.
+
+    ``notifier`` is where systemd listens, ``watchdog`` the seconds within which it wants a sign of life.
+
+    Raises:
+        FeedError: it makes no sense to go on.
+    """
+    service = Service(arguments, config, channels, credentials, notifier or Notifier(None), watchdog)
+    signals.obey(service)
+    return await service.run()
+
+
+class Service:
+    """What belongs to a process around its feeds: what they write to, and who is told of them.
+
+    Args:
+        arguments: of ``tail`` or ``demo``.
+        config: the policy.
+        channels: what to tail, of every account.
+        credentials: by account.
+        notifier, watchdog: systemd's, as for :func:`serve`.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        config: Config,
+        channels: Sequence[str],
+        credentials: Mapping[str, Credentials],
+        notifier: Notifier,
+        watchdog: float | None,
+    ) -> None:
+        self._arguments = arguments
+        self._log = diagnostics(arguments, credentials.values())
+        self._stderr = Stderr(sys.stderr)
+        self._secrets: Secrets = arguments.secrets
+        self._started_ns = time.time_ns()
+        self._was_live = False
+        self._config = config
+        self._plan = _plan(arguments, config, channels, credentials)
+        self._starting: asyncio.Task[Supervisor] | None = None
+        self._feeds: Supervisor | None = None  # none before everything is open
+        self._sink: Sink | None = None
+        self._held = ""  # what the start waits for
+        self._stopped = ""  # the signal that asked for the end
+        self._lifecycle = Lifecycle(notifier, self, watchdog=watchdog, log=self._log)
+        self._listener: Listener | None = None
+        self._posts: asyncio.Task[None] | None = None
+
+    async def run(self) -> str:
+        """Until it ends: the reason.
+
+        Raises:
+            FeedError: it makes no sense to go on.
+        """
+        reason = ""
+        try:
+            feeds = await self._start()
+            reason = self._stopped if feeds is None else await feeds.run()
+            return reason
+        except FeedError as error:
+            reason = self._secrets.mask_long(error.what)
+            raise
+        finally:
+            self._lifecycle.stopping(reason)
+            if self._posts is not None:
+                await self._posts
+            if self._listener is not None:
+                self._listener.close()
+            if self._sink is not None:
+                self._sink.close()
+
+    # -- what signals ask for
+
+    @property
+    def reopens(self) -> bool:
+        """Whether the output is a file at a path."""
+        return bool(self._arguments.output != "-")
+
+    def stop(self, reason: str) -> None:
+        """Write out what was received, and end."""
+        self._log.info("stopping", signal=reason)
+        self._lifecycle.stopping(reason)
+        self._stopped = reason
+        if self._feeds is not None:
+            self._feeds.stop(reason)
+        elif self._starting is not None:
+            self._starting.cancel()
+
+    def reopen(self) -> None:
+        """Write on to a new file at the same path, if there is one."""
+        if self._sink is None or not self.reopens:
+            self._log.info("nothing_to_reopen", output=self._name)
+            return
+        with self._lifecycle.reloading():
+            try:
+                self._sink.reopen()
+            except OutputFailed as error:
+                self._log.error("output_not_reopened", path=self._sink.path, reason=error.why)
+            else:
+                self._log.info("output_reopened", path=self._sink.path)
+
+    def tell(self) -> None:
+        """One line of state on stderr."""
+        state = {"held": self._held} if self._feeds is None else self._feeds.state()
+        self._stderr.info(json_line(sys.stderr, {"event": "state", **state}))
+
+    # -- what supervisors and scrapers ask
+
+    @property
+    def ready(self) -> bool:
+        """Whether every channel has been live, and what was received until then is written."""
+        if self._feeds is None or self._sink is None:
+            return False
+        self._was_live = self._was_live or self._feeds.live
+        return self._was_live and self._sink.pending == 0
+
+    def status(self) -> str:
+        """One line for an operator."""
+        if self._feeds is None or self._sink is None:
+            return waiting_line(self._held)
+        return status_line(self._feeds.figures(), self._sink.figures())
+
+    def overdue(self, now: float) -> str | None:
+        """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
+        if self._feeds is None or self._sink is None:
+            return None
+        return "output" if self._sink.overdue(now) else self._feeds.overdue(now)
+
+    def program(self) -> Program:
+        """Everything there is to say about it."""
+        return Program(
+            accounts=() if self._feeds is None else tuple(self._feeds.figures()),
+            output=unopened(self._name) if self._sink is None else self._sink.figures(),
+            version=__version__,
+            started_ns=self._started_ns,
+            stopping=self._stopped if self._feeds is None else self._feeds.reason,
+            overdue=self.overdue(asyncio.get_running_loop().time()) or "",
+            held=self._held,
+        )
+
+    # -- how it begins
+
+    @property
+    def _name(self) -> str:
+        return "stdout" if self._arguments.output == "-" else str(self._arguments.output)
+
+    async def _start(self) -> Supervisor | None:
+        """Open states and output, however long they are waited for; None if a signal ends that."""
+        self._starting = asyncio.create_task(
+            assemble(
+                self._plan,
+                partial(self._open_output, self._config),
+                log=self._log,
+                secrets=self._secrets,
+                changed=self._lifecycle.changed,
+                held=self._hold,
+            )
+        )
+        await asyncio.wait([self._starting])
+        if self._starting.cancelled():
+            return None
+        self._feeds = self._starting.result()
+        if self._stopped:  # since the task ended
+            self._feeds.stop(self._stopped)
+        self._speak()
+        return self._feeds
+
+    def _hold(self, error: FeedError | None) -> None:
+        """Note what the start waits for, and tell whoever asks."""
+        self._held = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
+        self._speak()
+        self._lifecycle.changed()
+
+    def _speak(self) -> None:
+        """Begin to tell systemd and whoever asks, if that has not begun: when there is something to wait for, or all is
+        open, but not before it is clear that no other instance has the state."""
+        if self._posts is None:
+            self._posts = asyncio.create_task(self._lifecycle.keep_posted())
+            self._listen(self._config)
+
+    def _listen(self, config: Config) -> None:
+        """Serve metrics and health, if they are wanted."""
+        if not config.metrics.listen:
+            return
+        from .listener import Listener
+
+        self._listener = Listener(config.metrics.listen, self.program, fresh_s=STALE * config.connection.silence_s)
+        self._log.info("metrics_listening", url=self._listener.url)
+
+    def _open_output(self, config: Config, failed: Fail) -> tuple[Sink, FeedLogger]:
+        self._sink, feed_log = _output(self._arguments, config, self._log, failed)
+        return self._sink, feed_log
+
+
+def _plan(
+    arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
+) -> Plan:
+    """What the command line asks for. The demo keeps no state: its exchange lives no longer than it does."""
+    directory = None
+    if not getattr(arguments, "no_state", True):
+        directory = arguments.state or config.state.directory or state_directory(os.environ)
+    return Plan(
+        config=config,
+        channels=tuple(channels),
+        credentials=credentials,
+        state=directory,
+        backfill=not getattr(arguments, "no_backfill", False),
+        snapshots=arguments.snapshots,
+        since_ns=getattr(arguments, "since", None),
+        limits=Limits(arguments.once, arguments.count, arguments.duration),
+    )
+
+
+def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials]) -> FilteringBoundLogger:
+    """The logger for stderr, which masks what must not leave the process."""
+    for key in credentials:
+        arguments.secrets.add(*key.secrets())
+    fmt = arguments.log_format
+    if fmt == "auto":
+        fmt = "console" if sys.stderr.isatty() else "json"
+    watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal say already what is live and what is lost
+    level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "warning" if watched else "info"
+    return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
+
+
+def _output(
+    arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Fail
+) -> tuple[Sink, FeedLogger]:
+    """Where records go, and the logger that brings them there in the format that fits."""
+    path, patience = arguments.output, config.output.patience_s
+    if path == "-":
+        sink = Sink(1, "stdout", failed, warn=log.warning, patience=patience)
+    else:
+        sink = Sink.open(path, failed, warn=log.warning, patience=patience)
+    if arguments.format == "console" or (arguments.format == "auto" and os.isatty(sink.fd)):
+        columns = shutil.get_terminal_size((160, 24)).columns
+        return sink, feed_logger(sink, Rows(colors=wants_color(sink.fd, os.environ), columns=columns))
+    return sink, feed_logger(sink, render_for_terminal if os.isatty(sink.fd) else render_record)

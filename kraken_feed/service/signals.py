@@ -1,0 +1,68 @@
+"""What signals do: stop, reopen, tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn, Protocol
+
+from .. import early
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class Obedient(Protocol):
+    """What signals can ask for. None of it waits."""
+
+    @property
+    def reopens(self) -> bool:
+        """Whether there is a file to reopen."""
+
+    def stop(self, reason: str) -> None:
+        """SIGTERM, SIGINT: write everything out and end. ``reason`` is the signal's name."""
+
+    def reopen(self) -> None:
+        """SIGHUP: write on to a new file at the same path."""
+
+    def tell(self) -> None:
+        """SIGUSR1: one line about how things are."""
+
+
+def obey(service: Obedient) -> None:
+    """Lead the signals of this process to ``service``, in the running loop; a second one to stop ends it at once.
+
+    With nothing to reopen, SIGHUP means that the terminal has gone, if stdout is one; after ``nohup`` it means nothing.
+    """
+    import asyncio  # loaded already, if there is a loop; without this `--version` would load it
+
+    loop = asyncio.get_running_loop()
+    terminal = os.isatty(1)  # asked now: once it has gone nobody can tell any more
+    asked: list[int] = []
+
+    def stop(number: int) -> None:
+        if asked:
+            die_of(number)
+        asked.append(number)
+        service.stop(signal.Signals(number).name)
+
+    def hang_up() -> None:
+        if terminal and not service.reopens:
+            stop(signal.SIGHUP)
+        else:
+            service.reopen()
+
+    loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT)
+    loop.add_signal_handler(signal.SIGUSR1, service.tell)
+    if service.reopens or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if early.hung_up():  # while the process was starting
+        hang_up()
+
+
+def die_of(number: int) -> NoReturn:
+    """End as the signal would have ended us, so that shells and supervisors see it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    sys.exit(128 + number)  # if the signal is blocked

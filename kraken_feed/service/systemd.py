@@ -1,0 +1,186 @@
+"""What systemd is told: ready, alive, status, reloading, stopping. Silent where nobody listens.
+
+The protocol is one datagram a message (``sd_notify(3)``): lines of ``NAME=value`` to the socket that
+``$NOTIFY_SOCKET`` names. :class:`Notifier` sends them; :class:`Lifecycle` knows what to say and when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Protocol
+
+from ..text import printable
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+BEAT_S = 5.0  # how old a status may get; the watchdog may want it sooner
+EXTEND_S = 30.0  # six beats: a start is given up by systemd only after so many that did not come
+
+
+class Vitals(Protocol):
+    """What the lifecycle asks of the program. All of it is read-only and cheap."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every channel is live, and its snapshot written."""
+
+    def status(self) -> str:
+        """One line for an operator."""
+
+    def overdue(self, now: float) -> str | None:
+        """The name of a part that has missed its own deadline, in the event loop's time; None if all are well.
+
+        An exchange that is down or a reader that does not read is no such part: a restart would not help.
+        """
+
+
+class Notifier:
+    """Sends messages to systemd's socket: a path, or ``@`` and a name of Linux's abstract namespace."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = _address(address or "")
+        self._socket: socket.socket | None = None
+        if self._address is not None:
+            with contextlib.suppress(OSError):
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+
+    def send(self, fields: Mapping[str, str]) -> bool:
+        """Send one message, without waiting; whether the socket took it. Raises nothing."""
+        if self._socket is None or self._address is None:
+            return False
+        message = "\n".join(f"{name}={printable(value)}" for name, value in fields.items())
+        try:
+            self._socket.sendto(message.encode(), socket.MSG_NOSIGNAL, self._address)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _address(name: str) -> bytes | None:
+    if name.startswith("@"):
+        return b"\0" + os.fsencode(name[1:])
+    return os.fsencode(name) if name.startswith("/") else None  # vsock: is for virtual machines as a whole
+
+
+def watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
+    """Seconds within which systemd wants a sign of life from this process; None if it wants none."""
+    usec = environ.get("WATCHDOG_USEC", "")
+    if not (usec.isascii() and usec.isdigit()) or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return float(usec) / 1e6 or None
+
+
+def take(environ: MutableMapping[str, str], pid: int) -> tuple[Notifier, float | None]:
+    """The notifier and the watchdog's seconds. The variables are removed: no command that is started later, for a
+    password perhaps, shall speak in our name."""
+    watchdog = watchdog_s(environ, pid)
+    notifier = Notifier(environ.get("NOTIFY_SOCKET"))
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        environ.pop(name, None)
+    return notifier, watchdog
+
+
+class Lifecycle:
+    """Keeps systemd posted, from the start to the stop.
+
+    Args:
+        notifier: where the messages go.
+        vitals: of the program they are about.
+        watchdog: the seconds of :func:`watchdog_s`.
+        log: diagnostics.
+    """
+
+    def __init__(
+        self, notifier: Notifier, vitals: Vitals, *, watchdog: float | None, log: FilteringBoundLogger
+    ) -> None:
+        self._notifier = notifier
+        self._vitals = vitals
+        self._watched = watchdog is not None
+        self._beat = min(BEAT_S, watchdog / 2) if watchdog is not None else BEAT_S
+        self._log = log
+        self._changed = asyncio.Event()
+        self._ready = False  # READY=1 was taken
+        self._owed = False  # READY=1 after a reload was not taken yet
+        self._stopping = False
+        self._status = ""  # that was taken last
+        self._overdue: str | None = None
+
+    async def keep_posted(self) -> None:
+        """Until :meth:`stopping`: READY=1 once, time for a start that takes long, the status when it has changed, and
+        the watchdog's sign of life at least every half of its time, but only while no part is overdue."""
+        while not self._stopping:
+            self._changed.clear()
+            self._post()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._beat):
+                    await self._changed.wait()
+
+    def changed(self) -> None:
+        """Something is worth a look now, such as that every channel is live."""
+        self._changed.set()
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Around a reload. Before the first READY=1 nothing is said: it would end the start."""
+        told = self._ready and not self._stopping
+        if told:
+            self._notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})
+        try:
+            yield
+        finally:
+            if told and not self._notifier.send({"READY": "1"}):
+                self._owed = True
+                self.changed()
+
+    def stopping(self, reason: str) -> None:
+        """The last message."""
+        if not self._stopping:
+            self._stopping = True
+            self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})
+            self.changed()
+
+    def _post(self) -> None:
+        overdue = self._vitals.overdue(asyncio.get_running_loop().time())
+        self._note(overdue)
+        status = self._vitals.status()
+        fields = self._vital_signs() if overdue is None else {}
+        if overdue is not None:
+            status = f"stuck: {overdue}; {status}"
+        if status != self._status:
+            fields["STATUS"] = status
+        if fields and self._notifier.send(fields):
+            self._ready = self._ready or "READY" in fields
+            self._owed = self._owed and "READY" not in fields
+            self._status = status
+
+    def _vital_signs(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        if self._owed or (not self._ready and self._vitals.ready):
+            fields["READY"] = "1"
+        elif not self._ready:
+            fields["EXTEND_TIMEOUT_USEC"] = str(round(EXTEND_S * 1e6))
+        if self._watched:
+            fields["WATCHDOG"] = "1"
+        return fields
+
+    def _note(self, overdue: str | None) -> None:
+        """A diagnostic when a part is overdue, and one when none is any more."""
+        if overdue != self._overdue:
+            if overdue is not None:
+                self._log.error("part_overdue", part=overdue, watchdog=self._watched)
+            else:
+                self._log.warning("part_recovered", part=self._overdue)
+            self._overdue = overdue

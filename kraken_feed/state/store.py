@@ -1,0 +1,524 @@
+"""The checkpoint: what the output already holds, in one SQLite file per account, so that an outage can be recovered.
+
+It is written after the output, never before it: after a kill the last records may be repeated, with the same ids;
+nothing is lost. A save costs what has changed, not what the account has, except when a long journal is rewritten.
+Everything is read once, when the file is opened.
+
+The layout and the first save are on the disk, in the main file, before their call returns. From then on a missing file
+means that somebody has removed it, and a main file without its -wal is an older checkpoint, never none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from . import tables
+from .checkpoint import Changes, Checkpoint
+from ..config.schema import Name
+from ..errors import ConfigError, StateAway, StateFailed, StateHeld
+from ..output.disk import passes
+
+APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from anybody else's
+BUSY_S = 1.0  # nobody else should have the file; wait so long for a person who looks into it
+WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few minutes of a busy account
+WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer is cut back to this
+SECTOR = 512  # the smallest page that SQLite has; a complete file is a multiple
+DURABLE_LAYOUT = 3  # from this one on, a file in which nothing was saved has never lost a save
+
+CACHE_KIB = 256  # nothing is read again, once the file is open
+JOURNAL_BYTES = 1024 * 1024  # rewriting the journal is worthwhile when so much was appended, and it has doubled
+
+Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
+
+# MIGRATIONS[n] takes a file from version n to n + 1; version 0 is an empty file. Add steps, never change one.
+MIGRATIONS: tuple[Step, ...] = (
+    (
+        "CREATE TABLE account (one INTEGER PRIMARY KEY CHECK (one = 1), "
+        "nonce INTEGER NOT NULL, saved_ns INTEGER NOT NULL)",
+        "CREATE TABLE channel (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, "
+        "whole_ns INTEGER NOT NULL DEFAULT 0)",
+        "CREATE TABLE object (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, order_id TEXT NOT NULL, "
+        "bytes BLOB NOT NULL)",
+        "CREATE INDEX object_of_order ON object (channel, order_id)",
+        "CREATE TABLE ended (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (channel, id))",
+        "CREATE TABLE seen (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (channel, id))",
+        "CREATE TABLE hole (n INTEGER PRIMARY KEY, channel INTEGER NOT NULL, start_ns INTEGER, end_ns INTEGER, "
+        "cause TEXT NOT NULL, connection TEXT NOT NULL)",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+    ),
+    tables.to_journal,
+    tables.to_outages,
+)
+
+# What SQLite says when the file is not what was written, and when the file is not to blame.
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_WORLD = {
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
+}  # fmt: skip
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # of what the system has, whatever the path
+_AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # a directory that cannot be brought to the disk by us
+
+Found = Literal["kept", "new", "lost"]
+
+
+class Opened(NamedTuple):
+    """An open store and what it held.
+
+    ``checkpoint`` is None if there is none; ``found`` says why: ``kept`` (there is one), ``new`` (nothing was ever
+    saved here) or ``lost`` (a file was here, and is empty, gone or damaged). ``set_aside`` is the name that a damaged
+    file has now.
+    """
+
+    store: Store
+    checkpoint: Checkpoint | None
+    set_aside: str | None
+    found: Found
+
+
+class _Held(NamedTuple):
+    """The files that a store has open, and which ones they are: device and inode by path."""
+
+    database: sqlite3.Connection
+    lock: int
+    files: dict[str, tuple[int, int]]
+    opened: tuple[Checkpoint | None, str | None, Found]
+
+
+class Store:
+    """One account's state, held against other processes until it is closed, or the process ends in whatever way.
+
+    Calls may come from any thread, and wait for each other: a save whose awaiter was cancelled still runs in its own.
+    Get one from :meth:`open`.
+    """
+
+    _absent: bool  # whether a reopen has failed
+    _durable: bool  # whether the main file has a checkpoint for sure
+    _base: int  # bytes of the journal when it was last rewritten
+    _appended: int  # bytes since then
+
+    def __init__(self, directory: str, account: str, held: _Held) -> None:
+        self.path = f"{os.path.join(directory, account)}.sqlite3"
+        self.set_aside = held.opened[1]  # where the last opening put a damaged file
+        self._directory = directory
+        self._account = account
+        self._turn = threading.Lock()
+        self._take(held)
+
+    @classmethod
+    def open(cls, directory: str, account: str, now_ns: int) -> Opened:
+        """Lock and read ``account``'s state in ``directory``; both are made if they are missing.
+
+        A damaged file is kept under another name, which ``now_ns`` (unix time) is part of, and a new one begun.
+
+        Raises:
+            StateHeld: another process has it.
+            ConfigError: the directory or the file cannot be used, or a newer version has written it.
+            StateFailed: the disk is full or fails; StateAway if that may pass by itself, or the file system is missing
+                or read-only.
+        """
+        with _told(f"{os.path.join(directory, _checked(account))}.sqlite3"):
+            held = _hold(directory, account, now_ns)
+        checkpoint, set_aside, found = held.opened
+        return Opened(cls(directory, account, held), checkpoint, set_aside, found)
+
+    @property
+    def long(self) -> bool:
+        """Whether a save of everything is due: the journal has grown to twice what it was."""
+        return self._appended > max(JOURNAL_BYTES, self._base)
+
+    def save(self, changes: Changes) -> None:
+        """Write what has changed: all of it, or nothing. The changes stay the caller's.
+
+        Raises:
+            StateFailed: nothing was written, or it may not be on the disk. Merge what comes after into these changes
+                and try again later.
+        """
+        with self._turn, _told(self.path, running=True):
+            if self._absent:
+                raise _failed(self.path, "the file was removed and could not be opened again")
+            if changes.anew:
+                self._base = 2 * self._appended  # until the next attempt, should this one find no room
+            with _transaction(self._database):
+                size = tables.write(self._database, changes)
+                length = tables.journal_bytes(self._database) if changes.anew else self._base
+            self._base, self._appended = length, 0 if changes.anew else self._appended + size
+            if not self._durable:
+                self._durable = _settle(self._database, self._directory)
+
+    def check(self) -> Literal["ok", "gone", "replaced"]:
+        """Return whether the files that are open are still the ones at their paths; if not, call :meth:`reopen`.
+
+        Never waits for a save: while one is under way, the answer is ``ok``.
+        """
+        if not self._turn.acquire(blocking=False):
+            return "ok"
+        try:
+            return "gone" if self._absent else _compare(self._files)
+        finally:
+            self._turn.release()
+
+    def reopen(self, now_ns: int) -> Checkpoint | None:
+        """Let go of files that are no longer at their paths, and open or make those that are.
+
+        Returns what the file there held: None if it is a new one. Afterwards save everything that is known, with all
+        channels in ``anew``. ``set_aside`` says where a damaged file was put.
+
+        Raises:
+            StateHeld: another process has the file at the path.
+            ConfigError: a newer version has written it.
+            StateFailed: it can be neither opened nor made. :meth:`check` says ``gone`` until a later call succeeds.
+        """
+        with self._turn, _told(self.path, running=True):
+            self._let_go()
+            self._absent = True
+            held = _hold(self._directory, self._account, now_ns)
+            self.set_aside = held.opened[1]
+            self._take(held)
+            self._durable = False
+            self._database.execute("PRAGMA synchronous = FULL")
+            return held.opened[0]
+
+    def close(self) -> None:
+        """Leave one complete file behind and let go of the lock."""
+        with self._turn:
+            self._let_go()
+
+    def _take(self, held: _Held) -> None:
+        self._database, self._lock, self._files = held.database, held.lock, held.files
+        self._absent, self._durable = False, held.opened[0] is not None
+        self._base, self._appended = 0, tables.journal_bytes(held.database)
+
+    def _let_go(self) -> None:
+        if self._lock < 0:
+            return
+        self._database.close()
+        _remove_rest(self.path, self._files)
+        with contextlib.suppress(OSError):  # the pid in it is only for messages
+            os.ftruncate(self._lock, 0)
+        os.close(self._lock)
+        self._lock = -1
+
+
+# ------------------------------------------------------------------------------------------------ opening
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """The file is not what we wrote, though SQLite may not mind."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
+
+
+def _checked(account: str) -> str:
+    """Return the account's name, which may come from the command line, if it can be part of a file's."""
+    try:
+        return msgspec.convert(account, Name)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"The account's name {account!r} cannot be the name of its state file.",
+            remedy="Use up to 64 letters, digits, dots, underscores and hyphens.",
+        ) from error
+
+
+def _hold(directory: str, account: str, now_ns: int) -> _Held:
+    """Lock and open the files. Raises what the system and SQLite raise, and StateHeld."""
+    base = os.path.join(directory, account)
+    path, lock_path = f"{base}.sqlite3", f"{base}.lock"
+    with contextlib.ExitStack() as undo:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        locked_before = os.path.lexists(lock_path)
+        lock = _lock(lock_path, account)
+        undo.callback(os.close, lock)
+        existed, set_aside = os.path.lexists(path), None
+        try:
+            database, checkpoint, layout = _open(path)
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in _DAMAGE:
+                raise
+            set_aside = _set_aside(path, now_ns)
+            database, checkpoint, layout = _open(path)
+        undo.callback(database.close)
+        files = {}
+        for name in (path, f"{path}-wal", f"{path}-shm", lock_path):
+            if (identity := _identity(name)) is not None:
+                files[name] = identity
+        undo.pop_all()
+    # A start makes the database right after the lock. So a lock alone, or a file without a layout, has lost it; at
+    # worst it was a first start, killed within its first milliseconds. Old layouts could be alone without their saves.
+    lost = set_aside is not None or (layout < DURABLE_LAYOUT if existed else locked_before)
+    found: Found = "kept" if checkpoint is not None else "lost" if lost else "new"
+    return _Held(database, lock, files, (checkpoint, set_aside, found))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return status.st_dev, status.st_ino
+
+
+def _compare(files: dict[str, tuple[int, int]]) -> Literal["ok", "gone", "replaced"]:
+    """Return whether the paths still name the same files. A disk that fails does not say that they are gone."""
+    with contextlib.suppress(OSError):
+        now = {path: _identity(path) for path in files}
+        if now != files:
+            return "gone" if None in now.values() else "replaced"
+    return "ok"
+
+
+def _remove_rest(path: str, files: dict[str, tuple[int, int]]) -> None:
+    """Remove what SQLite has left of ours because our file is not at its path: it would go with another file there."""
+    with contextlib.suppress(OSError):
+        if _identity(path) != files[path]:
+            for name in (f"{path}-wal", f"{path}-shm"):
+                if name in files and _identity(name) == files[name]:
+                    os.unlink(name)
+
+
+def _lock(path: str, account: str) -> int:
+    """Return a descriptor that holds the lock; the kernel lets go of it with the process.
+
+    We never remove the file: a process that waits for a removed one would hold nothing. Others may; so it counts only
+    if it is still at its path when it is locked.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(lock)
+            current = _identity(path) == (status.st_dev, status.st_ino)
+        except BlockingIOError:
+            pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+            os.close(lock)
+            raise StateHeld(
+                f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
+                f"{account!r}.",
+                why=f"{path} is locked.",
+                remedy="Stop the other one, or give this one a state of its own with --state DIRECTORY, "
+                "or none: --no-state.",
+            ) from None
+        except OSError:
+            os.close(lock)
+            raise
+        if current:
+            break
+        os.close(lock)
+    with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    return lock
+
+
+def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
+    """Open the file, made if it is missing, bring it to our layout, and read it. Returns the layout that it had, too.
+
+    Raises:
+        _Damaged: it is not what we wrote.
+    """
+    _make(path)
+    database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    with contextlib.ExitStack() as undo:
+        undo.callback(database.close)
+        version = _version(database, path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # until _settle
+        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
+        database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        if version < len(MIGRATIONS):
+            _migrate(database, version)
+            _settle(database, os.path.dirname(path))
+        with _checking():
+            checkpoint = tables.load(database)
+        database.execute(f"PRAGMA synchronous = {'FULL' if checkpoint is None else 'NORMAL'}")
+        undo.pop_all()
+    return database, checkpoint, version
+
+
+def _settle(database: sqlite3.Connection, directory: str) -> bool:
+    """Bring all that is committed into the main file, and the file and its name to the disk; False if a reader of the
+    file is in the way.
+
+    From then on committed pages stay in the -wal, unsynced, until SQLite copies them into the file; only that waits
+    for the disk. So a power cut loses the last saves, whose records are then repeated, and damages nothing. FULL would
+    make every save wait, to spare us those repeats.
+    """
+    ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # we may have made both
+        _directory_to_disk(path)
+    if not busy:
+        database.execute("PRAGMA synchronous = NORMAL")
+    return not int(busy)
+
+
+def _directory_to_disk(path: str) -> None:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _make(path: str) -> None:
+    """Make an empty file with mode 0600 if there is none; SQLite gives the -wal and the -shm the mode of the file."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except IsADirectoryError as error:
+        raise _Damaged from error
+    status = os.fstat(file)
+    os.close(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise _Damaged
+    # SQLite would not mind: it takes an empty file for a new one, and removes the -wal that is left of the old one; and
+    # it fills a page that was cut with zeros, which is right only if the -wal or the -journal has the rest.
+    if status.st_size < SECTOR and _size(f"{path}-wal"):
+        raise _Damaged
+    if status.st_size % SECTOR and not _size(f"{path}-wal") and not _size(f"{path}-journal"):
+        raise _Damaged
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _version(database: sqlite3.Connection, path: str) -> int:
+    """Return the layout's number in a sound file of ours; 0 if it has none yet.
+
+    The check reads every page; what is in the journal has checksums of its own. So there is no need to know whether the
+    last run ended well.
+    """
+    with _checking():
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (version, application, tables) == (0, 0, 0):
+            return 0
+        if application != APPLICATION_ID or version < 1:
+            raise _Damaged
+        if version <= len(MIGRATIONS) and database.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+            raise _Damaged
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"The state file {path} is from a newer version of kraken-feed.",
+            why=f"Its layout is number {version}; this version knows them up to {len(MIGRATIONS)}.",
+            remedy="Install the newer version again, or give another directory with --state; that starts without a "
+            "checkpoint.",
+        )
+    return int(version)
+
+
+def _migrate(database: sqlite3.Connection, version: int) -> None:
+    """Take all the steps that the file lacks, or none."""
+    with _transaction(database):
+        for step in MIGRATIONS[version:]:
+            if callable(step):
+                with _checking():
+                    step(database)
+            else:
+                for statement in step:
+                    database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _set_aside(path: str, now_ns: int) -> str:
+    """Rename the file, and what belongs to it, to names that nobody has; return the file's."""
+    stamp = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    parts = ("", "-wal", "-shm", "-journal")
+    target, number = f"{path}.damaged-{stamp}", 1
+    while any(os.path.lexists(target + part) for part in parts):
+        number += 1
+        target = f"{path}.damaged-{stamp}-{number}"
+    for part in parts:
+        if os.path.lexists(path + part):
+            os.rename(path + part, target + part)
+    return target
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # after some errors SQLite has rolled back already
+            database.execute("ROLLBACK")
+        raise
+
+
+# ------------------------------------------------------------------------------------------------ what went wrong
+
+
+@contextlib.contextmanager
+def _checking() -> Iterator[None]:
+    """Raise _Damaged for what is not what we wrote; let the system's errors pass."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code(error) in _WORLD:
+            raise
+        raise _Damaged from error
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
+        raise _Damaged from error
+
+
+@contextlib.contextmanager
+def _told(path: str, *, running: bool = False) -> Iterator[None]:
+    """Raise the disk's errors in words, with what to do. Any other of SQLite's is a defect of ours, and passes.
+
+    At a start a path that cannot be used is the configuration's fault; later, when it could be used before, it is not.
+    """
+    try:
+        yield
+    except OSError as error:
+        away = passes(error) and not running
+        if not (away or running or error.errno in _SHORT):
+            raise ConfigError(
+                f"Cannot use the state file {path}.",
+                why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
+                remedy="Give a directory that can be written with --state, or do without a checkpoint: --no-state.",
+            ) from error
+        raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
+    except sqlite3.Error as error:
+        if _code(error) not in _WORLD | _DAMAGE:
+            raise
+        raise _failed(
+            path, f"{error} ({error.sqlite_errorname})", away=_code(error) in _AWAY and not running
+        ) from error
+
+
+def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
+    what = f"Cannot keep the checkpoint in {path}."
+    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
+    if away:
+        return StateAway(what, why=f"{why}.", remedy=remedy)
+    return StateFailed(what, why=f"{why}.", remedy=remedy)
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Return SQLite's primary result code; None if the error is Python's own, as for text that is not UTF-8."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -1,0 +1,6 @@
+"""Say how the program is: loggers, stderr, the status line and the figures.
+
+The home of structlog. Nothing here is a record.
+
+Read ``loggers`` first.
+"""

@@ -1,0 +1,282 @@
+"""The two loggers, both structlog: the feed's (records, stdout) and the diagnostics' (stderr).
+
+The feed's logger binds what is constant and renders a record to the line that goes to the sink. The diagnostics'
+logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
+above whatever our level: websockets at DEBUG shows the subscribe request, token included. Text from outside comes
+masked, from where it has entered; what the libraries say enters here. Time, level, name and keys of an event are ours.
+
+In somebody else's program diagnostics go to the logger that it gives, masked too, and no logger of its is touched:
+websockets gets one that nobody else has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from ..records import render
+from ..records.render import Line
+from .stderr import Stderr, json_line
+from ..text import Secrets, printable, printable_json, trace
+
+Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console"]
+
+LIBRARIES = ("websockets", "httpx", "httpcore", "asyncio")
+MAX_TEXT = 1000  # characters of one value: the peer decides how long its texts are, we how long our lines
+
+
+# ------------------------------------------------------------------------------------------------ records: stdout
+
+
+class LineWriter(Protocol):
+    """Where rendered records go."""
+
+    def write(self, line: bytes, count: int = 1) -> None:
+        """Take one line, or several in one."""
+
+
+class FeedLogger(structlog.BoundLoggerBase):
+    """A logger with one verb."""
+
+    def record(self, event_name: str, **fields: object) -> None:
+        """Emit one record."""
+        self._proxy_to_logger("write", event_name, **fields)
+
+    def records(self, event_name: str, items: Sequence[Line], **fields: object) -> None:
+        """Emit one record for each item, all with the same fields."""
+        self._proxy_to_logger("write", event_name, items=items, **fields)
+
+
+def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes | tuple[tuple[bytes, int], Any]:
+    """The processor that makes the JSON line, or several."""
+    event_dict["event_name"] = event_dict.pop("event")
+    items = event_dict.pop("items", None)
+    if items is None:
+        return render.render(event_dict)
+    return (render.render_items(event_dict, items), len(items)), {}
+
+
+def render_for_terminal(logger: WrappedLogger, name: str, event_dict: EventDict) -> Any:
+    """Make the same lines for a terminal: what could steer it is escaped as JSON does that."""
+    rendered = render_record(logger, name, event_dict)
+    if isinstance(rendered, bytes):
+        return _for_terminal(rendered)
+    (lines, count), further = rendered
+    return (_for_terminal(lines), count), further
+
+
+def _for_terminal(lines: bytes) -> bytes:
+    return printable_json(lines.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) -> FeedLogger:
+    """The feed's logger, writing to ``sink``. The last of ``processors`` gives the line as bytes."""
+    logger: FeedLogger = structlog.wrap_logger(
+        sink, processors=processors or (render_record,), wrapper_class=FeedLogger, context_class=dict
+    ).bind(**constant)
+    return logger
+
+
+# ------------------------------------------------------------------------------------------------ diagnostics: stderr
+
+
+OURS = ("ts", "level")  # of a diagnostic: never masked
+
+
+def _masked(secrets: Secrets) -> Processor:
+    """The last line of defence: no long secret is in a value, whoever has forgotten to mask it."""
+
+    def clean(value: object) -> object:
+        if isinstance(value, str):
+            value = secrets.mask_long(value)
+            return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+        if isinstance(value, bool | int | float) or value is None:
+            return value
+        if isinstance(value, dict):
+            return {clean(key): clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        return clean(str(value))
+
+    def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+        error = _exception(event_dict.pop("exc_info", None))
+        event_dict = {key: value if _ours(key, value) else clean(value) for key, value in event_dict.items()}
+        if error is not None:  # long, so it is masked and not cut
+            event_dict["exception"] = secrets.mask_long(trace(error, secrets.mask))
+        return event_dict
+
+    return processor
+
+
+def _ours(key: str, value: object) -> bool:
+    """Tell whether the field is made of our own words: the time, the level, or an event's name."""
+    return key in OURS or (key == "event" and str(value).isidentifier())
+
+
+def _exception(given: object) -> BaseException | None:
+    """Return the exception that ``exc_info`` means."""
+    if isinstance(given, tuple):
+        given = given[1]
+    if isinstance(given, BaseException):
+        return given
+    return sys.exc_info()[1] if given else None
+
+
+def _escaped(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+    return {key: _printable(key, value) if isinstance(value, str) else value for key, value in event_dict.items()}
+
+
+def _printable(key: str, value: str) -> str:
+    """A traceback keeps its lines."""
+    return "\n".join(map(printable, value.split("\n"))) if key == "exception" else printable(value)
+
+
+def _json_renderer(stream: TextIO) -> Processor:
+    def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+        first = {key: event_dict.pop(key) for key in ("ts", "level", "event") if key in event_dict}
+        return json_line(stream, {**first, **event_dict})
+
+    return processor
+
+
+class _ToStructlog(logging.Handler):
+    """The libraries' records, made into diagnostics."""
+
+    def __init__(self, diagnostics: Any, secrets: Secrets) -> None:
+        super().__init__(logging.WARNING)  # also where somebody lowers a child's level
+        self._diagnostics = diagnostics
+        self._secrets = secrets
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        level = "error" if entry.levelno >= logging.ERROR else "warning"
+        exc_info = entry.exc_info if entry.exc_info and entry.exc_info[0] else None
+        if _is_left_over(entry):
+            level, exc_info = "debug", None
+        text = self._secrets.mask(entry.getMessage())
+        getattr(self._diagnostics, level)("library", library=entry.name.partition(".")[0], text=text, exc_info=exc_info)
+
+
+def _is_left_over(entry: logging.LogRecord) -> bool:
+    """Whether this tells how a connection ended that had been given up, so that no one waited for it any more.
+
+    asyncio says so when the garbage is collected, thus at any point of the program: no traceback is made there.
+    """
+    if entry.name != "asyncio" or not entry.getMessage().startswith("Future exception was never retrieved"):
+        return False
+    error = entry.exc_info[1] if entry.exc_info else None
+    return isinstance(error, OSError) or type(error).__module__.startswith("websockets.")
+
+
+def diagnostics_logger(
+    secrets: Secrets, *, level: Level, fmt: LogFormat, colors: bool, stream: TextIO | None = None
+) -> structlog.typing.FilteringBoundLogger:
+    """The diagnostics' logger, and the libraries' logs led into it."""
+    rendering: Sequence[Processor]
+    stream = stream or sys.stderr
+    if fmt == "json":
+        rendering = [_masked(secrets), _json_renderer(stream)]
+    else:
+        console = structlog.dev.ConsoleRenderer(
+            colors=colors, sort_keys=False, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
+        )
+        rendering = [_masked(secrets), _escaped, console]
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        Stderr(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json", key="ts"),
+            *rendering,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    pin_libraries(logger, secrets)
+    return logger
+
+
+class Log(Protocol):
+    """What diagnostics are handed to: a structlog logger, or what has the same verbs."""
+
+    def debug(self, event: str, /, **fields: Any) -> Any:
+        """Say what nobody has to know."""
+
+    def info(self, event: str, /, **fields: Any) -> Any:
+        """Say what is well."""
+
+    def warning(self, event: str, /, **fields: Any) -> Any:
+        """Say what may need a look."""
+
+    def error(self, event: str, /, **fields: Any) -> Any:
+        """Say what is trouble."""
+
+
+def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> structlog.typing.FilteringBoundLogger:
+    """The diagnostics' logger in somebody else's program: masked, then handed on to ``log``, which decides what is
+    shown. None is the standard library's logger ``kraken_feed``, which is silent until the program sets up logging.
+    """
+    if log is None:
+        log = logging.getLogger("kraken_feed")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())  # else Python would print warnings of a program without logging
+    masking: list[Processor] = [_masked(secrets), _escaped]
+    processors = [_if_enabled, *masking, _as_text] if isinstance(log, logging.Logger) else [*masking, _handed_on]
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        log,
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        context_class=dict,
+    ).bind()
+    return logger
+
+
+def library_logger(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> logging.Logger:
+    """A logger for websockets that belongs to nobody else, and leads its warnings into ``diagnostics``."""
+    logger = logging.Logger("websockets", logging.WARNING)
+    logger.addHandler(_ToStructlog(diagnostics, secrets))
+    return logger
+
+
+def _if_enabled(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+    if not logger.isEnabledFor(logging.getLevelNamesMapping()[name.upper()]):
+        raise structlog.DropEvent
+    return event_dict
+
+
+def _as_text(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+    event = str(event_dict.pop("event"))
+    return " ".join([event, *(f"{key}={render.encode(value)}" for key, value in event_dict.items())])
+
+
+def _handed_on(logger: WrappedLogger, name: str, event_dict: EventDict) -> tuple[tuple[object], EventDict]:
+    return (event_dict.pop("event"),), event_dict
+
+
+def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> None:
+    """Lead the libraries' logs into ``diagnostics``, in a process that is ours."""
+    handler = _ToStructlog(diagnostics, secrets)
+    for name in LIBRARIES:
+        library = logging.getLogger(name)
+        library.setLevel(logging.WARNING)
+        library.propagate = False
+        library.handlers = [handler]
+
+
+def hear_command(log: structlog.typing.FilteringBoundLogger) -> Callable[[str, str], None]:
+    """Return what takes the words of a ``*_command`` of the configuration, masked: its key, and what it said."""
+
+    def heard(command: str, text: str) -> None:
+        log.warning("command_said", command=command, text=text)
+
+    return heard
+
+
+def wants_color(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether to colour: a terminal that can, and nobody who said no (https://no-color.org)."""
+    return os.isatty(fd) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -1,0 +1,150 @@
+"""What a feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
+
+Every part counts for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is touched by
+a frame.
+"""
+
+from __future__ import annotations
+from collections.abc import Mapping
+import msgspec
+from bisect import bisect_left
+
+# ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
+
+
+BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # seconds: a cached write to a hung disk
+
+
+class Latency:
+    """A histogram: ``counts[i]`` took at most ``BOUNDS[i]`` seconds and longer than the bound before; the last count
+    is what took longer than all of them."""
+
+    __slots__ = ("counts", "last", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0  # seconds
+        self.last = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+        self.last = seconds
+
+
+# Why connections end or attempts fail: those of a session's failure, and of the ways to one. The last ends none: the
+# channel starts over on its connection.
+CAUSES = (
+    "closed", "silence", "sequence", "unsubscribed", "frame_too_big", "no_ack", "no_snapshot", "refused", "maintenance",
+    "connect", "upgrade", "token", "throttled", "locked_out", "resnapshot",
+)  # fmt: skip
+
+RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST call
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state.
+
+    ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
+    ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
+    ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
+    """
+
+    dialect: str
+    channels: tuple[str, ...]
+    live: bool
+    live_s: float | None
+    down_s: float | None
+    last_frame_s: float | None
+    attempts: int
+    retry_s: float | None  # until the next attempt, while it waits for one
+    cause: str  # of the last loss; empty if there was none
+    engine: str | None
+    last_frame_ns: int = 0
+    late_s: float | None = None
+    refused: str = ""
+
+
+class Holes(msgspec.Struct, frozen=True):
+    """Outages: how many began, were recovered, were declared as gaps, and wait for either."""
+
+    opened: int
+    closed: int
+    gaps: int
+    open: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One account. Times are unix nanoseconds, 0 for never.
+
+    ``open_orders`` by channel; ``records`` by channel and ``event_name``; ``losses`` by cause (:data:`CAUSES`);
+    ``calls`` by REST method and result (:data:`RESULTS`).
+    """
+
+    account: str
+    endpoints: tuple[Endpoint, ...]
+    open_orders: Mapping[str, int]
+    records: Mapping[tuple[str, str], int]
+    losses: Mapping[str, int]
+    reconnects: int
+    calls: Mapping[tuple[str, str], int]
+    holes: Holes
+    last_frame_ns: int
+    last_record_ns: int
+    checkpoint_ns: int
+    stopped: str = ""  # why this account has come to its end; empty while it goes on
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is."""
+        return all(endpoint.live for endpoint in self.endpoints)
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How long something took, and how often: ``counts`` by upper bound in seconds, and one more for what took longer
+    than the last bound; ``sum_s`` of all."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_s: float
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What all accounts write to.
+
+    ``writes`` are system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is for how long it
+    has been taking less than is there, None if it takes everything; ``blocked_total_s`` adds up all such spans, the
+    present one included. ``full`` means that reading from Kraken waits for it. ``torn`` lines were cut off by a crash
+    and put aside.
+    """
+
+    name: str
+    lines: int
+    writes: int
+    bytes_written: int
+    pending_bytes: int
+    full: bool
+    blocked_s: float | None
+    blocked_total_s: float
+    torn: int
+    syncs: int
+    write_s: Histogram
+
+
+def unopened(name: str) -> Output:
+    """Return the figures of an output that is not open yet."""
+    return Output(name, 0, 0, 0, 0, False, None, 0.0, 0, 0, Histogram((), (0,), 0.0))
+
+
+class Program(msgspec.Struct, frozen=True):
+    """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
+    and has not, ``held`` what the start waits for; all are empty while all is well."""
+
+    accounts: tuple[Figures, ...]
+    output: Output
+    version: str
+    started_ns: int
+    stopping: str = ""
+    overdue: str = ""
+    held: str = ""

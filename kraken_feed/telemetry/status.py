@@ -1,0 +1,96 @@
+"""The one line of state that an operator reads first, composed from figures: trouble before the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .stats import Endpoint, Figures, Output
+from ..text import printable
+
+MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
+MAX_WORD = 40  # of a cause or an engine's state: words of a few letters, whatever a peer may say
+
+
+def status_line(accounts: Sequence[Figures], output: Output) -> str:
+    """The line, at most :data:`MAX_LINE` characters and none of them a control character.
+
+    ``live openOrders,ownTrades; 3 open orders; last frame 0.4s; 2 reconnects; output ok``. Several accounts are named,
+    and those that are not live come first; if they do not all fit, the live ones are counted.
+    """
+    end = f"; {_output(output)}"
+    if len(accounts) == 1:
+        return _cut(_account(accounts[0]), MAX_LINE - len(end)) + end
+    down = [f"{account.account}: {_account(account)}" for account in accounts if not account.live]
+    live = [f"{account.account}: {_account(account)}" for account in accounts if account.live]
+    line = " | ".join([*down, *live])
+    if len(line) + len(end) > MAX_LINE and live:
+        line = " | ".join([f"{len(live)} of {len(accounts)} live", *down])
+    return _cut(line, MAX_LINE - len(end)) + end
+
+
+def waiting_line(held: str) -> str:
+    """Return the line of a program that has not begun: what its start waits for."""
+    return _cut(f"waiting to start: {printable(held)}", MAX_LINE)
+
+
+def _account(account: Figures) -> str:
+    if account.stopped:
+        return f"stopped: {_cut(printable(account.stopped), MAX_WORD)}"
+    live = [endpoint for endpoint in account.endpoints if endpoint.live]
+    parts = [_down(endpoint) for endpoint in account.endpoints if not endpoint.live]
+    if live:
+        parts.append("live " + ",".join(channel for endpoint in live for channel in endpoint.channels))
+        engines = dict.fromkeys(endpoint.engine or "online" for endpoint in live)
+        parts += [f"engine {_word(engine)}" for engine in engines if engine != "online"]
+    late = [endpoint.late_s for endpoint in live if endpoint.late_s is not None]
+    if late:
+        parts.append(f"late {span(max(late))}")
+    if account.holes.open:
+        parts.append(f"{_count(account.holes.open, 'outage')} to recover")
+    if account.open_orders:  # each channel has its own view of the same orders
+        parts.append(_count(max(account.open_orders.values()), "open order"))
+    heard = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]
+    if heard:
+        parts.append(f"last frame {span(max(heard))}")  # of the quietest
+    if account.reconnects:
+        parts.append(_count(account.reconnects, "reconnect"))
+    return "; ".join(parts)
+
+
+def _down(endpoint: Endpoint) -> str:
+    channels, tried = ",".join(endpoint.channels), f"attempt {endpoint.attempts}, {span(endpoint.down_s or 0.0)}"
+    refused = f"{_word(endpoint.refused)} refused" if endpoint.refused else ""
+    if endpoint.retry_s is None:
+        return f"{f'{refused}, ' if refused else ''}connecting ({tried}): {channels}"
+    if refused:
+        return f"{refused}, next try in {span(endpoint.retry_s)} ({tried}): {channels}"
+    after = f" after {_word(endpoint.cause)}" if endpoint.cause else ""
+    return f"backing off {span(endpoint.retry_s)}{after} ({tried}): {channels}"
+
+
+def _output(output: Output) -> str:
+    if output.blocked_s is None:
+        return "output ok"
+    return f"output blocked {span(output.blocked_s)}, {output.pending_bytes / 1e6:.1f} MB waiting"
+
+
+def span(seconds: float) -> str:
+    """A span of time as short as it can be read: ``0.4s``, ``120s``, ``17m``, ``5h``, ``3d``."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f}s"
+    for unit, size, last in (("s", 1, 600), ("m", 60, 180), ("h", 3600, 72)):
+        if round(seconds / size) < last:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds / 86400:.0f}d"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _word(text: str) -> str:
+    return _cut(printable(text), MAX_WORD)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"

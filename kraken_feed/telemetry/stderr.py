@@ -1,0 +1,105 @@
+"""Where diagnostics leave. A reader of stderr that stalls must not stop the feed; the journal learns their level."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+from collections.abc import Mapping
+from typing import TextIO
+
+from ..records.render import encode
+from ..text import PLAIN, printable_json
+
+# syslog(3)'s numbers, which journald takes off the start of a line: sd-daemon(3)
+ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
+
+
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether the descriptor is the journal's, and not what somebody has put in its place: systemd.exec(5)."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def json_line(stream: TextIO, fields: object) -> str:
+    """Return the fields as one line of JSON. On a terminal, what could steer it is escaped as JSON does that."""
+    line = encode(fields)
+    return printable_json(line) if stream.isatty() else line
+
+
+class Stderr:
+    """Lines to stderr. What would have to wait is dropped, and the next line that goes says how many.
+
+    Args:
+        stream: stderr.
+        environ: tells whether stderr is the journal; then every line starts with its priority, ``<4>`` for a warning.
+    """
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
+        self._stream = stream
+        self._dropped = 0
+        self._poll: select.poll | None = None
+        self._journal = False
+        self._encoding = "utf-8"
+        try:
+            fd = stream.fileno()
+        except (OSError, io.UnsupportedOperation):
+            return
+        self._journal = is_journal(fd, environ)
+        if os.isatty(fd):
+            self._encoding = stream.encoding  # of the locale; programs that read lines expect UTF-8
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def debug(self, text: str) -> None:
+        """Write what helps to find a defect, or drop it."""
+        self._say(text, DEBUG)
+
+    def info(self, text: str) -> None:
+        """Write what happened, or drop it."""
+        self._say(text, INFO)
+
+    def warning(self, text: str) -> None:
+        """Write what may become trouble, or drop it."""
+        self._say(text, WARNING)
+
+    def error(self, text: str) -> None:
+        """Write what is trouble, or drop it."""
+        self._say(text, ERROR)
+
+    msg, critical = info, error
+
+    def _say(self, text: str, priority: int) -> None:
+        if self._poll is not None and not self._poll.poll(0):
+            self._dropped += 1
+            return
+        text = self._marked(text, priority)
+        if self._dropped:
+            lost = self._marked(f"({self._dropped} lines dropped: stderr was not read)", WARNING)
+            text = f"{lost}\n{text}"
+            self._dropped = 0
+        try:
+            if self._poll is None:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+            elif not self._write_now((text + "\n").encode(self._encoding, PLAIN)):
+                self._dropped += 1
+        except OSError:
+            self._dropped += 1
+
+    def _marked(self, text: str, priority: int) -> str:
+        """For the journal a priority before every line: each becomes an entry of its own."""
+        return "\n".join(f"<{priority}>{line}" for line in text.split("\n")) if self._journal else text
+
+    def _write_now(self, data: bytes) -> bool:
+        """Write what goes without waiting; whether it was all. A pipe that can be written to takes so much for
+        certain, and a longer line would wait for the rest."""
+        assert self._poll is not None
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not self._poll.poll(0):
+                return False
+            os.write(self._stream.fileno(), data[start : start + select.PIPE_BUF])
+        return True

@@ -1,0 +1,392 @@
+"""One WebSocket, pumping one session: opened, run and closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
+
+from .. import __version__
+from ..protocol import kraken_clock
+from ..config.schema import ConnectionConfig
+from ..errors import FeedError, Transient
+from .proxy import bad_proxy, no_socks, proxy_for
+from ..protocol.session import Event, Session
+from .stream import Stream
+
+CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
+LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
+BATCH = 250  # frames taken in at once: what comes of them stays in the processor's cache, and out of the heap
+GRACE_S = 2.0  # after such a time, for what the peer has sent meanwhile to get here
+BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
+BLOCK_S = 300.0  # 403 is a challenge of the edge; minutes, says Kraken's documentation
+ODD_S = 60.0  # 3xx, 400, 401, 404: an endpoint that is none, or a deployment gone wrong
+
+
+class Socket(Protocol):
+    """What a session needs of a WebSocket; :class:`kraken_feed.transport.stream.Stream` is one.
+
+    ``progress`` is when the first and the last bytes came of a message whose end has not come, on the loop's clock;
+    None if no message is in progress. ``delay`` is how many seconds other messages took that came slowly; whoever takes
+    that into account sets it back to 0.
+    """
+
+    progress: tuple[float, float] | None
+    delay: float
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    async def burst(self) -> Sequence[bytes]:
+        """Every message that is here, in order; waits for one if there is none. Raises ConnectionClosed."""
+
+    async def send(self, message: str) -> None:
+        """Send a text frame."""
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close, and wait a little for the peer to agree."""
+
+
+class Room(Protocol):
+    """Where records pile up when nobody takes them."""
+
+    @property
+    def full(self) -> bool: ...
+
+    async def room(self) -> None:
+        """Wait until there is room again."""
+
+
+Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
+Mask = Callable[[str], str]
+
+
+class _Connect(connect):
+    """websockets' connect, without following redirects: the token would go wherever a redirect points, and each one
+    would be a connect that no budget knows of."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None = None) -> Socket:
+    """Open a WebSocket. ``logger`` is the library's, instead of the one of that name that belongs to the program.
+
+    No compression is offered: frames are small, and a peer's answer to the offer once broke clients
+    (https://github.com/knowm/XChange/issues/3804). No WebSocket pings are sent: their pongs prove the transport only,
+    and are not read while the output is full; the session watches the feed itself.
+
+    Raises:
+        Transient: not now. ``delay`` says for how long it is useless to try.
+        ConfigError: the proxy that the environment names cannot be used.
+    """
+
+    class Bounded(Stream):
+        max_bytes = config.max_frame_bytes
+
+    proxy = proxy_for(url)
+    try:
+        socket = await _Connect(
+            url,
+            compression=None,
+            max_size=config.max_frame_bytes,
+            open_timeout=config.open_timeout_s,
+            close_timeout=CLOSE_S,
+            ping_interval=None,
+            proxy=proxy.url if proxy is not None else None,
+            ssl=ssl.create_default_context() if url.startswith("wss:") else None,
+            user_agent_header=f"kraken-feed/{__version__}",
+            create_connection=Bounded,
+            logger=logger,
+        )
+    except ImportError:
+        raise no_socks() from None
+    except InvalidProxy as error:
+        raise bad_proxy(proxy, error.msg) from None  # its cause quotes the URL, which may hold a password
+    except (OSError, WebSocketException, EOFError, LookupError, ValueError) as error:
+        raise unreachable(url, error) from error
+    assert isinstance(socket, Stream)  # as asked for
+    return socket
+
+
+def unreachable(url: str, error: Exception) -> Transient:
+    """Why a WebSocket could not be opened, and how long to wait at least.
+
+    Nothing here is final: a network heals, an edge is redeployed, a ban ends. What differs is the pace.
+    """
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        odd = ODD_S if status < 500 else 0.0
+        delay = {429: BAN_S, 403: BLOCK_S}.get(status, odd)
+        retry_after = next(iter(error.response.headers.get_all("Retry-After")), "")
+        if retry_after.isascii() and retry_after.isdigit():
+            delay = min(float(retry_after), BAN_S)
+        cause = "throttled" if status == 429 else "upgrade"
+        return Transient(f"{url} answered HTTP {status}.", cause=cause, delay=delay)
+    return Transient(f"{url} cannot be reached.", cause="connect", why=f"{type(error).__name__}: {error}")
+
+
+async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
+    """Close with code 1000; a peer that does not agree within so long is cut off."""
+    try:
+        async with asyncio.timeout(seconds):
+            await socket.close()
+    except TimeoutError:
+        socket.transport.abort()
+
+
+async def burst(socket: Socket, mask: Mask) -> Sequence[bytes]:
+    """Every message that is here, for who has no session. Raises Transient: none is here, and none will come."""
+    try:
+        return await socket.burst()
+    except ConnectionClosed as closed:
+        raise _over(closed, mask) from closed
+
+
+async def send(socket: Socket, message: str, mask: Mask) -> None:
+    """Send a text frame, for who has no session. Raises Transient: nobody knows whether it has left."""
+    try:
+        await socket.send(message)
+    except ConnectionClosed as closed:
+        raise _over(closed, mask) from closed
+
+
+def _over(closed: ConnectionClosed, mask: Mask) -> Transient:
+    return Transient("The connection is over.", cause="closed", why=_closing(closed, mask)[0])
+
+
+async def open_socket(dial: Dial, url: str, config: ConnectionConfig, mask: Mask) -> Socket:
+    """Dial. What an error gives as the reason is the words of a library, of the system or of a proxy: masked here."""
+    try:
+        return await dial(url, config)
+    except FeedError as error:
+        error.why = mask(error.why)
+        raise
+
+
+class _Over(Exception):
+    """Ends the tasks of a connection together."""
+
+
+class Connection:
+    """Brings one session bytes and time, and takes away what it wants sent. Used once: run, then close.
+
+    Args:
+        url: the endpoint.
+        session: what to pump.
+        config: deadlines and bounds.
+        dial: opens the socket.
+        stamp: the moment that a ping's answer is evidence for: nanoseconds of a clock that runs through suspends.
+        mask: takes secrets out of the words of libraries and of the peer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        session: Session,
+        config: ConnectionConfig,
+        *,
+        dial: Dial = dial,
+        stamp: Callable[[], int] = kraken_clock.boot_ns,
+        mask: Mask = str,
+    ) -> None:
+        self.url = url
+        self.session = session
+        self._config = config
+        self._dial = dial
+        self._stamp = stamp
+        self._mask = mask
+        self._socket: Socket | None = None
+        self.paused = False  # nothing is read until the output has room
+        self._woken = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
+
+    async def run(
+        self,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+        stop: asyncio.Event,
+    ) -> None:
+        """Connect, fetch a token, subscribe, and deliver what comes of each frame, until the session fails or ``stop``
+        is set.
+
+        ``deliver`` is called for every ``BATCH`` frames, with an empty sequence for those that say nothing. After
+        ``stop`` what had been received by then is still delivered.
+
+        Raises:
+            Transient, ConfigError: the socket cannot be opened.
+            FeedError: whatever ``token`` raises.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine is run by one
+        cancelled = task.cancelling()
+        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13), which
+        # would hide one that somebody wished in the same moment, and before 3.11.3 pass for one at the next deadline.
+        error = await asyncio.create_task(self._run(token, deliver, output, stop))
+        if task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        if error is not None:
+            raise error
+        if stop.is_set() and self._socket is not None:
+            await self._drain(self._socket, deliver)
+
+    async def _run(
+        self,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+        stop: asyncio.Event,
+    ) -> FeedError | None:
+        """Until one of the tasks ends them all; the error, if it is one."""
+        errors: list[FeedError] = []
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._stop(stop))
+                tasks.create_task(self._work(tasks, token, deliver, output))
+        except* _Over:
+            pass
+        except* FeedError as raised:
+            errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
+        return errors[0] if errors else None
+
+    def hurry(self) -> None:
+        """Ping at once: the machine was suspended, or one of its clocks was set."""
+        self.session.hurry()
+        self._woken.set()
+
+    async def close(self, seconds: float = CLOSE_S) -> None:
+        """Close with code 1000; a peer that does not agree within so long is cut off."""
+        if self._socket is not None:
+            await hang_up(self._socket, seconds)
+
+    async def _work(
+        self,
+        tasks: asyncio.TaskGroup,
+        token: Callable[[], Awaitable[str]],
+        deliver: Callable[[Sequence[Event]], None],
+        output: Room,
+    ) -> None:
+        """First the socket, then the token: an outage of the network so costs no call of the key's counter."""
+        self._socket = await open_socket(self._dial, self.url, self._config, self._mask)
+        self.session.connected(self._now())
+        tasks.create_task(self._keep_time(self._socket))
+        tasks.create_task(self._subscribe(self._socket, token))
+        await self._pump(self._socket, deliver, output)
+
+    async def _pump(self, socket: Socket, deliver: Callable[[Sequence[Event]], None], output: Room) -> None:
+        session = self.session
+        while session.failure is None:
+            if output.full:
+                await self._wait_for_room(output)
+            try:
+                frames = await socket.burst()
+            except ConnectionClosed as closed:
+                session.disconnected(*_closing(closed, self._mask))
+                break
+            if socket.delay:
+                self._note_progress(socket)
+            for start in range(0, len(frames), BATCH):
+                deliver(self._receive(frames[start : start + BATCH]))
+        raise _Over
+
+    def _receive(self, frames: Sequence[bytes]) -> list[Event]:
+        """What comes of a burst; nothing of what lies behind the frame that ends the session."""
+        session, now = self.session, self._now()
+        events: list[Event] = []
+        for frame in frames:
+            events += session.receive(frame, now)
+        return events
+
+    async def _wait_for_room(self, output: Room) -> None:
+        """Read nothing while nobody takes what we write. The peer's frames wait in the kernel; it was not silent."""
+        self.paused, since = True, self._now()
+        await output.room()
+        self.session.excuse(self._now() - since)
+        self.paused = False
+        self._woken.set()
+
+    async def _keep_time(self, socket: Socket) -> None:
+        """Run one timer for all of the session's deadlines; it is set again only when it runs out or is woken."""
+        while True:
+            self._woken.clear()
+            since, due = self._now(), self._deadline(socket)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._woken.wait()
+            now, deadline = self._now(), self._deadline(socket)
+            if deadline is None or deadline > now:
+                continue  # frames came in the meantime, or nothing is read
+            # A timer that is late tells that we did not run. What the peer has sent meanwhile is still to be read, so
+            # nobody is declared dead before that; a ping can leave at once.
+            late = 0.0 if due is None else now - max(since, due)
+            if late > LATE_S:
+                self.session.excuse(late + GRACE_S)
+            self.session.tick(now, self._stamp())
+            await self._send(socket)
+            if self.session.failure is not None:
+                raise _Over
+
+    def _deadline(self, socket: Socket) -> float | None:
+        self._note_progress(socket)
+        return None if self.paused else self.session.deadline()
+
+    def _note_progress(self, socket: Socket) -> None:
+        """Let the session know of messages that come slowly."""
+        self.session.progress(socket.progress, socket.delay)
+        socket.delay = 0.0
+
+    async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
+        value = await token()
+        self.session.authorize(value, self._now(), self._stamp())
+        await self._send(socket)
+        if self.session.failure is not None:
+            raise _Over
+        self._woken.set()
+
+    async def _send(self, socket: Socket) -> None:
+        for text in self.session.data_to_send():
+            try:
+                async with asyncio.timeout(self._config.ack_timeout_s):
+                    await socket.send(text)
+            except TimeoutError:
+                self.session.disconnected("the peer takes nothing", cause="silence")
+            except ConnectionClosed:
+                return  # the pump is told the same, with the reason
+
+    async def _stop(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        raise _Over
+
+    async def _drain(self, socket: Socket, deliver: Callable[[Sequence[Event]], None]) -> None:
+        """Deliver what is here already, without waiting for more."""
+        try:
+            async with asyncio.timeout(0):
+                while self.session.failure is None:
+                    deliver(self._receive(await socket.burst()))
+        except (TimeoutError, ConnectionClosed):
+            return
+        except AssertionError:  # websockets 17.4, where a message of too many fragments was cut off in the middle
+            return
+
+
+def _closing(closed: ConnectionClosed, mask: Mask) -> tuple[str, str]:
+    """The detail and the cause of a connection's end: the peer's reason, or the library's, if it ended it."""
+    ours = closed.sent if closed.sent is not None and not closed.rcvd_then_sent else None
+    if ours is not None and ours.code == CloseCode.MESSAGE_TOO_BIG:
+        return "a frame is larger than connection.max_frame_bytes", "frame_too_big"
+    if ours is not None and ours.code != CloseCode.NORMAL_CLOSURE:
+        return f"a violation of the WebSocket protocol: {ours.code} {mask(ours.reason)}".rstrip(), "closed"
+    if closed.rcvd is not None:
+        return f"{closed.rcvd.code} {mask(closed.rcvd.reason)}".strip(), "closed"
+    cause = closed.__cause__
+    if isinstance(cause, OSError) and str(cause):
+        return f"the connection broke: {mask(f'{type(cause).__name__}: {cause}')}", "closed"
+    return "the connection broke, without a closing frame", "closed"

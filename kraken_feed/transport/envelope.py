@@ -1,0 +1,91 @@
+"""The envelope of every REST answer: ``{"error": […], "result": …}``.
+
+Entries of ``error`` begin with E, warnings with W. Some endpoints send a bare string, and an error of any other shape
+is an error too. Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn
+
+import msgspec
+
+from ..json_members import NotJson, members, scalar
+from ..text import encodable
+from ..protocol.wire import is_text
+
+_WARNING = re.compile(r"W[A-Za-z]+:")  # a code like an error's; a sentence that begins with a W is none
+_ABSENT = msgspec.Raw()
+
+
+class NotAnEnvelope(ValueError):
+    """The body is no answer of Kraken's."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What an answer says. ``result`` has the bytes that were sent; None: there is none."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    result: msgspec.Raw | None
+
+
+class _Members(msgspec.Struct):
+    error: msgspec.Raw = _ABSENT
+    result: msgspec.Raw = _ABSENT
+
+
+_decode = msgspec.json.Decoder(_Members).decode
+
+
+def read(body: bytes) -> Envelope:
+    """Read an answer.
+
+    Raises:
+        NotAnEnvelope: it is not JSON, or not an object with ``error``.
+    """
+    if not is_text(body):
+        raise NotAnEnvelope("not UTF-8")
+    try:
+        found = _decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        found = _leniently(body, str(error))
+    if found.error is _ABSENT:
+        raise NotAnEnvelope("no error list")
+    texts = _texts(bytes(found.error))
+    return Envelope(
+        errors=tuple(text for text in texts if not _WARNING.match(text)),
+        warnings=tuple(text for text in texts if _WARNING.match(text)),
+        result=None if found.result is _ABSENT else found.result,
+    )
+
+
+def _leniently(body: bytes, why: str) -> _Members:
+    """Read what msgspec refuses though it is JSON: lone surrogates. ``why`` is what it said."""
+    try:
+        json.loads(body, parse_constant=_refuse)  # NaN is none
+        found = {name: msgspec.Raw(value) for name, value in members(body)}
+    except (ValueError, RecursionError) as error:
+        raise NotAnEnvelope(why) from error
+    return _Members(found.get("error", _ABSENT), found.get("result", _ABSENT))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise NotJson(f"{constant} is not JSON")
+
+
+def _texts(error: bytes) -> list[str]:
+    """Return the entries of ``error``: of an array each one, of anything else that is not empty its text."""
+    try:
+        value = scalar(error)
+        entries = value if isinstance(value, list) else [value] if value else []
+        return [_text(entry) for entry in entries]
+    except (NotJson, RecursionError):  # nests too deeply to be read
+        return [error.decode()]
+
+
+def _text(entry: object) -> str:
+    """Return a string as it is, and anything else as compact JSON."""
+    return encodable(entry if isinstance(entry, str) else json.dumps(entry, separators=(",", ":"), ensure_ascii=False))

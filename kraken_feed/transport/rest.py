@@ -1,0 +1,511 @@
+"""Call Kraken's REST API, as far as a feed needs it: private methods, and the exchange's clock.
+
+One :class:`Rest` per API key: calls are signed and sent one after the other, so that nonces arrive in order, and what
+Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
+
+Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-rest-auth
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+
+from .. import __version__
+from . import envelope
+from ..protocol.signing import Credentials, Nonce, sign
+from .backoff import CALL_COST, CallCounter
+from .envelope import Envelope, NotAnEnvelope
+from ..errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
+from ..protocol.kraken_clock import NS, KrakenClock
+from .backoff import KEY, Patience
+from .proxy import bad_proxy, no_socks, proxy_for
+from ..protocol.refusals import (
+    AUTH_THROTTLE_S,
+    EDGE_S,
+    LOCKOUT_S,
+    NONCE,
+    OF_ACCOUNT,
+    PERMISSION,
+    PERMISSIONS,
+    UNKNOWN,
+    Verdict,
+    classify,
+    counter_full,
+)
+
+try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
+    _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)
+except ImportError:
+    _SOCKS = ()
+
+# OSError: a TLS error after the handshake comes as it is.
+_UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
+
+NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
+TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
+CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
+CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
+WARNINGS_KEPT = 100  # different warnings that are remembered as logged
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A WebSocket token and the seconds within which it has to be used. Printing it does not show it."""
+
+    value: str
+    expires: int
+
+    def __repr__(self) -> str:
+        return f"<Token, expires in {self.expires} s>"
+
+
+class ServerTime(NamedTuple):
+    """Kraken's clock in unix seconds, cut to whole ones, and the TLS connection it came over: what ssl knows of it."""
+
+    unix: int
+    tls: Any
+
+
+class _TokenResult(msgspec.Struct):
+    token: str
+    expires: Any = 900
+
+
+class _TimeResult(msgspec.Struct):
+    unixtime: int
+
+
+class _Answer(NamedTuple):
+    """An HTTP response with its body, and our clock before it was asked for and when its head had arrived."""
+
+    response: httpx.Response
+    body: bytes
+    sent: int
+    received: int
+
+
+def _ignore(event: str, **fields: object) -> None:
+    """Take a diagnostic that nobody wants."""
+
+
+def _nothing() -> None:
+    """Take a call of a hook that nobody set."""
+
+
+class Rest:
+    """Signed calls for one API key.
+
+    Args:
+        url: where Kraken is, without a path: ``https://api.kraken.com``.
+        credentials: the key.
+        nonce: shared by everything that uses the key.
+        counter: the model of the key's call counter.
+        transport: what carries the requests instead of the network.
+        unix_ns: the wall clock, for nonces; tests have their own.
+        clock: learns Kraken's time from the answers.
+        warn: takes diagnostics as a structlog method does: the event, and its fields.
+        patience: with refusals; by default with none.
+        called: is called right before each private call is sent, when the counter has counted it.
+        mask: takes secrets out of the words of Kraken and of libraries, which errors and diagnostics quote.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials,
+        nonce: Nonce,
+        counter: CallCounter | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        unix_ns: Callable[[], int] = time.time_ns,
+        clock: KrakenClock | None = None,
+        warn: Callable[..., object] = _ignore,
+        patience: Patience | None = None,
+        called: Callable[[], None] = _nothing,
+        mask: Callable[[str], str] = str,
+    ) -> None:
+        self._credentials = credentials
+        self._nonce = nonce
+        self._counter = counter or CallCounter(14, 0.33)
+        self._unix_ns = unix_ns
+        self._clock = clock
+        self._warn = warn
+        self._called = called
+        self._mask = mask
+        self._turn = asyncio.Lock()
+        self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
+        self._quiet_until = 0.0  # no private call before this time of the event loop's clock
+        self._refused = ""  # what Kraken refuses since the last call that was answered, in a word
+        self._patience = patience or Patience()
+        self._warned: set[str] = set()  # texts that were logged
+        self._client = _open(url, transport)
+
+    async def close(self) -> None:
+        """Close the connections that are kept open."""
+        await self._client.aclose()
+
+    def quiet_for(self) -> float:
+        """Seconds for which Kraken wants no private call of this key."""
+        return max(0.0, self._quiet_until - asyncio.get_running_loop().time())
+
+    async def token(self) -> Token:
+        """A fresh WebSocket token (GetWebSocketsToken).
+
+        Raises:
+            Transient: it may work later; ``delay`` says when at the earliest.
+            CredentialsRefused: it will not.
+        """
+        result = await self.call(TOKEN)
+        try:
+            answer = msgspec.json.decode(result, type=_TokenResult)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = self._mask(str(error))
+            raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=why) from error
+        if not answer.token:
+            raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
+        return Token(answer.token, answer.expires if isinstance(answer.expires, int) else 900)
+
+    async def call(
+        self, method: str, /, *, cost: float = CALL_COST, reserve: float = 0.0, **parameters: str
+    ) -> msgspec.Raw:
+        """Return the ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
+
+        The call waits until the key's counter has room for its ``cost`` and still ``reserve`` points for others.
+
+        Raises:
+            Transient: the network, the edge or the service failed, or Kraken wants us to wait.
+            CredentialsRefused, RequestRefused: Kraken means it.
+        """
+        now = asyncio.get_running_loop().time
+        while True:
+            while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
+                await asyncio.sleep(wait)
+            async with self._turn:
+                if self._counter.wait(cost, reserve, now()) > 0:
+                    continue  # whoever had the turn before has taken the room
+                wait = self.quiet_for()
+                if wait > 0:
+                    what = f"Kraken wants no call for another {wait:.0f} s."
+                    raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
+                try:
+                    result = self._result(method, await self._send(method, cost, parameters))
+                except FeedError as error:
+                    self.calls[method, _outcome(error)] += 1
+                    raise
+                self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
+                self._nonce.accepted()
+                self._refused = ""
+                self.calls[method, "ok"] += 1
+                return result
+
+    async def time(self) -> int:
+        """Return Kraken's time in unix seconds, cut to whole ones, and let the clock learn it (GET /0/public/Time).
+
+        It costs no point of the counter. It is for when answers have no Date, or the last one is long ago.
+
+        Raises:
+            Transient: the network, the edge or the service failed.
+        """
+        method = "Time"
+        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._mask, self._moment)
+        if answer.response.status_code != 200:
+            raise self._by_status(method, answer.response)
+        found = _envelope(method, answer, self._mask)
+        self._log_warnings(method, found)
+        unix = _unixtime(found, self._mask)
+        self._learn(answer, _date(answer.response))
+        self._learn(answer, None if _is_old(answer.response) else unix)
+        return unix
+
+    async def _send(self, method: str, cost: float, parameters: dict[str, str]) -> _Answer:
+        """Sign and send a call. Every attempt is made from scratch: a nonce is good for one."""
+        path = f"/0/private/{method}"
+        nonce = self._nonce.next(self._unix_ns())
+        otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
+        body = urlencode({"nonce": str(nonce), **parameters, **otp}).encode()
+        headers = {
+            "API-Key": self._credentials.key,
+            "API-Sign": sign(path, nonce, body, self._credentials.secret),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        now = asyncio.get_running_loop().time
+        self._counter.send(cost, now())
+        try:
+            self._called()
+            opening = self._client.stream("POST", path, content=body, headers=headers)
+            return await _ask(method, opening, self._mask, self._moment)
+        finally:
+            self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
+
+    def _result(self, method: str, answer: _Answer) -> msgspec.Raw:
+        """Return what is behind the envelope, or raise the error that it holds."""
+        if answer.response.status_code != 200:
+            raise self._by_status(method, answer.response)
+        found = _envelope(method, answer, self._mask)
+        self._learn(answer, _date(answer.response))
+        self._log_warnings(method, found)
+        if found.errors:
+            raise self._by_text(method, found.errors[0])
+        self._counter.succeed()
+        if found.result is None:
+            raise Transient(f"{method}: the answer has neither an error nor a result.", cause="token", delay=1.0)
+        return found.result
+
+    def _by_status(self, method: str, answer: httpx.Response) -> Transient:
+        error = _by_status(method, answer)
+        if answer.status_code in (429, 403):
+            self.keep_quiet(error.delay)
+        return error
+
+    def _by_text(self, method: str, text: str) -> FeedError:
+        """Return the error that a text of Kraken's means, having noted what it says about the key."""
+        verdict = classify(text, self.unix_now())
+        if counter_full(text):
+            self._counter.fill(asyncio.get_running_loop().time())
+        if verdict == NONCE:
+            self._nonce.refused()
+        wait = self._wait_after(method, verdict)
+        if verdict.error is not RequestRefused or method == TOKEN:  # other calls say nothing about each other
+            self.keep_quiet(verdict.delay if wait is None else wait)
+        text = self._mask(text)
+        why = f"{text}: {verdict.meaning}." if verdict.meaning else text
+        if wait is not None:
+            cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
+            refused = verdict.refuses("token")
+            self._refused = refused or self._refused
+            return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
+        if verdict.error is CredentialsRefused:
+            return refused_credentials(method, text, verdict, self._credentials)
+        return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
+
+    def _wait_after(self, method: str, verdict: Verdict) -> float | None:
+        """Return the seconds to wait before the call is made again; None: it is refused for good.
+
+        The recovery of outages has patience of its own: for it, what the key may not read is a gap, and so is what
+        Kraken calls malformed.
+        """
+        about_key = verdict.error is CredentialsRefused and verdict != PERMISSION
+        if about_key or method == TOKEN or verdict in UNKNOWN or verdict.kind != "permanent":
+            now = asyncio.get_running_loop().time()
+            return self._patience.refused(KEY if about_key else method, verdict, now)
+        return None
+
+    def _log_warnings(self, method: str, found: Envelope) -> None:
+        """Log each text once per run; after very many different ones, start over."""
+        for text in found.warnings:
+            if text not in self._warned:
+                if len(self._warned) >= WARNINGS_KEPT:
+                    self._warned.clear()
+                self._warned.add(text)
+                self._warn("kraken_warns", method=method, text=self._mask(text))
+
+    def unix_now(self) -> float:
+        """Return Kraken's unix time, at the earliest; this machine's if Kraken's is not known."""
+        known = self._clock.earliest() if self._clock is not None else None
+        return (self._unix_ns() if known is None else known) / NS
+
+    def _moment(self) -> int:
+        return self._clock.boot() if self._clock is not None else 0
+
+    def _learn(self, answer: _Answer, unix: int | None) -> None:
+        """Let the clock learn that an answer was made in this second of Kraken's."""
+        if self._clock is None or unix is None:
+            return
+        off = self._clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
+        if abs(off) >= CONTRADICTION_S:
+            self._warn("clock_contradicted", seconds=round(off, 3))
+
+    def keep_quiet(self, seconds: float) -> None:
+        """Make no call for so long: Kraken said so."""
+        self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
+
+
+async def server_time(
+    url: str,
+    *,
+    mask: Callable[[str], str] = str,
+    clock: KrakenClock | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> ServerTime:
+    """What Kraken's clock says (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
+
+    Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
+
+    Raises:
+        Transient: the network, the edge or the service failed.
+        ConfigError: the proxy or TLS settings of the environment cannot be used.
+    """
+    client = _open(url, transport)
+    try:
+        answer = await _ask(
+            "Time", client.stream("GET", "/0/public/Time"), mask, clock.boot if clock is not None else lambda: 0
+        )
+    finally:
+        await client.aclose()
+    if answer.response.status_code != 200:
+        raise _by_status("Time", answer.response)
+    unix = _unixtime(_envelope("Time", answer, mask), mask)
+    times = () if clock is None or _is_old(answer.response) else (_date(answer.response), unix)
+    for second in times:
+        if clock is not None and second is not None:
+            clock.sample(answer.sent, answer.received, second * NS, (second + 1) * NS)
+    stream = answer.response.extensions.get("network_stream")
+    return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
+
+
+def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
+    """Return the time that an answer of Time holds."""
+    try:
+        if found.errors:
+            raise msgspec.DecodeError("; ".join(found.errors))
+        return msgspec.json.decode(found.result or b"", type=_TimeResult, strict=False).unixtime
+    except (msgspec.DecodeError, RecursionError) as error:
+        why = mask(str(error))
+        raise Transient("Kraken's answer holds no time.", cause="token", delay=1.0, why=why) from error
+
+
+def _date(response: httpx.Response) -> int | None:
+    """Return the Date header in unix seconds; None if there is none that says when this answer was made."""
+    if _is_old(response):
+        return None
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+        return int(date.timestamp()) if date.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_old(response: httpx.Response) -> bool:
+    """Tell whether a cache on the way has kept the answer: then its times are those of another one."""
+    return bool(response.headers.get("age", "0").strip() != "0")
+
+
+def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    proxy = proxy_for(url) if transport is None else None
+    try:
+        return httpx.AsyncClient(
+            base_url=url,
+            transport=transport,
+            timeout=CALL_S,
+            limits=httpx.Limits(max_keepalive_connections=1),  # calls come one after the other
+            trust_env=False,  # it would read NO_PROXY, and raise for entries that it does not understand
+            proxy=proxy.url if proxy is not None else None,
+            verify=_trust(url),
+            headers={"User-Agent": f"kraken-feed/{__version__}", "Accept-Encoding": "identity"},
+        )
+    except ImportError:
+        raise no_socks() from None
+    except (ValueError, httpx.InvalidURL) as error:
+        raise bad_proxy(proxy, f"{type(error).__name__} while reading it.") from None  # its text may quote a password
+    except OSError as error:
+        raise ConfigError(
+            "The TLS settings of the environment cannot be used.",
+            why=f"{error.strerror}." if error.strerror else f"{type(error).__name__} while reading them.",
+            remedy="Correct SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE, or leave them out.",
+        ) from error
+
+
+async def _ask(
+    method: str,
+    opening: AbstractAsyncContextManager[httpx.Response],
+    mask: Callable[[str], str],
+    moment: Callable[[], int] = lambda: 0,
+) -> _Answer:
+    """Send what is being opened, and return the answer with its body, however it is encoded."""
+    try:
+        sent = moment()
+        async with asyncio.timeout(CALL_S), opening as response:
+            received = moment()
+            body = b""
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
+            return _Answer(response, body, sent, received)
+    except (httpx.TimeoutException, TimeoutError) as error:
+        why = mask(_reason(error))
+        raise Transient(f"{method}: no answer within {CALL_S:g} s.", cause="token", why=why) from error
+    except _UNREACHABLE as error:
+        why = mask(_reason(error))
+        raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=why) from error
+
+
+def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envelope:
+    """Read an answer's envelope."""
+    try:
+        return envelope.read(answer.body)
+    except NotAnEnvelope as error:
+        kind = mask(answer.response.headers.get("content-type", "no content type"))
+        raise Transient(
+            f"{method}: the answer is not Kraken's JSON ({kind}).", cause="token", delay=1.0, why=mask(str(error))
+        ) from error
+
+
+def _by_status(method: str, answer: httpx.Response) -> Transient:
+    """Anything but 200 did not get past Cloudflare or the network's edge."""
+    delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
+    retry_after = answer.headers.get("retry-after", "")
+    if retry_after.isascii() and retry_after.isdigit():
+        delay = max(delay, min(float(retry_after), LOCKOUT_S))
+    cause = "throttled" if answer.status_code == 429 else "token"
+    return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
+
+
+def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
+    """The error for a key that Kraken does not take, naming the key and what to look at in its settings.
+
+    ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
+    """
+    needs = f" {what} needs the permission {PERMISSIONS[what]}." if what in PERMISSIONS else ""
+    if verdict == NONCE:
+        return CredentialsRefused(
+            f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
+            why=f"That means: {verdict.meaning}.",
+            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
+            "helps, make a new key: nobody gets ahead of the nonces of this one.",
+        )
+    otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
+    if verdict in OF_ACCOUNT:
+        return CredentialsRefused(
+            f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
+            why=f"That means: {verdict.meaning}.",
+            remedy="Log in at Kraken: it says there what the account lacks. If it says nothing, ask Kraken's support.",
+        )
+    return CredentialsRefused(
+        f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
+        why=f"That means: {verdict.meaning}.{needs}",
+        remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
+        f"it needs, and is this machine's address in its allow-list?{otp}",
+    )
+
+
+def _outcome(error: FeedError) -> str:
+    """The word that figures have for it."""
+    if not isinstance(error, Transient):
+        return "refused"
+    return error.cause if error.cause in ("throttled", "locked_out", "refused") else "failed"
+
+
+def _trust(url: str) -> ssl.SSLContext:
+    """The same trust as the WebSocket's: the system's, or SSL_CERT_FILE. Without TLS none, which loads at once."""
+    return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the words of a library: those of the first error that has any, of this one and those that caused it."""
+    name, told = type(error).__name__, error
+    while not str(told) and told.__cause__ is not None:
+        told = told.__cause__
+    return f"{name}: {told}" if str(told) else name

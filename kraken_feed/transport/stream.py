@@ -1,0 +1,237 @@
+"""websockets' connection with another way to its messages: a burst at a time."""
+
+from __future__ import annotations
+import asyncio
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from websockets.asyncio.client import ClientConnection
+from websockets.protocol import State
+
+# ------------------- Whole text frames out of a stream of WebSocket bytes, a burst at a time (RFC 6455, section 5.2)
+#
+# A library looks at every frame with the care that the protocol asks for. Nearly every frame of a feed is the simplest
+# there is: one unfragmented, unmasked message without extensions. Those are taken here in one pass over what the socket
+# gave; whatever else comes (pings, closes, fragments, what is against the rules) is passed on to the library, whole.
+
+
+TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
+CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
+CLOSE = 0x88
+FINAL, CONTROL_BIT = 0x80, 0x08  # in the first byte: the last frame of a message; a control frame
+MASKED = 0x80  # in the length: no server may do that
+
+
+class Splitter:
+    """Takes messages out of one connection's bytes.
+
+    Once something comes that is neither a message in one frame nor a control frame, or a close, everything that
+    follows is left to the library (``done``): the order of what both bring would be lost otherwise. From then on
+    :meth:`follow` is told what the library gets.
+
+    ``partial`` tells whether the bytes so far end within a message or a frame.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.done = False
+        self.partial = False
+        self._header = b""  # of a frame of the library's, as far as it has come
+        self._left = 0  # bytes of that frame that have not come
+        self._fragments = False  # a message of the library's has begun and not ended
+        self._max = max_bytes
+        self._held: list[bytes] = []  # the beginning of a frame whose end has not come
+        self._size = 0
+        self._need = 0  # bytes of it that make another look worthwhile
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """The messages that are whole now, and the bytes that are the library's."""
+        if self._held:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size < self._need:
+                return [], b""
+            data = b"".join(self._held)
+            self._held.clear()
+        messages: list[bytes] = []
+        others: list[bytes] = []
+        place, end = 0, len(data)
+        while place + 2 <= end:
+            kind, length, start = data[place], data[place + 1], place + 2
+            if length == 126:
+                start += 2
+                if start > end:
+                    break
+                length = data[place + 2] << 8 | data[place + 3]
+            elif length == 127:
+                start += 8
+                length = int.from_bytes(data[place + 2 : start])
+            elif length & MASKED:
+                return self._leave(messages, others, data[place:])
+            if start > end:
+                break
+            stop = start + length
+            if kind == TEXT or kind == BINARY:  # noqa: SIM109  # the hot path
+                if length > self._max:
+                    return self._leave(messages, others, data[place:])
+                if stop > end:
+                    break
+                messages.append(data[start:stop])
+            elif kind not in CONTROL or kind == CLOSE or length > 125:
+                return self._leave(messages, others, data[place:])
+            elif stop > end:
+                break
+            else:
+                others.append(data[place:stop])
+            place = stop
+        self.partial = place < end
+        if self.partial:
+            self._hold(data[place:])
+        return messages, b"".join(others)
+
+    def follow(self, data: bytes) -> None:
+        """Follow the frames that the library gets. It judges them; only where they end matters here."""
+        data, self._header = self._header + data, b""
+        place, end = 0, len(data)
+        while place < end:
+            if self._left:
+                step = min(self._left, end - place)
+                self._left -= step
+                place += step
+                continue
+            second = data[place + 1] if place + 1 < end else 0
+            length = second & ~MASKED
+            start = place + 2 + {126: 2, 127: 8}.get(length, 0)
+            stop = start + 4 * bool(second & MASKED)  # of the header
+            if stop > end:
+                self._header = data[place:]
+                break
+            if not data[place] & CONTROL_BIT:
+                self._fragments = not data[place] & FINAL
+            self._left = length if length < 126 else int.from_bytes(data[place + 2 : start])
+            place = stop
+        self.partial = self._fragments or bool(self._left or self._header)
+
+    def _hold(self, rest: bytes) -> None:
+        """Keep the beginning of a frame, and reckon how much of it is worth another look."""
+        self._held.append(rest)
+        self._size = len(rest)
+        header = 2 if len(rest) < 2 else {126: 4, 127: 10}.get(rest[1], 2)
+        if len(rest) < header:
+            self._need = header
+        elif header == 2:
+            self._need = header + rest[1]
+        else:
+            self._need = header + int.from_bytes(rest[2:header])
+
+    def _leave(self, messages: list[bytes], others: list[bytes], rest: bytes) -> tuple[list[bytes], bytes]:
+        self.done = True
+        self.follow(rest)
+        return messages, b"".join([*others, rest])
+
+
+AHEAD_BYTES = 128 * 1024  # of messages that nobody has taken yet: then the peer waits
+
+
+class Stream(ClientConnection):
+    """websockets' connection, whose messages are taken a burst at a time.
+
+    What the socket gives is split here as long as it is simple, and handed to the library otherwise: the opening, pings
+    and the close are the library's, and so is everything after the first thing that is not simple.
+
+    ``progress`` and ``delay`` are as :class:`kraken_feed.transport.connection.Socket` has them.
+    """
+
+    max_bytes: ClassVar[int] = 0  # of a message; set by :func:`dial`
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._splitter = Splitter(self.max_bytes)
+        self._opened = False
+        self._head = b""  # the last bytes of the opening, should its end be cut in two
+        self._messages: list[bytes] = []
+        self._bytes = 0  # in them, about
+        self._paused_reading = False
+        self.progress: tuple[float, float] | None = None
+        self.delay = 0.0
+        self._slow = False  # a read has brought a middle part of it, and nothing else
+        self._lost = False
+        self._woken = asyncio.Event()
+
+    async def burst(self) -> Sequence[bytes]:
+        """Every message that is here, in order; waits for one if there is none.
+
+        Raises:
+            ConnectionClosed: none is here, and none will come.
+        """
+        while not self._messages:
+            if self._lost or self._splitter.done:
+                message = await self.recv(decode=False)
+                return (message if isinstance(message, bytes) else message.encode(),)
+            self._woken.clear()
+            await self._woken.wait()
+        burst, self._messages, self._bytes = self._messages, [], 0
+        if self._paused_reading:
+            self._paused_reading = False
+            self.transport.resume_reading()
+        return burst
+
+    def data_received(self, data: bytes) -> None:
+        """What the socket has given, as asyncio says it."""
+        if not self._opened:
+            data = self._open(data)
+        splitter = self._splitter
+        if splitter.done:
+            if data:
+                super().data_received(data)
+                splitter.follow(data)
+                self._note_progress(whole=not splitter.partial)
+            return
+        messages, others = splitter.feed(data)
+        if splitter.partial or self.progress is not None:
+            self._note_progress(whole=bool(messages))
+        if messages:
+            self._messages += messages
+            self._bytes += len(data)
+            if self._bytes > AHEAD_BYTES and not self._paused_reading:
+                self._paused_reading = True
+                self.transport.pause_reading()
+        if others:
+            super().data_received(others)
+        if messages or splitter.done:
+            self._woken.set()
+
+    def _note_progress(self, *, whole: bool) -> None:
+        """Note when bytes of a message came whose end has not come; ``whole``: they also end an earlier one.
+
+        A message that is cut in two by a read is nothing unusual. One that takes three or more came slowly.
+        """
+        now, partial = self.loop.time(), self._splitter.partial
+        since = now if self.progress is None else self.progress[0]
+        if whole or not partial:
+            self.delay += now - since if self._slow else 0.0
+            since, self._slow = now, False
+        else:
+            self._slow = self.progress is not None
+        self.progress = (since, now) if partial else None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone. One that was never made, as when TLS fails behind a proxy, cannot be lost (websockets
+        17.4 trips over it); the error is raised where somebody waits for it."""
+        if hasattr(self, "recv_messages"):
+            super().connection_lost(exc)
+        self._lost = True
+        self._woken.set()
+
+    def _open(self, data: bytes) -> bytes:
+        """Hand the opening to the library: what is behind its end, if it was one."""
+        if not data:
+            return data
+        end = (self._head + data).find(b"\r\n\r\n")
+        if end < 0:
+            self._head = (self._head + data)[-3:]
+            super().data_received(data)
+            return b""
+        end += 4 - len(self._head)
+        super().data_received(data[:end])
+        self._opened = True
+        self._splitter.done = self.state is not State.OPEN  # refused: the rest is its body
+        return data[end:]

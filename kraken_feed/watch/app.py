@@ -1,0 +1,192 @@
+"""`kraken-feed watch`: a tail whose records go on a board, and the board on the screen of a terminal.
+
+It is a tail of its own, without a state: it holds no lock, writes no checkpoint, and the service beside it does not
+know of it. While the screen is up nothing else is written to the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..feed.builder import Plan
+from ..protocol.signing import Credentials
+from .model import Board
+from ..config.schema import Config
+from ..errors import UsageError
+from ..api import Records
+from ..feed.feed import Limits
+from ..telemetry.loggers import pin_libraries, program_logger
+from .screen import NOTICES, Painter, Said, View, draw
+from ..service.signals import die_of
+from .terminal import Terminal
+
+CHANNELS = ("executions",)  # orders and fills in one, over one connection
+FRAME_S = 0.2  # between two pictures: what changes faster nobody reads
+UNSHOWN = ("connection", "exception")  # of a diagnostic: names for the log's reader, and what takes many lines
+AGES_S = 1.0  # after which there is a new one although nothing has happened: ages grow
+
+
+class Notices:
+    """Takes diagnostics, and keeps the last warnings and errors for the screen. They come masked and escaped."""
+
+    def __init__(self) -> None:
+        self.last: deque[Said] = deque(maxlen=NOTICES)
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """Nobody has to know."""
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """The screen shows what is well."""
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """May need a look."""
+        self._keep("warning", event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """Trouble."""
+        self._keep("error", event, fields)
+
+    def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        said = [f"{key}={value}" for key, value in fields.items() if value not in ("", None) and key not in UNSHOWN]
+        self.last.append(Said(time.time_ns(), level, " ".join([event, *said])))
+
+
+def check(channels: tuple[str, ...]) -> tuple[str, ...]:
+    """``channels``, if there is something of each to be seen; else raise UsageError."""
+    if "balances" in channels:
+        raise UsageError("watch shows orders and fills, and balances has neither.", remedy="Leave it out.")
+    return channels
+
+
+async def watch(
+    arguments: argparse.Namespace, config: Config, channels: tuple[str, ...], credentials: Mapping[str, Credentials]
+) -> str:
+    """Watch ``channels`` of every account until a signal, the key ``q``, a limit or an error ends it: the reason.
+
+    Raises:
+        FeedError: it makes no sense to go on.
+    """
+    plan = Plan(
+        config=config,
+        channels=channels,
+        credentials=credentials,
+        state=None,
+        backfill=not arguments.no_backfill,
+        snapshots="all",
+        limits=Limits(duration=arguments.duration),
+    )
+    notices, colors = Notices(), not os.environ.get("NO_COLOR")
+    pin_libraries(program_logger(notices, arguments.secrets), arguments.secrets)
+    async with Records(lambda: plan, notices, secrets=arguments.secrets) as records:
+        with Terminal(1) as terminal:
+            return await Watch(records, Board(channels), notices, terminal, Painter(colors=colors)).run()
+
+
+class Watch:
+    """Brings records on a board, and the board on a screen.
+
+    Args:
+        records: entered; of snapshots that are whole.
+        board: of their channels.
+        notices: takes their diagnostics.
+        terminal: entered.
+        painter: makes lines for it.
+    """
+
+    def __init__(self, records: Records, board: Board, notices: Notices, terminal: Terminal, painter: Painter) -> None:
+        self._records = records
+        self._board = board
+        self._notices = notices
+        self._terminal = terminal
+        self._painter = painter
+        self._reason = ""
+        self._news = True  # since the last picture
+        self._drawn = 0.0
+
+    async def run(self) -> str:
+        """Until it ends: the reason."""
+        with self._signals():
+            reading = asyncio.create_task(self._read())
+            try:
+                while not reading.done():
+                    self._draw()
+                    if self._terminal.gone:
+                        self._end("SIGHUP")
+                    await asyncio.wait([reading], timeout=FRAME_S)
+            finally:
+                reading.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([reading])
+            reading.result()
+        return self._reason
+
+    async def _read(self) -> None:
+        async for record in self._records:
+            self._board.take(record, time.time_ns())
+            self._news = True
+
+    def _draw(self) -> None:
+        """A new picture, if there is something new on it."""
+        now = time.monotonic()
+        if self._terminal.busy or not (self._news or now - self._drawn >= AGES_S):
+            return
+        width, height = self._terminal.size()
+        view = View(self._board, self._records.figures(), tuple(self._notices.last), width, height, time.time_ns())
+        self._terminal.show(self._painter.paint(draw(view)))
+        self._news, self._drawn = False, now
+
+    # -- what a person and the system ask for
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop, fd = asyncio.get_running_loop(), self._terminal.fd
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        loop.add_signal_handler(signal.SIGWINCH, self._resize)
+        loop.add_reader(fd, self._key)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
+            for number in (signal.SIGTSTP, signal.SIGWINCH):  # there is no screen any more
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: int) -> None:
+        """Take what was received, and end; a second signal, or SIGQUIT, ends it at once."""
+        if self._reason or number == signal.SIGQUIT:
+            self._terminal.leave()
+            die_of(number)
+        self._end(signal.Signals(number).name)
+
+    def _end(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._records.stop()
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the shell gets its terminal for as long as it likes."""
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGTSTP)  # so that the system does what it does: nothing, without a shell
+        self._terminal.leave()
+        os.kill(os.getpid(), signal.SIGTSTP)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        self._terminal.enter()
+        self._resize()
+
+    def _resize(self) -> None:
+        self._terminal.renew()
+        self._news = True
+
+    def _key(self) -> None:
+        if b"q" in self._terminal.keys().lower():
+            self._end("q")
+        if self._terminal.gone:
+            asyncio.get_running_loop().remove_reader(self._terminal.fd)

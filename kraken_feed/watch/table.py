@@ -1,0 +1,193 @@
+"""The columns of the tables on the screen: which ones fit, how wide they are, and what stands in them.
+
+A terminal's width decides which columns there are, whatever stands in them, so that none comes and goes while one
+looks. What the exchange has sent is escaped, and cut by the cells that it takes; markup is not interpreted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from decimal import Decimal, DecimalException
+from typing import Generic, NamedTuple, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from .model import Deal, Row
+from ..records.render import timestamp
+from ..telemetry.status import span
+from ..text import printable
+from ..records.view import nonzero
+
+FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
+GAP = 2  # cells between two columns
+LONGEST = 200  # characters of a text that are looked at
+BAR = 8  # cells of a full bar
+DAY_NS = 86_400 * 10**9
+SIDES = {"buy": "green", "sell": "red"}
+
+T = TypeVar("T")
+
+
+class Column(NamedTuple, Generic[T]):
+    """One column.
+
+    ``cell`` is its text for an item, given the time and the cells that there are. ``need`` is how wide it has to be,
+    ``most`` how wide it may become; ``order`` says in which order columns are left out, the highest first; ``fields``
+    are those of an order that make it flash.
+    """
+
+    heading: str
+    cell: Callable[[T, int, int], str]
+    need: int
+    most: int
+    order: int
+    right: bool = False
+    fields: tuple[str, ...] = ()
+
+
+Widths = Sequence[tuple[Column[T], int]]
+
+
+# ------------------------------------------------------------------------------------------------ which ones, how wide
+
+
+def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns: int) -> list[tuple[Column[T], int]]:
+    """The columns that fit, and how wide they are: as each needs, and what is left goes to those with longer texts."""
+    chosen = list(columns)
+    while len(chosen) > 1 and _total([column.need for column in chosen]) > width:
+        chosen.remove(max(chosen, key=lambda column: column.order))
+    widths = [min(column.need, width) for column in chosen]
+    for column in sorted(chosen, key=lambda column: column.order):
+        index = chosen.index(column)
+        wanted = max((cell_len(plain(column.cell(item, now_ns, column.most))) for item in items), default=0)
+        spare = max(0, width - _total(widths))
+        widths[index] += min(spare, max(0, min(wanted, column.most) - widths[index]))
+    return list(zip(chosen, widths, strict=True))
+
+
+def heading(widths: Widths[T]) -> Text:
+    """The line above the items."""
+    cells = [cut(column.heading, width, right=column.right) for column, width in widths]
+    return Text((" " * GAP).join(cells), style="dim", no_wrap=True)
+
+
+def line(widths: Widths[T], item: T, now_ns: int, style: Callable[[T, Column[T]], str]) -> Text:
+    """One item."""
+    text = Text(no_wrap=True)
+    for column, width in widths:
+        if text:
+            text.append(" " * GAP)
+        cell = plain(column.cell(item, now_ns, width)) or "-"
+        text.append(cut(cell, width, right=column.right), style=style(item, column))
+    return text
+
+
+def cut(text: str, width: int, *, right: bool = False) -> str:
+    """``text`` in exactly so many cells; what was cut off shows as an ellipsis. A number loses zeros first."""
+    size = cell_len(text)
+    if size > width and right and "." in text:
+        text = text.rstrip("0").rstrip(".")
+        size = cell_len(text)
+    if size > width:
+        return set_cell_size(text, width - 1) + "…" if width > 1 else "…"[:width]
+    return " " * (width - size) + text if right else text + " " * (width - size)
+
+
+def plain(text: str) -> str:
+    """``text`` without anything that a terminal might do more with than show it. Marks that join the character before
+    them are escaped, too: terminals do not agree on how wide that makes it."""
+    text = text[:LONGEST]
+    if text.isascii() and text.isprintable():
+        return text
+    marked = "".join(c.encode("unicode_escape").decode() if unicodedata.category(c)[0] == "M" else c for c in text)
+    return printable(marked)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+# ------------------------------------------------------------------------------------------------ what stands in them
+
+
+def clock(unix_ns: int, now_ns: int) -> str:
+    """The time of day in UTC, or the date of what is not of today; nothing if it is not known."""
+    if not unix_ns:
+        return ""
+    date, _, time = timestamp(unix_ns).partition("T")
+    return time[:8] if date == timestamp(now_ns)[:10] else date
+
+
+def age(unix_ns: int, now_ns: int) -> str:
+    """How long ago that is; the exchange's clock may be ahead of ours."""
+    return span(max(0, now_ns - unix_ns) / 1e9) if unix_ns else ""
+
+
+def share(filled: str, volume: str) -> float | None:
+    """How much of it is filled, from 0 to 1; None if nobody can tell."""
+    try:
+        done, all_ = Decimal(filled or "0"), Decimal(volume)
+        return float(min(max(done / all_, Decimal(0)), Decimal(1)))
+    except DecimalException:
+        return None
+
+
+def bar(filled: str, volume: str, width: int) -> str:
+    """A bar and the percentage, or the percentage alone where there is no room. It says 0 % and 100 % only if so."""
+    part = share(filled, volume)
+    if part is None:
+        return ""
+    percent = "<1%" if 0 < part < 0.01 else ">99%" if 0.99 < part < 1 else f"{part * 100:.0f}%"
+    if width < BAR + 5:
+        return percent
+    full = min(max(round(part * BAR), int(part > 0)), BAR - int(part < 1))
+    return "█" * full + "░" * (BAR - full) + percent.rjust(5)
+
+
+def flashes(row: Row, column: Column[Row], now_ns: int) -> bool:
+    """Whether what stands there has just changed."""
+    return any(0 <= now_ns - row.changed.get(name, -FLASH_NS) < FLASH_NS for name in column.fields)
+
+
+def order_columns(width: int) -> list[Column[Row]]:
+    """Those of the open orders."""
+    bar_width = BAR + 5 if width >= 60 else 4
+    return [
+        Column("age", lambda row, now, _: age(row.opened_ns, now), 4, 4, 5, right=True, fields=("opened",)),
+        Column("pair", lambda row, *_: row.order.pair, 8, 14, 1, fields=("pair",)),
+        Column("side", lambda row, *_: row.order.side, 4, 4, 2, fields=("side",)),
+        Column("type", lambda row, *_: row.order.kind, 6, 19, 7, fields=("kind",)),
+        Column("price", lambda row, *_: row.order.shown_price, 10, 16, 3, right=True, fields=("price",)),
+        Column("volume", lambda row, *_: row.order.volume, 11, 20, 6, right=True, fields=("volume",)),
+        Column(
+            "filled", lambda row, _, w: bar(row.order.filled, row.order.volume, w), bar_width, bar_width, 4,
+            right=True, fields=("filled",),
+        ),
+        Column("executed", lambda row, *_: row.order.filled, 11, 20, 10, right=True, fields=("filled",)),
+        Column("average", lambda row, *_: nonzero(row.order.average), 10, 16, 11, right=True, fields=("average",)),
+        Column("cost", lambda row, *_: nonzero(row.order.cost), 11, 20, 12, right=True, fields=("cost",)),
+        Column("status", lambda row, *_: row.order.status, 16, 16, 9, fields=("status",)),
+        Column("opened", lambda row, now, _: clock(row.opened_ns, now), 10, 10, 13, fields=("opened",)),
+        Column("order", lambda row, *_: row.order_id, 19, 19, 8),
+    ]  # fmt: skip
+
+
+def deal_columns(several: bool) -> list[Column[Deal]]:
+    """Those of the last fills; with the account if there are several."""
+    account: Column[Deal] = Column("account", lambda deal, *_: deal.account, 8, 16, 5)
+    return [
+        Column("time", lambda deal, now, _: clock(deal.time_ns, now), 8, 10, 4),
+        *([account] if several else []),
+        Column("pair", lambda deal, *_: deal.fill.pair, 8, 14, 1),
+        Column("side", lambda deal, *_: deal.fill.side, 4, 4, 2),
+        Column("type", lambda deal, *_: deal.fill.kind, 6, 19, 8),
+        Column("price", lambda deal, *_: deal.fill.price, 10, 16, 3, right=True),
+        Column("volume", lambda deal, *_: deal.fill.volume, 11, 20, 6, right=True),
+        Column("cost", lambda deal, *_: deal.fill.cost, 12, 20, 7, right=True),
+        Column("fee", lambda deal, *_: deal.fill.fee, 14, 24, 10, right=True),
+        Column("role", lambda deal, *_: deal.fill.role, 5, 5, 11),
+        Column("order", lambda deal, *_: deal.fill.order_id, 19, 19, 9),
+        Column("trade", lambda deal, *_: deal.name if deal.name.startswith("T") else "", 19, 19, 12),
+    ]  # fmt: skip

@@ -1,0 +1,156 @@
+"""A terminal whose whole screen is ours for a while, and which is then as it was.
+
+It is written to without waiting, through an open file of our own: a terminal that stands still (Ctrl-S, a dead line)
+keeps nothing else from going on, and what it has not taken is not followed by a newer picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import UsageError
+
+# The alternate screen, without a cursor; back again. CAN ends a sequence that was cut off.
+# Source: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
+ENTER = b"\x1b[?1049h\x1b[?25l\x1b[2J"
+LEAVE = b"\x18\x1b[0m\x1b[?25h\x1b[?1049l"
+LEAVE_S = 0.5  # for the terminal to take that
+USUAL = (80, 24)  # of a terminal that does not know its size
+
+
+def check_terminal(fd: int, environ: Mapping[str, str], channels: Sequence[str]) -> None:
+    """Raise UsageError unless ``fd`` is a terminal that a screen can be drawn on."""
+    instead = f"For a pipe or a file: kraken-feed {' '.join(channels)} --format json"
+    if not os.isatty(fd):
+        raise UsageError("watch draws a screen, and stdout is no terminal.", remedy=instead)
+    if environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        raise UsageError(
+            "watch draws a screen, and TERM says that this terminal cannot show one.",
+            remedy=f"Lines instead: kraken-feed {' '.join(channels)}",
+        )
+
+
+class Terminal:
+    """The terminal behind a descriptor, inside ``with``: nothing is changed before, and nothing remains after.
+
+    Typed keys are neither shown nor left to the shell; :meth:`keys` has them.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.gone = False  # it can no longer be written to
+        try:
+            self.fd = os.open(os.ttyname(fd), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # someone else's terminal, as after `su`: then the plain descriptor, which may have to wait
+            self.fd = os.dup(fd)
+        self._loop = asyncio.get_running_loop()
+        self._ours = False
+        self._before: list[Any] = []  # its modes
+        self._shown: list[str] = []
+        self._pending = b""
+
+    def __enter__(self) -> Self:
+        self.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+        os.close(self.fd)
+
+    def enter(self) -> None:
+        """Take the screen."""
+        self._ours = True
+        self.renew()
+        with contextlib.suppress(termios.error):
+            self._before = termios.tcgetattr(self.fd)
+            modes = termios.tcgetattr(self.fd)
+            modes[3] &= ~(termios.ECHO | termios.ICANON)
+            termios.tcsetattr(self.fd, termios.TCSANOW, modes)
+        self._write(ENTER)
+
+    def leave(self) -> None:
+        """Give it back as it was; again if it was done already does nothing."""
+        if not self._ours:
+            return
+        self._ours = False
+        self._loop.remove_writer(self.fd)
+        self._pending = b""
+        with contextlib.suppress(termios.error):  # whoever stopped it with Ctrl-S could not see that we are gone
+            termios.tcflow(self.fd, termios.TCOOFF)  # what Ctrl-S has stopped TCOON alone does not start
+            termios.tcflow(self.fd, termios.TCOON)
+        _write_out(self.fd, LEAVE, time.monotonic() + LEAVE_S)
+        if self._before:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self.fd, termios.TCSANOW, self._before)
+
+    def size(self) -> tuple[int, int]:
+        """Columns and lines."""
+        try:
+            columns, lines = os.get_terminal_size(self.fd)
+        except OSError:
+            return USUAL
+        return (columns, lines) if columns and lines else USUAL
+
+    def renew(self) -> None:
+        """What is on the screen is not known: it has another size, or somebody else has written there."""
+        self._shown = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether it still has to take what was written before."""
+        return bool(self._pending)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Bring these on the screen, writing only those that differ."""
+        data = b"" if self._shown else b"\x1b[2J"
+        for number, text in enumerate(lines):
+            if number >= len(self._shown) or self._shown[number] != text:
+                data += b"\x1b[%d;1H\x1b[2K%b" % (number + 1, text.encode("utf-8", "backslashreplace"))
+        self._shown = list(lines)
+        self._write(data)
+
+    def keys(self) -> bytes:
+        """What was typed."""
+        try:
+            typed = os.read(self.fd, 1024)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            typed = b""
+        self.gone = self.gone or not typed
+        return typed
+
+    def _write(self, data: bytes) -> None:
+        self._pending += data
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._pending = self._pending[os.write(self.fd, self._pending) :] if self._pending else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.gone, self._pending = True, b""
+        if self._pending:
+            self._loop.add_writer(self.fd, self._flush)
+        else:
+            self._loop.remove_writer(self.fd)
+
+
+def _write_out(fd: int, data: bytes, until: float) -> None:
+    """Write all of it, if the terminal takes it in time."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    with contextlib.suppress(OSError):
+        while data and (left := until - time.monotonic()) > 0 and poll.poll(left * 1000):
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(fd, data) :]
