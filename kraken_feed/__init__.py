@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come meanwhile
 if TYPE_CHECKING:
-    from .protocol.signing import Credentials
+    from .api import Records, tail
     from .errors import (
         ConfigError,
         CredentialsRefused,
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
         StateHeld,
         UsageError,
     )
-    from .telemetry.stats import Figures
-    from .api import Records, tail
+    from .protocol.signing import Credentials
     from .records.types import (
         Backfilled,
         Balance,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
         Trade,
         Unknown,
     )
+    from .telemetry.stats import Figures
 
 __version__ = "0.1.0"
 
@@ -70,14 +70,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "auth": ("Credentials",),
+    "protocol.signing": ("Credentials",),
     "errors": (
         "ConfigError", "CredentialsRefused", "FeedError", "OutageTooLong", "RequestRefused", "StateFailed", "StateHeld",
         "UsageError",
     ),
-    "figures": ("Figures",),
-    "handle": ("Records", "tail"),
-    "records": (
+    "telemetry.stats": ("Figures",),
+    "api": ("Records", "tail"),
+    "records.types": (
         "Backfilled", "Balance", "Execution", "Gap", "Item", "Live", "Lost", "Marker", "Order", "Record", "Status",
         "Stopped", "Trade", "Unknown",
     ),

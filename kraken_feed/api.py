@@ -15,22 +15,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from .feed.builder import Plan, assemble, state_directory
-from .protocol.signing import Credentials
-from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree
-from .config.schema import load
-from .transport.connection import dial
 from .config.credentials import Heard, find_all, refuse_shared
+from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
 from .errors import ConfigError, FeedError, UsageError
-from .feed.feed import Feed
-from .telemetry.stats import Figures
-from .output.queue import Inbox
-from .feed.feed import Limits
-from .telemetry.loggers import FeedLogger, Log, feed_logger, hear_command, library_logger, program_logger
+from .feed.builder import Plan, assemble, state_directory
+from .feed.feed import Feed, Limits
 from .feed.known_state import Snapshots
-from .records.types import Record, read
 from .feed.supervisor import Supervisor
+from .output.queue import Inbox
+from .protocol.signing import Credentials
+from .records.types import Record, read
+from .telemetry.loggers import FeedLogger, Log, feed_logger, hear_command, library_logger, program_logger
+from .telemetry.stats import Figures
 from .text import Secrets
+from .transport.connection import dial
 
 Path = str | os.PathLike[str]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

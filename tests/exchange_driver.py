@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
+from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.session import Event, Live, Opaque, Records, Session, Timing
+from kraken_feed.protocol.wire import Dialect
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
-from kraken_feed.protocol.wire import Dialect
 
 T0 = 1_760_000_000.0
 TIMING = Timing(ack=5.0, silence=10.0)

@@ -8,8 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
+from kraken_feed.protocol import spot_v1, spot_v2
 
 DIRECTORY = Path(__file__).parent / "frames"
 DIALECTS: dict[str, ModuleType] = {"v1": spot_v1, "v2": spot_v2}

@@ -18,16 +18,15 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from websockets.frames import Close as CloseFrame
 from websockets.http11 import Response
 
-from kraken_feed.protocol.signing import Credentials
 from kraken_feed.config.schema import Config, ConnectionConfig
-from kraken_feed.transport.connection import unreachable
-from kraken_feed.feed.feed import Feed
-from kraken_feed.feed.feed import Limits
-from kraken_feed.telemetry.loggers import feed_logger
+from kraken_feed.feed.feed import Feed, Limits
+from kraken_feed.output.sink import Sink
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
-from kraken_feed.output.sink import Sink
+from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
+from kraken_feed.transport.connection import unreachable
 
 from . import virtual_time
 from .exchange_driver import T0

@@ -242,7 +242,7 @@ def _walk(node: ast.AST, function: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]
 
 
 def _trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(path for path in PACKAGE.rglob("*.py") if "simulator" not in path.parts):
         yield path, ast.parse(path.read_text())
 
 

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kraken_feed.feed.builder import Plan
-from kraken_feed.protocol.signing import Credentials
+from kraken_feed.api import Records
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import StateHeld
+from kraken_feed.feed.builder import Plan
 from kraken_feed.feed.feed import Feed
-from kraken_feed.api import Records
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Item, Live, Record
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.store import Store

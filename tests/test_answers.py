@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.order_entry.responses import Answers
 from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.order_entry.request import build
+from kraken_feed.order_entry.responses import Answers
 
 from .frame_files import FRAMES, frame
 

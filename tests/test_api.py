@@ -312,7 +312,8 @@ async def main():
         assert (logger.handlers, logger.propagate, logger.level) == ([], True, 30 if not name else 0), name
 
 asyncio.run(main())
-assert not [m for m in ("kraken_feed.cli.main", "kraken_feed.service.run", "kraken_feed.output.sink") if m in sys.modules]
+unwanted = ("kraken_feed.cli.main", "kraken_feed.service.run", "kraken_feed.output.sink")
+assert not [m for m in unwanted if m in sys.modules]
 """
 
 

@@ -14,16 +14,16 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from kraken_feed.feed.builder import Plan, assemble
-from kraken_feed.protocol.signing import Credentials
 from kraken_feed.config.schema import Config, OutputConfig
 from kraken_feed.errors import ConfigError, FeedError, OutputAway, OutputFailed, StateAway, StateFailed
-from kraken_feed.output.disk import passes
-from kraken_feed.output.queue import Inbox
+from kraken_feed.feed.builder import Plan, assemble
 from kraken_feed.feed.feed import UNLIMITED, Limits
-from kraken_feed.telemetry.loggers import feed_logger
+from kraken_feed.output.disk import passes
 from kraken_feed.output.file import open_output
+from kraken_feed.output.queue import Inbox
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.state.store import Store
+from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 
 from . import virtual_time

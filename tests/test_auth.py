@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.protocol.signing import Credentials, Nonce, sign
 from kraken_feed.errors import ConfigError
+from kraken_feed.protocol.signing import Credentials, Nonce, sign
 
 # The sample secret of Kraken's documentation: public, and no key's.
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="

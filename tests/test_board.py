@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.protocol import spot_v2
+from kraken_feed.protocol.wire import Data
+from kraken_feed.records.view import moment
 from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Board
 from kraken_feed.watch.table import order_columns
-from kraken_feed.records.view import moment
-from kraken_feed.protocol.wire import Data
 
 from .watching import NOW_NS, board, crowd, item, items, live, lost
 

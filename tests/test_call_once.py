@@ -13,11 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from kraken_feed.order_entry import call
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.order_entry.call import GRACE_S, Call
 from kraken_feed.config.schema import Config, ConnectionConfig
-from kraken_feed.transport.connection import Socket
 from kraken_feed.errors import (
     CallRefused,
     CredentialsRefused,
@@ -27,9 +23,13 @@ from kraken_feed.errors import (
     Transient,
     UsageError,
 )
-from kraken_feed.telemetry.loggers import diagnostics_logger
+from kraken_feed.order_entry import call
+from kraken_feed.order_entry.call import GRACE_S, Call
 from kraken_feed.order_entry.request import build
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.telemetry.loggers import diagnostics_logger
 from kraken_feed.text import Secrets
+from kraken_feed.transport.connection import Socket
 
 from . import virtual_time
 

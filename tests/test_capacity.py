@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kraken_feed.check.machine import connects, open_files
 from kraken_feed.output import descriptors
 from kraken_feed.transport.backoff import Budget
-from kraken_feed.check.machine import connects, open_files
 
 few = st.integers(2, 500)
 

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.config import schema
-from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.config.schema import (
     Account,
     Config,
@@ -28,6 +27,7 @@ from kraken_feed.config.schema import (
 )
 from kraken_feed.errors import ConfigError, UsageError
 from kraken_feed.feed.backfill import RESERVE
+from kraken_feed.transport.backoff import CallCounter
 
 EXAMPLE = (Path(__file__).parent.parent / "config.example.toml").read_text()
 TABLES = {field.name: field.type for field in msgspec.structs.fields(Config) if isinstance(field.type, type)}

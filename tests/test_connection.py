@@ -15,12 +15,12 @@ import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.utils import accept_key
 
-from kraken_feed.protocol import spot_v1
 from kraken_feed.config.schema import ConnectionConfig
-from kraken_feed.transport.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from kraken_feed.errors import Transient
+from kraken_feed.protocol import spot_v1
 from kraken_feed.protocol.session import Answered, Event, Session, Timing
 from kraken_feed.text import MASK
+from kraken_feed.transport.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from tests import virtual_time
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import spot_v2
 from kraken_feed.output.console import HEADER, Rows
+from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
 from tests.frame_files import DATA, DIRECTORY, FrameFile, frame, load, name_of
 

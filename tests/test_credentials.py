@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from kraken_feed.config import credentials
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.config.schema import Account, Config
 from kraken_feed.config.credentials import find, readable_by_others
+from kraken_feed.config.schema import Account, Config
 from kraken_feed.errors import ConfigError
+from kraken_feed.protocol.signing import Credentials
 
 PARTS = ("key", "secret", "otp")
 

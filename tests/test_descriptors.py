@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.output import descriptors
 from kraken_feed.errors import ConfigError
+from kraken_feed.output import descriptors
 
 from .installed import COMMAND, QUICK, Done, finish, run, site
 

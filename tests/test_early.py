@@ -15,7 +15,14 @@ from .installed import COMMAND, bare, finish, logged, run, site, start
 from .on_terminal import on_terminal
 
 # From the first import behind the handlers to those right before the event loop has its own.
-MOMENTS = ("kraken_feed.cli.main", "argparse", "kraken_feed.cli.commands", "kraken_feed.config.schema", "httpx", "kraken_feed.service.run")
+MOMENTS = (
+    "kraken_feed.cli.main",
+    "argparse",
+    "kraken_feed.cli.commands",
+    "kraken_feed.config.schema",
+    "httpx",
+    "kraken_feed.service.run",
+)
 
 HOOK = """\
 import os, sys

@@ -12,15 +12,15 @@ from urllib.parse import parse_qs
 import msgspec
 import pytest
 
-from kraken_feed.feed import checkpointer
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 from kraken_feed.config.schema import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
+from kraken_feed.feed import checkpointer
 from kraken_feed.feed.feed import Limits
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 
 from . import memory, virtual_time
 from .exchange_driver import T0

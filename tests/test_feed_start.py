@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.feed.absence import Last
-from kraken_feed.transport.backoff import HISTORY_COST
-from kraken_feed.state.checkpoint import ChannelState, Checkpoint, CallLevel, Outage
 from kraken_feed.config.schema import BackfillConfig, Config
+from kraken_feed.feed.absence import Last
 from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.state.checkpoint import CallLevel, ChannelState, Checkpoint, Outage
 from kraken_feed.state.store import Store
+from kraken_feed.transport.backoff import HISTORY_COST
 
 from . import memory, virtual_time
 from .exchange_driver import T0

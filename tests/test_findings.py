@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed import errors
-from kraken_feed.errors import ConfigError, FeedError, OutputFailed
 from kraken_feed.check.report import PRECEDENCE, Finding, Report, Status, exit_code, failed, skipped
+from kraken_feed.errors import ConfigError, FeedError, OutputFailed
 from kraken_feed.text import Secrets
 
 STATUSES: tuple[Status, ...] = ("OK", "WARN", "FAIL", "SKIP")

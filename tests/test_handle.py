@@ -12,16 +12,16 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from kraken_feed.output import queue
-from kraken_feed.protocol.signing import Credentials
 from kraken_feed.config.schema import Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, OutageTooLong, StateHeld
+from kraken_feed.feed.endpoint import Tail
 from kraken_feed.feed.feed import Limits
+from kraken_feed.output import queue
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Backfilled, Gap, Item, Live, Lost, Record, Stopped
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.state.store import Store
-from kraken_feed.feed.endpoint import Tail
 
 from . import virtual_time
 from .memory import World

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given
 
-from kraken_feed.telemetry.stats import Program
 from kraken_feed.service.health import BLOCKED_S, dead, unready
+from kraken_feed.telemetry.stats import Program
 
 from .programs import LOST, MAIN, PROGRAMS, V1, V2, WELL, program
 

@@ -15,9 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol.signing import Credentials, Nonce
-from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.config.schema import CHANNELS
 from kraken_feed.errors import CredentialsRefused, NotUnderstood, RequestRefused, Transient
 from kraken_feed.feed.backfill import (
@@ -37,6 +34,9 @@ from kraken_feed.feed.backfill import (
     unix_ns,
     word,
 )
+from kraken_feed.protocol import spot_v1
+from kraken_feed.protocol.signing import Credentials, Nonce
+from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.transport.rest import Rest
 
 SOURCES = (CLOSED_ORDERS, TRADES, LEDGERS)

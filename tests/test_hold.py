@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.output.destination import HIGH_BYTES
 from kraken_feed.errors import OutputFailed
+from kraken_feed.output.destination import HIGH_BYTES
 from kraken_feed.output.disk import FIRST_TRY_S, LONGEST_TRY_S, Hold, retry_in
 from kraken_feed.output.sink import Sink
 

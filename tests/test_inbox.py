@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.errors import ReaderGone
+from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.output.queue import Inbox
 
 from . import virtual_time

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import key_info
-from kraken_feed.protocol import refusals
-from kraken_feed.config.schema import CHANNELS
-from kraken_feed.check.report import Finding
 from kraken_feed.check.key_findings import BEYOND, ITEMS, NEEDED, NEEDED_TO_RECOVER, SPELLINGS, Nonces, judge
+from kraken_feed.check.report import Finding
+from kraken_feed.config.schema import CHANNELS
+from kraken_feed.protocol import key_info, refusals
 from kraken_feed.protocol.key_info import KeyInfo, read
 
 NOW = 1_760_000_000

@@ -14,13 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.feed import order_states
-from kraken_feed.feed import known_state
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
-from kraken_feed.state.checkpoint import ChannelState, Entry, Known
+from kraken_feed.feed import known_state, order_states
 from kraken_feed.feed.known_state import Knowledge, Remembered, compare, fold, is_end, merged
+from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.wire import Data, Item
+from kraken_feed.state.checkpoint import ChannelState, Entry, Known
 
 FRAMES = Path(__file__).parent / "frames"
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"

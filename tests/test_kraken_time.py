@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.protocol.kraken_clock import DAY_NS, NS, KrakenClock, Steps, boot_ns
+from kraken_feed.transport.kraken_clock import DAY_NS, NS, KrakenClock, Steps, boot_ns
 
 HOUR = 3600 * NS
 

@@ -18,8 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kraken_feed.errors import ConfigError
-from kraken_feed.telemetry.stats import Program
 from kraken_feed.service.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
+from kraken_feed.telemetry.stats import Program
 
 from .programs import LOST, WELL, Reply, ask, program
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.protocol import refusals
-from kraken_feed.errors import CallRefused, CredentialsRefused, OutcomeUnknown, ReaderGone, RequestRefused
-from kraken_feed.telemetry.stats import CAUSES
-from kraken_feed.check.report import PRECEDENCE
 from kraken_feed.check.key_findings import ITEMS
+from kraken_feed.check.report import PRECEDENCE
+from kraken_feed.errors import CallRefused, CredentialsRefused, OutcomeUnknown, ReaderGone, RequestRefused
+from kraken_feed.protocol import refusals
 from kraken_feed.protocol.refusals import LOCKOUT_S, SERVICE_S, Verdict
 from kraken_feed.service.signals import INTERRUPTED
+from kraken_feed.telemetry.stats import CAUSES
 
 from .messages import ERRORS, HOLE, LEVELS, diagnostics, endings, outage_causes, plain, reasons, stops
 from .supervised import Unit, printed

@@ -14,9 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from kraken_feed.service.metrics import FAMILIES, TOKEN
+from kraken_feed.service.metrics import FAMILIES, TOKEN, render
 from kraken_feed.telemetry.stats import CAUSES, RESULTS, Program
-from kraken_feed.service.metrics import render
 
 from .programs import MAIN, PROGRAMS, WELL
 

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kraken_feed.service.metrics import FAMILIES
+from kraken_feed.service.metrics import FAMILIES, WRITE, WRITE_SAYS
 from kraken_feed.telemetry.stats import CAUSES, RESULTS
-from kraken_feed.service.metrics import WRITE, WRITE_SAYS
 
 from .installed import QUICK, finish, key, lines, logged, named, run, site, start
 from .programs import Reply, ask

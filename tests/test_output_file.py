@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.output import file
 from kraken_feed.errors import OutputFailed
+from kraken_feed.output import file
 from kraken_feed.output.file import Torn, open_output, whole_lines
 
 from .installed import run, site

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kraken_feed.protocol.refusals import classify
 from kraken_feed.protocol.signing import Nonce
 from kraken_feed.transport.backoff import KEY, NONCE_S, ONCE_S, REQUEST_S, SLOW_S, Patience
-from kraken_feed.protocol.refusals import classify
 
 HOURS_6 = 6 * 3600.0
 NOW_NS = 1_760_000_000 * 10**9

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.check import machine
-from kraken_feed.state.checkpoint import Changes, Outage
-from kraken_feed.output.file import open_output
 from kraken_feed.check.machine import look_at_output, look_at_state
+from kraken_feed.output.file import open_output
+from kraken_feed.state.checkpoint import Changes, Outage
 from kraken_feed.state.store import Store
 
 NOW = 1_760_000_000_000_000_000

@@ -12,13 +12,13 @@ import httpx
 import pytest
 import trustme
 
-from kraken_feed.config.schema import Config
-from kraken_feed.transport.connection import dial
-from kraken_feed.errors import Transient
 from kraken_feed.check.network import Hop, Unreachable, first_hop, knock, phase_of, tls_of
-from kraken_feed.transport.rest import server_time
+from kraken_feed.config.schema import Config
+from kraken_feed.errors import Transient
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.server import Server
+from kraken_feed.transport.connection import dial
+from kraken_feed.transport.rest import server_time
 
 HOST = "kraken.invalid"
 

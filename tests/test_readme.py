@@ -88,7 +88,7 @@ def test_every_option_and_every_make_target_that_is_named_exists() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", README):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    source = (Path(__file__).parents[1] / "kraken_feed" / "arguments.py").read_text()
+    source = (Path(__file__).parents[1] / "kraken_feed" / "cli" / "arguments.py").read_text()
     simulator = (Path(__file__).parents[1] / "kraken_feed" / "simulator" / "main.py").read_text()
     ours = README.replace("systemctl enable --now", "")
     for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours):

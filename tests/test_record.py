@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.records import render
 from kraken_feed.config.schema import CHANNELS, DIALECTS
 from kraken_feed.protocol.wire import Data
+from kraken_feed.records import render
 from tests.frame_files import DATA, FRAMES, FrameFile, name_of
 
 ORDER = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
-from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.feed.known_state import Knowledge
 from kraken_feed.feed.recorder import Recorder
+from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.session import Opaque, Records
-from kraken_feed.text import Secrets
 from kraken_feed.protocol.wire import Item
+from kraken_feed.telemetry.loggers import feed_logger
+from kraken_feed.text import Secrets
 
 NOON_NS = 1_763_726_400_000_000_000  # 2025-11-21T12:00:00Z
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kraken_feed.protocol.wire import Data
 from kraken_feed.records import types
 from kraken_feed.records.render import KEYS, opaque, render, render_items
-from kraken_feed.records.types import Execution, Gap, Item, Live, Order, Record, Trade, Unknown, read
 from kraken_feed.records.schema import record_schema
-from kraken_feed.protocol.wire import Data
+from kraken_feed.records.types import Execution, Gap, Item, Live, Order, Record, Trade, Unknown, read
 from tests.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
 TS = "2026-11-20T22:41:05.123456Z"

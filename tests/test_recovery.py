@@ -12,16 +12,16 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.records import render
-from kraken_feed.state.checkpoint import Changes
 from kraken_feed.config.schema import BackfillConfig, Config
 from kraken_feed.feed.feed import Limits
+from kraken_feed.records import render
+from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.rest_api import Reply
 from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.state.checkpoint import Changes
 from kraken_feed.state.store import Store
-from kraken_feed.records.view import moment
 
 from . import memory, virtual_time
 from .exchange_driver import T0

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import refusals
 from kraken_feed.errors import CredentialsRefused, FeedError, RequestRefused
+from kraken_feed.protocol import refusals
 from kraken_feed.protocol.refusals import Kind, classify
 
 NOW = 1_760_000_000.0

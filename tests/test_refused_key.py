@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import CredentialsRefused, FeedError
-from kraken_feed.telemetry.stats import Endpoint
-from kraken_feed.service.health import unready
 from kraken_feed.feed.feed import Limits
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.service.health import unready
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.state.checkpoint import ChannelState, Checkpoint
+from kraken_feed.telemetry.stats import Endpoint
 from kraken_feed.telemetry.status import status_line
 
 from . import memory, virtual_time

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kraken_feed.errors import OutputFailed
 from kraken_feed.output import file
 from kraken_feed.output import sink as module
-from kraken_feed.errors import OutputFailed
 from kraken_feed.output.file import open_output, read_removed
 from kraken_feed.output.sink import Sink
 

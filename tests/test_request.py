@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kraken_feed.cli.arguments import CALL
 from kraken_feed.errors import UsageError
 from kraken_feed.order_entry.methods import METHODS
-from kraken_feed.protocol.refusals import PERMISSIONS
 from kraken_feed.order_entry.request import Request, build
+from kraken_feed.protocol.refusals import PERMISSIONS
 
 NOW = 1_760_000_000.0
 LIMIT = ("order_type=limit", "side=buy", "symbol=BTC/USD", "order_qty=0.10", "limit_price=61000.0")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from kraken_feed.records import render
 from kraken_feed.config.schema import DIALECTS
-from kraken_feed.records.schema import record_schema
 from kraken_feed.protocol.wire import Data
+from kraken_feed.records import render
+from kraken_feed.records.schema import record_schema
 from tests.frame_files import DATA, FRAMES, FrameFile, name_of
 
 TS = "2026-11-20T22:41:05.123456Z"

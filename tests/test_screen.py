@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kraken_feed.watch.model import Board, Row
-from kraken_feed.watch.table import FLASH_NS, bar, cut
 from kraken_feed.telemetry.stats import Figures, Holes
+from kraken_feed.watch.model import Board, Row
 from kraken_feed.watch.screen import Painter, Said, View, allot, draw
+from kraken_feed.watch.table import FLASH_NS, bar, cut
 
 from .programs import FIGURES, LOST, MAIN, V1
 from .watching import BOTH, NOW_NS, board, crowd, figures, item, items, live, lost, shown

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
+from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.session import (
     OUTSTANDING,
     Answered,

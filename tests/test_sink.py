@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.errors import OutputFailed, ReaderGone
+from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.output.sink import Sink
 
 from . import virtual_time

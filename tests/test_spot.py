@@ -12,10 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.records import render
-from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol import spot_v2
 from kraken_feed.config.schema import DIALECTS
+from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.wire import (
     DEPTH,
     Ack,
@@ -30,6 +28,7 @@ from kraken_feed.protocol.wire import (
     too_deep,
     unix_ns,
 )
+from kraken_feed.records import render
 from tests.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
 EITHER = pytest.mark.parametrize("dialect", [spot_v1, spot_v2], ids=["v1", "v2"])

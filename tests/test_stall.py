@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.transport import connection
-from kraken_feed.simulator.fault import Fault
 from kraken_feed.output.sink import Sink
+from kraken_feed.simulator.fault import Fault
+from kraken_feed.transport import connection
 
 from . import memory, virtual_time
 from .exchange_driver import T0

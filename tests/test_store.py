@@ -23,9 +23,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.state import store as module
-from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint, CallLevel, Entry, Known, Outage, Scan
 from kraken_feed.errors import ConfigError, StateFailed, StateHeld
+from kraken_feed.state import store as module
+from kraken_feed.state.checkpoint import CallLevel, Changes, ChannelState, Checkpoint, Entry, Known, Outage, Scan
 from kraken_feed.state.store import Store
 
 NOW_NS = 1_795_214_465_123_456_789  # 2026-11-20T22:41:05Z

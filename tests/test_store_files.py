@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from kraken_feed.errors import ConfigError, StateFailed, StateHeld
 from kraken_feed.state import store as module
 from kraken_feed.state import tables
 from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint, Entry
-from kraken_feed.errors import ConfigError, StateFailed, StateHeld
 from kraken_feed.state.store import Store
 
 from .outputs import open_files

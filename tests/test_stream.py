@@ -16,10 +16,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from kraken_feed.protocol import spot_v1
 from kraken_feed.config.schema import ConnectionConfig
-from kraken_feed.transport.connection import Connection, Socket
+from kraken_feed.protocol import spot_v1
 from kraken_feed.protocol.session import Event, Live, Records, Session, Timing
+from kraken_feed.transport.connection import Connection, Socket
 from kraken_feed.transport.stream import Stream
 from tests import virtual_time
 

@@ -16,20 +16,19 @@ import structlog
 from structlog.testing import LogCapture
 from websockets.exceptions import ConnectionClosedError
 
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.transport.backoff import BURST, SPACING_S, Budget
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed, RequestRefused
-from kraken_feed.feed.feed import Feed
-from kraken_feed.feed.feed import UNLIMITED, Limits, Quota
-from kraken_feed.telemetry.loggers import feed_logger
+from kraken_feed.feed.feed import UNLIMITED, Feed, Limits, Quota
+from kraken_feed.feed.supervisor import Supervisor
 from kraken_feed.output.file import open_output
+from kraken_feed.output.sink import Sink
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.output.sink import Sink
-from kraken_feed.feed.supervisor import Supervisor
+from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
+from kraken_feed.transport.backoff import BURST, SPACING_S, Budget
 
 from . import virtual_time
 from .exchange_driver import T0

@@ -16,14 +16,14 @@ from unittest.mock import patch
 import pytest
 
 from kraken_feed.check import machine
-from kraken_feed.state.checkpoint import Changes, Entry
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import OutputFailed
 from kraken_feed.feed.feed import Limits
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.output.sink import Sink
-from kraken_feed.state.store import Store
 from kraken_feed.output.disk import sync_file, sync_method
+from kraken_feed.output.sink import Sink
+from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.state.checkpoint import Changes, Entry
+from kraken_feed.state.store import Store
 
 from . import memory, virtual_time
 from .exchange_driver import T0

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 
 from kraken_feed.config.schema import BackfillConfig, Config, ConnectionConfig
 from kraken_feed.feed.feed import Limits
+from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.store import Store
-from kraken_feed.records.view import moment
 
 from . import memory, virtual_time
 from .exchange_driver import T0

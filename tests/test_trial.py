@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.protocol.signing import Credentials, Nonce
-from kraken_feed.config.schema import Config
-from kraken_feed.check.report import Finding
+from kraken_feed.check.key import Trial
 from kraken_feed.check.key_findings import ITEMS
-from kraken_feed.transport.rest import Rest
+from kraken_feed.check.report import Finding
+from kraken_feed.config.schema import Config
+from kraken_feed.protocol.signing import Credentials, Nonce
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import ApiKey, Limits
 from kraken_feed.text import Secrets
-from kraken_feed.check.key import Trial
+from kraken_feed.transport.rest import Rest
 
 from . import virtual_time
 from .exchange_driver import T0

@@ -187,14 +187,15 @@ async def test_the_unit_runs_the_command_that_printed_it(tmp_path: Path) -> None
 @pytest.mark.parametrize("file", FILES)
 async def test_every_shipped_file_is_printed_as_it_is(file: str, tmp_path: Path) -> None:
     done = await run("unit", file, "--exec", PLACE.replace("@", "/"), env=bare(tmp_path))
-    shipped = (Path(kraken_feed.__file__).parent / "unit" / FILES[file]).read_text()
+    shipped = (Path(kraken_feed.__file__).parent / "service" / "unit" / FILES[file]).read_text()
     assert done.code == 0
     assert done.err == ""
     assert done.out.decode() == shipped.replace(PLACE, PLACE.replace("@", "/"))
 
 
 def test_nothing_is_shipped_that_is_not_printed() -> None:
-    assert {path.name for path in (Path(kraken_feed.__file__).parent / "unit").iterdir()} == set(FILES.values())
+    folder = Path(kraken_feed.__file__).parent / "service" / "unit"
+    assert {path.name for path in folder.iterdir()} == set(FILES.values())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kraken_feed.check import machine
-from kraken_feed.config.schema import Config, parse
-from kraken_feed.check.report import Finding
 from kraken_feed.check.machine import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
+from kraken_feed.check.report import Finding
+from kraken_feed.config.schema import Config, parse
 
 NOW = 1_760_000_000_000_000_000
 SECRET = "c2VjcmV0"

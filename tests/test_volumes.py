@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.state.checkpoint import ChannelState
 from kraken_feed.feed.known_state import Knowledge, Volumes
-from kraken_feed.records.render import timestamp
-from kraken_feed.records.view import parse
 from kraken_feed.feed.volumes import NS
 from kraken_feed.protocol.wire import Item
+from kraken_feed.records.render import timestamp
+from kraken_feed.records.view import parse
+from kraken_feed.state.checkpoint import ChannelState
 
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
 T0, EVERY = 1_760_000_000, 100  # seconds: when the order opens, and between its events

@@ -27,13 +27,13 @@ import pytest
 import structlog
 
 from bench.frames import CHANNEL, DIALECTS, SHAPES, Dialect, Script, phases
-from kraken_feed.feed import known_state
-from kraken_feed.protocol.signing import Credentials
 from kraken_feed.config.schema import Config, ConnectionConfig
+from kraken_feed.feed import known_state
 from kraken_feed.feed.feed import Feed
-from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.output.sink import Sink
+from kraken_feed.protocol.signing import Credentials
 from kraken_feed.state.store import Store
+from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 from tests import virtual_time
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from kraken_feed.watch.model import Board
-from kraken_feed.telemetry.stats import Figures
+from kraken_feed.protocol.wire import Data
 from kraken_feed.records.render import timestamp
 from kraken_feed.records.types import Execution, Live, Lost, Order, Trade
+from kraken_feed.telemetry.stats import Figures
+from kraken_feed.watch.model import Board
 from kraken_feed.watch.screen import Said, View, draw
-from kraken_feed.protocol.wire import Data
 
 from .frame_files import DIRECTORY
 from .frame_files import load as load_frame

@@ -1,25 +1,24 @@
 """One account's key on trial: what Kraken says about it, a token, and every channel live once."""
 
 from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
+
 import msgspec
-from ..protocol import key_info
-from . import key_findings
-from ..protocol.signing import Credentials
-from ..config.schema import CHANNELS, Config
-from ..transport.connection import Dial
+
+from ..config.schema import CHANNELS, DIALECTS, Config, ConnectionConfig
 from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
-from .report import Finding, failed, skipped
+from ..protocol import key_info
 from ..protocol.refusals import classify
-from ..transport.rest import Rest, refused_credentials
-from ..protocol.session import Failure
-from ..text import Secrets
-from collections.abc import Awaitable, Callable, Sequence
-from ..config.schema import DIALECTS, ConnectionConfig
-from ..transport.connection import Connection, Dial, Mask
 from ..protocol.session import Event, Failure, Live, Records, Session, Timing
+from ..protocol.signing import Credentials
+from ..text import Secrets
+from ..transport.connection import Connection, Dial, Mask
+from ..transport.rest import Rest, refused_credentials
+from . import key_findings
+from .report import Finding, failed, skipped
 
 # ---------------- A tail's beginning and nothing more: connected, subscribed, live, closed again. Nothing is written
 

@@ -37,7 +37,6 @@ OWN_KEY = f"Make a key for each program in {SETTINGS}."
 SOON_S = 30 * 86400  # a month: time to make a new key without haste
 
 
-
 class Nonces(NamedTuple):
     """The nonces of a key that are known here: ``known`` is the last one that the account's state has (0: none),
     ``first`` and ``last`` are the bounds of those that this check has used."""

@@ -1,13 +1,7 @@
 """What the premises of a tail mean for it: facts in, one finding an item out."""
 
 from __future__ import annotations
-from collections.abc import Mapping, Sequence
-import msgspec
-from ..config.schema import Config
-from ..errors import OutputFailed, StateFailed, Transient
-from .report import Finding
-from ..records.render import timestamp
-from typing import NamedTuple
+
 import contextlib
 import errno
 import fcntl
@@ -15,14 +9,19 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
-from ..state.checkpoint import Checkpoint
-from ..errors import ConfigError, StateFailed
-from ..output.file import whole_lines
-from ..state.store import Store
+
+import msgspec
+
+from ..config.schema import Config
+from ..errors import ConfigError, OutputFailed, StateFailed, Transient
 from ..output import descriptors
+from ..output.file import whole_lines
+from ..records.render import timestamp
+from ..state.checkpoint import Checkpoint
+from ..state.store import Store
 from ..transport.backoff import Budget, excess
-from ..errors import ConfigError
 from .report import Finding, failed
 
 # ------------------------------ Our clock beside Kraken's: by how much it may be off, and what that means for a tail

@@ -12,24 +12,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from . import machine
-from . import key_findings
-from . import machine
-from ..protocol.signing import Credentials, Nonce
-from ..transport.backoff import Budget
-from .machine import connects, open_files
-from ..config.schema import CHANNELS, Config, choose_accounts, is_loopback, is_public
-from ..transport.connection import Dial, dial, open_socket
 from ..config.credentials import files, find, readable_by_others, shared_key
+from ..config.schema import CHANNELS, Config, choose_accounts, is_loopback, is_public
 from ..errors import ConfigError, FeedError, Transient
-from .report import Finding, Report, failed, skipped
-from ..protocol.kraken_clock import KrakenClock, boot_ns
-from .machine import look_at_output, look_at_state
-from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
-from ..transport.rest import Rest, server_time
 from ..output.disk import sync_method
+from ..transport.kraken_clock import KrakenClock, boot_ns
+from ..protocol.signing import Credentials, Nonce
 from ..text import Secrets
+from ..transport.backoff import Budget
+from ..transport.connection import Dial, dial, open_socket
+from ..transport.rest import Rest, server_time
+from . import key_findings, machine
 from .key import Trial, skip
+from .machine import connects, look_at_output, look_at_state, open_files
+from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
+from .report import Finding, Report, failed, skipped
 
 if TYPE_CHECKING:
     import httpx

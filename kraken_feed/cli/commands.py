@@ -12,15 +12,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import arguments as options
-from .arguments import Command
 from ..errors import ConfigError, OutputFailed, Transient, UsageError
 from ..service.signals import INTERRUPTED, die_of
+from . import arguments as options
+from .arguments import Command
 from .stdout import as_utf8, print_line, shown, write_line
 
 if TYPE_CHECKING:
-    from ..protocol.signing import Credentials
     from ..config.schema import Config
+    from ..protocol.signing import Credentials
     from ..transport.rest import Rest, Token
 
 START_S = 1.0  # by then everything is imported, down to what the first request to REST needs
@@ -28,8 +28,8 @@ AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the wh
 
 
 def _tail(arguments: argparse.Namespace) -> int:
-    from ..config.schema import choose_accounts
     from ..config.credentials import find_all
+    from ..config.schema import choose_accounts
     from ..output.descriptors import raise_limit
     from ..service.run import serve
     from ..service.systemd import take
@@ -61,8 +61,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 @contextlib.asynccontextmanager
 async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]:
     """An exchange on loopback while the context lasts: the configuration that leads to it, and its key."""
-    from ..protocol.signing import Credentials
     from ..config.schema import Endpoints, for_demo
+    from ..protocol.signing import Credentials
     from ..simulator.demo import demo_exchange
     from ..simulator.server import Server
 
@@ -73,8 +73,8 @@ async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from ..config.schema import choose_accounts
     from ..config.credentials import find_all
+    from ..config.schema import choose_accounts
     from ..output.descriptors import raise_limit
     from ..watch.terminal import check_terminal
 
@@ -111,11 +111,11 @@ def _extra(library: str, name: str) -> Iterator[None]:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    from ..protocol.signing import Nonce
     from ..config.credentials import find
+    from ..protocol.signing import Nonce
     from ..records.render import encode
-    from ..transport.rest import Rest
     from ..service.run import diagnostics
+    from ..transport.rest import Rest
 
     config = _config(arguments)
     credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
@@ -148,15 +148,15 @@ async def _fetch_token(rest: Rest) -> Token:
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    from ..protocol.signing import Nonce
-    from ..order_entry.call import Call
     from ..config.credentials import find
+    from ..order_entry.call import Call
     from ..order_entry.request import build
-    from ..transport.rest import Rest
+    from ..protocol.signing import Nonce
     from ..service.run import diagnostics
     from ..service.signals import obey
     from ..telemetry.stderr import Stderr
     from ..text import MASK
+    from ..transport.rest import Rest
 
     given = None if arguments.params is None else _read(arguments.params)
     request = build(
@@ -225,11 +225,11 @@ def _check(arguments: argparse.Namespace) -> int:
     import shutil
 
     from ..check import preflight
-    from ..feed.builder import state_directory
-    from ..config.schema import load
     from ..check.report import Report
-    from ..telemetry.loggers import wants_color
+    from ..config.schema import load
+    from ..feed.builder import state_directory
     from ..service.run import diagnostics
+    from ..telemetry.loggers import wants_color
 
     channels = _channels(arguments.channels) if arguments.channels else ()
     diagnostics(arguments, [])
@@ -314,8 +314,8 @@ def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
     """Return what logs the words of a command that gives a key."""
 
     def heard(command: str, text: str) -> None:
-        from ..telemetry.loggers import hear_command
         from ..service.run import diagnostics
+        from ..telemetry.loggers import hear_command
 
         hear_command(diagnostics(arguments, []))(command, text)
 

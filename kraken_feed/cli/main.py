@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from .. import __version__, early
 from ..errors import FeedError, OutputFailed, ReaderGone, UsageError
 from ..service.signals import INTERRUPTED, die_of
-from .stdout import print_line, replace_unencodable
 from ..text import Secrets, printable, trace
+from .stdout import print_line, replace_unencodable
 
 if TYPE_CHECKING:
     import argparse

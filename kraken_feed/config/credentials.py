@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..protocol.signing import KEY_SHAPE, SECRET_SHAPE, Credentials
-from .schema import Account, Config
 from ..errors import ConfigError
+from ..protocol.signing import KEY_SHAPE, SECRET_SHAPE, Credentials
 from ..text import MASK, Secrets, near_miss
+from .schema import Account, Config
 
 COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
 MAX_BYTES = 4096  # a key, a secret or a password is a line

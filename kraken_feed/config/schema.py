@@ -5,6 +5,7 @@ one, the name that was probably meant.
 """
 
 from __future__ import annotations
+
 import ipaddress
 import math
 import re
@@ -12,14 +13,13 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+
 import msgspec
-from ..protocol import spot_v1
-from ..protocol import spot_v2
+
 from ..errors import ConfigError, UsageError
-from ..text import near_miss
+from ..protocol import spot_v1, spot_v2
 from ..protocol.wire import Dialect
-from collections.abc import Mapping
-from ..errors import ConfigError
+from ..text import near_miss
 
 # ----------------------------------------------------------------- The configuration's file: the first that there is
 

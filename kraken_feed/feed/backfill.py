@@ -18,12 +18,12 @@ from zlib import crc32
 
 import msgspec
 
-from ..protocol import key_info
-from ..transport.backoff import CALL_COST, HISTORY_COST
 from ..errors import NotUnderstood, RequestRefused
 from ..json_members import NotJson, elements, members, scalar
-from ..text import encodable
+from ..protocol import key_info
 from ..protocol.wire import Item, one_line
+from ..text import encodable
+from ..transport.backoff import CALL_COST, HISTORY_COST
 
 PAGE = 50  # rows on a page, at most
 QUERY = 50  # ids that QueryOrders takes at a time

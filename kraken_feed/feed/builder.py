@@ -16,21 +16,20 @@ from typing import TypeVar
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from ..output import descriptors
-from .absence import Last, last_records
-from ..protocol.signing import Credentials
-from ..transport.backoff import Budget, excess
 from ..config.schema import CHANNELS, Config, is_public, without_backfill
-from ..output.destination import Destination
 from ..errors import FeedError, OutputAway, StateAway
-from .feed import Feed
+from ..output import descriptors
+from ..output.destination import Destination
 from ..output.disk import retry_in
-from .feed import UNLIMITED, Limits, Quota
-from ..telemetry.loggers import FeedLogger
-from .known_state import Snapshots
+from ..protocol.signing import Credentials
 from ..state.store import Opened, Store
-from .supervisor import Supervisor
+from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
+from ..transport.backoff import Budget, excess
+from .absence import Last, last_records
+from .feed import UNLIMITED, Feed, Limits, Quota
+from .known_state import Snapshots
+from .supervisor import Supervisor
 
 Fail = Callable[[FeedError], None]
 T = TypeVar("T")

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
-from ..protocol.signing import Nonce
-from ..transport.backoff import CallCounter
-from ..state.checkpoint import Changes, Checkpoint, CallLevel, Outage, Scan
-from ..output.destination import Destination
 from ..errors import FeedError, OutputFailed, StateFailed
-from ..protocol.kraken_clock import KrakenClock
+from ..output.destination import Destination
+from ..transport.kraken_clock import KrakenClock
+from ..protocol.signing import Nonce
+from ..state.checkpoint import CallLevel, Changes, Checkpoint, Outage, Scan
+from ..state.store import Store
+from ..transport.backoff import CallCounter
+from .endpoint import Tail
 from .known_state import Knowledge
 from .recovery import Recovery
-from ..state.store import Store
-from .endpoint import Tail
 
 CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
 SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system

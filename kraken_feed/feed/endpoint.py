@@ -1,21 +1,20 @@
 """One endpoint, kept live: a new connection, session and token after every loss, and markers around what was lost."""
 
 from __future__ import annotations
+
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
 import msgspec
-from ..records import render
-from ..transport.backoff import BackoffPolicy, delay
-from ..config.schema import DIALECTS
-from ..transport.connection import CLOSE_S, ODD_S, Connection
-from ..errors import CredentialsRefused, OutageTooLong, Transient
-from ..telemetry.stats import Endpoint
-from ..protocol.kraken_clock import NS
-from .recorder import Recorder
+from structlog.typing import FilteringBoundLogger
+
+from ..config.schema import DIALECTS, Config
+from ..errors import CredentialsRefused, FeedError, OutageTooLong, Transient
+from ..output.destination import Destination
+from ..transport.kraken_clock import NS, KrakenClock
 from ..protocol.refusals import classify
-from ..telemetry.repeats import Repeats
-from ..transport.rest import NEWER, refused_credentials
 from ..protocol.session import (
     Answered,
     Complete,
@@ -30,23 +29,19 @@ from ..protocol.session import (
     Session,
     Timing,
 )
-from collections.abc import Callable, Mapping
-from typing import Protocol
-from structlog.typing import FilteringBoundLogger
 from ..protocol.signing import Credentials
-from ..transport.backoff import HISTORY_COST, Budget, CallCounter
+from ..records import render
 from ..state.checkpoint import CallLevel
-from ..config.schema import Config
-from ..transport.connection import Dial
-from ..output.destination import Destination
-from ..errors import FeedError
-from ..protocol.kraken_clock import NS, KrakenClock
 from ..telemetry.loggers import FeedLogger
-from .known_state import Knowledge, Snapshots
-from ..transport.backoff import Patience
-from .recovery import Recovery
-from ..transport.rest import Rest
+from ..telemetry.repeats import Repeats
+from ..telemetry.stats import Endpoint
 from ..text import Secrets
+from ..transport.backoff import HISTORY_COST, BackoffPolicy, Budget, CallCounter, Patience, delay
+from ..transport.connection import CLOSE_S, ODD_S, Connection, Dial
+from ..transport.rest import NEWER, Rest, refused_credentials
+from .known_state import Knowledge, Snapshots
+from .recorder import Recorder
+from .recovery import Recovery
 
 # --------------------------------------------- What the tails of one account have in common, and whom they report to
 

@@ -7,6 +7,7 @@ does not ends the feed with the error that says why.
 """
 
 from __future__ import annotations
+
 import asyncio
 import contextlib
 import random
@@ -15,34 +16,34 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
 from structlog.typing import FilteringBoundLogger
-from ..records import render
-from .absence import Last
-from ..protocol.signing import Credentials, Nonce
-from ..transport.backoff import Budget, CallCounter
-from ..state.checkpoint import ChannelState, Checkpoint, CallLevel
+
 from ..config.schema import CHANNELS, Config
-from ..transport.connection import Dial, dial
-from ..output.destination import Destination
 from ..errors import FeedError, StateFailed, Transient
+from ..output.destination import Destination
+from ..transport.kraken_clock import NS, KrakenClock, Steps
+from ..transport.kraken_clock import boot_ns as boot_clock
+from ..protocol.signing import Credentials, Nonce
+from ..protocol.wire import Item
+from ..records import render
+from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
+from ..state.store import Found, Store
+from ..telemetry.loggers import FeedLogger
 from ..telemetry.stats import Figures, Holes
+from ..text import Secrets
+from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
+from ..transport.connection import Dial, dial
+from ..transport.rest import TOKEN, Rest
+from .absence import Last
 from .backfill import RESERVE
 from .checkpointer import Keeper
-from ..protocol.kraken_clock import NS, KrakenClock, Steps
-from ..protocol.kraken_clock import boot_ns as boot_clock
-from ..telemetry.loggers import FeedLogger
+from .endpoint import Shared, Tail
 from .known_state import ORDER_CHANNELS, Knowledge, Snapshots, Volumes
-from ..transport.backoff import KEY, NONCE_S, Patience
 from .recovery import LONGEST, Recovery
-from ..transport.rest import TOKEN, Rest
-from .endpoint import Shared
-from ..state.store import Found, Store
-from .endpoint import Tail
-from ..text import Secrets
-from ..protocol.wire import Item
+
 if TYPE_CHECKING:
     import httpx
-from collections.abc import Callable
 import msgspec
 
 # ---------------------------------------------------------------------------------- When to stop without being asked

@@ -4,20 +4,20 @@ Everything is kept as the bytes that were written. Changes are merged only when 
 """
 
 from __future__ import annotations
+
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 from zlib import crc32
+
+from ..protocol.wire import Item
+from ..records.view import Fields, is_past_trade, parse, value
 from ..state.checkpoint import Entry, Known
 from .order_states import compare as compare
 from .order_states import compare_fields
 from .order_states import fold as fold
 from .order_states import merged as merged
-from ..records.view import Fields, is_past_trade, parse, value
 from .volumes import Volumes as Volumes
 from .volumes import raises_executed
-from ..protocol.wire import Item
-from collections.abc import Sequence
-from ..state.checkpoint import Known
 
 # ---------------------------------- Ids that the output holds, bounded, and what the feed brought under each of them
 #

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..records import render
-from ..telemetry.loggers import FeedLogger
-from .known_state import Knowledge, Snapshots
-from ..records.render import Line
 from ..protocol.session import Opaque, Records
-from ..text import without
 from ..protocol.wire import Dialect, Item
+from ..records import render
+from ..records.render import Line
+from ..telemetry.loggers import FeedLogger
+from ..text import without
+from .known_state import Knowledge, Snapshots
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections

@@ -20,16 +20,16 @@ from zlib import crc32
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
-from . import backfill
-from ..state.checkpoint import Outage, Scan
 from ..config.schema import BackfillConfig
 from ..errors import CredentialsRefused, FeedError, NotUnderstood, RequestRefused, Transient
-from .backfill import Caller, Row, Source, Span
-from ..protocol.kraken_clock import NS, KrakenClock
-from .known_state import ORDER_CHANNELS, Knowledge
-from ..records.render import timestamp
-from .volumes import Volumes
+from ..transport.kraken_clock import NS, KrakenClock
 from ..protocol.wire import Item
+from ..records.render import timestamp
+from ..state.checkpoint import Outage, Scan
+from . import backfill
+from .backfill import Caller, Row, Source, Span
+from .known_state import ORDER_CHANNELS, Knowledge
+from .volumes import Volumes
 
 SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
 RETRY_S = 5.0  # the first wait after REST could not be asked; it doubles

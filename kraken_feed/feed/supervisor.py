@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from structlog.typing import FilteringBoundLogger
 
 from ..errors import CredentialsRefused, FeedError, RequestRefused
-from .feed import Feed
 from ..telemetry.stats import Figures
+from .feed import Feed
 
 
 class Supervisor:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from typing import NamedTuple, Protocol
 
-from .order_states import EXECUTED, number
 from ..records.view import Fields, moment, parse, value
+from .order_states import EXECUTED, number
 
 NS = 1_000_000_000
 # A fill is told within a second of its time. The outage's ends are known to within a second or two.

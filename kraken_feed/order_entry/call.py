@@ -15,18 +15,18 @@ from typing import Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from ..transport import connection
-from .responses import Answers
-from ..protocol.signing import Credentials
 from ..config.schema import Config
-from ..transport.connection import Dial, Socket
 from ..errors import CallRefused, CredentialsRefused, FeedError, OutcomeUnknown, OutputFailed, ReaderGone, Transient
 from ..protocol.refusals import UNKNOWN, classify, normal
-from .request import Request
-from ..transport.rest import refused_credentials
+from ..protocol.signing import Credentials
+from ..protocol.wire import one_line
 from ..telemetry.stderr import Stderr, json_line
 from ..text import MASK, Secrets
-from ..protocol.wire import one_line
+from ..transport import connection
+from ..transport.connection import Dial, Socket
+from ..transport.rest import refused_credentials
+from .request import Request
+from .responses import Answers
 
 GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
 FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own, and it does not say before or after what

@@ -1,17 +1,17 @@
 """One request of order entry: read from words or JSON, checked before anything is sent, written as one frame."""
 
 from __future__ import annotations
+
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
+
 from ..errors import UsageError
-from .methods import BATCH_CANCEL, METHODS, Kind, Method, Parameter, Shape
 from ..text import near_miss
-import json
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from .methods import BATCH_CANCEL, METHODS, Kind, Method, Parameter, Shape
 
 # ------------------ JSON whose numbers stay as they were written: ``0.10`` is not ``0.1`` to whoever compares frames
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from structlog.typing import EventDict, WrappedLogger
 
-from ..text import printable, word
 from ..records.view import Order, Orders, parse, read_execution, read_fill, read_order, value
+from ..text import printable, word
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
 WIDTHS = (12, 11, 4, 19, 13, 14, 14, 16)

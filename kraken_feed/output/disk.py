@@ -1,17 +1,18 @@
 """Bring what was written to a file to the disk: fdatasync in a thread, one at a time."""
 
 from __future__ import annotations
+
 import asyncio
 import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Sequence
+
 from ..errors import OutputFailed
 from ..telemetry.stats import Latency
 from .descriptor import Outlet
-import stat
-from collections.abc import Callable
 
 # ---------------------- Wait for a full disk, or at the start for a file system: when to try again, and for how long
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import OutputAway, OutputFailed
-from .disk import passes
 from .descriptor import sole_writer
+from .disk import passes
 
 LONGEST_LINE = 64 * 1024 * 1024  # a frame nobody knows, and some base64
 BLOCK = 64 * 1024

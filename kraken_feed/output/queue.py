@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from typing import Literal
 
-from .destination import HIGH_BYTES, LOW_BYTES
 from ..errors import FeedError, OutputFailed, ReaderGone
+from .destination import HIGH_BYTES, LOW_BYTES
 
 
 class Inbox:

@@ -12,6 +12,7 @@ written since the file was last seen with its name.
 """
 
 from __future__ import annotations
+
 import asyncio
 import contextlib
 import errno
@@ -20,15 +21,13 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Literal, Protocol, Self
-from .destination import HIGH_BYTES, LOW_BYTES
+
 from ..errors import FeedError, OutputFailed, ReaderGone
-from ..telemetry.stats import Histogram, Output
-from .disk import FULL, Hold
-from ..telemetry.stats import BOUNDS, Latency
-from .descriptor import outlet
+from ..telemetry.stats import BOUNDS, Histogram, Latency, Output
+from .descriptor import Outlet, PipeOutlet, outlet
+from .destination import HIGH_BYTES, LOW_BYTES
+from .disk import FULL, Hold, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
-from .disk import Sync, hanging, not_on_disk
-from .descriptor import Outlet, PipeOutlet
 
 # ----------------------------- Watch an outlet with the event loop: when it takes more, and when its reader has gone
 

@@ -6,22 +6,22 @@ for one request and has a deadline from its first byte to its last, so that a sl
 """
 
 from __future__ import annotations
+
 import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from http import HTTPStatus
-from ..config.schema import listen_address
-from ..errors import ConfigError
-from ..telemetry.stats import Program
-from .health import dead, unready
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from ..config.schema import is_loopback
+
+from ..config.schema import is_loopback, listen_address
+from ..errors import ConfigError
 from ..records.render import encode
+from ..telemetry.stats import Program
+from .health import dead, unready
 
 # ----------------------- One request and its answer in HTTP/1.1, as bytes: as much of it as scrapers and probes need
 

@@ -1,16 +1,17 @@
 """What Prometheus scrapes: the metrics in its text format or as OpenMetrics, rendered by prometheus_client."""
 
 from __future__ import annotations
+
 import itertools
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from ..telemetry.stats import Histogram, Program
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+
 from ..config.schema import DIALECTS
-from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Output, Program
+from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Output, Program
 
 # -------- The metrics: what each is called, what it says, and where it is in the figures. docs/metrics.md is t
 #

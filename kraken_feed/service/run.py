@@ -15,21 +15,29 @@ from typing import TYPE_CHECKING
 from structlog.typing import FilteringBoundLogger
 
 from .. import __version__
-from . import signals
-from ..feed.builder import Fail, Plan, assemble, state_directory
-from ..protocol.signing import Credentials
 from ..config.schema import Config
-from ..output.console import Rows
 from ..errors import FeedError, OutputFailed
-from ..telemetry.stats import Program, unopened
+from ..feed.builder import Fail, Plan, assemble, state_directory
 from ..feed.feed import Limits
-from ..telemetry.loggers import FeedLogger, Level, diagnostics_logger, feed_logger, render_for_terminal, render_record, wants_color
+from ..feed.supervisor import Supervisor
+from ..output.console import Rows
 from ..output.sink import Sink
+from ..protocol.signing import Credentials
+from ..telemetry.loggers import (
+    FeedLogger,
+    Level,
+    diagnostics_logger,
+    feed_logger,
+    render_for_terminal,
+    render_record,
+    wants_color,
+)
+from ..telemetry.stats import Program, unopened
 from ..telemetry.status import status_line, waiting_line
 from ..telemetry.stderr import Stderr, json_line
-from ..feed.supervisor import Supervisor
-from .systemd import Lifecycle, Notifier
 from ..text import Secrets
+from . import signals
+from .systemd import Lifecycle, Notifier
 
 if TYPE_CHECKING:
     from .listener import Listener

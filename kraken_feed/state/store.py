@@ -23,11 +23,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from . import tables
-from .checkpoint import Changes, Checkpoint
 from ..config.schema import Name
 from ..errors import ConfigError, StateAway, StateFailed, StateHeld
 from ..output.disk import passes
+from . import tables
+from .checkpoint import Changes, Checkpoint
 
 APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from anybody else's
 BUSY_S = 1.0  # nobody else should have the file; wait so long for a person who looks into it

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from .checkpoint import Changes, ChannelState, Checkpoint, CallLevel, Entry, Known, Outage, Scan
+from .checkpoint import CallLevel, Changes, ChannelState, Checkpoint, Entry, Known, Outage, Scan
 
 BATCH = 10_000  # rows decoded at a time
 ORDERS, IDS = 20, 2_000  # in one row: small blocks do not fragment the heap, and other threads go on between two

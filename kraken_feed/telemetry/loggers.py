@@ -22,8 +22,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from ..records import render
 from ..records.render import Line
-from .stderr import Stderr, json_line
 from ..text import Secrets, printable, printable_json, trace
+from .stderr import Stderr, json_line
 
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]

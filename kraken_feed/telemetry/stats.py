@@ -1,13 +1,15 @@
 """What a feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
 
-Every part counts for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is touched by
-a frame.
+Every part counts for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is
+touched by a frame.
 """
 
 from __future__ import annotations
-from collections.abc import Mapping
-import msgspec
+
 from bisect import bisect_left
+from collections.abc import Mapping
+
+import msgspec
 
 # ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
 

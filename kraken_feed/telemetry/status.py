@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .stats import Endpoint, Figures, Output
 from ..text import printable
+from .stats import Endpoint, Figures, Output
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
 MAX_WORD = 40  # of a cause or an engine's state: words of a few letters, whatever a peer may say

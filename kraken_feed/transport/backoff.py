@@ -1,18 +1,20 @@
 """How long to wait: before the next connect, and before the next call of a key."""
 
 from __future__ import annotations
+
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+
 import msgspec
-from collections.abc import Iterable, Sequence
+
 from ..errors import CredentialsRefused
 from ..protocol.refusals import NONCE, Verdict
 
 # ------------------------------------------------------------- How long a refusal is taken for something that passes
 #
-# Kraken refuses good keys during its incidents, and a nonce for as long as another program's clock was ahead. A key that
-# has worked is therefore tried again, seldom enough for Kraken's lockout, and given up after hours; one that never worked
-# is given up at once.
+# Kraken refuses good keys during its incidents, and a nonce for as long as another program's clock was ahead. A key
+# that has worked is therefore tried again, seldom enough for Kraken's lockout, and given up after hours; one that never
+# worked is given up at once.
 
 
 SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last one for all further ones

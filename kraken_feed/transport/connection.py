@@ -14,11 +14,11 @@ from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus,
 from websockets.frames import CloseCode
 
 from .. import __version__
-from ..protocol import kraken_clock
 from ..config.schema import ConnectionConfig
 from ..errors import FeedError, Transient
-from .proxy import bad_proxy, no_socks, proxy_for
+from . import kraken_clock
 from ..protocol.session import Event, Session
+from .proxy import bad_proxy, no_socks, proxy_for
 from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it

@@ -13,8 +13,8 @@ from typing import NoReturn
 import msgspec
 
 from ..json_members import NotJson, members, scalar
-from ..text import encodable
 from ..protocol.wire import is_text
+from ..text import encodable
 
 _WARNING = re.compile(r"W[A-Za-z]+:")  # a code like an error's; a sentence that begins with a W is none
 _ABSENT = msgspec.Raw()

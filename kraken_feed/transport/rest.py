@@ -23,14 +23,8 @@ import httpx
 import msgspec
 
 from .. import __version__
-from . import envelope
-from ..protocol.signing import Credentials, Nonce, sign
-from .backoff import CALL_COST, CallCounter
-from .envelope import Envelope, NotAnEnvelope
 from ..errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
-from ..protocol.kraken_clock import NS, KrakenClock
-from .backoff import KEY, Patience
-from .proxy import bad_proxy, no_socks, proxy_for
+from .kraken_clock import NS, KrakenClock
 from ..protocol.refusals import (
     AUTH_THROTTLE_S,
     EDGE_S,
@@ -44,6 +38,11 @@ from ..protocol.refusals import (
     classify,
     counter_full,
 )
+from ..protocol.signing import Credentials, Nonce, sign
+from . import envelope
+from .backoff import CALL_COST, KEY, CallCounter, Patience
+from .envelope import Envelope, NotAnEnvelope
+from .proxy import bad_proxy, no_socks, proxy_for
 
 try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
     _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)

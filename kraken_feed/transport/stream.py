@@ -1,9 +1,11 @@
 """websockets' connection with another way to its messages: a burst at a time."""
 
 from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar
+
 from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 

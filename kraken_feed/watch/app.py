@@ -16,16 +16,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..feed.builder import Plan
-from ..protocol.signing import Credentials
-from .model import Board
+from ..api import Records
 from ..config.schema import Config
 from ..errors import UsageError
-from ..api import Records
+from ..feed.builder import Plan
 from ..feed.feed import Limits
-from ..telemetry.loggers import pin_libraries, program_logger
-from .screen import NOTICES, Painter, Said, View, draw
+from ..protocol.signing import Credentials
 from ..service.signals import die_of
+from ..telemetry.loggers import pin_libraries, program_logger
+from .model import Board
+from .screen import NOTICES, Painter, Said, View, draw
 from .terminal import Terminal
 
 CHANNELS = ("executions",)  # orders and fills in one, over one connection

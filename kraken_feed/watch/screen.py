@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from .model import Board, Deal, Row
-from .table import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, flashes, heading, line, order_columns
-from .table import plain as escaped
 from ..telemetry.stats import Endpoint, Figures
 from ..telemetry.status import span
 from ..text import word
+from .model import Board, Deal, Row
+from .table import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, flashes, heading, line, order_columns
+from .table import plain as escaped
 
 ROOMY = 16  # lines from which on there are blank ones between the parts
 TALL = 40  # lines from which on more than one warning is shown

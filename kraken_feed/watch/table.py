@@ -14,11 +14,11 @@ from typing import Generic, NamedTuple, TypeVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from .model import Deal, Row
 from ..records.render import timestamp
+from ..records.view import nonzero
 from ..telemetry.status import span
 from ..text import printable
-from ..records.view import nonzero
+from .model import Deal, Row
 
 FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
 GAP = 2  # cells between two columns

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, cast
 
-from kraken_feed.feed.absence import Last, last_records
-from kraken_feed.protocol.signing import Credentials
-from kraken_feed.state.checkpoint import Checkpoint, Outage
 from kraken_feed.config.schema import BackfillConfig, Config, Endpoints
 from kraken_feed.errors import FeedError
+from kraken_feed.feed.absence import Last, last_records
 from kraken_feed.feed.feed import Feed
-from kraken_feed.telemetry.loggers import feed_logger, program_logger
 from kraken_feed.feed.known_state import Snapshots
+from kraken_feed.protocol.signing import Credentials
+from kraken_feed.state.checkpoint import Checkpoint, Outage
 from kraken_feed.state.store import Store
+from kraken_feed.telemetry.loggers import feed_logger, program_logger
 from kraken_feed.text import Secrets
 
 from .disk import Disk, MemoryOutput, MemoryStore

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint
-from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
 from kraken_feed.errors import FeedError, OutputFailed, StateFailed
+from kraken_feed.output.destination import HIGH_BYTES, LOW_BYTES
+from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint
 from kraken_feed.state.store import Found
 
 from .. import virtual_time

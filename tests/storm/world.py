@@ -15,12 +15,12 @@ from websockets.frames import Close as CloseFrame
 from websockets.http11 import Response
 
 from kraken_feed.config.schema import ConnectionConfig
-from kraken_feed.transport.connection import unreachable
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.ledger import Frame, Ledger
 from kraken_feed.simulator.order import Change
 from kraken_feed.simulator.peer import Abort, Close, Peer, Text
 from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.transport.connection import unreachable
 
 from .. import virtual_time
 from ..exchange_driver import T0
