@@ -15,7 +15,6 @@ import structlog
 from kraken_feed.errors import FeedError, OutputFailed
 from kraken_feed.feed.checkpointer import MOVED, Keeper
 from kraken_feed.feed.known_state import Knowledge
-from kraken_feed.transport.kraken_clock import KrakenClock
 from kraken_feed.protocol.signing import Nonce
 from kraken_feed.protocol.wire import Item
 from kraken_feed.state import store as store_module
@@ -23,6 +22,7 @@ from kraken_feed.state import tables
 from kraken_feed.state.checkpoint import Changes, ChannelState, Known, Outage, Scan
 from kraken_feed.state.store import Store
 from kraken_feed.transport.backoff import CallCounter
+from kraken_feed.transport.kraken_clock import KrakenClock
 
 
 def names(ids: list[Known]) -> list[str]:

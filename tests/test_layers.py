@@ -18,14 +18,15 @@ import kraken_feed
 ROOT = Path(kraken_feed.__file__).parent
 # From top to bottom: a package imports only from those below it. `__init__` names what a program may use.
 PACKAGES = (
-    "__main__", "cli", "watch", "check", "service", "early", "api", "order_entry", "feed", "state", "transport", "output",
-    "config", "telemetry", "protocol", "records", "json_members", "errors", "text", "__init__",
+    "__main__", "cli", "watch", "check", "service", "early", "api", "order_entry", "feed", "state", "transport",
+    "output", "config", "telemetry", "protocol", "records", "json_members", "errors", "text", "__init__",
 )  # fmt: skip
 FLOOR = {package: -number for number, package in enumerate(PACKAGES)}
 PURE = ("protocol", "records", "json_members", "errors", "text")
 PURE_MODULES = {
     "feed.order_states", "feed.volumes", "state.checkpoint", "transport.backoff", "transport.envelope",
-    "telemetry.stats", "telemetry.status", "telemetry.repeats", "service.health", "watch.model", "check.report", "check.key_findings",
+    "telemetry.stats", "telemetry.status", "telemetry.repeats", "service.health", "watch.model", "check.report",
+    "check.key_findings",
     "order_entry.methods", "order_entry.request", "order_entry.responses", "output.console",
 }  # fmt: skip
 IMPURE = {

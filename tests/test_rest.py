@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
-from kraken_feed.transport.kraken_clock import NS, SLACK_NS, KrakenClock
 from kraken_feed.protocol.signing import Credentials, Nonce
 from kraken_feed.transport.backoff import CallCounter
+from kraken_feed.transport.kraken_clock import NS, SLACK_NS, KrakenClock
 from kraken_feed.transport.rest import MAX_ANSWER_BYTES, WARNINGS_KEPT, Rest
 
 from . import virtual_time

@@ -16,11 +16,11 @@ from ..config.credentials import files, find, readable_by_others, shared_key
 from ..config.schema import CHANNELS, Config, choose_accounts, is_loopback, is_public
 from ..errors import ConfigError, FeedError, Transient
 from ..output.disk import sync_method
-from ..transport.kraken_clock import KrakenClock, boot_ns
 from ..protocol.signing import Credentials, Nonce
 from ..text import Secrets
 from ..transport.backoff import Budget
 from ..transport.connection import Dial, dial, open_socket
+from ..transport.kraken_clock import KrakenClock, boot_ns
 from ..transport.rest import Rest, server_time
 from . import key_findings, machine
 from .key import Trial, skip

@@ -11,11 +11,11 @@ from structlog.typing import FilteringBoundLogger
 
 from ..errors import FeedError, OutputFailed, StateFailed
 from ..output.destination import Destination
-from ..transport.kraken_clock import KrakenClock
 from ..protocol.signing import Nonce
 from ..state.checkpoint import CallLevel, Changes, Checkpoint, Outage, Scan
 from ..state.store import Store
 from ..transport.backoff import CallCounter
+from ..transport.kraken_clock import KrakenClock
 from .endpoint import Tail
 from .known_state import Knowledge
 from .recovery import Recovery

@@ -13,7 +13,6 @@ from structlog.typing import FilteringBoundLogger
 from ..config.schema import DIALECTS, Config
 from ..errors import CredentialsRefused, FeedError, OutageTooLong, Transient
 from ..output.destination import Destination
-from ..transport.kraken_clock import NS, KrakenClock
 from ..protocol.refusals import classify
 from ..protocol.session import (
     Answered,
@@ -38,6 +37,7 @@ from ..telemetry.stats import Endpoint
 from ..text import Secrets
 from ..transport.backoff import HISTORY_COST, BackoffPolicy, Budget, CallCounter, Patience, delay
 from ..transport.connection import CLOSE_S, ODD_S, Connection, Dial
+from ..transport.kraken_clock import NS, KrakenClock
 from ..transport.rest import NEWER, Rest, refused_credentials
 from .known_state import Knowledge, Snapshots
 from .recorder import Recorder

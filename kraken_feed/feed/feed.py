@@ -22,8 +22,6 @@ from structlog.typing import FilteringBoundLogger
 from ..config.schema import CHANNELS, Config
 from ..errors import FeedError, StateFailed, Transient
 from ..output.destination import Destination
-from ..transport.kraken_clock import NS, KrakenClock, Steps
-from ..transport.kraken_clock import boot_ns as boot_clock
 from ..protocol.signing import Credentials, Nonce
 from ..protocol.wire import Item
 from ..records import render
@@ -34,6 +32,8 @@ from ..telemetry.stats import Figures, Holes
 from ..text import Secrets
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.connection import Dial, dial
+from ..transport.kraken_clock import NS, KrakenClock, Steps
+from ..transport.kraken_clock import boot_ns as boot_clock
 from ..transport.rest import TOKEN, Rest
 from .absence import Last
 from .backfill import RESERVE

@@ -22,10 +22,10 @@ from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import BackfillConfig
 from ..errors import CredentialsRefused, FeedError, NotUnderstood, RequestRefused, Transient
-from ..transport.kraken_clock import NS, KrakenClock
 from ..protocol.wire import Item
 from ..records.render import timestamp
 from ..state.checkpoint import Outage, Scan
+from ..transport.kraken_clock import NS, KrakenClock
 from . import backfill
 from .backfill import Caller, Row, Source, Span
 from .known_state import ORDER_CHANNELS, Knowledge

@@ -16,8 +16,8 @@ from websockets.frames import CloseCode
 from .. import __version__
 from ..config.schema import ConnectionConfig
 from ..errors import FeedError, Transient
-from . import kraken_clock
 from ..protocol.session import Event, Session
+from . import kraken_clock
 from .proxy import bad_proxy, no_socks, proxy_for
 from .stream import Stream
 

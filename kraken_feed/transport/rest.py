@@ -24,7 +24,6 @@ import msgspec
 
 from .. import __version__
 from ..errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
-from .kraken_clock import NS, KrakenClock
 from ..protocol.refusals import (
     AUTH_THROTTLE_S,
     EDGE_S,
@@ -42,6 +41,7 @@ from ..protocol.signing import Credentials, Nonce, sign
 from . import envelope
 from .backoff import CALL_COST, KEY, CallCounter, Patience
 from .envelope import Envelope, NotAnEnvelope
+from .kraken_clock import NS, KrakenClock
 from .proxy import bad_proxy, no_socks, proxy_for
 
 try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
