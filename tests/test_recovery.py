@@ -118,10 +118,10 @@ def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_p
     assert closed["openOrders"]["orders"] > 0
     assert closed["ownTrades"]["trades"] > 0
     for lost in log.named("feed.lost"):
-        hole = closed[lost["channel"]]
-        assert hole["from"] == lost["last_ts"]
+        outage = closed[lost["channel"]]
+        assert outage["from"] == lost["last_ts"]
         live = [x["ts"] for x in log.named("feed.live") if x["channel"] == lost["channel"]][1]
-        assert live <= hole["to"] <= render.timestamp(moment(live) + 2 * 10**9)
+        assert live <= outage["to"] <= render.timestamp(moment(live) + 2 * 10**9)
     assert log.duplicated(log.lines()) == []
 
 
@@ -234,10 +234,10 @@ def test_a_short_rest_outage_is_waited_out(tmp_path: Path) -> None:
 def test_maintenance_is_a_hole_from_its_beginning(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("maintenance", at=60.0, maintenance=60.0)), "openOrders")
     virtual_time.run(log.run(600.0))
-    (hole,) = log.named("feed.backfilled")
-    assert hole["cause"] == "maintenance"
+    (outage,) = log.named("feed.backfilled")
+    assert outage["cause"] == "maintenance"
     down = next(line for line in log.named("feed.status") if line["engine"] == "maintenance")
-    assert hole["from"] <= down["ts"]
+    assert outage["from"] <= down["ts"]
 
 
 @pytest.mark.parametrize("snapshots", ["changes", "none"])
@@ -344,7 +344,9 @@ def calm(exchange: Exchange) -> None:
     runs=st.lists(st.tuples(st.floats(5, 120), st.booleans(), st.floats(0, 200)), max_size=3),
     every=st.sampled_from([3.0, 10.0, 40.0]),
 )
-@example(seed=1714, lag=60.0, runs=[], every=3.0)  # an early hole's second pass, and orders that went missing after it
+@example(
+    seed=1714, lag=60.0, runs=[], every=3.0
+)  # an early outage's second pass, and orders that went missing after it
 def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
     tmp_path_factory: pytest.TempPathFactory, seed: int, lag: float, runs: list[Any], every: float
 ) -> None:

@@ -62,7 +62,7 @@ def never_read(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
 
 
 def lose(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
-    """A hole to close."""
+    """A outage to close."""
     asyncio.get_running_loop().call_later(30.0, run.world.exchange.inject, Fault("drop"), T0 + 30.0)
 
 
