@@ -120,7 +120,7 @@ class Simulation:
 
     def _excuse_quirks(self, quirks: Quirks) -> None:
         """What stays unknown for good may be declared."""
-        if quirks.odd_states and quirks.odd_query_states:
+        if quirks.odd_states and (quirks.odd_query_states or quirks.refused_ids):  # nothing else tells of the end
             self._excuses.add("odd", 0.0, math.inf)
         if quirks.withheld_rows:  # at any time some of the newest are
             self._excuses.add("withheld", 0.0, math.inf)
