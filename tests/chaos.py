@@ -210,7 +210,7 @@ async def _calm(place: Site, command: Command, output: Output) -> None:
     """Nothing happens any more: after a last restart every outage has to be closed."""
     exchange = place.exchange
     exchange.engine.rate = 0.0
-    exchange.schedule = Schedule(Random(0), None, place.server.now())
+    exchange.world.schedule = Schedule(Random(0), None, place.server.now())
     await command.end(TERM)
     await command.start()
     output.read()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import OCCASION_KINDS, PEER_KINDS, Fault
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.reply import Reply
 
 from .installed import Site
 

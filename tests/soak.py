@@ -165,7 +165,7 @@ class Soak:
         """Nothing happens any more: after a last reconnect every outage has to be closed."""
         for account in self._exchange.accounts:
             account.engine.rate = 0.0
-        self._exchange.schedule = Schedule(Random(0), None, self._place.server.now())
+        self._exchange.world.schedule = Schedule(Random(0), None, self._place.server.now())
         lives = self._lives()
         self._place.inject(Fault("drop", code=1001))
         everywhere = lives + len(ALL) * len(ACCOUNTS)

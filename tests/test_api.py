@@ -45,8 +45,8 @@ def endpoints(place: Site) -> dict[str, Any]:
 
 
 def credentials(place: Site, account: int = 0) -> kraken_feed.Credentials:
-    owner = place.exchange.accounts[account]
-    return kraken_feed.Credentials(owner.key, owner.secret)
+    key = place.exchange.world.first_key(place.exchange.accounts[account])
+    return kraken_feed.Credentials(key.key, key.secret)
 
 
 # ------------------------------------------------------------------------------------------------ names

@@ -176,7 +176,7 @@ async def test_live_sends_one_frame_prints_krakens_answers_and_does_it(method: s
     assert len(place.answers) == count
     assert place.happened == happens
     assert done.err == ""
-    assert place.exchange.connections == place.exchange.token_calls == 1
+    assert place.exchange.connections == place.exchange.world.token_calls == 1
 
 
 @pytest.mark.parametrize("method", METHOD_TABLE)
@@ -200,7 +200,7 @@ async def test_without_live_nothing_happens_to_the_account(method: str, market: 
         assert done.err == f"kraken-feed: {said}\n"
     else:
         assert place.sent == []
-        assert place.exchange.connections == place.exchange.token_calls == 0
+        assert place.exchange.connections == place.exchange.world.token_calls == 0
         assert done.out.decode() == place.filled(frame).replace("TOKEN", "[masked]") + "\n"
         assert done.err == "kraken-feed: nothing was sent: this is what --live sends.\n"
 

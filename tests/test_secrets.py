@@ -20,7 +20,7 @@ import pytest
 
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.reply import Reply
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.text import MASK
 

@@ -1,25 +1,32 @@
 """One account: its book, the flow of its orders, its ledger, and the connections that listen to it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kraken_feed.simulator.book import Book
-from kraken_feed.simulator.content import Rendered
 from kraken_feed.simulator.counter import Tier
 from kraken_feed.simulator.engine import Engine, apart
-from kraken_feed.simulator.ledger import Ledger
+from kraken_feed.simulator.ledger import Content, Ledger
 from kraken_feed.simulator.order import Change, Order, Side
 from kraken_feed.simulator.pair import find
-from kraken_feed.simulator.scenario import Scenario
-
-if TYPE_CHECKING:
-    from kraken_feed.simulator.key import ApiKey
-    from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.quirk import Quirks
 
 _CROWD = 500  # orders a frame when many come at once
+
+
+# What each frame tells of some changes, by what was asked for: listeners who ask for the same share it.
+Rendered = dict[Hashable, list[Content]]
+
+
+class Listener(Protocol):
+    """Who is told what happens to an account's orders: a connection."""
+
+    def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
+        """Takes note of the changes. What is not in `rendered` yet, the listener renders and adds."""
+        ...
 
 
 class Account:
@@ -30,26 +37,24 @@ class Account:
     """
 
     def __init__(
-        self, number: int, *, seed: int, tier: Tier, rate: float, now: float, ledger: Ledger, scenario: Scenario
+        self,
+        number: int,
+        *,
+        seed: int,
+        tier: Tier,
+        rate: float,
+        now: float,
+        ledger: Ledger,
+        quirks: Quirks,
+        mixed_frames: bool,
     ) -> None:
         self.number = number
         self.ledger = ledger
-        self.mixed_frames = scenario.mixed_frames
-        self.book = Book(self._rng(seed, "ids"), tier, scenario.quirks)
+        self.mixed_frames = mixed_frames
+        self.book = Book(self._rng(seed, "ids"), tier, quirks)
         self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
-        self.keys: list[ApiKey] = []
         self.cancel_at = math.inf  # when all orders are canceled, unless the client asks for later
-        self.peers: list[Peer] = []  # in the order in which they showed their first good token
-
-    @property
-    def key(self) -> str:
-        """The first API key."""
-        return self.keys[0].key
-
-    @property
-    def secret(self) -> str:
-        """The first API key's secret."""
-        return self.keys[0].secret
+        self.listeners: list[Listener] = []  # in the order in which they showed their first good token
 
     def _rng(self, seed: int, purpose: str) -> Random:
         """The first account's generators are those of an exchange that has no other."""
@@ -81,8 +86,8 @@ class Account:
         self.ledger.happened(changes)
         for frame in [changes] if self.mixed_frames else apart(changes):
             rendered: Rendered = {}
-            for peer in list(self.peers):
-                peer.tell(frame, rendered, now)
+            for listener in list(self.listeners):
+                listener.tell(frame, rendered, now)
 
     def crowd(self, count: int, now: float) -> None:
         """That many new orders, told in large frames."""

@@ -3,21 +3,19 @@
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from kraken_feed.simulator.exchange import Refused
+from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.http11 import MAX_BODY, MAX_HEAD, BadRequest, Head, head, response
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.outgoing import Abort, Close, Text
+from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.reply import Reply
 from kraken_feed.simulator.stamp import http_date
-
-if TYPE_CHECKING:
-    from kraken_feed.simulator.server import Server
 
 MAX_BUFFER = 64 * 1024 * 1024  # a client that reads nothing loses its connection here
 MAX_MESSAGE = 8 * 1024 * 1024  # what a client may send
@@ -27,12 +25,27 @@ _LINGER_NOT = struct.pack("ii", 1, 0)  # closing with this sends a reset
 _DIALECTS: dict[str, Literal["v1", "v2"]] = {"": "v1", "/": "v1", "/v2": "v2", "/v2/": "v2"}
 
 
+class Host(Protocol):
+    """What a connection needs of the server that accepted it."""
+
+    exchange: Exchange
+    connections: "set[Connection]"
+
+    def now(self) -> float:
+        """The exchange's time."""
+        ...
+
+    def tick(self) -> None:
+        """Lets the exchange live until now, reads every connection, and sends what that brought."""
+        ...
+
+
 class Connection(asyncio.Protocol):
     """HTTP/1.1 with keep-alive and, after an upgrade, a WebSocket."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, host: Host) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._server = server
+        self._host = host
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._socket: ServerProtocol | None = None
@@ -48,7 +61,7 @@ class Connection(asyncio.Protocol):
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a stream transport is needed")
         self._transport = transport
-        self._server.connections.add(self)
+        self._host.connections.add(self)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -56,7 +69,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if self._peer is not None:
-            self._server.tick()  # also reads what was just received, unless the connection is stalled
+            self._host.tick()  # also reads what was just received, unless the connection is stalled
         elif len(self._received) > MAX_HEAD + MAX_BODY:
             self.abort()  # a client that is not answered must not go on for ever
         else:
@@ -66,7 +79,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
+        self._host.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._peer is not None:
@@ -128,8 +141,8 @@ class Connection(asyncio.Protocol):
             self._answer(request, body)
 
     def _answer(self, request: Head, body: bytes) -> None:
-        server = self._server
-        reply = server.exchange.rest(request.method, request.target, request.headers, body, server.now())
+        host = self._host
+        reply = host.exchange.rest(request.method, request.target, request.headers, body, host.now())
         if reply.hang:
             self._busy = True  # the client hangs up, or waits for ever
         elif reply.delay:
@@ -138,7 +151,7 @@ class Connection(asyncio.Protocol):
             self._timer = loop.call_later(reply.delay, self._answer_late, reply, request.keep_alive)
         else:
             self._reply(reply, keep_alive=request.keep_alive)
-        server.tick()
+        host.tick()
 
     def _answer_late(self, reply: Reply, keep_alive: bool) -> None:
         self._busy = False
@@ -154,7 +167,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _date(self) -> str:
-        return http_date(self._server.exchange.shown_time(self._server.now()))
+        return http_date(self._host.exchange.world.shown_time(self._host.now()))
 
     # WebSocket
 
@@ -172,7 +185,7 @@ class Connection(asyncio.Protocol):
                 del answer.headers["Date"]
                 answer.headers["Date"] = self._date()
                 if answer.status_code == 101:
-                    peer = self._server.exchange.connect(dialect, self._server.now())
+                    peer = self._host.exchange.connect(dialect, self._host.now())
                     if isinstance(peer, Refused):
                         self._reply(Reply(peer.status, peer.headers, peer.body), keep_alive=False)
                         return
@@ -180,7 +193,7 @@ class Connection(asyncio.Protocol):
                 protocol.send_response(answer)
         self._socket = protocol
         self._write()
-        self._server.tick()
+        self._host.tick()
 
     def _read_frames(self) -> None:
         if self._socket is None or not self._received:
@@ -204,7 +217,7 @@ class Connection(asyncio.Protocol):
             if frame.fin:
                 text = bytes(self._message)
                 self._message.clear()
-                self._peer.receive(text, self._server.now())
+                self._peer.receive(text, self._host.now())
 
     def _send(self, message: Text | Close) -> None:
         protocol, transport = self._socket, self._transport

@@ -2,31 +2,18 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
-from kraken_feed.simulator.dialect import Dialect, Options
-from kraken_feed.simulator.ledger import Item
+from kraken_feed.simulator.dialect import Dialect
+from kraken_feed.simulator.ledger import Content, Item
 from kraken_feed.simulator.order import TERMINAL, Change
 from kraken_feed.simulator.quirk import Quirks, draw
-from kraken_feed.simulator.shape import payload
-
-
-class Content(Struct, frozen=True, gc=False):
-    """What a data frame tells: its items, and the array that they stand in."""
-
-    items: tuple[Item, ...]
-    payload: bytes
-
-
-# What each frame tells of some changes, by channel and options.
-Rendered = dict[tuple[str, Options], list[Content]]
+from kraken_feed.simulator.subscription import Options
 
 
 def content(speak: Dialect, items: Sequence[Item], quirks: Quirks) -> Content:
     """Put the items into a frame's array."""
     if quirks.unknown_members or quirks.surrogates:
         items = [speak.dressed(item, quirks) for item in items]
-    return Content(tuple(items), payload(items, quirks))
+    return Content(tuple(items), _payload(items, quirks))
 
 
 def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Options, quirks: Quirks) -> list[Content]:
@@ -42,6 +29,14 @@ def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Opt
         first += bare if bare and _richer(change, quirks) else told
         again += told if bare else []
     return [content(speak, items, quirks) for items in (first, again) if items]
+
+
+def _payload(items: Sequence[Item], quirks: Quirks) -> bytes:
+    """Write the items of a data frame: an array, with a null in front, or null when there are none."""
+    if not items:
+        return b"null" if quirks.null_snapshots else b"[]"
+    body = b",".join([item.data for item in items])
+    return b"[null,%b]" % body if quirks.null_items else b"[%b]" % body
 
 
 def _richer(change: Change, quirks: Quirks) -> bool:

@@ -1,39 +1,18 @@
 """What v1 and v2 have in common: requests once they are understood, and what a dialect must be able to say."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from kraken_feed.simulator.book import Book
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.order_entry import Desk
 from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.subscription import Options
 
-if TYPE_CHECKING:
-    from kraken_feed.simulator.order_entry import Desk
-
-OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
-
-# What a key must be allowed to do before it may subscribe.
-PERMISSIONS: dict[str, tuple[str, ...]] = {
-    "openOrders": (OPEN_TRADES,),
-    "ownTrades": (CLOSED_TRADES,),
-    "executions": (OPEN_TRADES, CLOSED_TRADES),
-    "balances": (FUNDS,),
-}
 SNAPSHOT_TRADES = 50  # a snapshot tells the newest fifty trades, never more
-
-
-class Options(Struct, frozen=True):
-    """The parameters of a subscription, with Kraken's defaults."""
-
-    snapshot: bool = True
-    snap_orders: bool = True
-    snap_trades: bool = False
-    order_status: bool = True
-    ratecounter: bool = False
-    all_users: bool = False
 
 
 class Request(Struct, frozen=True):
@@ -78,7 +57,7 @@ class Dialect(Protocol):
 
     def refused(self, request: Request, text: str, now: float) -> bytes: ...
 
-    def order(self, event: str, message: Mapping[str, Any], desk: "Desk") -> list[bytes]:
+    def order(self, event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
         """Does what a request of order entry asks for: the answers."""
         ...
 
@@ -107,8 +86,3 @@ class Dialect(Protocol):
     def notice(self, channel: str, sequence: bytes) -> bytes:
         """A frame of a type that no client knows, with a sequence of the channel."""
         ...
-
-
-def integer(value: object) -> TypeGuard[int]:
-    """Whether it is a JSON integer; `true` is none."""
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -9,14 +9,11 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from kraken_feed.simulator.account import Account
 from kraken_feed.simulator.counter import Counter
-
-if TYPE_CHECKING:
-    from kraken_feed.simulator.account import Account
 
 # Everything that a key can be allowed, in the documented order.
 PERMISSIONS = (
@@ -80,7 +77,7 @@ class ApiKey:
     key: str
     secret: str
     counter: Counter
-    account: "Account"
+    account: Account
     permissions: tuple[str, ...] = READ_PERMISSIONS
     otp: str | None = None
     limits: Limits = NO_LIMITS

@@ -19,6 +19,13 @@ class Item(Struct, frozen=True, gc=False):
     data: bytes
 
 
+class Content(Struct, frozen=True, gc=False):
+    """What a data frame tells: its items, and the array that they stand in."""
+
+    items: tuple[Item, ...]
+    payload: bytes
+
+
 class Frame(Struct, frozen=True, gc=False):
     """One data frame of a subscription, as it was handed to the socket; `at` is when it was made."""
 

@@ -159,7 +159,8 @@ async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> N
 
 
 def _ready(server: Server) -> dict[str, object]:
-    accounts = [{"key": account.key, "secret": account.secret} for account in server.exchange.accounts]
+    first = [server.exchange.world.first_key(account) for account in server.exchange.accounts]
+    accounts = [{"key": key.key, "secret": key.secret} for key in first]
     return {
         "rest": server.rest_url,
         "ws_v1": server.ws_v1_url,

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeGuard
 
 from msgspec import Raw
 
@@ -9,6 +10,11 @@ ZERO = Decimal(0)
 MONEY_PLACES = 5  # costs and fees are settled to at least five decimals (Pair.wide_decimals); their sums are exact
 SNAPSHOT_PLACES = 10  # with which v2 prints the costs and fees of a snapshot's orders
 VOLUME_PLACES = 8
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Tell whether a decoded JSON value is an integer; `true` is none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def fixed(value: Decimal, places: int) -> str:

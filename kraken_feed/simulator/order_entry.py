@@ -18,9 +18,8 @@ from msgspec import Struct
 
 from kraken_feed.simulator.account import Account
 from kraken_feed.simulator.book import USUAL
-from kraken_feed.simulator.dialect import integer
 from kraken_feed.simulator.key import ApiKey
-from kraken_feed.simulator.number import VOLUME_PLACES
+from kraken_feed.simulator.number import VOLUME_PLACES, is_integer
 from kraken_feed.simulator.order import Order, Side
 from kraken_feed.simulator.pair import CURRENCY, PAIRS, Pair, find
 from kraken_feed.simulator.quirk import Quirks
@@ -48,10 +47,10 @@ Types = Mapping[str, Kind]
 _FITS: dict[Kind, Callable[[object], bool]] = {
     "text": lambda value: isinstance(value, str),
     "flag": lambda value: isinstance(value, bool),
-    "number": lambda value: integer(value) or isinstance(value, float),
-    "integer": integer,
+    "number": lambda value: is_integer(value) or isinstance(value, float),
+    "integer": is_integer,
     "texts": lambda value: isinstance(value, list) and all(isinstance(each, str) and each for each in value),
-    "integers": lambda value: isinstance(value, list) and all(map(integer, value)),
+    "integers": lambda value: isinstance(value, list) and all(map(is_integer, value)),
     "object": lambda value: isinstance(value, dict),
     "objects": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
 }
@@ -110,7 +109,7 @@ class Fields:
 
     def whole(self, name: str) -> int | None:
         value = self._given.get(name)
-        if value is not None and not integer(value):
+        if value is not None and not is_integer(value):
             raise invalid(name)
         return value
 

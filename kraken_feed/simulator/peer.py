@@ -3,30 +3,25 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
-from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
 from kraken_feed.simulator import v1, v2
-from kraken_feed.simulator.content import Content, Rendered, content, render
-from kraken_feed.simulator.dialect import PERMISSIONS, Complaint, Dialect, Options, Request
+from kraken_feed.simulator.account import Account, Rendered
+from kraken_feed.simulator.content import content, render
+from kraken_feed.simulator.dialect import Complaint, Dialect, Request
 from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame
-from kraken_feed.simulator.line import Abort as Abort
-from kraken_feed.simulator.line import Close as Close
-from kraken_feed.simulator.line import Line
-from kraken_feed.simulator.line import Outgoing as Outgoing
-from kraken_feed.simulator.line import Text as Text
+from kraken_feed.simulator.key import ApiKey
+from kraken_feed.simulator.ledger import Content, Frame
 from kraken_feed.simulator.order import Change
 from kraken_feed.simulator.order_entry import Desk
+from kraken_feed.simulator.outgoing import Abort, Close, Line, Outgoing, Text
 from kraken_feed.simulator.quirk import share
 from kraken_feed.simulator.shape import integer
-
-if TYPE_CHECKING:
-    from kraken_feed.simulator.account import Account
-    from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.subscription import PERMISSIONS, Subscription
+from kraken_feed.simulator.world import World
 
 HEARTBEAT_S = 1.0
 IDLE_S = 60.0  # a connection without a private subscription is closed after about a minute
@@ -35,28 +30,31 @@ BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in 
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
 
-class Restart(Struct, frozen=True):
-    """A server that comes back behind a living socket: until then, a channel's updates are lost uncounted."""
+class Venue(Protocol):
+    """What a peer needs of the exchange that it is connected to."""
 
-    until: float
-    fault: Fault
+    world: World
 
+    @property
+    def moment(self) -> float:
+        """The time up to which everything has happened."""
+        ...
 
-class Subscription:
-    """One channel on one connection, with its own sequence."""
+    def advance(self, now: float) -> None:
+        """Lets everything happen that is due."""
+        ...
 
-    def __init__(self, channel: str, options: Options, token: str) -> None:
-        self.channel = channel
-        self.options = options
-        self.token = token
-        self.sequence = 0
-        self.lose = False  # the next update is counted, but gets lost
-        self.last: bytes | None = None
-        self.restart: Restart | None = None
+    def retry(self, now: float) -> None:
+        """Strikes again with the faults that have found nothing to hit so far."""
+        ...
 
-    def next_sequence(self) -> int:
-        self.sequence += 1
-        return self.sequence
+    def redeem(self, value: str, peer: "Peer", now: float) -> ApiKey | str:
+        """The key behind a token, or why it is not good."""
+        ...
+
+    def forget(self, peer: "Peer") -> None:
+        """The connection is over."""
+        ...
 
 
 class Peer:
@@ -66,10 +64,9 @@ class Peer:
     leaves and nothing is answered, WebSocket pings included; what was queued leaves when the stall ends.
     """
 
-    def __init__(
-        self, exchange: "Exchange", dialect: Literal["v1", "v2"], number: int, connection_id: int, now: float
-    ) -> None:
-        self.exchange = exchange
+    def __init__(self, venue: Venue, dialect: Literal["v1", "v2"], number: int, connection_id: int, now: float) -> None:
+        self.world = venue.world
+        self._venue = venue
         self.dialect = dialect
         self.number = number
         self.connection_id = connection_id
@@ -85,10 +82,10 @@ class Peer:
         self.speak = _DIALECTS[dialect]
         self.status: str | None = None  # what a late_online connection was told instead of the engine's state …
         self.online_at = math.inf  # … and when it is told that the engine is online
-        self._quirks = exchange.quirks
-        self._beats = not (dialect == "v1" and exchange.quirks.no_v1_heartbeats)
+        self._quirks = self.world.quirks
+        self._beats = not (dialect == "v1" and self._quirks.no_v1_heartbeats)
         self._pings = 0
-        self._line = Line(exchange.quirks.line_rate)
+        self._line = Line(self._quirks.line_rate)
         self._pongs: list[tuple[float, bytes]] = []  # those that come late
         self._unread: list[bytes] = []
         self._delayed: list[tuple[float, Request]] = []
@@ -100,21 +97,21 @@ class Peer:
 
     def receive(self, text: bytes, now: float) -> None:
         """Takes a client's text frame; what was due before it happens first."""
-        self.exchange.advance(now)
+        self._venue.advance(now)
         if self.closed:
             return
         if self.stalled:
             self._unread.append(text)
             return
         self._read(text, now)
-        self.exchange.retry(now)
+        self._venue.retry(now)
 
     def outgoing(self) -> list[Outgoing]:
         """Drains what is to be sent, in order. Data frames count as published from here on."""
         if self.stalled:
             return []
         drained: list[Outgoing] = []
-        for waiting in self._line.take(self.exchange.moment):
+        for waiting in self._line.take(self._venue.moment):
             drained.append(waiting.message)
             if waiting.frame is not None and self.account is not None:
                 self.account.ledger.publish(waiting.frame)
@@ -127,7 +124,7 @@ class Peer:
         self._line.clear()
         self._delayed.clear()
         self._pongs.clear()
-        self.exchange.forget(self)
+        self._venue.forget(self)
 
     # What the exchange calls.
 
@@ -137,7 +134,7 @@ class Peer:
             return math.inf
         if self.stalled:
             return self.stall_ends
-        timers = [self.silence_ends, self.split_ends, self.online_at, self._line.due(self.exchange.moment)]
+        timers = [self.silence_ends, self.split_ends, self.online_at, self._line.due(self._venue.moment)]
         if not self.subscriptions:
             timers.append(self._idle_since + IDLE_S)
         elif self._beats and not self.silent:
@@ -165,7 +162,7 @@ class Peer:
         self._answer_late(now)
         if self.online_at <= now:
             self.status, self.online_at = None, math.inf
-            self.say(self.speak.status_changed(self.connection_id, self.exchange.status), now)
+            self.say(self.speak.status_changed(self.connection_id, self.world.status), now)
         for subscription in list(self.subscriptions.values()):
             if subscription.restart is not None and subscription.restart.until <= now:
                 self._come_back(subscription, subscription.restart.fault, now)
@@ -180,14 +177,14 @@ class Peer:
         What changes in between is not told to this connection, and no snapshot makes up for it.
         """
         if late is not None:
-            self.exchange.ledger.struck(late.kind, now, self.connection_id)
+            self.world.ledger.struck(late.kind, now, self.connection_id)
             self.status = late.shape
             self.online_at = now + (3.0 if late.seconds is None else late.seconds)
-        self.say(self.speak.status(self.connection_id, self.status or self.exchange.status), now)
+        self.say(self.speak.status(self.connection_id, self.status or self.world.status), now)
 
     def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
         """Publishes the changes on every channel that they concern, in one frame each, or two if orders end twice."""
-        if self.status is not None or self.exchange.untold:
+        if self.status is not None or self.world.untold:
             return
         for subscription in list(self.subscriptions.values()):
             if subscription.restart is not None:
@@ -224,7 +221,7 @@ class Peer:
         self.subscriptions.clear()
         self._delayed.clear()
         self._pongs.clear()
-        self.exchange.forget(self)
+        self._venue.forget(self)
 
     def unsubscribe(self, channel: str, now: float) -> None:
         """Ends a subscription."""
@@ -235,7 +232,7 @@ class Peer:
     # Requests.
 
     def _read(self, text: bytes, now: float) -> None:
-        shown = self.exchange.shown_time(now)
+        shown = self.world.shown_time(now)
         request = self.speak.parse(text, shown)
         if isinstance(request, Request) and isinstance(request.reqid, int):
             request = replace(request, reqid=integer(request.reqid, self._quirks))
@@ -270,7 +267,7 @@ class Peer:
             request = replace(request, reqid=None)
         elif quirks.pongs == "text" and request.reqid is not None:
             request = replace(request, reqid=str(request.reqid))
-        pong = self.speak.pong(request, self.exchange.shown_time(now))
+        pong = self.speak.pong(request, self.world.shown_time(now))
         if quirks.pong_delay:
             self._pongs.append((now + quirks.pong_delay, pong))
         else:
@@ -284,11 +281,11 @@ class Peer:
             return
         if refusal is not None:
             text = refusal.text or "EOrder:Insufficient funds"
-            answers = [self.speak.refused(request, text, self.exchange.shown_time(now))]
+            answers = [self.speak.refused(request, text, self.world.shown_time(now))]
         else:
-            key = self.exchange.redeem(request.token, self, now)
+            key = self._venue.redeem(request.token, self, now)
             if isinstance(key, str):
-                answers = [self.speak.refused(request, key, self.exchange.shown_time(now))]
+                answers = [self.speak.refused(request, key, self.world.shown_time(now))]
             else:
                 answers = self.speak.order(request.event, request.message, Desk(key, now, self._quirks))
         if mute is not None:
@@ -311,7 +308,7 @@ class Peer:
 
     def _unsubscribe(self, request: Request, now: float) -> None:
         channels = [channel for channel in request.channels if channel in self.subscriptions]
-        shown = self.exchange.shown_time(now)
+        shown = self.world.shown_time(now)
         if not channels:
             self.say(self.speak.refused(request, "Subscription Not Found", shown), now)
         for channel in channels:
@@ -324,13 +321,13 @@ class Peer:
         if mute is not None and mute.shape == "ignored":
             return
         problem = self._problem(request, channel, now)
-        shown = self.exchange.shown_time(now)
+        shown = self.world.shown_time(now)
         if problem:
             self.say(self.speak.refused(request, problem, shown), now)
             return
         subscription = Subscription(channel, request.options, request.token)
         self.subscriptions[channel] = subscription
-        ack = self.speak.subscribed(request, channel, self.exchange.tier.engine_limit, shown)
+        ack = self.speak.subscribed(request, channel, self.world.tier.engine_limit, shown)
         early = self._fault("early_data", now, channel) is not None
         if mute is None and not early:
             self.say(ack, now)
@@ -344,9 +341,9 @@ class Peer:
             return refusal.text or "ESession:Invalid session"
         if channel in self.subscriptions:
             return "Already subscribed"
-        if (self.status or self.exchange.status) == "maintenance":
+        if (self.status or self.world.status) == "maintenance":
             return "EService:Unavailable"
-        key = self.exchange.redeem(request.token, self, now)
+        key = self._venue.redeem(request.token, self, now)
         if isinstance(key, str):
             return key
         missing = [name for name in PERMISSIONS[channel] if name not in key.permissions]
@@ -410,7 +407,7 @@ class Peer:
         self._line.send(Text(text, size if by_fragment else 0, 0 if by_fragment else size), frame, now)
 
     def _fault(self, kind: str, now: float, channel: str | None = None) -> Fault | None:
-        fault = self.exchange.schedule.take(kind, now, dialect=self.dialect, channel=channel, connection=self.number)
+        fault = self.world.schedule.take(kind, now, dialect=self.dialect, channel=channel, connection=self.number)
         if fault is not None:
-            self.exchange.ledger.struck(kind, now, self.connection_id)
+            self.world.ledger.struck(kind, now, self.connection_id)
         return fault

@@ -1,28 +1,25 @@
 """The few public REST methods that clients ask for at their start."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from kraken_feed.simulator.call import RestError
 from kraken_feed.simulator.number import fixed, quantum
 from kraken_feed.simulator.pair import Asset, Pair
-from kraken_feed.simulator.rest_private import RestError
 from kraken_feed.simulator.stamp import rfc1123, rfc3339_seconds
-
-if TYPE_CHECKING:
-    from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.simulator.world import World
 
 
-def answer(exchange: "Exchange", name: str, params: Mapping[str, str], now: float) -> object:
+def answer(world: World, name: str, params: Mapping[str, str], now: float) -> object:
     """The result of a public method. Raises RestError."""
     if name == "Time":
-        shown = exchange.shown_time(now)
+        shown = world.shown_time(now)
         return {"unixtime": int(shown), "rfc1123": rfc1123(shown)}
     if name == "SystemStatus":
-        return {"status": exchange.status, "timestamp": rfc3339_seconds(exchange.shown_time(now))}
+        return {"status": world.status, "timestamp": rfc3339_seconds(world.shown_time(now))}
     if name == "Assets":
-        return {asset.rest_balance: _asset(asset) for asset in exchange.book.assets}
+        return {asset.rest_balance: _asset(asset) for asset in world.assets}
     if name == "AssetPairs":
-        return {pair.rest: _pair(pair) for pair in _wanted(exchange.book.pairs, params.get("pair"))}
+        return {pair.rest: _pair(pair) for pair in _wanted(world.pairs, params.get("pair"))}
     raise RestError("EGeneral:Unknown method")
 
 

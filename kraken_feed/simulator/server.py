@@ -77,7 +77,7 @@ class Server:
         return f"{self.ws_v1_url}/v2"
 
     def now(self) -> float:
-        return self.clock() + self.exchange.quirks.clock_offset
+        return self.clock() + self.exchange.world.quirks.clock_offset
 
     def tick(self) -> None:
         """Lets the exchange live until now, sends what that brought, and sets the next timer."""

@@ -1,11 +1,10 @@
 """Other spellings of the same facts: what JSON allows, Kraken's documents do not forbid, and clients trip over."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw
 
-from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.quirk import Quirks, share
 
 _SURROGATE = rb"\ud800"  # half of a pair: valid JSON, and no valid Unicode
@@ -37,14 +36,6 @@ def dress(data: bytes, ident: str, quirks: Quirks) -> bytes:
     if quirks.unknown_members:
         data = b"%b,%b}" % (data[:-1], _NEW_MEMBER)
     return data
-
-
-def payload(items: Sequence[Item], quirks: Quirks) -> bytes:
-    """Write the items of a data frame: an array, with a null in front, or null when there are none."""
-    if not items:
-        return b"null" if quirks.null_snapshots else b"[]"
-    body = b",".join([item.data for item in items])
-    return b"[null,%b]" % body if quirks.null_items else b"[%b]" % body
 
 
 def integer(value: int, quirks: Quirks) -> object:

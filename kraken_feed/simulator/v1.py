@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
+from kraken_feed.simulator.dialect import Complaint, Request
+from kraken_feed.simulator.number import is_integer
+from kraken_feed.simulator.subscription import Options
 from kraken_feed.simulator.v1_feed import bare_end as bare_end
 from kraken_feed.simulator.v1_feed import dressed as dressed
 from kraken_feed.simulator.v1_feed import frame as frame
@@ -96,7 +98,8 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     if not isinstance(message, dict) or not isinstance(message.get("event"), str):
         return _complain("Malformed request")
     reqid = message.get("reqid")
-    if "reqid" in message and not (integer(reqid) and 0 <= reqid < _MAX_REQID):  # 0 is acknowledged, whatever the text
+    # 0 is acknowledged, whatever the text says.
+    if "reqid" in message and not (is_integer(reqid) and 0 <= reqid < _MAX_REQID):
         return _complain("Reqid field must be a positive integer less than 18446744073709551616")
     event = message["event"]
     if event == "ping":

@@ -8,13 +8,14 @@ from typing import Literal
 import msgspec
 
 from kraken_feed.simulator.book import Book
-from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
+from kraken_feed.simulator.dialect import SNAPSHOT_TRADES
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.number import VOLUME_PLACES, ZERO, fixed
 from kraken_feed.simulator.order import Change, Order, Trade
 from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.shape import dress
 from kraken_feed.simulator.stamp import unix_text
+from kraken_feed.simulator.subscription import Options
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.dialect import Complaint, Options, Request, integer
+from kraken_feed.simulator.dialect import Complaint, Request
+from kraken_feed.simulator.number import is_integer
 from kraken_feed.simulator.stamp import rfc3339
+from kraken_feed.simulator.subscription import Options
 from kraken_feed.simulator.v2_feed import bare_end as bare_end
 from kraken_feed.simulator.v2_feed import dressed as dressed
 from kraken_feed.simulator.v2_feed import frame as frame
@@ -119,7 +121,7 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     if not isinstance(message, dict):
         return Complaint(_failure(_UNREADABLE, None, "Malformed request", now))
     method, reqid = message.get("method"), message.get("req_id")
-    if not isinstance(method, str) or not (reqid is None or (integer(reqid) and 0 <= reqid < 2**64)):
+    if not isinstance(method, str) or not (reqid is None or (is_integer(reqid) and 0 <= reqid < 2**64)):
         return Complaint(_failure(_UNREADABLE, None, "Malformed request", now))
     if method == "ping":
         unsupported = _unsupported(method, message, _TOP_FIELDS - {"params"})

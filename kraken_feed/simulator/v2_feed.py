@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from kraken_feed.simulator.book import Book
-from kraken_feed.simulator.dialect import SNAPSHOT_TRADES, Options
+from kraken_feed.simulator.dialect import SNAPSHOT_TRADES
 from kraken_feed.simulator.ledger import Item
 from kraken_feed.simulator.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
 from kraken_feed.simulator.order import Change, Entry, Order, Trade
@@ -17,6 +17,7 @@ from kraken_feed.simulator.pair import Asset
 from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.shape import dress
 from kraken_feed.simulator.stamp import rfc3339
+from kraken_feed.simulator.subscription import Options
 
 _USER = "AA00 N84G AAAA AAAA"
 _TRANSITIONS = {"open": "new", "closed": "filled", "canceled": "canceled", "expired": "expired"}

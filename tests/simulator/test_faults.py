@@ -7,7 +7,8 @@ import pytest
 
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.fault import OCCASION_KINDS, PARAMETERS, Fault
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
+from kraken_feed.simulator.outgoing import Abort, Close, Text
+from kraken_feed.simulator.peer import Peer
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from kraken_feed.simulator.strike import STRIKES
 from tests.simulator.account import T0, Account, Tap, frame, opened, quiet

@@ -13,7 +13,7 @@ from kraken_feed.simulator import v1_orders, v2_orders
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
-from kraken_feed.simulator.peer import Abort, Close
+from kraken_feed.simulator.outgoing import Abort, Close
 from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.stamp import rfc3339

@@ -12,7 +12,7 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.ledger import Ledger
 from kraken_feed.simulator.order import TERMINAL
-from kraken_feed.simulator.peer import Text
+from kraken_feed.simulator.outgoing import Text
 from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from tests.simulator.account import T0, Account, Tap

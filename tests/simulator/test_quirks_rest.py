@@ -202,7 +202,7 @@ def test_one_unknown_id_spoils_a_batch_of_query_orders() -> None:
 def test_a_refused_id_spoils_a_batch_of_query_orders() -> None:
     exchange = quirky()
     first, second = ended(exchange, 2)
-    exchange.refused_ids.add(first)
+    exchange.world.refused_ids.add(first)
     account = Account(exchange)
     assert account.error("QueryOrders", NOW, txid=f"{second},{first}") == "EOrder:Invalid order"
     assert set(account.result("QueryOrders", NOW, txid=second)) == {second}
@@ -312,7 +312,7 @@ def test_one_asset_name_in_two_classes() -> None:
 
 def test_every_reply_has_the_exchanges_date() -> None:
     exchange = quirky()
-    exchange.clock_offset_s = 3600.0
+    exchange.world.clock_offset_s = 3600.0
     replies = [
         exchange.rest("GET", "/0/public/Time", {}, b"", T0),
         exchange.rest("POST", "/0/private/Balance", {}, b"", T0),
