@@ -8,8 +8,8 @@ from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.session import Event, Live, Opaque, Records, Session, Timing
 from kraken_feed.protocol.wire import Dialect
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.outgoing import Abort, Close, Text
-from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
+from kraken_feed.simulator.wire.peer import Peer
 
 T0 = 1_760_000_000.0
 TIMING = Timing(ack=5.0, silence=10.0)

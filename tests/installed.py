@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.net.server import Server
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
 PATIENCE_S = 60.0  # for what takes milliseconds: a hung process fails the test instead of the suite

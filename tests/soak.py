@@ -26,10 +26,10 @@ from random import Random
 
 import msgspec
 
-from kraken_feed.simulator.fault import PARAMETERS, Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import PARAMETERS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.net.server import Server
 
 from . import vitals
 from .diagnostics import Diagnostics

@@ -21,7 +21,7 @@ import structlog
 from structlog.testing import LogCapture
 
 import kraken_feed
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from .installed import PATIENCE_S, Site, finish, site
 from .reading import ALL, started

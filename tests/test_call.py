@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from kraken_feed.order_entry.methods import METHODS
-from kraken_feed.simulator import v1, v2
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
-from kraken_feed.simulator.order_entry import Desk
-from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, TRADING_PERMISSIONS
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.wire import v1, v2
+from kraken_feed.simulator.wire.order_entry import Desk
+from kraken_feed.simulator.wire.peer import Peer
 
 from .installed import COMMAND, PATIENCE_S, Done, Site, bare, finish, logged, run, site, start
 from .test_cli import full_pipe

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from kraken_feed.check.key_findings import ITEMS
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.faults.fault import Fault
 
 from .installed import PATIENCE_S, Done, Site, bare, finish, logged, run, site, start
 from .test_places import everything

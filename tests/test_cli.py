@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from .installed import COMMAND, PATIENCE_S, bare, finish, lines, logged, named, run, site, start
 

@@ -18,8 +18,8 @@ from kraken_feed.feed import checkpointer
 from kraken_feed.feed.feed import Limits
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 
 from . import memory, virtual_time

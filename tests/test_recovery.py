@@ -17,9 +17,9 @@ from kraken_feed.feed.feed import Limits
 from kraken_feed.records import render
 from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.reply import Reply
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.state.checkpoint import Changes
 from kraken_feed.state.store import Store
 

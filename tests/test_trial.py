@@ -12,9 +12,9 @@ from kraken_feed.check.key_findings import ITEMS
 from kraken_feed.check.report import Finding
 from kraken_feed.config.schema import Config
 from kraken_feed.protocol.signing import Credentials, Nonce
+from kraken_feed.simulator.access.key import ApiKey, Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import ApiKey, Limits
+from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.text import Secrets
 from kraken_feed.transport.rest import Rest
 

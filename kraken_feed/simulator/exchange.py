@@ -6,15 +6,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
-from kraken_feed.simulator.ident import connection_id
-from kraken_feed.simulator.key import ApiKey
-from kraken_feed.simulator.ledger import Ledger
-from kraken_feed.simulator.peer import Peer
-from kraken_feed.simulator.reply import Reply
-from kraken_feed.simulator.rest_api import RestApi
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.access.key import ApiKey
+from kraken_feed.simulator.faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.ident import connection_id
+from kraken_feed.simulator.market.ledger import Ledger
+from kraken_feed.simulator.rest.api import RestApi
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.simulator.strike import strike
+from kraken_feed.simulator.wire.peer import Peer
 from kraken_feed.simulator.world import World, generator
 
 _RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (

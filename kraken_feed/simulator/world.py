@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
-from kraken_feed.simulator.account import Account
-from kraken_feed.simulator.counter import TIERS, Counter
-from kraken_feed.simulator.ident import public_key, secret
-from kraken_feed.simulator.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
-from kraken_feed.simulator.ledger import Ledger
-from kraken_feed.simulator.pair import Asset, Pair
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.token import LIFETIME_S, Tokens
+from kraken_feed.simulator.access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.access.token import LIFETIME_S, Tokens
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.market.account import Account
+from kraken_feed.simulator.market.counter import TIERS, Counter
+from kraken_feed.simulator.market.ident import public_key, secret
+from kraken_feed.simulator.market.ledger import Ledger
+from kraken_feed.simulator.market.pair import Asset, Pair
 
 
 class World:

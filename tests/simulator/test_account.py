@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import pytest
 
-from kraken_feed.simulator import account as simulated
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.market import account as simulated
 from tests.simulator.account import T0, Account, Tap, quiet
 
 V1V2: tuple[Literal["v1", "v2"], ...] = ("v1", "v2")

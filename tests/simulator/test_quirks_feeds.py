@@ -6,11 +6,11 @@ from typing import Any, Literal
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame
-from kraken_feed.simulator.outgoing import Abort, Text
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.ledger import Frame
+from kraken_feed.simulator.quirks.quirk import Quirks
+from kraken_feed.simulator.wire.outgoing import Abort, Text
 from tests.simulator.account import T0, Account, Tap, opened, quiet
 
 Name = Literal["v1", "v2"]

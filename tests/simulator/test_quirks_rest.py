@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.key import Limits
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.quirks.quirk import Quirks
 from tests.simulator.account import T0, Account, Tap, quiet
 
 NOW = T0 + 1000.0

@@ -16,11 +16,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kraken_feed.simulator import connection
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.net import connection
+from kraken_feed.simulator.net.server import Server
 from tests.simulator.account import sign
 
 PATIENCE = 10.0

@@ -10,12 +10,12 @@ from time import process_time
 
 import msgspec
 
+from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import REST_KINDS
-from kraken_feed.simulator.key import Limits
-from kraken_feed.simulator.order import Change
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import REST_KINDS
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.order import Change
+from kraken_feed.simulator.quirks.quirk import Quirks
 
 from .. import virtual_time
 from ..exchange_driver import T0
