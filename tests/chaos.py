@@ -25,10 +25,10 @@ from signal import SIGTERM
 
 import msgspec
 
-from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, TOKEN_KINDS, Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import ORDER_KINDS, PARAMETERS, TOKEN_KINDS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.net.server import Server
 
 from .installed import COMMAND, Site, until
 from .ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
@@ -210,7 +210,7 @@ async def _calm(place: Site, command: Command, output: Output) -> None:
     """Nothing happens any more: after a last restart every outage has to be closed."""
     exchange = place.exchange
     exchange.engine.rate = 0.0
-    exchange.schedule = Schedule(Random(0), None, place.server.now())
+    exchange.world.schedule = Schedule(Random(0), None, place.server.now())
     await command.end(TERM)
     await command.start()
     output.read()

@@ -26,10 +26,10 @@ from random import Random
 
 import msgspec
 
-from kraken_feed.simulator.fault import PARAMETERS, Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import PARAMETERS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.net.server import Server
 
 from . import vitals
 from .diagnostics import Diagnostics
@@ -165,7 +165,7 @@ class Soak:
         """Nothing happens any more: after a last reconnect every outage has to be closed."""
         for account in self._exchange.accounts:
             account.engine.rate = 0.0
-        self._exchange.schedule = Schedule(Random(0), None, self._place.server.now())
+        self._exchange.world.schedule = Schedule(Random(0), None, self._place.server.now())
         lives = self._lives()
         self._place.inject(Fault("drop", code=1001))
         everywhere = lives + len(ALL) * len(ACCOUNTS)

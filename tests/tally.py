@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from kraken_feed.records.render import timestamp
-from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.market.order import Change
 
 ITEMS = ("order", "trade", "execution", "balance")
 KINDS = ("end", "fill", "entry")

@@ -17,9 +17,9 @@ from kraken_feed.feed.feed import Limits
 from kraken_feed.records import render
 from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.rest_api import Reply
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.state.checkpoint import Changes
 from kraken_feed.state.store import Store
 
@@ -334,7 +334,7 @@ def test_a_key_limited_in_time_makes_gaps_that_say_so(tmp_path: Path, spelling: 
 
 def calm(exchange: Exchange) -> None:
     """No more faults by chance."""
-    exchange.schedule._random_due = float("inf")
+    exchange.world.schedule._random_due = float("inf")
 
 
 @settings(max_examples=12, phases=[Phase.explicit, Phase.generate])

@@ -19,9 +19,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.rest_api import Reply
-from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.text import MASK
 
 from .installed import QUICK, Done, Site, bare, finish, logged, run, site, start

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from kraken_feed.simulator.exchange import Refused
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from .installed import finish, logged, site, start
 from .supervised import Systemd, fields

@@ -25,8 +25,8 @@ from kraken_feed.protocol.session import (
     Timing,
 )
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import PARAMETERS, VARIANTS, Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import PARAMETERS, VARIANTS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 
 from .exchange_driver import T0, TIMING, Line
 

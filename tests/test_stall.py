@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kraken_feed.output.sink import Sink
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.transport import connection
 
 from . import memory, virtual_time

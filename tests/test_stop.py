@@ -13,8 +13,8 @@ import pytest
 from kraken_feed.config.schema import Config
 from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.state.store import Store
 
 from . import memory, virtual_time

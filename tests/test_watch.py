@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from kraken_feed.simulator.exchange import Refused
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.wire.peer import Peer
 
 from .installed import PATIENCE_S, bare, run, site
 from .on_terminal import CLEAR, ENTER, LEAVE, OnTerminal, ended, on_terminal

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.peer import Text
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.rest.reply import Reply
+from kraken_feed.simulator.wire.outgoing import Text
 
 T0 = 1_760_000_000.0
 FRAMES = Path(__file__).parents[1] / "frames"
