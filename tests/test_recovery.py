@@ -106,7 +106,7 @@ def exchange(*faults: Fault, rate: float = 3.0, seed: int = 1, **scenario: Any) 
     return Exchange(now=T0, seed=seed, rate=rate, scenario=Scenario(faults=faults, **options))
 
 
-def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_path: Path) -> None:
+def test_what_ended_while_disconnected_is_recovered_and_the_outage_is_closed(tmp_path: Path) -> None:
     outage = Fault("upgrade_refused", at=60.0, duration=60.0)
     log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage))
     virtual_time.run(log.run(600.0))
@@ -118,10 +118,10 @@ def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_p
     assert closed["openOrders"]["orders"] > 0
     assert closed["ownTrades"]["trades"] > 0
     for lost in log.named("feed.lost"):
-        outage = closed[lost["channel"]]
-        assert outage["from"] == lost["last_ts"]
+        recovered = closed[lost["channel"]]
+        assert recovered["from"] == lost["last_ts"]
         live = [x["ts"] for x in log.named("feed.live") if x["channel"] == lost["channel"]][1]
-        assert live <= outage["to"] <= render.timestamp(moment(live) + 2 * 10**9)
+        assert live <= recovered["to"] <= render.timestamp(moment(live) + 2 * 10**9)
     assert log.duplicated(log.lines()) == []
 
 
