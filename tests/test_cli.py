@@ -432,7 +432,7 @@ class Signalled:
         if name == "kraken_feed.cli.commands":
             os.kill(os.getpid(), signal.SIGTERM)
 sys.meta_path.insert(0, Signalled())
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 main(sys.argv[1:])
 """
 

@@ -7,7 +7,7 @@ import sys
 
 COLLECTS = """
 import asyncio, gc
-from kraken_feed import commands
+from kraken_feed.cli import commands
 
 async def main() -> str:
     while not gc.isenabled():

@@ -134,8 +134,8 @@ async def test_no_secret_is_in_the_message_of_a_configuration_that_holds_one(tmp
 DEFECT = """
 import logging
 import sys
-import kraken_feed.tails
-from kraken_feed.cli import main
+import kraken_feed.feed.endpoint
+from kraken_feed.cli.main import main
 
 async def broken(self):
     unknown = "-".join(("SENTINEL", "local"))  # nobody has said that this is one to be masked

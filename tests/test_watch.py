@@ -24,8 +24,8 @@ DOWN = Refused(503, {}, b"down")
 
 CRASH = """
 import os, sys
-from kraken_feed import watch
-from kraken_feed.cli import main
+from kraken_feed.watch import app as watch
+from kraken_feed.cli.main import main
 draw = watch.draw
 def broken(view):
     if view.board.rows("main", 1):
@@ -37,8 +37,8 @@ main(sys.argv[1:])
 
 CRASHED_READER = """
 import sys
-from kraken_feed import board
-from kraken_feed.cli import main
+from kraken_feed.watch import model as board
+from kraken_feed.cli.main import main
 def broken(self, record, now_ns):
     raise RuntimeError("the board broke")
 board.Board.take = broken
@@ -47,8 +47,8 @@ main(sys.argv[1:])
 
 LOUD = """
 import sys
-from kraken_feed import terminal
-from kraken_feed.cli import main
+from kraken_feed.watch import terminal
+from kraken_feed.cli.main import main
 def broken(self):
     import os
     os.read(self.fd, 1)
@@ -64,7 +64,7 @@ class Missing:
         if name == "rich":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 main(sys.argv[1:])
 """
 
