@@ -392,6 +392,18 @@ def test_a_confirmation_stands_in_order_with_what_else_was_said() -> None:
     assert kinds == [Records, Live, Records, Answered, Records]
 
 
+def test_where_nobody_greeted_the_first_word_of_the_engine_on_a_live_connection_is_a_change() -> None:
+    """Orders end without a word until it is online, and the outage has to have a beginning."""
+    for status, changes in (("post_only", ["post_only", "online"]), ("online", [])):
+        session = Session(spot_v1, ("openOrders",), TIMING)
+        session.connected(0.0)
+        session.authorize("token", 0.0, 0)
+        events: list[Event] = []
+        for frame in (ack(1), data(1, FULL), GREETING.replace(b"online", status.encode()), GREETING):
+            events += session.receive(frame, 1.0)
+        assert [event.engine for event in events if isinstance(event, EngineChanged)] == changes
+
+
 def proofs(script: Script) -> list[int]:
     return [event.stamp for event in script.events if isinstance(event, Complete)]
 
