@@ -77,7 +77,7 @@ def record_schema() -> dict[str, object]:
             _marker(
                 "feed.live",
                 connection=text,
-                attempt={"type": "integer", "minimum": 1},
+                attempt={"type": "integer", "minimum": 0},
                 engine={**text_or_null, "description": "Kraken's system state; null if it did not greet."},
             ),
             _marker(
