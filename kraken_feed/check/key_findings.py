@@ -132,14 +132,14 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
 
 
 def _rights(info: KeyInfo) -> Finding:
-    """Rights beyond reading: whoever gets hold of the key, or of a token of it, has them too."""
+    """Warn about rights beyond reading: anyone who gets the key, or a token of it, has them too."""
     beyond = [right for right in info.permissions or () if right not in SPELLINGS]
     if not beyond:
         return Finding("OK", "rights", "none beyond what tails need")
     names = ", ".join(BEYOND.get(right, right) for right in beyond)
     return Finding(
         "WARN", "rights", f"The key may do more than a tail needs: {names}.",
-        "Whoever gets hold of the key may do it too.",
+        "Anyone who gets the key can do it too.",
         f"Switch it off in {SETTINGS}, or make a key only for tails.",
         facts={"beyond": beyond},
     )  # fmt: skip
