@@ -1,14 +1,15 @@
 """Find out from an output file where an outage begins, when the checkpoint is gone.
 
-The records that the file holds are the last evidence: up to the newest one nothing was missing, unless the file itself
-shows an outage that nothing after it answers.
+The records that the file holds are the last evidence: up to the newest one that shows the channel live nothing was
+missing, unless the file itself shows an outage that no ``feed.backfilled`` and no ``feed.gap`` answers.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +22,10 @@ BLOCK = 1024 * 1024
 _TIMES = ("timestamp", "lastupdated", "time", "closetm", "opentm")  # of v2 and v1, in `data`
 _QUOTED = [b'"%b"' % name.encode() for name in _TIMES]
 _MARKER = b'"event_name":"feed.'
+_SEQUENCE = b'"sequence":'
 _ANSWERS = ("feed.backfilled", "feed.gap")
+_OF_SILENT = ("restart", "state_missing")  # causes of outages that no `feed.lost` tells of
+FOREVER = 1 << 63
 
 
 class Last(msgspec.Struct, frozen=True):
@@ -49,7 +53,11 @@ class _Line(msgspec.Struct):
     channel: str
     type: str = ""
     connection: str | None = None
+    sequence: int = 0
     last_ts: str | None = None
+    start: str | None = msgspec.field(default=None, name="from")
+    end: str = msgspec.field(default="", name="to")
+    cause: str = ""
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -73,36 +81,50 @@ def last_records(path: str, account: str, channels: Iterable[str], limit_bytes: 
             for mark, trail in trails.items():
                 if mark in line:
                     trail.take(line)
-            if all(trail.over for trail in trails.values()):
-                break
     except OSError:
         return {}
     return {trail.channel: last for trail in trails.values() if (last := trail.last()) is not None}
 
 
-class _Trail:
-    """The records of one channel, the newest first.
+class _Answer(NamedTuple):
+    """The interval that a ``feed.backfilled`` or a ``feed.gap`` names, in Kraken's time, and why it was missing."""
 
-    An outage lies before every ``feed.live`` and after every ``feed.lost``. If a ``feed.backfilled`` or a ``feed.gap``
-    comes after it was over, it was answered. The order in the file is what counts, since those can name the times of
-    another clock.
+    start_ns: int  # 0: nobody knows
+    end_ns: int
+    cause: str
+
+
+class _Start(msgspec.Struct):
+    """The last sign that the channel was live before an outage, or before the end of the file."""
+
+    ts_ns: int
+    connection: str | None
+    lost_ns: int = 0  # of a `feed.lost`: up to when, in Kraken's time, nothing was missing; 0: there is no `feed.lost`
+    kraken_ns: int | None = None
+    dated: bool = False  # whether an update has told Kraken's time
+
+
+class _Trail:
+    """The records of one channel, the newest first: where each outage started, and the answers to them.
+
+    Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and what comes from
+    REST can be written before it is, and so can an update on a connection that never became live.
     """
 
     def __init__(self, account: str, channel: str) -> None:
         self.channel = channel
-        self.over = False
         self._account = account
-        self._searching = True  # for an outage without an answer
-        self._answered = False  # what was over before the line that comes next
-        self._wanted = True  # the next record is the one before an outage, or the newest
-        self._ts_ns = 0
-        self._connection: str | None = None
-        self._kraken_ns: int | None = None
-        self._dated = False  # whether an update has told Kraken's time
+        self._starts: list[_Start] = []
+        self._answers: set[_Answer] = set()
+        self._wanted = True  # the next sign that the channel was live is a start
+        self._unproven = b""  # the connection of the newest start, as long as its `feed.live` was not found
+        self._oldest = b""  # the oldest line of an item so far
 
     def take(self, data: bytes) -> None:
         """Take in the next older line that may be this channel's."""
-        if self.over or not self._matters(data):
+        if _SEQUENCE in data:
+            self._oldest = data
+        if not self._matters(data):
             return
         try:
             line = _decode(data)
@@ -111,41 +133,93 @@ class _Trail:
         ns = moment(line.ts)
         if (line.account, line.channel) != (self._account, self.channel) or not ns:
             return
-        if self._searching:
-            self._search(line, ns)
+        if line.event_name in _ANSWERS:
+            self._answers.add(_Answer(moment(line.start or ""), moment(line.end), line.cause))
+        elif line.event_name == "feed.lost":
+            self._take_lost(line, ns)
+        elif line.event_name == "feed.live" or line.type == "update":
+            self._take_sign(line, ns)
         # What REST has added is not in the order of its times: newer rows can be there, and older ones not yet.
-        if not self._dated and line.type in ("update", "snapshot"):
+        if line.type in ("update", "snapshot") and not self._dated():
             found = _kraken_time(line.data)
-            self._kraken_ns = max(found, self._kraken_ns or 0) or None
-            self._dated = line.type == "update" and found > 0
-        self.over = self._dated and not self._searching
+            start = self._starts[-1]
+            start.kraken_ns = max(found, start.kraken_ns or 0) or None
+            start.dated = line.type == "update" and found > 0
 
     def last(self) -> Last | None:
-        """Return what was found."""
-        return Last(self._ts_ns, self._kraken_ns, self._connection) if self._ts_ns else None
+        """Return where the oldest outage without an answer started, or else the newest sign of all.
+
+        If a file is rotated, its first connection may have become live before. If it holds the connection's first
+        frames, it would hold its ``feed.live`` as well.
+        """
+        if self._unproven and self._unproven in self._oldest and _sequence(self._oldest) <= 2:
+            self._starts.pop()
+        if not self._starts:
+            return None
+        start = _oldest_unanswered(self._starts[1:], self._answers, self._starts[0].lost_ns or FOREVER)
+        start = start or self._starts[0]
+        return Last(start.ts_ns, start.kraken_ns, start.connection)
 
     def _matters(self, data: bytes) -> bool:
         """Return whether the line may tell something: most do not, and decoding takes most of the time."""
-        if self._searching and (self._wanted or self._answered or _MARKER in data):
+        if self._wanted or _MARKER in data or (self._unproven and self._unproven not in data):
             return True
-        return not self._dated and any(name in data for name in _QUOTED)
+        return not self._dated() and any(name in data for name in _QUOTED)
 
-    def _search(self, line: _Line, ns: int) -> None:
-        if line.event_name in _ANSWERS:  # it can be written while the channel is not live, and shows nothing of that
-            self._answered = True
-            return
-        if line.event_name == "feed.lost":
-            # Kraken was last heard before: that is where this outage begins, whatever was written since.
-            self._begin(moment(line.last_ts or "") or ns, line.connection)
-        elif self._wanted:
-            self._begin(ns, line.connection)
-        self._wanted = line.event_name == "feed.live"
-        self._searching = not self._answered
+    def _dated(self) -> bool:
+        return not self._starts or self._starts[-1].dated
 
-    def _begin(self, ns: int, connection: str | None) -> None:
-        """Everything newer may be incomplete."""
-        self._ts_ns, self._connection = ns, connection
-        self._kraken_ns, self._dated = None, False
+    def _take_lost(self, line: _Line, ns: int) -> None:
+        """Kraken was last heard before: that is where this outage started, whatever was written since."""
+        if self._unproven:
+            self._starts.pop()
+        heard = moment(line.last_ts or "")
+        self._starts.append(_Start(heard or ns, line.connection, heard))
+        self._wanted, self._unproven = False, b""
+
+    def _take_sign(self, line: _Line, ns: int) -> None:
+        connection = b'"connection":%b' % render.text(line.connection or "")
+        if self._unproven not in (b"", connection):  # what was newer came on a connection that never was live
+            self._starts.pop()
+            self._wanted = True
+        if self._wanted:
+            self._starts.append(_Start(ns, line.connection))
+            self._wanted, self._unproven = False, connection
+        if line.event_name == "feed.live":  # before it there is another outage, or nothing
+            self._wanted, self._unproven = True, b""
+
+
+def _oldest_unanswered(starts: Sequence[_Start], answers: Iterable[_Answer], newer_lost_ns: int) -> _Start | None:
+    """Return the oldest of the outages, the newest first, that no answer is for; None if all are answered.
+
+    An outage after a ``feed.lost`` is answered by an interval around the time at which Kraken was last heard. Each
+    answers one: the next outage may start within it. Of an outage after which the process was ended without a word no
+    time is known by Kraken's clock. Those between one ``feed.lost`` and the next are all taken for unanswered unless
+    there are as many answers to restarts in between.
+    """
+    unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_Start]()
+    for start in reversed(starts):
+        if start.lost_ns:
+            answer = next((a for a in unused if a.start_ns <= start.lost_ns <= a.end_ns), None)
+            unanswered += [start] if answer is None else []
+            unused = [other for other in unused if other is not answer]
+    silent: list[_Start] = []
+    for start in [*starts, _Start(0, None)]:
+        if start.ts_ns and not start.lost_ns:
+            silent.append(start)
+            continue
+        between = [a for a in unused if a.cause in _OF_SILENT and start.lost_ns < a.end_ns <= newer_lost_ns]
+        unanswered += silent if len(between) < len(silent) else []
+        newer_lost_ns, silent = start.lost_ns, []
+    return max(unanswered, key=starts.index, default=None)
+
+
+def _sequence(data: bytes) -> int:
+    """Return the number of the frame that the line came in; 0 if it has none."""
+    try:
+        return _decode(data).sequence
+    except (msgspec.DecodeError, RecursionError):
+        return 0
 
 
 def _kraken_time(data: msgspec.Raw) -> int:

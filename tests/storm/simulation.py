@@ -96,6 +96,7 @@ class Simulation:
         self._runs = 0
         self._spoiled: set[int] = set()  # runs whose state did not survive: what they wrote may be repeated
         self._start_at = math.inf  # the loop's time at which the client is started again
+        self._before: dict[str, list[Interval]] = {}  # what was pending at the last check
         self._up_since = math.inf  # Kraken's time since when nothing keeps the client from recovering
         self._excuse_quirks(plan.quirks)
         self._do: dict[str, Callable[[Action], None]] = {
@@ -224,7 +225,11 @@ class Simulation:
         if self.world.limited and not self._excuses.hold(("busy",), now - 3600, now):
             checker.violated("the call counter was exceeded", f"{self.world.limited} times")
         self.world.limited = 0
-        checker.check(now, up_since=self._up_since, pending=self._pending(), patience_s=self._patience_s())
+        pending = self._pending()
+        # What was declared since the last check may not be on the disk yet, and so was not read.
+        both = {name: [*pending.get(name, ()), *self._before.get(name, ())] for name in {*pending, *self._before}}
+        checker.check(now, up_since=self._up_since, pending=both, patience_s=self._patience_s())
+        self._before = pending
         return not checker.violations
 
     def _pending(self) -> dict[str, list[Interval]]:
@@ -280,10 +285,10 @@ class Simulation:
             return
         self._client, self._up_since = None, math.inf
         if action.kind == "stop":
-            stalled = client.output.stalled
+            held_back = client.output.stalled or client.output.rate is not None
             if await client.stop():
                 spoiled = self._spoiled | self._checker.rescued
-                if not stalled and client.number not in spoiled:
+                if not held_back and client.number not in spoiled:
                     self._checker.clean.add(client.number)
             else:
                 self._checker.violated("the process does not stop", "")
