@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -92,6 +92,22 @@ class Wait(NamedTuple):
     patience_s: float
     at_the_end: bool
 
+    def may_be_over(self, channel: Channel) -> bool:
+        """Return whether anything that is due may have to be on the output by now. Most of what is due for long lies
+        in pending outages: then looking at each item would take most of the storm's time."""
+        if self.now - self.up_since <= PATIENCE_S:
+            return False
+        late = sorted(channel.due.values())
+        del late[bisect_left(late, self.now - PATIENCE_S) :]
+        if not late:
+            return False
+        excused = covered = 0
+        for since, to in sorted(self.pending):
+            first, last = bisect_left(late, since - BLUR_S), bisect_right(late, to + BLUR_S)
+            excused += max(0, last - max(first, covered))
+            covered = max(covered, last)
+        return excused < len(late) or late[0] < self.now - self.patience_s
+
     def is_over(self, at: float) -> bool:
         """Return whether what happened at that moment has to be on the output by now."""
         if self.at_the_end:
@@ -115,6 +131,7 @@ class Channel:
         self.read: dict[
             Key, list[float]
         ] = {}  # items that were read and are not on the output, and when they were sent
+        self.names: dict[Key, str | None] = {}  # of those, what their ids would be if they were facts
         self.content: set[int] = set()  # hashes of the items that are
         # Hashes of items that need not be written: of v1's snapshots, which do not say that they are snapshots, and of
         # frames that came twice.
@@ -122,6 +139,8 @@ class Channel:
         self.gaps: list[Interval] = []
         self.recovered: list[tuple[Interval, float]] = []  # with when the checker read it
         self.declared: dict[Interval, list[tuple[str, float]]] = {}  # what each gap is about
+        self.answers = 0  # gaps and recovered outages that were written
+        self.looked_at = (0, 0)  # how many there were at the last full look at what is due, and how many had settled
 
 
 _decode_line = msgspec.json.Decoder(Line).decode
@@ -206,8 +225,11 @@ class Checker:
             key = ("", item.data) if v2 else (item.ids[0], item.data[len(item.ids[0]) + 4 : -1])
             if is_snapshot or again:
                 channel.shown.add(hash(key))
+            elif (times := channel.read.get(key)) is not None:
+                times.append(frame.at)
             else:
-                channel.read.setdefault(key, []).append(frame.at)
+                channel.read[key] = [frame.at]
+                channel.names[key] = _identity(channel, *key)
 
     # -- what was written
 
@@ -301,7 +323,7 @@ class Checker:
             return
         times.pop(0)
         if not times:
-            del channel.read[key]
+            del channel.read[key], channel.names[key]
 
     def _gap(self, channel: Channel, line: Line, now: float) -> None:
         interval = _interval(line)
@@ -309,6 +331,7 @@ class Checker:
         self.gaps[kind.name] += 1
         if not kind.legal:
             self._violated("a gap without a reason", f"{channel.name} {line.since} {line.to}: {line.reason}")
+        channel.answers += 1
         channel.gaps.append(interval)
         channel.declared[interval] = []
 
@@ -319,6 +342,7 @@ class Checker:
             channel.gaps.remove(interval)
             for name, at in channel.declared.pop(interval):
                 self._due(channel, name, at)
+        channel.answers += 1
         channel.recovered.append((interval, now))
 
     # -- the comparison
@@ -341,7 +365,10 @@ class Checker:
         """
         for channel in self.channels.values():
             wait = Wait(now, up_since, pending.get(channel.name, ()), patience_s, at_the_end)
-            if channel.due:
+            settled = sum(seen < now - SETTLED_S for _, seen in channel.recovered)
+            answered = (channel.answers, settled)
+            news, channel.looked_at = answered != channel.looked_at, answered
+            if channel.due and (news or at_the_end or channel.live_since is None or wait.may_be_over(channel)):
                 self._check_due(channel, wait)
             if channel.read:
                 self._check_read(channel, wait)
@@ -383,10 +410,10 @@ class Checker:
         """Items that the client has read are on the output, or known in another way, or in an outage that was dealt
         with: then only their order's last state counts."""
         for key, times in list(channel.read.items()):
-            name = _identity(channel, *key)
+            name = channel.names[key]
             known = self.written.get(name) if name else None
             if known is not None and (known.type != "update" or hash(key) in channel.content):
-                del channel.read[key]
+                del channel.read[key], channel.names[key]
                 continue
             left = [at for at in times if not _dealt_with(channel, at)]
             if left and left[0] <= wait.now and wait.is_over(left[0]):
@@ -396,7 +423,7 @@ class Checker:
             if left:
                 channel.read[key] = left
             else:
-                del channel.read[key]
+                del channel.read[key], channel.names[key]
 
     def forget(self, channels: Iterable[str]) -> None:
         """Start anew with these channels: neither state nor output tell of them, and a client that finds nothing may
@@ -406,6 +433,7 @@ class Checker:
             channel.live_since = None
             channel.due.clear()
             channel.read.clear()
+            channel.names.clear()
 
     def secret_in(self, text: str) -> None:
         """Look for secrets in a diagnostic."""

@@ -18,7 +18,7 @@ from .world import Clocks
 
 SYNC_S = 0.02  # what a disk takes, about
 LOG_LENGTH = 400  # saves that can be undone
-JOURNAL_BYTES = 200_000  # appended since everything was last saved: then that is due again
+JOURNAL_BYTES = 200_000  # appended since everything was last saved, and as much again: then that is due
 
 T = TypeVar("T")
 
@@ -182,11 +182,12 @@ class MemoryStore:
         self._disk = disk
         self._opened = disk.state
         self._appended = 0
+        self._everything = 0  # bytes of the last save of all
 
     @property
     def long(self) -> bool:
         """Whether a save of everything is due."""
-        return self._appended > JOURNAL_BYTES
+        return self._appended > max(JOURNAL_BYTES, self._everything)
 
     def save(self, changes: Changes) -> None:
         """Keep the changes."""
@@ -195,7 +196,10 @@ class MemoryStore:
         if self.failing:
             raise StateFailed("Cannot keep the checkpoint in memory.", why="The plan says so.")
         encoded = msgspec.msgpack.encode(changes)
-        self._appended = 0 if changes.anew else self._appended + len(encoded)
+        if changes.anew:
+            self._appended, self._everything = 0, len(encoded)
+        else:
+            self._appended += len(encoded)
         self.saves += 1
         self._opened.append(encoded)
 
