@@ -25,22 +25,22 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 
 interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
-	$(BIN)/python tests/interop/run.py --losses
+	$(BIN)/python tests/command/interop/run.py --losses
 
 chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.stress.chaos
 
 attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow readers, lost files, power cuts and odd histories
-	$(BIN)/python -m tests.attacks
+	$(BIN)/python -m tests.stress.attacks
 
 soak: $(READY)  ## The installed command with two accounts under faults for half an hour: nothing lost, nothing grows
-	$(BIN)/python -m tests.soak --minutes 30
+	$(BIN)/python -m tests.stress.soak --minutes 30
 
 storm: $(READY)  ## The client, its disk, its clocks and the exchange in one process and in virtual time, from seeds: STORM="--minutes 10"
-	$(BIN)/python -m tests.storm $(STORM)
+	$(BIN)/python -m tests.stress.storm $(STORM)
 
 rotate: $(READY)  ## The output is rotated ten times under load; every line is in one of the files, once
-	$(BIN)/python -m tests.rotate
+	$(BIN)/python -m tests.stress.rotate
 
 bench: $(READY)  ## What a frame costs, against a floor and against others, in a quarter of an hour (BENCH=--quick: in three minutes)
 	$(BIN)/python -m bench $(BENCH)
