@@ -28,6 +28,7 @@ from kraken_feed.errors import ConfigError, UsageError
 from kraken_feed.feed.backfill import RESERVE
 from kraken_feed.transport.backoff import CallCounter
 
+from ...support.examples import examples
 from ...support.repository import ROOT
 
 EXAMPLE = (ROOT / "config.example.toml").read_text()
@@ -237,7 +238,7 @@ def test_what_is_no_toml_is_refused(content: bytes) -> None:
         parse(content, "the file")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_file_is_a_configuration_or_refused(content: bytes) -> None:
     with contextlib.suppress(ConfigError):

@@ -19,6 +19,7 @@ from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.wire import Data, Item
 from kraken_feed.state.checkpoint import ChannelState, Entry, Known
 
+from ...support.examples import examples
 from ...support.repository import FRAMES
 
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
@@ -50,7 +51,7 @@ def restarted(knowledge: Knowledge) -> Knowledge:
 # ------------------------------------------------------------------------------------------------ ids
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.integers(1, 4), st.lists(st.sampled_from("ABCDEFG") | st.none(), max_size=40))
 def test_the_last_ids_are_remembered_also_over_restarts(limit: int, known: list[str | None]) -> None:
     """None is a restart, whose journal has everything that was added, each where it stands last."""
@@ -72,7 +73,7 @@ def test_the_last_ids_are_remembered_also_over_restarts(limit: int, known: list[
 ARRIVALS = st.lists(st.tuples(st.sampled_from("AB"), st.none() | st.integers(0, 2) | st.just("restart")), max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(ARRIVALS)
 def test_an_id_keeps_the_first_bytes_that_an_update_brought_also_over_restarts(arrivals: list[tuple[str, Any]]) -> None:
     remembered, journal, first = Remembered(10), list[Known](), dict[str, int | None]()
@@ -92,7 +93,7 @@ def test_an_id_keeps_the_first_bytes_that_an_update_brought_also_over_restarts(a
         assert {known if isinstance(known, str) else known[0] for known in remembered.everything()} == first.keys()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from("ABCDE"), st.none() | st.integers(0, 1)), max_size=40))
 def test_everything_that_is_remembered_makes_the_same_memory_again(limit: int, adds: list[tuple[str, Any]]) -> None:
     remembered = Remembered(limit)
@@ -175,7 +176,7 @@ def test_an_empty_id_is_no_identity(channel: str) -> None:
 UPDATES = st.lists(st.tuples(st.sampled_from([END, TRADE_ID]), st.binary(max_size=1), st.booleans()), max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(UPDATES)
 def test_every_different_update_is_written_once_under_an_id_of_its_own(updates: list[tuple[str, bytes, bool]]) -> None:
     """The last member of each is whether a restart comes before it."""
@@ -486,7 +487,7 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(HAPPENINGS)
 def test_whatever_happens_the_entries_of_a_checkpoint_come_to_what_is_known(
     happenings: list[tuple[str, Any]],

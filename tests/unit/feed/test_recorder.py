@@ -17,6 +17,8 @@ from kraken_feed.protocol.wire import Item
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 
+from ...support.examples import examples
+
 NOON_NS = 1_763_726_400_000_000_000  # 2025-11-21T12:00:00Z
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
 
@@ -166,7 +168,7 @@ SCRIPTS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.sampled_from(["openOrders", "ownTrades", "executions", "balances"]), SCRIPTS)
 def test_no_two_records_of_an_output_have_one_id_whatever_comes(channel: str, script: list[Any]) -> None:
     """Any frames in any order, with numbers that repeat, fall and are missing, and ids that repeat with other bytes."""

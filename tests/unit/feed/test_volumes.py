@@ -18,6 +18,8 @@ from kraken_feed.records.render import timestamp
 from kraken_feed.records.view import parse
 from kraken_feed.state.checkpoint import ChannelState
 
+from ...support.examples import examples
+
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
 T0, EVERY = 1_760_000_000, 100  # seconds: when the order opens, and between its events
 Kind = Literal["open", "fill", "amend", "end"]
@@ -270,7 +272,7 @@ DIALECTS = pytest.mark.parametrize("dialect", [V1, V2])
 
 
 @DIALECTS
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250))
 @given(LIVES, VOLUMES, st.booleans(), STEPS, st.booleans(), st.booleans())
 def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
     dialect: Any,
@@ -314,7 +316,7 @@ def lives_with_a_missed_fill(draw: st.DrawFn) -> tuple[list[Kind], int, int, int
 
 
 @DIALECTS
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250))
 @given(lives_with_a_missed_fill(), VOLUMES, st.sampled_from([0, 50]), st.lists(st.booleans(), min_size=1, max_size=3))
 def test_an_order_with_a_fill_that_rest_does_not_tell_is_named_and_by_how_much(
     dialect: Any, drawn: tuple[list[Kind], int, int, int], volumes: list[Decimal], trades: int, passes: list[bool]

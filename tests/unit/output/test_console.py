@@ -14,6 +14,8 @@ from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
 from tests.support.frame_files import DATA, DIRECTORY, FrameFile, frame, load, name_of
 
+from ...support.examples import examples
+
 TS = "2026-11-20T22:41:05.123456Z"
 KINDS = ["market", "limit", "iceberg", "stop-loss", "take-profit", "stop-loss-limit", "take-profit-limit"]
 KINDS += ["trailing-stop", "trailing-stop-limit", "settle-position"]
@@ -383,7 +385,7 @@ def test_unknown_frame_is_a_row(fields: dict[str, Any], said: str) -> None:
 any_text = st.text(alphabet=st.characters(codec=None), max_size=20)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(any_text, st.sampled_from(["order_id", "exec_id", "channel", "detail", "pair", "status"]))
 def test_nothing_that_the_exchange_says_drives_the_terminal(text: str, place: str) -> None:
     rows = Rows(colors=False)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from kraken_feed.errors import ConfigError
 from kraken_feed.protocol.signing import Credentials, Nonce, sign
 
+from ...support.examples import examples
+
 # The sample secret of Kraken's documentation: public, and no key's.
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
 ONES = base64.b64encode(b"\x01" * 32).decode()
@@ -98,7 +100,7 @@ def test_signature_covers_every_part() -> None:
 # ------------------------------------------------------------------------------------------------ nonces
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.integers(-(2**63), 2**63), min_size=2), st.integers(0, 2**62))
 def test_nonce_rises_whatever_the_clock_does(clock: list[int], last: int) -> None:
     nonce = Nonce(last)
@@ -230,7 +232,7 @@ def test_key_that_is_none_is_refused_without_echo(key: str) -> None:
     _assert_silent(caught.value, key, SECRET, OTP)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.text(alphabet=st.characters(codec=None), max_size=100))
 def test_any_secret_is_taken_or_refused_without_echo(secret: str) -> None:
     try:

@@ -10,6 +10,8 @@ from kraken_feed.errors import CredentialsRefused, FeedError, RequestRefused
 from kraken_feed.protocol import refusals
 from kraken_feed.protocol.refusals import Kind, classify
 
+from ...support.examples import examples
+
 NOW = 1_760_000_000.0
 NEVER = None
 
@@ -202,7 +204,7 @@ def test_permission_is_named_in_all_its_spellings() -> None:
     assert set(refusals.PERMISSIONS) >= {"openOrders", "ownTrades", "executions", "balances"}
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.text(max_size=60), st.floats(0, 4e9))
 def test_any_text_has_a_verdict_with_a_bounded_delay(text: str, now: float) -> None:
     verdict = classify(text, now)
@@ -210,7 +212,7 @@ def test_any_text_has_a_verdict_with_a_bounded_delay(text: str, now: float) -> N
     assert 0.0 <= verdict.delay <= refusals.LOCKOUT_S
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(-(10**20), 10**20), st.floats(0, 4e9))
 def test_no_throttle_waits_longer_than_a_lockout(until: int, now: float) -> None:
     assert refusals.SERVICE_S <= classify(f"EService:Throttled:{until}", now).delay <= refusals.LOCKOUT_S

@@ -28,6 +28,7 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.fault import PARAMETERS, VARIANTS, Fault
 from kraken_feed.simulator.scenario import Scenario
 
+from ...support.examples import examples
 from ...support.exchange_driver import T0, TIMING, Line
 
 GREETING = b'{"connectionID":12345678901234567890,"event":"systemStatus","status":"online","version":"1.9.6"}'
@@ -708,7 +709,7 @@ def _places(message: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(value=_finite, place=st.integers(0, 50), more=st.booleans(), ascii_only=st.booleans())
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
 def test_any_json_in_place_of_any_part_of_a_data_frame_costs_nothing_but_that_part(
@@ -879,7 +880,7 @@ def faults(draw: st.DrawFn) -> Fault:
     return Fault(kind, **fields)  # type: ignore[arg-type]  # the fields that fit the kind
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(
     script=st.lists(faults(), max_size=4),
     seed=st.integers(0, 2**31),

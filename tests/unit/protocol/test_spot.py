@@ -31,6 +31,8 @@ from kraken_feed.protocol.wire import (
 from kraken_feed.records import render
 from tests.support.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
+from ...support.examples import examples
+
 EITHER = pytest.mark.parametrize("dialect", [spot_v1, spot_v2], ids=["v1", "v2"])
 KINDS: dict[str, type] = {
     "systemStatus": EngineStatus,
@@ -678,13 +680,13 @@ _values = st.recursive(
 _shaped = st.dictionaries(_keys, _words | _values, max_size=8) | st.tuples(_values, _words, _values)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded(content: bytes) -> None:
     _check(content)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_values | _shaped)
 @example({"event": "error", "errorMessage": 10**4000})
 @example({"event": "subscriptionStatus", "status": {"a": [1]}, "subscription": {"name": 1}})
@@ -694,7 +696,7 @@ def test_any_json_is_decoded(value: object) -> None:
     _check(json.dumps(value).encode())
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_mutated())
 def test_damaged_frames_are_decoded(content: bytes) -> None:
     _check(content)

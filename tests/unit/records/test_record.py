@@ -17,6 +17,8 @@ from kraken_feed.protocol.wire import Data
 from kraken_feed.records import render
 from tests.support.frame_files import DATA, FRAMES, FrameFile, name_of
 
+from ...support.examples import examples
+
 ORDER = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
 FIELDS: dict[str, Any] = {
     "id": "main:openOrders:run-1:17:0",
@@ -66,7 +68,7 @@ def test_line_is_the_contracts_example() -> None:
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.permutations(ORDER), st.integers(0, len(ORDER)))
 def test_keys_stand_in_the_contracts_order(shuffled: list[str], kept: int) -> None:
     fields = {key: FIELDS.get(key, "TAAAAA-BBBBB-CCCCC1") for key in shuffled[:kept]}
@@ -79,7 +81,7 @@ def test_keys_of_a_marker_come_after_the_common_ones_as_given() -> None:
     assert list(json.loads(line))[-3:] == ["cause", "detail", "last_sequence"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(objects, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
 def test_data_stands_byte_for_byte(value: dict[str, Any], separators: tuple[str, str], ascii_only: bool) -> None:
     data = json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode("utf-8")
@@ -89,7 +91,7 @@ def test_data_stands_byte_for_byte(value: dict[str, Any], separators: tuple[str,
     assert _one_object(line)["data"] == json.loads(data, parse_float=str, parse_int=str)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.dictionaries(st.sampled_from(ORDER) | texts.filter(lambda key: key != "data"), texts, max_size=6))
 def test_any_text_makes_one_line_of_json(fields: dict[str, str]) -> None:
     line = render.render({**fields, "data": b'{"vol":"1.00"}'})
@@ -105,7 +107,7 @@ def _carried(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(texts)
 def test_text_without_surrogates_comes_back_as_it_was(text: str) -> None:
     found = json.loads(render.text(text))
@@ -114,7 +116,7 @@ def test_text_without_surrogates_comes_back_as_it_was(text: str) -> None:
         assert found == text
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.integers(0, 2**64 - 1) | st.none())
 def test_numbers_and_null_stand_as_they_are(value: int | None) -> None:
     assert json.loads(render.render({**FIELDS, "sequence": value}))["sequence"] == value
@@ -138,14 +140,14 @@ def test_unknown_frame_is_carried_whole(file: FrameFile) -> None:
     assert file.frame.replace(b"\n", b" ").strip() in line
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=100))
 def test_frame_that_is_no_json_is_carried_as_base64(content: bytes) -> None:
     line = render.render({**FIELDS, **render.opaque(content, is_json=False)})
     assert msgspec.json.decode(json.dumps(_one_object(line)["data_base64"]), type=bytes) == content
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(texts)
 def test_lines_that_are_no_records_take_any_text_too(text: str) -> None:
     """A path that is no UTF-8 comes with surrogates; saying so must not fail."""
@@ -183,7 +185,7 @@ def test_time_is_utc_with_six_digits_cut(unix_ns: int, text: str) -> None:
     assert render.timestamp(unix_ns) == text
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.integers(0, _LAST_NS), min_size=1, max_size=5))
 def test_time_agrees_with_the_calendar(times: list[int]) -> None:
     for unix_ns in times:
@@ -192,7 +194,7 @@ def test_time_agrees_with_the_calendar(times: list[int]) -> None:
         assert datetime.fromisoformat(text) == _EPOCH + timedelta(microseconds=unix_ns // 1000)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.integers(0, _LAST_NS), st.integers(0, _LAST_NS))
 def test_texts_sort_as_times_do(one: int, other: int) -> None:
     earlier, later = sorted((one, other))
@@ -209,7 +211,7 @@ identified = st.tuples(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(places | identified, min_size=2, max_size=8))
 def test_ids_are_equal_only_for_the_same_item(items: list[tuple[str, str, str | None, str, int, int]]) -> None:
     meant = {item[:3] if item[2] else item for item in items}

@@ -17,6 +17,8 @@ from kraken_feed.simulator.quirk import Quirks
 from kraken_feed.simulator.scenario import RandomFaults, Scenario
 from tests.support.account import T0, Account, Tap
 
+from ...support.examples import examples
+
 CHANNELS: dict[Literal["v1", "v2"], tuple[str, str]] = {
     "v1": ("openOrders", "ownTrades"),
     "v2": ("executions", "balances"),
@@ -24,7 +26,7 @@ CHANNELS: dict[Literal["v1", "v2"], tuple[str, str]] = {
 seeds = st.integers(0, 10_000)
 steps = st.lists(st.floats(0.01, 5.0), min_size=1, max_size=15)
 dialects = st.sampled_from(["v1", "v2"])
-few = settings(max_examples=40)
+few = settings(max_examples=examples(40))
 
 
 def subscribed(exchange: Exchange, dialect: Literal["v1", "v2"]) -> Tap:
@@ -183,7 +185,7 @@ words = st.sampled_from(["subscribe", "unsubscribe", "ping", "openOrders", "exec
 requests = st.dictionaries(names, words | st.dictionaries(names, words | json_values, max_size=4), max_size=5)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(st.sampled_from(["v1", "v2"]), requests)
 def test_every_request_gets_an_answer(dialect: Literal["v1", "v2"], request: dict[str, Any]) -> None:
     exchange = Exchange(now=T0, seed=1, rate=0.0)

@@ -28,6 +28,7 @@ from kraken_feed.state import store as module
 from kraken_feed.state.checkpoint import CallLevel, Changes, ChannelState, Checkpoint, Entry, Known, Outage, Scan
 from kraken_feed.state.store import Store
 
+from ...support.examples import examples
 from ...support.repository import ROOT
 
 NOW_NS = 1_795_214_465_123_456_789  # 2026-11-20T22:41:05Z
@@ -283,7 +284,7 @@ def everything(known: Checkpoint) -> dict[str, Entry]:
 END = st.sampled_from(["save", "fail", "reopen"])
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(st.lists(st.tuples(st.lists(STEP, max_size=12), st.booleans(), END), max_size=8))
 def test_any_sequence_of_saves_failures_and_restarts_ends_where_a_plain_model_does(
     bursts: list[tuple[list[Step], bool, str]],
@@ -744,7 +745,7 @@ def bytes_of_version_1() -> bytes:
         return path.read_bytes()
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=3))
 def test_no_flipped_bytes_keep_it_from_starting(flips: list[tuple[float, int]]) -> None:
     """Not every flip is seen: within an id or an object it makes another one of the same length."""

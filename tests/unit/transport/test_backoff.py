@@ -21,12 +21,14 @@ from kraken_feed.transport.backoff import (
     excess,
 )
 
+from ...support.examples import examples
+
 POLICY = BackoffPolicy(initial=1.0, longest=60.0)
 SECONDS = st.floats(0.001, 10_000.0)
 DRAWS = st.floats(0.0, 1.0, exclude_max=True)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(1, 200), SECONDS, SECONDS, DRAWS, st.floats(0.0, 1000.0))
 def test_delay_lies_between_the_floor_and_the_span(
     failures: int, initial: float, longest: float, draw: float, floor: float
@@ -75,7 +77,7 @@ def _middle() -> float:
     return MIDDLE
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.integers(1, 5), st.integers(1, 80).map(lambda eighths: eighths / 8), st.lists(EIGHTHS, max_size=60),
     st.floats(0.0, 1.0, exclude_max=True),
@@ -92,7 +94,7 @@ def test_no_window_ever_holds_more_than_the_limit(limit: int, window: float, pau
         assert sum(start <= at < start + window - 1e-9 for at in begun) <= limit
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(1, 300), st.floats(0.0, 1.0, exclude_max=True))
 def test_connects_that_are_wanted_at_once_begin_one_after_the_other(connects: int, drawn: float) -> None:
     budget = Budget(1000, 600.0)
@@ -139,7 +141,7 @@ def test_who_waits_keeps_its_place() -> None:
     assert [budget.reserve(now, _middle) for now in (0.0, 0.0, 5.0)] == [0.0, 10.0, 15.0]
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.integers(1, 60), st.integers(1, 400))
 def test_span_says_when_the_last_of_many_connects_begins(limit: int, connects: int) -> None:
     budget = Budget(limit, 600.0)
@@ -207,7 +209,6 @@ SLOW_CALL_BEFORE_A_BURST = [
 ]
 
 
-@settings(deadline=None)
 @example(SLOW_CALL_BEFORE_A_BURST, (20.0, 1.0), 4.0, 0.0, 0.0)
 @given(CALLS, TIERS, st.sampled_from([2.0, 4.0]), st.sampled_from([0.0, 1.0]), st.floats(0.0, 6.0))
 def test_calls_that_are_spaced_by_the_counter_never_exceed_kraken_s(
@@ -228,7 +229,6 @@ def test_calls_that_are_spaced_by_the_counter_never_exceed_kraken_s(
         counter.succeed()
 
 
-@settings(deadline=None)
 @given(CALLS, TIERS, st.integers(0, 20), st.floats(0.0, 100.0), st.sampled_from([2.0, 4.0]))
 def test_a_restart_goes_on_where_the_counter_stood(
     calls: list[Call], tier: tuple[float, float], restart: int, away: float, history: float

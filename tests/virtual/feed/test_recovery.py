@@ -24,6 +24,7 @@ from kraken_feed.state.checkpoint import Changes
 from kraken_feed.state.store import Store
 
 from ...support import memory, virtual_time
+from ...support.examples import examples
 from ...support.exchange_driver import T0
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
@@ -337,7 +338,7 @@ def calm(exchange: Exchange) -> None:
     exchange.schedule._random_due = float("inf")
 
 
-@settings(max_examples=12, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=examples(12), phases=[Phase.explicit, Phase.generate])
 @given(
     seed=st.integers(0, 2**31),
     lag=st.sampled_from([0.0, 20.0, 60.0]),

@@ -20,6 +20,7 @@ from kraken_feed.output.file import open_output, read_removed
 from kraken_feed.output.sink import Sink
 
 from ...support import virtual_time
+from ...support.examples import examples
 from ...support.outputs import Failures, Said, file_limit, open_files, record, until
 
 
@@ -384,7 +385,7 @@ async def test_a_reopening_that_could_not_read_the_removed_file_leaves_that_to_t
     sink.close()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.lists(st.sampled_from(["write", "save", "remove", "check", "rotate"]), max_size=25))
 def test_every_record_written_after_the_last_save_or_after_a_removal_is_in_a_file_with_a_name(steps: list[str]) -> None:
     async def play(directory: str) -> None:
