@@ -25,7 +25,7 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 
 interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
-	$(BIN)/python tests/command/interop/run.py --losses
+	$(BIN)/python -m tests.command.interop.run --losses
 
 chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
 	$(BIN)/python -m tests.stress.chaos

@@ -23,7 +23,8 @@ from structlog.testing import LogCapture
 import kraken_feed
 from kraken_feed.simulator.fault import Fault
 
-from ..support.installed import PATIENCE_S, Site, finish, site
+from ..support.installed import Site, finish, site
+from ..support.patience import PATIENCE_S
 from ..support.reading import ALL, started
 from ..support.repository import ROOT
 from .test_secrets import OTP, Watched, keys, leaks

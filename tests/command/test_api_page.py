@@ -14,7 +14,8 @@ from pathlib import Path
 from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.fault import Fault
 
-from ..support.installed import PATIENCE_S, QUICK, finish, lines, named, site
+from ..support.installed import QUICK, finish, lines, named, site
+from ..support.patience import PATIENCE_S
 from ..support.reading import started
 from ..support.repository import ROOT
 from ..support.tally import Ended, Output, compare

@@ -20,7 +20,8 @@ from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 from kraken_feed.simulator.order_entry import Desk
 from kraken_feed.simulator.peer import Peer
 
-from ..support.installed import COMMAND, PATIENCE_S, Done, Site, bare, finish, logged, run, site, start
+from ..support.installed import COMMAND, Done, Site, bare, finish, logged, run, site, start
+from ..support.patience import PATIENCE_S
 from .test_cli import full_pipe
 from .test_secrets import Watched, keys
 

@@ -16,7 +16,8 @@ from kraken_feed.check.key_findings import ITEMS
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.key import READ_PERMISSIONS, ApiKey, Limits
 
-from ..support.installed import PATIENCE_S, Done, Site, bare, finish, logged, run, site, start
+from ..support.installed import Done, Site, bare, finish, logged, run, site, start
+from ..support.patience import PATIENCE_S
 from ..unit.check.test_places import everything
 from .test_proxy import HOST, proxied
 from .test_secrets import Watched

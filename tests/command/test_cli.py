@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 from kraken_feed.simulator.fault import Fault
 
-from ..support.installed import COMMAND, PATIENCE_S, bare, finish, lines, logged, named, run, site, start
+from ..support.installed import COMMAND, bare, finish, lines, logged, named, run, site, start
+from ..support.patience import PATIENCE_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 

@@ -18,6 +18,7 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.output import descriptors
 
 from ..support.installed import COMMAND, QUICK, Done, finish, run, site
+from ..support.patience import patience
 
 ACCOUNTS = 200
 PATIENT = QUICK.replace("ack_timeout_s = 1.0", "ack_timeout_s = 30.0").replace("silence_s = 2.5", "silence_s = 60.0")
@@ -93,7 +94,7 @@ async def test_two_hundred_accounts_run_where_1024_descriptors_are_the_soft_limi
         assert process.stderr is not None
         live, events, used = set[str](), set[str](), 0
         try:
-            async with asyncio.timeout(300.0):
+            async with asyncio.timeout(patience(300.0)):
                 while len(live) < ACCOUNTS and (line := await process.stderr.readline()):
                     said = json.loads(line)
                     events.add(said["event"])

@@ -21,10 +21,11 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.service.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
 from kraken_feed.telemetry.stats import Program
 
+from ..support.patience import PATIENCE_S
 from ..support.programs import LOST, WELL, Reply, ask, program
 
 SOON_S = 0.02  # a deadline that a test waits for
-LATE_S = 60.0  # one that no test meets
+LATE_S = PATIENCE_S  # one that no test meets
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from kraken_feed.service.metrics import FAMILIES, WRITE, WRITE_SAYS
 from kraken_feed.telemetry.stats import CAUSES, RESULTS
 
 from ..support.installed import QUICK, finish, key, lines, logged, named, run, site, start
+from ..support.patience import PATIENCE_S
 from ..support.programs import Reply, ask
 from ..support.repository import ROOT
 from ..support.tools import tool
@@ -105,7 +106,7 @@ def test_metrics_have_neither_secrets_nor_the_ids_of_orders(scrape: Scrape) -> N
 
 def test_promtool_finds_nothing_to_say_of_the_metrics(scrape: Scrape) -> None:
     checked = subprocess.run(
-        [tool("promtool"), "check", "metrics"], input=scrape.metrics.body, capture_output=True, timeout=60
+        [tool("promtool"), "check", "metrics"], input=scrape.metrics.body, capture_output=True, timeout=PATIENCE_S
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
@@ -131,7 +132,7 @@ async def test_an_address_that_cannot_be_had_ends_the_program_before_it_connects
 
 
 def _promtool(*arguments: str | Path) -> str:
-    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

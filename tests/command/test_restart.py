@@ -14,6 +14,7 @@ from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.fault import Fault
 
 from ..support.installed import QUICK, Site, finish, lines, logged, named, run, site, start
+from ..support.patience import PATIENCE_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 RECOVER = QUICK + "[backfill]\noverlap_s = 5.0\nsecond_pass_s = 0.5\nrest_counter = 1000\nrest_decay = 1000.0\n"
@@ -42,7 +43,7 @@ async def test_what_happened_after_a_sigkill_is_on_the_output_of_the_next_run(tm
             await logged(process, "live")
         exchange.fill(ours, "0.25", tick(place))
         tick(place)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while b'"vol_exec":"0.25000000"' not in path.read_bytes():  # noqa: ASYNC110  # the file has no event
                 await asyncio.sleep(0)
         filled = timestamp(round(tick(place) * 1e9))

@@ -23,7 +23,8 @@ import pytest
 
 from kraken_feed.simulator.fault import Fault
 
-from ..support.installed import PATIENCE_S, QUICK, Site, bare, finish, site, start
+from ..support.installed import QUICK, Site, bare, finish, site, start
+from ..support.patience import PATIENCE_S
 from ..support.programs import ask
 from .test_secrets import ALL, Watched, leaks
 

@@ -15,8 +15,9 @@ from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.peer import Peer
 
-from ..support.installed import PATIENCE_S, bare, run, site
+from ..support.installed import bare, run, site
 from ..support.on_terminal import CLEAR, ENTER, LEAVE, OnTerminal, ended, on_terminal
+from ..support.patience import PATIENCE_S
 
 DOWN = Refused(503, {}, b"down")
 

@@ -32,12 +32,15 @@ from kraken_feed.simulator.server import Server
 
 from ..support.installed import COMMAND, Site, until
 from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
+from ..support.patience import patience
 from ..support.tally import KINDS, NAMES, Count, Ended, Output, compare
 
 RATE = 250.0  # things that happen a second; each is one change of an order or more
 CHECKPOINT_S = 1.5  # the checkpoint's second, and the time that saving takes
-CALM_S = 90.0  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
-STOP_S = 15.0  # for what SIGTERM takes: the contract says seconds
+CALM_S = patience(
+    90.0
+)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
+STOP_S = patience(15.0)  # for what SIGTERM takes: the contract says seconds
 PAUSE_S = 0.3  # between two faults, on average
 STRUCK_S = 2.0  # for a fault that waits for a call to find one
 

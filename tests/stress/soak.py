@@ -35,14 +35,17 @@ from ..support import vitals
 from ..support.diagnostics import Diagnostics
 from ..support.installed import Site, bare, start, until
 from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
+from ..support.patience import patience
 from ..support.tally import KINDS, NAMES, Count, Output, compare
 from ..support.vitals import Sample
 
 ACCOUNTS = ("a", "b")
-START_S = 20.0  # for all channels to be live
-ANSWER_S = 10.0  # for what a signal asks for; it takes milliseconds
-CALM_S = 90.0  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
-STOP_S = 15.0  # for what SIGTERM takes: the contract says seconds
+START_S = patience(20.0)  # for all channels to be live
+ANSWER_S = patience(10.0)  # for what a signal asks for; it takes milliseconds
+CALM_S = patience(
+    90.0
+)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
+STOP_S = patience(15.0)  # for what SIGTERM takes: the contract says seconds
 WARM_UP_S = 60.0  # caches, pools and the allocator find their size
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..support.load import ALL, Load, load
+from ..support.patience import PATIENCE_S
 from ..support.small_disk import Disk, FileSize, small_disk
 from ..support.tally import Ended, Output, compare
 
@@ -95,7 +96,7 @@ async def test_when_patience_ends_the_exit_is_74_and_the_file_ends_in_a_whole_li
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, rate=RATE, config="[output]\npatience_s = 1.0\n") as run:
         await held(run, disk)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             assert await run.process.wait() == 74
         assert whole(path) > len(ALL)
         (entry,) = run.said("exit")
@@ -108,7 +109,7 @@ async def test_without_patience_there_is_no_wait(tmp_path: Path, disk: Disk | Fi
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, rate=RATE, config="[output]\npatience_s = 0\n") as run:
         disk.leave(100_000, run.process.pid)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             assert await run.process.wait() == 74
         assert whole(path) > len(ALL)
         assert run.said("output_held") == []

@@ -19,9 +19,9 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.server import Server
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
-PATIENCE_S = 60.0  # for what takes milliseconds: a hung process fails the test instead of the suite
+from .patience import PATIENCE_S
 
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
 LOOK_S = 0.05
 
 QUICK = """

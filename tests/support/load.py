@@ -15,8 +15,9 @@ import msgspec
 
 from kraken_feed.simulator.scenario import Scenario
 
-from .installed import PATIENCE_S, QUICK, Site, site, start, until
+from .installed import QUICK, Site, site, start, until
 from .ledger_check import ITEMS, Line
+from .patience import PATIENCE_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pyte
 
-from .installed import COMMAND, PATIENCE_S, finish
+from .installed import COMMAND, finish
+from .patience import PATIENCE_S
 
 ENTER, LEAVE, HIDE, SHOW = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?25h"
 CLEAR = b"\x1b[2J"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kraken_feed.errors import FeedError
 
+from .patience import PATIENCE_S
+
 
 class Failures(list[FeedError]):
     """The errors that have ended an output."""
@@ -32,7 +34,7 @@ def record(number: int, size: int = 300) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until it is so; a thread or the kernel decides when."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110  # the kernel has no event to wait for
             await asyncio.sleep(0)
 

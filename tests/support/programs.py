@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Holes, Output, Program
 
+from .patience import PATIENCE_S
+
 T0 = 1_800_000_000
 
 V1 = Endpoint(
@@ -117,7 +119,7 @@ class Reply(NamedTuple):
 def ask(url: str, path: str, method: str = "GET", **headers: str) -> Reply:
     """One request, from a thread of its own: it waits. Underscores in a header's name stand for dashes."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from .installed import PATIENCE_S
+from .patience import PATIENCE_S
 from .repository import ROOT
 from .tools import tool
 

@@ -10,7 +10,8 @@ import sys
 from asyncio.subprocess import Process
 from functools import cache
 
-from .installed import COMMAND, PATIENCE_S, Site
+from .installed import COMMAND, Site
+from .patience import PATIENCE_S
 
 Message = dict[str, str]
 

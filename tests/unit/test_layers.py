@@ -15,6 +15,8 @@ import pytest
 
 import kraken_feed
 
+from ..support.patience import PATIENCE_S
+
 ROOT = Path(kraken_feed.__file__).parent
 # From top to bottom: a package imports only from those below it. `__init__` names what a program may use.
 PACKAGES = (
@@ -267,7 +269,9 @@ NOT_FOR_PROGRAMS = ("kraken_feed.cli", "kraken_feed.service", "kraken_feed.check
 def _loaded(code: str) -> set[str]:
     """Return the modules that a fresh interpreter has loaded after ``code``."""
     script = f"import sys\n{code}\nsys.stdout.write('\\n'.join(name for name, it in sys.modules.items() if it))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     return set(done.stdout.split())
 
 

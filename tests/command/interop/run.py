@@ -1,5 +1,5 @@
-"""Run clients that others wrote against our simulator: `run.py [--losses] [NAME…]`. Only the standard library is
-needed.
+"""Run clients that others wrote against our simulator: `python -m tests.command.interop.run [--losses] [NAME…]`.
+Only the standard library is needed.
 
 Each client lives in an environment of its own, `.interop/NAME`, made on first use from
 `requirements/NAME.txt`, and gets a simulator of its own: clients count nonces in different units, and a key
@@ -25,14 +25,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import patience
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 ENVIRONMENTS = ROOT / ".interop"
 CLIENTS = ("python-kraken-sdk", "ccxt", "kraky", "krakenex")
 SEED, RATE = 7, 20.0  # twenty events a second: every channel has its updates within seconds
-READY_S = 20.0  # a simulator that is not ready by then never will be
-CLIENT_S = 120.0  # above every deadline inside the clients
-STOP_S = 10.0
+READY_S = patience(20.0)  # a simulator that is not ready by then never will be
+CLIENT_S = patience(120.0)  # above every deadline inside the clients
+STOP_S = patience(10.0)
 LOSSES_RATE = 10.0  # a snapshot repeats the last fifty fills: at this rate, those of some eight seconds
 
 

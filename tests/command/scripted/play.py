@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 
 from tests.support.installed import bare, finish, start, until
+from tests.support.patience import patience
 
 from .exchange import SECRET, Exchange, Script
 
-PATIENCE_S = 20.0  # everything here takes a second or two
+PATIENCE_S = patience(20.0)  # everything here takes a second or two
 SECOND_PASS_S = 0.1  # so that the last look at a doubt comes after a second
 
 CONFIG = f"""

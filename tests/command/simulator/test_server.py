@@ -22,8 +22,9 @@ from kraken_feed.simulator.fault import Fault
 from kraken_feed.simulator.scenario import Scenario
 from kraken_feed.simulator.server import Server
 from tests.support.account import sign
+from tests.support.patience import patience
 
-PATIENCE = 10.0
+PATIENCE = patience(10.0)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"

@@ -10,8 +10,9 @@ from typing import Any
 import ccxt.pro  # type: ignore[import-not-found]  # not beside us
 
 from tests.command.interop.clients.report import Ready, Report
+from tests.support.patience import patience
 
-DEADLINE_S = 40.0
+DEADLINE_S = patience(40.0)
 DELIVERIES = 5  # of each watch
 STATUSES = {"open", "closed", "canceled", "expired", "rejected"}
 
