@@ -5,20 +5,28 @@ VENV := .venv
 STORM := --events 1000000
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: demo test check format interop chaos attacks soak storm rotate bench clean
+# TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
+.PHONY: demo unit test stress check format interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
 
-test: $(READY)  ## All tests
-	$(BIN)/pytest -n 2
+unit: $(READY)  ## The tests of pure functions: seconds
+	$(PYTEST) tests/unit
 
-check: $(READY)  ## All tests, and before them format, lint and types
+test: $(READY)  ## All tests but those that are long on purpose
+	$(PYTEST) tests/unit tests/virtual tests/command
+
+stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
+	$(PYTEST) tests/stress
+
+check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(PYTEST) tests/unit tests/virtual tests/command
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
