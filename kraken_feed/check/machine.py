@@ -476,11 +476,11 @@ def state_held(path: str, pid: str, saved: str) -> Finding:
 
 
 def state(
-    path: str, *, exists: bool, saved_ns: int, now_ns: int, holes: Sequence[str], damaged: bool, unread: str,
+    path: str, *, exists: bool, saved_ns: int, now_ns: int, outages: Sequence[str], damaged: bool, unread: str,
     free: int | None, more_files: bool,
 ) -> Finding:  # fmt: skip
-    """The checkpoint, if nobody has it now. ``holes`` are the channels of outages to be recovered."""
-    facts: dict[str, object] = {"path": path, "exists": exists, "holes": len(holes), "free": free}
+    """The checkpoint, if nobody has it now. ``outages`` are the channels of outages to be recovered."""
+    facts: dict[str, object] = {"path": path, "exists": exists, "outages": len(outages), "free": free}
     if (free is not None and free < FULL_BYTES) or not (exists or more_files):
         return Finding(
             "FAIL", "state", f"The disk of {path} is full.", f"{_bytes(free or 0)} are free.",
@@ -503,8 +503,8 @@ def state(
     if not saved_ns:
         return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
     facts["saved"] = timestamp(saved_ns)
-    count = f"{len(holes)} outage{'s' * (len(holes) != 1)} to recover"
-    wait = f", {count} ({', '.join(dict.fromkeys(holes))})" if holes else ""
+    count = f"{len(outages)} outage{'s' * (len(outages) != 1)} to recover"
+    wait = f", {count} ({', '.join(dict.fromkeys(outages))})" if outages else ""
     return Finding("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
 
 

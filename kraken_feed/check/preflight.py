@@ -178,7 +178,7 @@ class Check:
             exists=found.exists,
             saved_ns=checkpoint.saved_ns if checkpoint is not None else 0,
             now_ns=now_ns,
-            holes=[o.channel for channel in channels for o in channel.outages if not o.declared_ns],
+            outages=[o.channel for channel in channels for o in channel.outages if not o.declared_ns],
             damaged=found.damaged,
             unread=found.unread,
             free=found.room and found.room.free,

@@ -64,7 +64,7 @@ async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]
     from ..config.schema import Endpoints, for_demo
     from ..protocol.signing import Credentials
     from ..simulator.demo import demo_exchange
-    from ..simulator.server import Server
+    from ..simulator.net.server import Server
 
     async with Server(demo_exchange(time.time())) as server:
         endpoints = Endpoints(rest=server.rest_url, ws_v1=server.ws_v1_url, ws_v2=server.ws_v2_url)

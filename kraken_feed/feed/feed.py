@@ -28,7 +28,7 @@ from ..records import render
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
 from ..state.store import Found, Store
 from ..telemetry.loggers import FeedLogger
-from ..telemetry.stats import Figures, Holes
+from ..telemetry.stats import Figures, OutageCounts
 from ..text import Secrets
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.connection import Dial, dial
@@ -343,7 +343,7 @@ class Feed:
             losses=losses,
             reconnects=sum(tail.reconnects for tail in self._tails),
             calls=dict(shared.rest.calls),
-            holes=Holes(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
+            outages=OutageCounts(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
             checkpoint_ns=self._keeper.saved_ns or 0,
@@ -363,7 +363,7 @@ class Feed:
             "account": self.account,
             "stopping": self.reason or None,
             "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
-            "holes": self._recovery.pending,
+            "outages": self._recovery.pending,
             "checkpoint": None if saved_ns is None else render.timestamp(saved_ns),
             "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
         }

@@ -417,8 +417,12 @@ class Knowledge:
     def _balance(self, item: Item) -> str:
         """Return the key of a balance, and note its asset class."""
         key = balance_key(parse(item.data))
-        if " " in key:
-            self.classes.add(key.partition(" ")[2])
+        asset_class = key.partition(" ")[2]
+        if asset_class and asset_class not in self.classes:
+            self.classes.add(asset_class)
+            # For the checkpoint: an asset is forgotten when it changes, its class is not.
+            self.orders[f" {asset_class}"] = [b"{}"]
+            self.changed.add(f" {asset_class}")
         return key
 
     def _replace(self, name: str, complete: bytes) -> None:

@@ -430,7 +430,11 @@ class Session:
         if before is None:
             self.greeted = engine
             fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
-            return (Notice("greeted", fields, warning=False),)
+            notice = Notice("greeted", fields, warning=False)
+            # Where nobody greeted, the first word of the engine on a live connection is a change. A greeting that is
+            # late says "online".
+            late = engine != "online" and any(subscription.live for subscription in self.subscriptions.values())
+            return (notice, EngineChanged(engine)) if late else (notice,)
         return () if before.casefold() == engine.casefold() else (EngineChanged(engine),)
 
     def _error(self, error: ServerError) -> Sequence[Event]:

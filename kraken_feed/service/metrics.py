@@ -157,20 +157,20 @@ FAMILIES = (
     ),
     # -- outages
     Family(
-        "counter", "holes_opened_total", ACCOUNT, "Outages: intervals in which a channel was not live.",
-        _accounts(lambda figures: figures.holes.opened),
+        "counter", "outages_opened_total", ACCOUNT, "Outages: intervals in which a channel was not live.",
+        _accounts(lambda figures: figures.outages.opened),
     ),
     Family(
-        "counter", "holes_closed_total", ACCOUNT, "Outages that were recovered from REST (feed.backfilled).",
-        _accounts(lambda figures: figures.holes.closed),
+        "counter", "outages_closed_total", ACCOUNT, "Outages that were recovered from REST (feed.backfilled).",
+        _accounts(lambda figures: figures.outages.closed),
     ),
     Family(
         "counter", "gaps_total", ACCOUNT, "Outages, or parts of one, that were declared as gaps (feed.gap).",
-        _accounts(lambda figures: figures.holes.gaps),
+        _accounts(lambda figures: figures.outages.gaps),
     ),
     Family(
-        "gauge", "holes_open", ACCOUNT, "Outages that are neither recovered nor declared yet.",
-        _accounts(lambda figures: figures.holes.open),
+        "gauge", "outages_open", ACCOUNT, "Outages that are neither recovered nor declared yet.",
+        _accounts(lambda figures: figures.outages.open),
     ),
     # -- REST
     Family(

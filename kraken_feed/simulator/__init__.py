@@ -9,8 +9,8 @@ the same mistake would hide it.
 
     kraken-feed simulate --scenario faults.toml --ledger ledger.jsonl
 
-prints the URLs and a key as one line of JSON and serves until a signal. In a test, `server.Server` gives sockets to an
-`exchange.Exchange`, which is pure: time is an argument, chance comes from the seed. A scenario (see `scenario`):
+prints the URLs and a key as one line of JSON and serves until a signal. In a test, `net.server.Server` gives sockets to
+an `exchange.Exchange`, which is pure: time is an argument, chance comes from the seed. A scenario (`faults.scenario`):
 
     [[fault]]                     # the first connection is cut after six seconds …
     kind = "drop"
@@ -25,5 +25,20 @@ prints the URLs and a key as one line of JSON and serves until a signal. In a te
 Besides faults, which happen at a moment, an exchange can have quirks, which hold for the whole run: what Kraken's
 documents allow and clients do not expect (`kraken-feed simulate --quirk list`).
 
-Importing this package loads nothing else.
+Each package and module imports only from those above it in this list (tests/test_layers.py):
+
+    quirks/     standing behaviours, and spellings of JSON
+    market/     accounts: orders, fills, balances, entries; the truth about them
+    access/     API keys and tokens
+    faults/     what can go wrong, and when
+    world       all of that: the exchange without its connections
+    rest/       REST calls, answered out of the world
+    wire/       one connection: v1 and v2, subscriptions, order entry
+    strike      what a fault does to a connection
+    exchange    the world with its connections, in time
+    net/        sockets: HTTP and WebSockets
+    demo        the exchange of `kraken-feed demo`
+    main        `kraken-feed simulate`
+
+Read `exchange` first, then `wire.peer`. Importing this package loads nothing else.
 """

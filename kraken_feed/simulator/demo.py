@@ -1,8 +1,8 @@
 """The exchange of a fifteen second show: lively, and cut off once."""
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 
 REST_DECAY = 100.0  # points per second: Kraken's own counter would let the recovery take longer than the show
 CUT_S = 6.0  # late enough to have seen the feed live, early enough to see it come back

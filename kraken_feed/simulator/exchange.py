@@ -1,24 +1,21 @@
 """The exchange as a whole, without sockets, clock or disk: time is an argument, chance comes from the seed."""
 
 import math
-from collections.abc import Mapping, Sequence
-from random import Random
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.account import Account
-from kraken_feed.simulator.counter import TIERS, Counter
-from kraken_feed.simulator.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
-from kraken_feed.simulator.ident import connection_id, public_key, secret
-from kraken_feed.simulator.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
-from kraken_feed.simulator.ledger import Ledger
-from kraken_feed.simulator.peer import Peer
-from kraken_feed.simulator.rest_api import Reply, RestApi
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
+from kraken_feed.simulator.access.key import ApiKey
+from kraken_feed.simulator.faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.ident import connection_id
+from kraken_feed.simulator.market.ledger import Ledger
+from kraken_feed.simulator.rest.api import RestApi
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.simulator.strike import strike
-from kraken_feed.simulator.token import LIFETIME_S, Tokens
+from kraken_feed.simulator.wire.peer import Peer
+from kraken_feed.simulator.world import World, generator
 
 _RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (
     "maintenance",
@@ -67,39 +64,28 @@ class Exchange:
         accounts: int = 1,
         ledger: Ledger | None = None,
     ) -> None:
-        scenario = scenario or Scenario()
-        self.started = self._moment = now
-        self.seed = seed
-        self.quirks = scenario.quirks
-        self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
-        self.rest_lag = scenario.rest_lag
-        self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
-        self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
-        self.untold = False  # nobody is told what happens before the engine is online again
-        self.tier = TIERS[scenario.tier]
-        self.schedule = Schedule(_rng(seed, "faults"), scenario.random, now)
-        self.tokens = Tokens(_rng(seed, "tokens"))
-        self.keys: dict[str, ApiKey] = {}
+        self.world = world = World(
+            now=now,
+            seed=seed,
+            rate=rate,
+            scenario=scenario or Scenario(),
+            open_orders=open_orders,
+            past_trades=past_trades,
+            accounts=accounts,
+            ledger=ledger or Ledger(),
+        )
         self.peers: list[Peer] = []
         self.connections = 0
-        self.token_calls = 0
-        self._key_rng = _rng(seed, "keys")
-        self._connection_rng = _rng(seed, "connections")
+        self._moment = now
+        self._connection_rng = generator(seed, "connections")
         self._waiting: list[_Waiting] = []
         self._recovery: list[tuple[float, str]] = []
-        self._rest = RestApi(self)
-        self.ledger = ledger or Ledger()  # the first account's, and the one that knows of the faults
-        self.accounts: list[Account] = []
-        for number in range(1, accounts + 1):
-            own = self.ledger if number == 1 else self.ledger.another(number)
-            account = Account(number, seed=seed, tier=self.tier, rate=rate, now=now, ledger=own, scenario=scenario)
-            self.accounts.append(account)
-            self.add_key(account=account, now=now)
-            account.begin(past_trades, open_orders, now)
-        for fault in scenario.faults:
-            self.schedule.add(fault, now)
+        self._rest = RestApi(world)
+        self.accounts, self.ledger = world.accounts, world.ledger
+        self.keys, self.add_key = world.keys, world.add_key
         first = self.accounts[0]
-        self.key, self.secret = first.key, first.secret
+        key = world.first_key(first)
+        self.key, self.secret = key.key, key.secret
         self.book, self.engine = first.book, first.engine
         self.publish, self.order, self.new_order = first.publish, first.order, first.new_order
         self.fill, self.cancel, self.expire, self.amend = first.fill, first.cancel, first.expire, first.amend
@@ -109,37 +95,6 @@ class Exchange:
         """The time up to which everything has happened."""
         return self._moment
 
-    @property
-    def status(self) -> str:
-        """The engine's state: online, maintenance, cancel_only or post_only."""
-        return self.engine.status
-
-    def add_key(
-        self,
-        *,
-        account: Account | None = None,
-        permissions: Sequence[str] = READ_PERMISSIONS,
-        otp: str | None = None,
-        limits: Limits = NO_LIMITS,
-        now: float | None = None,
-    ) -> ApiKey:
-        """A further API key of an account, the first one unless another is given."""
-        at = self.started if now is None else now
-        owner = self.accounts[0] if account is None else account
-        key = ApiKey(
-            key=public_key(self._key_rng),
-            secret=secret(self._key_rng),
-            counter=Counter(self.tier.rest_decay, at),
-            account=owner,
-            permissions=tuple(permissions),
-            otp=otp,
-            limits=limits,
-            created=at,
-        )
-        self.keys[key.key] = key
-        owner.keys.append(key)
-        return key
-
     # Connections and calls.
 
     def connect(self, dialect: Literal["v1", "v2"], now: float) -> Peer | Refused:
@@ -147,17 +102,17 @@ class Exchange:
         self.advance(now)
         self.connections += 1
         number = self.connections
-        refusal = self.schedule.take("upgrade_refused", now, dialect=dialect, connection=number)
+        refusal = self.world.schedule.take("upgrade_refused", now, dialect=dialect, connection=number)
         if refusal is not None:
             self.ledger.struck("upgrade_refused", now)
             return _refused(refusal)
         peer = Peer(self, dialect, number, connection_id(self._connection_rng), now)
         self.peers.append(peer)
-        if self.schedule.take("no_greeting", now, dialect=dialect, connection=number) is None:
-            peer.greet(self.schedule.take("late_online", now, dialect=dialect, connection=number), now)
+        if self.world.schedule.take("no_greeting", now, dialect=dialect, connection=number) is None:
+            peer.greet(self.world.schedule.take("late_online", now, dialect=dialect, connection=number), now)
         else:
             self.ledger.struck("no_greeting", now, peer.connection_id)
-        for fault in self.schedule.connected(number):
+        for fault in self.world.schedule.connected(number):
             if fault.kind in EXCHANGE_KINDS:
                 self._happen(fault, now)
             else:
@@ -169,41 +124,30 @@ class Exchange:
         """The connection is over; tokens that it used die with it."""
         if peer in self.peers:
             self.peers.remove(peer)
-        if peer.account is not None and peer in peer.account.peers:
-            peer.account.peers.remove(peer)
+        if peer.account is not None and peer in peer.account.listeners:
+            peer.account.listeners.remove(peer)
 
     def redeem(self, value: str, peer: Peer, now: float) -> ApiKey | str:
         """The key behind a token, or why it is not good; the first good one says whose connection it is."""
-        owner = self.tokens.owner(value)
+        owner = self.world.tokens.owner(value)
         if owner is not None and peer.account not in (None, owner.account):
             return "ESession:Invalid session"
         opened = {other.connection_id for other in self.peers}
         subscribed = {other.connection_id for other in self.peers if other.subscriptions}
-        key = self.tokens.redeem(value, peer.connection_id, now, opened, subscribed)
+        key = self.world.tokens.redeem(value, peer.connection_id, now, opened, subscribed)
         if isinstance(key, ApiKey) and peer.account is None:
             peer.account = key.account
-            key.account.peers.append(peer)
+            key.account.listeners.append(peer)
         return key
-
-    def issue_token(self, key: ApiKey, now: float) -> str:
-        """A new WebSocket token, unless a fault makes it stale from the start."""
-        stale = self.schedule.take("expired_token", now, token=self.token_calls)
-        if stale is not None:
-            self.ledger.struck("expired_token", now)
-        return self.tokens.issue(key, now, LIFETIME_S if stale is None else -1.0)
 
     def rest(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         """Answers one HTTP request."""
         self.advance(now)
         if path.endswith("/GetWebSocketsToken"):
-            self.token_calls += 1
-            for fault in self.schedule.called(self.token_calls):
+            self.world.token_calls += 1
+            for fault in self.world.schedule.called(self.world.token_calls):
                 self._happen(fault, now)
         return self._rest.handle(method, path, headers, body, now)
-
-    def shown_time(self, now: float) -> float:
-        """What the clock says that clients are shown: by REST's Time and SystemStatus, and in Date headers."""
-        return now + self.clock_offset_s
 
     # Time.
 
@@ -219,7 +163,7 @@ class Exchange:
         return max(now, self._due())
 
     def _due(self) -> float:
-        due = [self.schedule.due()]
+        due = [self.world.schedule.due()]
         due += [account.due() for account in self.accounts]
         due += [peer.due() for peer in self.peers]
         due += [waiting.due for waiting in self._waiting]
@@ -230,9 +174,9 @@ class Exchange:
     def _step(self, now: float) -> None:
         for account in self.accounts:
             account.live(now)
-        for fault in self.schedule.fire(now):
+        for fault in self.world.schedule.fire(now):
             self._happen(fault, now)
-        chance = self.schedule.roll(now)
+        chance = self.world.schedule.roll(now)
         if chance is not None:
             self._happen(chance, now, patient=False)
         while self._recovery and self._recovery[0][0] <= now:
@@ -247,7 +191,7 @@ class Exchange:
         """Lets a fault happen now or, when it has a trigger, as if the scenario started now."""
         self.advance(now)
         if fault.triggered:
-            self.schedule.add(fault, now)
+            self.world.schedule.add(fault, now)
         else:
             self._happen(fault, now)
 
@@ -265,7 +209,7 @@ class Exchange:
     def _happen(self, fault: Fault, now: float, *, patient: bool = True) -> None:
         """A fault that finds nobody to hit waits if it is `patient`; one that repeats waits once."""
         if fault.kind in OCCASION_KINDS:
-            self.schedule.ready(fault, now)
+            self.world.schedule.ready(fault, now)
         elif fault.kind in EXCHANGE_KINDS:
             self.ledger.struck(fault.kind, now)
             self._afflict(fault, now)
@@ -295,19 +239,12 @@ class Exchange:
                 plan += [(at, state)] if length > 0 else []
                 at += max(0.0, length)
             self._recovery = [*plan, (at, "online")]
-            self.untold = fault.shape == "untold"
+            self.world.untold = fault.shape == "untold"
 
     def _set_status(self, state: str, now: float) -> None:
-        self.untold = self.untold and state != "online"
-        for account in self.accounts:
-            account.engine.status = state
+        self.world.set_status(state)
         for peer in self.peers:
             peer.say(peer.speak.status_changed(peer.connection_id, state), now)
-
-
-def _rng(seed: int, purpose: str) -> Random:
-    """A generator for each purpose, so that what a client does cannot change the flow of orders."""
-    return Random(f"{seed}:{purpose}")
 
 
 def _refused(fault: Fault) -> Refused:

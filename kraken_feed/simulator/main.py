@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from kraken_feed.simulator import quirk
+from kraken_feed.simulator.access.key import TRADING_PERMISSIONS
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.key import TRADING_PERMISSIONS
-from kraken_feed.simulator.ledger import Ledger, Sink
-from kraken_feed.simulator.scenario import Scenario, ScenarioError, load
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.scenario import Scenario, ScenarioError, load
+from kraken_feed.simulator.market.ledger import Ledger, Sink
+from kraken_feed.simulator.net.server import Server
+from kraken_feed.simulator.quirks import quirk
 
 MAX_RATE = 10_000.0  # more than one core can render
 MAX_ACCOUNTS = 100  # the rate is that of each
@@ -159,7 +159,8 @@ async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> N
 
 
 def _ready(server: Server) -> dict[str, object]:
-    accounts = [{"key": account.key, "secret": account.secret} for account in server.exchange.accounts]
+    first = [server.exchange.world.first_key(account) for account in server.exchange.accounts]
+    accounts = [{"key": key.key, "secret": key.secret} for key in first]
     return {
         "rest": server.rest_url,
         "ws_v1": server.ws_v1_url,

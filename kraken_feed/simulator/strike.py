@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.peer import Abort, Close, Peer, Restart, Subscription
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.wire.outgoing import Abort, Close
+from kraken_feed.simulator.wire.peer import Peer
+from kraken_feed.simulator.wire.subscription import Restart, Subscription
 
 _RESTARTING = "CloudFlare WebSocket proxy restarting"  # the reason that comes with 1001 in the field
 _BIG = 40 * 1024 * 1024
@@ -49,7 +51,7 @@ def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
     hit = list(_subscriptions(peer, fault))
     for subscription in hit:
         peer.unsubscribe(subscription.channel, now)
-        peer.say(peer.speak.unsubscribed(subscription.channel, peer.exchange.shown_time(now)), now)
+        peer.say(peer.speak.unsubscribed(subscription.channel, peer.world.shown_time(now)), now)
     return bool(hit)
 
 

@@ -68,7 +68,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
-class Holes(msgspec.Struct, frozen=True):
+class OutageCounts(msgspec.Struct, frozen=True):
     """Outages: how many began, were recovered, were declared as gaps, and wait for either."""
 
     opened: int
@@ -91,7 +91,7 @@ class Figures(msgspec.Struct, frozen=True):
     losses: Mapping[str, int]
     reconnects: int
     calls: Mapping[tuple[str, str], int]
-    holes: Holes
+    outages: OutageCounts
     last_frame_ns: int
     last_record_ns: int
     checkpoint_ns: int

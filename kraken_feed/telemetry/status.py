@@ -45,8 +45,8 @@ def _account(account: Figures) -> str:
     late = [endpoint.late_s for endpoint in live if endpoint.late_s is not None]
     if late:
         parts.append(f"late {span(max(late))}")
-    if account.holes.open:
-        parts.append(f"{_count(account.holes.open, 'outage')} to recover")
+    if account.outages.open:
+        parts.append(f"{_count(account.outages.open, 'outage')} to recover")
     if account.open_orders:  # each channel has its own view of the same orders
         parts.append(_count(max(account.open_orders.values()), "open order"))
     heard = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]

@@ -148,10 +148,10 @@ def _account(figures: Figures, now_ns: int) -> list[_State]:
         if figures.stopped:
             text = Text(f"stopped: {escaped(figures.stopped)}", style="bold red")
         if index == 0:
-            holes = figures.holes
-            text.append(f"  {_count(figures.reconnects, 'reconnect')}  {_count(holes.opened, 'outage')}")
-            text.append(f" ({holes.open} open)" if holes.open else "", style="yellow")
-            text.append(f"  {_count(holes.gaps, 'gap')}" if holes.gaps else "", style="bold red")
+            outages = figures.outages
+            text.append(f"  {_count(figures.reconnects, 'reconnect')}  {_count(outages.opened, 'outage')}")
+            text.append(f" ({outages.open} open)" if outages.open else "", style="yellow")
+            text.append(f"  {_count(outages.gaps, 'gap')}" if outages.gaps else "", style="bold red")
         text.append("  " + ",".join(endpoint.channels), style="dim")
         name = figures.account + (f" {endpoint.dialect}" if several else "")
         states.append(_State(endpoint.live and not figures.stopped, name, text))

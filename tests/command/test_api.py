@@ -21,7 +21,7 @@ import structlog
 from structlog.testing import LogCapture
 
 import kraken_feed
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Site, finish, site
 from ..support.patience import PATIENCE_S
@@ -47,8 +47,8 @@ def endpoints(place: Site) -> dict[str, Any]:
 
 
 def credentials(place: Site, account: int = 0) -> kraken_feed.Credentials:
-    owner = place.exchange.accounts[account]
-    return kraken_feed.Credentials(owner.key, owner.secret)
+    key = place.exchange.world.first_key(place.exchange.accounts[account])
+    return kraken_feed.Credentials(key.key, key.secret)
 
 
 # ------------------------------------------------------------------------------------------------ names

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from kraken_feed.records.render import timestamp
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import QUICK, finish, lines, named, site
 from ..support.patience import PATIENCE_S

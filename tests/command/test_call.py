@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from kraken_feed.order_entry.methods import METHODS
-from kraken_feed.simulator import v1, v2
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
-from kraken_feed.simulator.order_entry import Desk
-from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, TRADING_PERMISSIONS
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.wire import v1, v2
+from kraken_feed.simulator.wire.order_entry import Desk
+from kraken_feed.simulator.wire.peer import Peer
 
 from ..support.installed import COMMAND, Done, Site, bare, finish, logged, run, site, start
 from ..support.patience import PATIENCE_S
@@ -177,7 +177,7 @@ async def test_live_sends_one_frame_prints_krakens_answers_and_does_it(method: s
     assert len(place.answers) == count
     assert place.happened == happens
     assert done.err == ""
-    assert place.exchange.connections == place.exchange.token_calls == 1
+    assert place.exchange.connections == place.exchange.world.token_calls == 1
 
 
 @pytest.mark.parametrize("method", METHOD_TABLE)
@@ -201,7 +201,7 @@ async def test_without_live_nothing_happens_to_the_account(method: str, market: 
         assert done.err == f"kraken-feed: {said}\n"
     else:
         assert place.sent == []
-        assert place.exchange.connections == place.exchange.token_calls == 0
+        assert place.exchange.connections == place.exchange.world.token_calls == 0
         assert done.out.decode() == place.filled(frame).replace("TOKEN", "[masked]") + "\n"
         assert done.err == "kraken-feed: nothing was sent: this is what --live sends.\n"
 

@@ -10,8 +10,8 @@ import pytest
 
 from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.protocol.refusals import PERMISSIONS
-from kraken_feed.simulator.fault import ORDER_KINDS
-from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, TRADING_PERMISSIONS
+from kraken_feed.simulator.faults.fault import ORDER_KINDS
 
 from ..support.installed import COMMAND, bare, finish, site
 from ..support.repository import ROOT

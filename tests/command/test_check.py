@@ -13,8 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from kraken_feed.check.key_findings import ITEMS
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Done, Site, bare, finish, logged, run, site, start
 from ..support.patience import PATIENCE_S
@@ -200,7 +200,7 @@ async def test_whatever_is_odd_about_a_key_is_said_in_either_spelling(
     style: Literal["snake", "camel"], tmp_path: Path
 ) -> None:
     async with site(tmp_path) as place:
-        place.exchange.key_info_style = style
+        place.exchange.world.key_info_style = style
         soon = int(place.server.now()) + 86400
         limits = Limits(valid_until=soon, query_from=soon - 999, nonce_window=5000)
         key = place.exchange.add_key(permissions=(*READ_PERMISSIONS, "withdraw-funds"), limits=limits)
@@ -250,7 +250,7 @@ async def test_an_engine_in_maintenance_is_69(tmp_path: Path) -> None:
 async def test_a_wrong_clock_is_a_warning_and_the_key_is_tried(ahead: int, tmp_path: Path) -> None:
     """``ahead`` is Kraken's. A clock of ours that is ahead leaves no nonce of its own behind."""
     async with site(tmp_path) as place:
-        place.exchange.clock_offset_s = ahead
+        place.exchange.world.clock_offset_s = ahead
         found = await check("openOrders", env=place.environment())
         nonce = place.exchange.keys[place.exchange.key].nonce
         kraken_ns = int((place.server.now() + ahead) * 1e9)
@@ -437,7 +437,8 @@ async def test_each_account_is_checked_by_itself_and_one_that_fails_hides_no_oth
     async with site(tmp_path, accounts=2) as place:
         tables = ""
         for name, account in zip(("desk", "fund"), place.exchange.accounts, strict=True):
-            for part, text in (("key", account.keys[0].key), ("secret", account.keys[0].secret)):
+            key = place.exchange.world.first_key(account)
+            for part, text in (("key", key.key), ("secret", key.secret)):
                 path = tmp_path / f"{name}-{part}"
                 path.write_text(text if (name, part) != ("desk", "secret") else place.exchange.add_key().secret)
                 path.chmod(0o600)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import COMMAND, bare, finish, lines, logged, named, run, site, start
 from ..support.patience import PATIENCE_S
@@ -111,7 +111,7 @@ async def test_a_mistake_costs_no_call_and_names_the_remedy(
         said = " ".join((entry["what"], entry["why"], entry["remedy"]))
         for words in says:
             assert words in said
-        assert (place.exchange.connections, place.exchange.token_calls) == (0, 0)
+        assert (place.exchange.connections, place.exchange.world.token_calls) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ async def test_a_fifo_without_a_reader_is_an_output_failure(tmp_path: Path) -> N
 async def test_token_with_a_refused_key_exits_77_after_one_slow_retry(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         done = await run("token", env=place.environment(KRAKEN_API_KEY="K" * 56))
-        assert place.exchange.token_calls == 2
+        assert place.exchange.world.token_calls == 2
     assert done.code == 77
     assert "EAPI:Invalid key" in done.log[-1]["what"]
 
@@ -433,7 +433,7 @@ class Signalled:
         if name == "kraken_feed.cli.commands":
             os.kill(os.getpid(), signal.SIGTERM)
 sys.meta_path.insert(0, Signalled())
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 main(sys.argv[1:])
 """
 

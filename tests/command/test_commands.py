@@ -9,7 +9,7 @@ from ..support.patience import PATIENCE_S
 
 COLLECTS = """
 import asyncio, gc
-from kraken_feed import commands
+from kraken_feed.cli import commands
 
 async def main() -> str:
     while not gc.isenabled():

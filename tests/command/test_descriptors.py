@@ -117,7 +117,7 @@ async def test_too_many_accounts_for_the_hard_limit_are_told_before_anything_is_
         state = ["--state", str(tmp_path / "state")]
         process = await limited(512, 1024, "openOrders", "--account", "all", *state, env=place.environment())
         done: Done = await finish(process)
-        assert (place.exchange.connections, place.exchange.token_calls) == (0, 0)
+        assert (place.exchange.connections, place.exchange.world.token_calls) == (0, 0)
     assert done.code == 78
     (said,) = done.log
     wanted = descriptors.needed(ACCOUNTS, 1, state=True)

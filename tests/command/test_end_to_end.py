@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 
 from ..support.installed import Done, finish, run, site, start
 from ..support.ledger_check import Published, check

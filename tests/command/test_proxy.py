@@ -21,7 +21,7 @@ from websockets.proxy import parse_proxy
 from kraken_feed.config.schema import ConnectionConfig
 from kraken_feed.errors import ConfigError
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.net.server import Server
 from kraken_feed.transport.connection import dial
 from kraken_feed.transport.proxy import Proxy, bypassed, proxy_for
 

@@ -16,7 +16,7 @@ from kraken_feed.check.network import Hop, Unreachable, first_hop, knock, phase_
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import Transient
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.net.server import Server
 from kraken_feed.transport.connection import dial
 from kraken_feed.transport.rest import server_time
 

@@ -37,7 +37,7 @@ def two_accounts(place: Site) -> None:
     tables = ""
     for name, account in zip(("main", "treasury"), place.exchange.accounts, strict=True):
         for part in ("key", "secret"):
-            (place.home / f"{name}-{part}").write_text(getattr(account, part))
+            (place.home / f"{name}-{part}").write_text(getattr(place.exchange.world.first_key(account), part))
             (place.home / f"{name}-{part}").chmod(0o600)
         tables += f'[accounts.{name}]\nkey_file = "{place.home}/{name}-key"\n'
         tables += f'secret_file = "{place.home}/{name}-secret"\n'

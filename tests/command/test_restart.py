@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kraken_feed.records.render import timestamp
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import QUICK, Site, finish, lines, logged, named, run, site, start
 from ..support.patience import PATIENCE_S

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Site, finish, logged, run, site, start
 from ..support.rsyslog import Receiver, configure, rsyslogd, says

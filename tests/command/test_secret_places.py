@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import QUICK, Site, bare, finish, site, start
 from ..support.patience import PATIENCE_S

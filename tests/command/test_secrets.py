@@ -19,9 +19,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.rest_api import Reply
-from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.text import MASK
 
 from ..support.installed import QUICK, Done, Site, bare, finish, logged, run, site, start
@@ -134,8 +134,8 @@ async def test_no_secret_is_in_the_message_of_a_configuration_that_holds_one(tmp
 DEFECT = """
 import logging
 import sys
-import kraken_feed.tails
-from kraken_feed.cli import main
+import kraken_feed.feed.endpoint
+from kraken_feed.cli.main import main
 
 async def broken(self):
     unknown = "-".join(("SENTINEL", "local"))  # nobody has said that this is one to be masked

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from kraken_feed.simulator.exchange import Refused
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import finish, logged, site, start
 from ..support.supervised import Systemd, fields
@@ -181,7 +181,7 @@ async def test_no_command_of_the_configuration_hears_of_systemd(tmp_path: Path) 
 
 FREEZE = """
 import signal, socket, os, sys, time
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 address, watchdog = os.environ["NOTIFY_SOCKET"], int(os.environ["WATCHDOG_USEC"]) / 1e6
 def freeze(number, frame):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
@@ -194,7 +194,7 @@ main(sys.argv[1:])
 
 ABORT = """
 import signal, socket, os, sys, threading
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 address = os.environ["NOTIFY_SOCKET"]
 def stuck_for_ever(number, frame):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
@@ -206,8 +206,8 @@ main(sys.argv[1:])
 
 NO_CHECKPOINT = """
 import sys, threading
-from kraken_feed import keeper, store
-from kraken_feed.cli import main
+from kraken_feed.feed import checkpointer as keeper; from kraken_feed.state import store
+from kraken_feed.cli.main import main
 keeper.SAVE_S = 0.05
 write = store.tables.write
 store.tables.write = lambda database, changes: threading.Event().wait() if changes.entries else write(database, changes)

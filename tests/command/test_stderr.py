@@ -13,7 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.telemetry.loggers import LogFormat, diagnostics_logger
 from kraken_feed.telemetry.stderr import Stderr, is_journal
 from kraken_feed.text import Secrets

@@ -38,7 +38,7 @@ async def main() -> None:
         assert_type(records.live, bool)
         assert_type(records.figures(), tuple[Figures, ...])
         assert_type(records.figures()[0].endpoints[0].live_s, float | None)
-        assert_type(records.figures()[0].holes.open, int)
+        assert_type(records.figures()[0].outages.open, int)
         assert_type(records.stop(), None)
         iterator: AsyncIterator[Record] = records
         async for record in iterator:

@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from kraken_feed.simulator.exchange import Refused
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.peer import Peer
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.wire.peer import Peer
 
 from ..support.installed import bare, run, site
 from ..support.on_terminal import CLEAR, ENTER, LEAVE, OnTerminal, ended, on_terminal
@@ -25,8 +25,8 @@ DOWN = Refused(503, {}, b"down")
 
 CRASH = """
 import os, sys
-from kraken_feed import watch
-from kraken_feed.cli import main
+from kraken_feed.watch import app as watch
+from kraken_feed.cli.main import main
 draw = watch.draw
 def broken(view):
     if view.board.rows("main", 1):
@@ -38,8 +38,8 @@ main(sys.argv[1:])
 
 CRASHED_READER = """
 import sys
-from kraken_feed import board
-from kraken_feed.cli import main
+from kraken_feed.watch import model as board
+from kraken_feed.cli.main import main
 def broken(self, record, now_ns):
     raise RuntimeError("the board broke")
 board.Board.take = broken
@@ -48,8 +48,8 @@ main(sys.argv[1:])
 
 LOUD = """
 import sys
-from kraken_feed import terminal
-from kraken_feed.cli import main
+from kraken_feed.watch import terminal
+from kraken_feed.cli.main import main
 def broken(self):
     import os
     os.read(self.fd, 1)
@@ -65,7 +65,7 @@ class Missing:
         if name == "rich":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-from kraken_feed.cli import main
+from kraken_feed.cli.main import main
 main(sys.argv[1:])
 """
 

@@ -34,10 +34,10 @@ import msgspec
 
 from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.net.server import Server
+from kraken_feed.simulator.quirks.quirk import Quirks
 
 from ..support.clocks import Clocks
 from ..support.installed import COMMAND, Site, until

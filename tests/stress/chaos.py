@@ -3,7 +3,7 @@
     python -m tests.stress.chaos [--seeds N] [--events N] [--faults N]
 
 Time is scaled (see ``ordeal``). Exit code 1 unless nothing is lost, torn or written twice by one
-run, every hole is closed or declared, and the call counter was never exceeded.
+run, every outage is closed or declared, and the call counter was never exceeded.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from signal import SIGTERM
 
 import msgspec
 
-from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, TOKEN_KINDS, Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import ORDER_KINDS, PARAMETERS, TOKEN_KINDS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.net.server import Server
 
 from ..support.installed import COMMAND, Site, until
 from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
@@ -147,7 +147,7 @@ class Result(msgspec.Struct):
     oldest_s: float  # the longest time before a kill that something was written which was written again
     torn: list[bytes]
     cut: int
-    holes: Counter[str]
+    outages: Counter[str]
     unclosed: list[tuple[str, str]]
     calls: Counter[str]
     limited: int
@@ -210,10 +210,10 @@ async def _play(step: Sequence[Fault | str], place: Site, command: Command, rng:
 
 
 async def _calm(place: Site, command: Command, output: Output) -> None:
-    """Nothing happens any more: after a last restart every hole has to be closed."""
+    """Nothing happens any more: after a last restart every outage has to be closed."""
     exchange = place.exchange
     exchange.engine.rate = 0.0
-    exchange.schedule = Schedule(Random(0), None, place.server.now())
+    exchange.world.schedule = Schedule(Random(0), None, place.server.now())
     await command.end(TERM)
     await command.start()
     output.read()
@@ -243,7 +243,7 @@ def _result(
     last = command.ends.pop()  # nobody comes back to what follows it
     unclosed = output.unclosed()
     runs = Counter(end.signal for end in [*command.ends, last])
-    holes = Counter(
+    outages = Counter(
         lost=sum(map(len, output.lost.values())),
         restart=len(command.ends) * len(ALL),
         backfilled=sum(map(len, output.closed.values())),
@@ -262,7 +262,7 @@ def _result(
         oldest_s=oldest,
         torn=output.torn,
         cut=output.cut,
-        holes=holes,
+        outages=outages,
         unclosed=unclosed,
         calls=exchange.calls,
         limited=exchange.limited,
@@ -290,15 +290,15 @@ def table(results: Sequence[Result]) -> str:
     rows.append(("last line cut by a SIGKILL", [r.cut for r in results]))
     rows.append(("TORN lines", [len(r.torn) for r in results]))
     rows += [
-        (text, [r.holes[name] for r in results])
+        (text, [r.outages[name] for r in results])
         for name, text in (
-            ("lost", "holes by feed.lost"),
-            ("restart", "holes by restart"),
+            ("lost", "outages by feed.lost"),
+            ("restart", "outages by restart"),
             ("backfilled", "feed.backfilled"),
             ("gap", "feed.gap"),
         )
     ]
-    rows.append(("holes UNCLOSED", [len(r.unclosed) for r in results]))
+    rows.append(("outages UNCLOSED", [len(r.unclosed) for r in results]))
     rows += [
         (f"REST {method}", [r.calls[method] for r in results])
         for method in sorted(set(itertools.chain(*(r.calls for r in results))))

@@ -4,7 +4,7 @@
 
 Time is scaled (see ``ordeal``). One process runs from the first event to the last; its output is rotated, and it is
 asked for its state and its metrics now and then. Exit code 1 unless both accounts' output holds all that their ledgers
-do, nothing torn and nothing twice, every hole is closed or declared, the process did what signals asked, and memory,
+do, nothing torn and nothing twice, every outage is closed or declared, the process did what signals asked, and memory,
 file descriptors and threads are flat.
 """
 
@@ -26,10 +26,10 @@ from random import Random
 
 import msgspec
 
-from kraken_feed.simulator.fault import PARAMETERS, Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.schedule import Schedule
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import PARAMETERS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.net.server import Server
 
 from ..support import vitals
 from ..support.diagnostics import Diagnostics
@@ -165,10 +165,10 @@ class Soak:
             self.scrapes += await _scraped(self._port)
 
     async def _calm(self) -> None:
-        """Nothing happens any more: after a last reconnect every hole has to be closed."""
+        """Nothing happens any more: after a last reconnect every outage has to be closed."""
         for account in self._exchange.accounts:
             account.engine.rate = 0.0
-        self._exchange.schedule = Schedule(Random(0), None, self._place.server.now())
+        self._exchange.world.schedule = Schedule(Random(0), None, self._place.server.now())
         lives = self._lives()
         self._place.inject(Fault("drop", code=1001))
         everywhere = lives + len(ALL) * len(ACCOUNTS)
@@ -287,7 +287,7 @@ def report(result: Result) -> str:
     memory = vitals.table(result.steady) if len(result.steady) >= vitals.ENOUGH else "too short to tell about memory"
     struck = ", ".join(f"{kind} {result.faults[kind]}" for kind in PARAMETERS if result.faults[kind])
     foot = [
-        f"TORN lines {len(result.torn)}; TWICE {len(result.within)}; holes UNCLOSED {len(result.unclosed)}",
+        f"TORN lines {len(result.torn)}; TWICE {len(result.within)}; outages UNCLOSED {len(result.unclosed)}",
         f"{result.seconds:.0f} s, {len(result.steady)} samples after {result.plan.warm_up_s:.0f} s of warm-up; "
         f"{result.rotations} rotations, {result.told} questions, {result.scrapes} scrapes",
         f"{result.faults.total()} faults: {struck}",

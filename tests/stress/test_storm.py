@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from kraken_feed.records.render import timestamp
-from kraken_feed.simulator.book import Book
-from kraken_feed.simulator.counter import PRO
-from kraken_feed.simulator.engine import Engine
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame, Item
-from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.market.book import Book
+from kraken_feed.simulator.market.counter import PRO
+from kraken_feed.simulator.market.engine import Engine
+from kraken_feed.simulator.market.ledger import Frame, Item
+from kraken_feed.simulator.market.order import Change
 
 from ..support.exchange_driver import T0
 from .storm import plan as plans

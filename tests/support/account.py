@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.peer import Text
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.rest.reply import Reply
+from kraken_feed.simulator.wire.outgoing import Text
 
 from .repository import FRAMES
 

@@ -8,7 +8,8 @@ from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.session import Event, Live, Opaque, Records, Session, Timing
 from kraken_feed.protocol.wire import Dialect
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
+from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
+from kraken_feed.simulator.wire.peer import Peer
 
 T0 = 1_760_000_000.0
 TIMING = Timing(ack=5.0, silence=10.0)
@@ -40,7 +41,7 @@ class Line:
     def authorize(self, now: float) -> None:
         """Fetch a token as REST would, and subscribe with it."""
         key = next(iter(self.exchange.keys.values()))
-        self.session.authorize(self.exchange.issue_token(key, now), now, _stamp(now))
+        self.session.authorize(self.exchange.world.issue_token(key, now), now, _stamp(now))
         self.exchange_frames(now)
 
     def exchange_frames(self, now: float) -> None:
@@ -66,9 +67,9 @@ class Line:
         if self.session.failure is None:
             self.heard.append(data)
         self._note_confirmation(data)
-        before = {event.channel for event in self.events if isinstance(event, Live)}
-        self.events += self.session.receive(data, now)
-        live = {event.channel for event in self.events if isinstance(event, Live)} - before
+        events = self.session.receive(data, now)
+        self.events += events
+        live = {event.channel for event in events if isinstance(event, Live)}
         assert live <= self.confirmed, "live without the server's acknowledgement"
 
     def _note_confirmation(self, data: bytes) -> None:

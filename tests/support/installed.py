@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.net.server import Server
 
 from .patience import PATIENCE_S
 
@@ -65,7 +65,8 @@ class Site:
         tables = []
         for name, account in zip(names, self.exchange.accounts, strict=True):
             key_file, secret_file = self.home / f"{name}.key", self.home / f"{name}.secret"
-            for path, text in ((key_file, account.key), (secret_file, account.secret)):
+            key = self.exchange.world.first_key(account)
+            for path, text in ((key_file, key.key), (secret_file, key.secret)):
                 path.touch(mode=0o600)
                 path.write_text(text)
             tables.append(f'[accounts.{name}]\nkey_file = "{key_file}"\nsecret_file = "{secret_file}"\n')

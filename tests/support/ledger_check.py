@@ -70,9 +70,9 @@ def check(output: bytes, published: Iterable[Published], connections: Mapping[st
         assert mine == items[: len(mine)], f"not what was published on {key}"
         if len(mine) < len(items):
             undelivered += len(items) - len(mine)
-            # What was live was declared lost, or the whole run was ended; what was not live lies in a hole anyway.
+            # What was live was declared lost, or the whole run was ended; what was not live lies in an outage anyway.
             assert "feed.live" not in ends[key] or ends[key][-1] in ("feed.lost", "feed.stopped"), (
-                f"a silent hole {key}"
+                f"a silent outage {key}"
             )
     assert not written, "items on the output that nobody has published"
     total = sum(map(len, sent.values()))

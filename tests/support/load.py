@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.scenario import Scenario
 
 from .installed import QUICK, Site, site, start, until
 from .ledger_check import ITEMS, Line

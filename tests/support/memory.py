@@ -23,7 +23,8 @@ from kraken_feed.feed.feed import Feed, Limits
 from kraken_feed.output.sink import Sink
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
+from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
+from kraken_feed.simulator.wire.peer import Peer
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 from kraken_feed.transport.connection import unreachable

@@ -13,8 +13,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import OCCASION_KINDS, PEER_KINDS, Fault
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.faults.fault import OCCASION_KINDS, PEER_KINDS, Fault
+from kraken_feed.simulator.rest.reply import Reply
 
 from .installed import Site
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from hypothesis import strategies as st
 
-from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Holes, Output, Program
+from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, OutageCounts, Output, Program
 
 from .patience import PATIENCE_S
 
@@ -27,7 +27,7 @@ LOST = msgspec.structs.replace(
 MAIN = Figures(
     account="main", endpoints=(V1, V2), open_orders={"openOrders": 3, "executions": 3},
     records={("openOrders", "order"): 7, ("openOrders", "feed.live"): 1}, losses={"closed": 2}, reconnects=2,
-    calls={("GetWebSocketsToken", "ok"): 3}, holes=Holes(2, 1, 1, 0), last_frame_ns=T0 * 10**9,
+    calls={("GetWebSocketsToken", "ok"): 3}, outages=OutageCounts(2, 1, 1, 0), last_frame_ns=T0 * 10**9,
     last_record_ns=T0 * 10**9, checkpoint_ns=T0 * 10**9,
 )  # fmt: skip
 OUTPUT = Output(
@@ -76,7 +76,8 @@ FIGURES = st.builds(
     calls=st.dictionaries(
         st.tuples(st.sampled_from(("GetWebSocketsToken", "ClosedOrders")), st.sampled_from(RESULTS)), COUNTS
     ),
-    holes=st.builds(Holes, COUNTS, COUNTS, COUNTS, COUNTS), last_frame_ns=NS, last_record_ns=NS, checkpoint_ns=NS,
+    outages=st.builds(OutageCounts, COUNTS, COUNTS, COUNTS, COUNTS),
+    last_frame_ns=NS, last_record_ns=NS, checkpoint_ns=NS,
 )  # fmt: skip
 HISTOGRAMS = st.lists(st.floats(1e-9, 1e3), unique=True).flatmap(
     lambda bounds: st.builds(

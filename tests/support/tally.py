@@ -1,4 +1,4 @@
-"""What an output holds of what happened to an account: lost, duplicated, torn, and which holes are still open."""
+"""What an output holds of what happened to an account: lost, duplicated, torn, and which outages are still open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from kraken_feed.records.render import timestamp
-from kraken_feed.simulator.order import Change
+from kraken_feed.simulator.market.order import Change
 
 ITEMS = ("order", "trade", "execution", "balance")
 KINDS = ("end", "fill", "entry")
@@ -178,8 +178,8 @@ def compare(output: Output, changes: Iterable[Change]) -> dict[str, Count]:
     return counts
 
 
-def causes(holes: Iterable[Line]) -> Counter[str]:
-    return Counter(line.cause for line in holes)
+def causes(outages: Iterable[Line]) -> Counter[str]:
+    return Counter(line.cause for line in outages)
 
 
 def _union(spans: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 # From the middle to the end of half an hour come 1 MiB of ids to be remembered, 1 of SQLite's page cache, which ends at
-# 2 an account, and the holes that large frames leave in the heap.
+# 2 an account, and the outages that large frames leave in the heap.
 MEMORY_SLACK_MIB = 5.0
 DESCRIPTOR_SLACK = 1.0  # a reconnect closes one connection and opens the next
 ENOUGH = 9  # samples: three for each third
@@ -32,7 +32,7 @@ class Sample(msgspec.Struct, frozen=True):
 class Measure(NamedTuple):
     """What is looked at in samples: how a span of them counts, and how much growth from one to the next is none.
 
-    Of memory the least counts: a large frame leaves holes in the heap that are filled again later. Of the others the
+    Of memory the least counts: a large frame leaves outages in the heap that are filled again later. Of the others the
     median, since a reconnect has fewer of them for a moment.
     """
 

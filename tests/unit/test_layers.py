@@ -222,6 +222,63 @@ def test_simulator_knows_nothing_of_the_client(name: str) -> None:
     assert {module for module in ours if not module.startswith("kraken_feed.simulator")} <= {"kraken_feed"}
 
 
+# From bottom to top, those of one line beside each other: each imports only from lines above it.
+SIMULATOR_ORDER = (
+    ("quirks",), ("market",), ("access",), ("faults",), ("world",), ("wire", "rest"), ("strike",), ("exchange",),
+    ("net", "demo"), ("main",), ("__main__",),
+)  # fmt: skip
+SIMULATOR_FLOOR = {name: floor for floor, names in enumerate(SIMULATOR_ORDER) for name in names}
+SIMULATOR_ROOT = ROOT / "simulator"
+
+
+def _simulator_imports(name: str) -> set[str]:
+    """Return the simulator's modules that one of them imports, type-only imports included, without the prefix."""
+    return {
+        found.module.removeprefix("kraken_feed.simulator.")
+        for found in SIMULATOR[name]
+        if found.module.startswith("kraken_feed.simulator.")
+    }
+
+
+def test_every_package_of_the_simulator_has_its_place_and_tells_what_to_read_first() -> None:
+    modules = {name.removeprefix("simulator.") for name in SIMULATOR}
+    assert {_package(name) for name in modules} - {"__init__"} == SIMULATOR_FLOOR.keys()
+    packages = [path.parent for path in SIMULATOR_ROOT.rglob("__init__.py")]
+    assert {path.name for path in packages if path != SIMULATOR_ROOT} == {
+        _package(name) for name in modules if "." in name
+    }
+    for package in packages:
+        (doc,) = ast.parse((package / "__init__.py").read_text()).body
+        assert isinstance(doc, ast.Expr), "a package's own file has nothing but a docstring: it re-exports nothing"
+        assert " first" in ast.unparse(doc)
+
+
+@pytest.mark.parametrize("name", sorted(SIMULATOR.keys() - {"simulator.__init__"}))
+def test_a_package_of_the_simulator_imports_only_from_those_below_it(name: str) -> None:
+    own = _package(name.removeprefix("simulator."))
+    for module in _simulator_imports(name):
+        if _package(module) != own:
+            assert SIMULATOR_FLOOR[_package(module)] < SIMULATOR_FLOOR[own], f"{name} imports {module}"
+
+
+def test_no_module_of_the_simulator_imports_itself_through_others() -> None:
+    graph = {name.removeprefix("simulator."): _simulator_imports(name) for name in SIMULATOR}
+    assert graph["wire.peer"] > {"world", "wire.dialect"}
+    TopologicalSorter(graph).prepare()
+
+
+def test_only_net_and_main_of_the_simulator_touch_sockets_and_the_clock() -> None:
+    """Everything else takes the time as an argument and draws from generators that the seed makes."""
+    outside = IMPURE | {"asyncio", "websockets"}
+    touching = {
+        _package(name.removeprefix("simulator."))
+        for name, imports in SIMULATOR.items()
+        for found in imports
+        if found.module in outside - {"pathlib", "random"} or _package(found.module) == "websockets"
+    }
+    assert touching == {"net", "main", "__main__"}
+
+
 # ------------------------------------------------------------------------------------------------ order entry
 
 ORDER_ENTRY = {name for name in MODULES if _package(name) == "order_entry"}

@@ -12,8 +12,8 @@ from typing import Any
 
 from kraken_feed.config.schema import Config
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 
 from ..support import virtual_time
 from ..support.exchange_driver import T0

@@ -19,8 +19,8 @@ from kraken_feed.feed.feed import Limits
 from kraken_feed.output import queue
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Backfilled, Gap, Item, Live, Lost, Record, Stopped
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
 from kraken_feed.state.store import Store
 
 from ..support import virtual_time

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kraken_feed.simulator import scenario
+from kraken_feed.simulator.faults import scenario
 from tests.command.interop import run
 
 BESIDE_US = ("krakenex", "python-kraken-sdk")

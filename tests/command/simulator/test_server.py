@@ -16,11 +16,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kraken_feed.simulator import connection
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.server import Server
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.net import connection
+from kraken_feed.simulator.net.server import Server
 from tests.support.account import sign
 from tests.support.patience import patience
 
@@ -107,7 +107,7 @@ async def test_rest_and_both_dialects_share_one_port(server: Server) -> None:
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0])
 async def test_every_answer_is_dated_by_the_clock_that_is_shown(server: Server, offset: float) -> None:
-    server.exchange.clock_offset_s = offset
+    server.exchange.world.clock_offset_s = offset
     async with httpx.AsyncClient() as client, connect(server.ws_v1_url) as socket:
         reply = await client.get(f"{server.rest_url}/0/public/Time")
         assert socket.response is not None

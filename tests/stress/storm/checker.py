@@ -17,9 +17,9 @@ from typing import NamedTuple
 import msgspec
 
 from kraken_feed.json_members import NotJson, members
-from kraken_feed.simulator.ledger import Frame
-from kraken_feed.simulator.order import Change
-from kraken_feed.simulator.pair import ASSETS, SOL_SHARE
+from kraken_feed.simulator.market.ledger import Frame
+from kraken_feed.simulator.market.order import Change
+from kraken_feed.simulator.market.pair import ASSETS, SOL_SHARE
 
 from .disk import Mark
 from .reasons import Excuses, legal

@@ -80,19 +80,18 @@ class Client:
         self.error: FeedError | None = None
         self._world = world
         world.dials.clear()
-        tier = world.exchange.tier
+        tier = world.exchange.world.tier
         backfill = BackfillConfig(rest_counter=int(tier.rest_limit), rest_decay=tier.rest_decay)
         checkpoint, found = disk.state.open()
         last = _last(disk, checkpoint, channels)
         self.blank = {name for name in channels if name not in last and not _is_complete(checkpoint, name)}
         self.lost = found == "lost"
         secrets = Secrets()
-        account = world.exchange.accounts[0]
         self.feed = Feed(
             Config(backfill=backfill, endpoints=ENDPOINTS),
             ACCOUNT,
             channels,
-            Credentials(account.key, account.secret, source="the plan"),
+            Credentials(world.exchange.key, world.exchange.secret, source="the plan"),
             sink=self.output,
             feed_log=feed_logger(self.output),
             log=program_logger(self.diagnostics, secrets),

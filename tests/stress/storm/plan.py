@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from kraken_feed.simulator.fault import ORDER_KINDS, PARAMETERS, VARIANTS, Fault
-from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.faults.fault import ORDER_KINDS, PARAMETERS, VARIANTS, Fault
+from kraken_feed.simulator.quirks.quirk import Quirks
 
 Channel = Literal["openOrders", "ownTrades", "executions", "balances"]
 CHANNELS: tuple[Channel, ...] = ("openOrders", "ownTrades", "executions", "balances")

@@ -8,7 +8,7 @@ from time import monotonic
 
 from msgspec.structs import replace
 
-from kraken_feed.simulator.quirk import Quirks
+from kraken_feed.simulator.quirks.quirk import Quirks
 
 from .plan import Action, Plan, unusual
 

@@ -10,12 +10,12 @@ from time import process_time
 
 import msgspec
 
+from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import REST_KINDS
-from kraken_feed.simulator.key import Limits
-from kraken_feed.simulator.order import Change
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import REST_KINDS
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.order import Change
+from kraken_feed.simulator.quirks.quirk import Quirks
 
 from ...support import virtual_time
 from ...support.exchange_driver import T0
@@ -80,8 +80,7 @@ class Simulation:
         exchange = Exchange(now=T0, seed=plan.seed, rate=plan.rate, scenario=scenario, ledger=self._truth)
         self._clocks = Clocks(plan.offset_s, plan.drift)
         self._excuses = Excuses()
-        account = exchange.accounts[0]
-        secrets = [account.key.encode(), account.secret.encode()]
+        secrets = [exchange.key.encode(), exchange.secret.encode()]
         self._checker = Checker(
             ACCOUNT,
             plan.channels,
@@ -120,7 +119,7 @@ class Simulation:
 
     def _excuse_quirks(self, quirks: Quirks) -> None:
         """What stays unknown for good may be declared."""
-        if quirks.odd_states and quirks.odd_query_states:
+        if quirks.odd_states and (quirks.odd_query_states or quirks.refused_ids):  # nothing else tells of the end
             self._excuses.add("odd", 0.0, math.inf)
         if quirks.withheld_rows:  # at any time some of the newest are
             self._excuses.add("withheld", 0.0, math.inf)
@@ -240,7 +239,7 @@ class Simulation:
     def _patience_s(self) -> float:
         """Return within which time a pending outage is recovered or declared: on a small call counter each page of a
         long history takes seconds, and four passes may read all of it."""
-        tier = self.world.exchange.tier
+        tier = self.world.exchange.world.tier
         rows = PAGE / 2 if self.plan.quirks.short_pages else PAGE  # on an average page
         pages = 0.5 * self._truth.events / rows + 3
         return PATIENCE_S + PASSES * len(self.plan.channels) * pages * HISTORY_COST / tier.rest_decay
@@ -433,7 +432,7 @@ class Simulation:
         exchange = self.world.exchange
         for key in exchange.keys.values():
             for _ in range(action.number):
-                key.counter.call(1.0, exchange.tier.rest_limit, now)
+                key.counter.call(1.0, exchange.world.tier.rest_limit, now)
         self._excuses.add("busy", now, now + 600)
 
 

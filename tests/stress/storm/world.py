@@ -16,10 +16,11 @@ from websockets.http11 import Response
 
 from kraken_feed.config.schema import ConnectionConfig
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.ledger import Frame, Ledger
-from kraken_feed.simulator.order import Change
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
-from kraken_feed.simulator.rest_api import Reply
+from kraken_feed.simulator.market.ledger import Frame, Ledger
+from kraken_feed.simulator.market.order import Change
+from kraken_feed.simulator.rest.reply import Reply
+from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
+from kraken_feed.simulator.wire.peer import Peer
 from kraken_feed.transport.connection import unreachable
 
 from ...support import virtual_time

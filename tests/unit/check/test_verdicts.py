@@ -87,7 +87,7 @@ def output(problem: str = "", **facts: Any) -> Finding:
 
 def state(**facts: Any) -> Finding:
     known: dict[str, Any] = {
-        "exists": True, "saved_ns": NOW, "now_ns": NOW, "holes": [], "damaged": False, "unread": "",
+        "exists": True, "saved_ns": NOW, "now_ns": NOW, "outages": [], "damaged": False, "unread": "",
         "free": 100 * GIB, "more_files": True,
     }  # fmt: skip
     return machine.state("main.sqlite3", **known | facts)
@@ -117,8 +117,8 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(f
         (state(), "OK", "last saved 0 s ago"),
         (state(saved_ns=NOW - 7200 * 10**9), "OK", "2 hours ago"),
         (state(saved_ns=NOW + 10**9), "OK", "0 s ago"),
-        (state(holes=["openOrders"]), "OK", "1 outage to recover (openOrders)"),
-        (state(holes=["openOrders", "balances", "openOrders"]), "OK", "3 outages to recover (openOrders, balances)"),
+        (state(outages=["openOrders"]), "OK", "1 outage to recover (openOrders)"),
+        (state(outages=["openOrders", "balances", "openOrders"]), "OK", "3 outages to recover (openOrders, balances)"),
         (state(exists=False, saved_ns=0), "OK", "will be made"),
         (state(saved_ns=0), "OK", "empty"),
         (state(damaged=True, saved_ns=0), "WARN", "damaged"),

@@ -355,9 +355,12 @@ def test_one_asset_in_two_classes_is_two_balances() -> None:
     items = [balance("SPY", "currency", 1), balance("SPY", "tokenized_asset", 2), balance("EUR", None, 3)]
     assert list(knowledge.snapshot(items, "changes")) == [True] * 3
     assert list(knowledge.snapshot(items, "changes")) == [False] * 3
-    assert knowledge.orders.keys() == {"SPY", "SPY tokenized_asset", "EUR"}
+    assert knowledge.orders.keys() == {"SPY", "SPY tokenized_asset", "EUR", " tokenized_asset"}
     assert knowledge.classes == {"tokenized_asset"}
     assert restarted(knowledge).classes == {"tokenized_asset"}
+    knowledge.update(Item(b'{"asset":"SPY","asset_class":"tokenized_asset","balance":1}', None, "L1", "L1"))
+    assert "SPY tokenized_asset" not in knowledge.orders
+    assert restarted(knowledge).classes == {"tokenized_asset"}, "also once its assets have changed"
     assert list(knowledge.snapshot([items[0], balance("SPY", "tokenized_asset", 3)], "changes")) == [False, True]
 
 

@@ -503,6 +503,20 @@ def test_an_order_that_was_forgotten_and_is_read_again_claims_nothing_more() -> 
     assert volumes.owed == {"O1": Decimal("1.5")}
 
 
+@pytest.mark.parametrize(("begin", "opened", "owed"), [(0, 5, 1), (50, 60, 1), (50, 5, 0), (50, 200, 0)])
+def test_where_another_channel_tells_the_fills_only_what_that_one_has_missed_is_claimed(
+    begin: int, opened: int, owed: int
+) -> None:
+    """Orders and fills of v1 come on two channels, and the state of one of them can be gone."""
+    volumes = Volumes()
+    volumes.since = SINCE
+    volumes.add_outage(Outage(SINCE, SINCE + 300 * NS))
+    volumes.add_outage_of_fills(Outage(SINCE + begin * NS, SINCE + 150 * NS))
+    end = b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":%d}' % (T0 + opened, T0 + 250)
+    volumes.claim("O1", {}, parse(end), ended=True)
+    assert len(volumes.owed) == owed
+
+
 @pytest.mark.parametrize(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
 def test_a_fill_that_the_feed_told_covers_only_an_end_of_which_nothing_else_is_known(
     live: bool, opened: int, short: int

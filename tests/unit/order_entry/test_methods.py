@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kraken_feed.errors import UsageError
 from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.order_entry.request import build
-from kraken_feed.simulator import v1_orders, v2_orders
-from kraken_feed.simulator.order_entry import Refusal, check_types
+from kraken_feed.simulator.wire import v1_orders, v2_orders
+from kraken_feed.simulator.wire.order_entry import Refusal, check_types
 
 NOW = 1_760_000_000.0
 DEADLINE = "2025-10-09T08:53:25.000Z"

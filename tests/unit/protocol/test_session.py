@@ -25,8 +25,8 @@ from kraken_feed.protocol.session import (
     Timing,
 )
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import PARAMETERS, VARIANTS, Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import PARAMETERS, VARIANTS, Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 
 from ...support.examples import examples
 from ...support.exchange_driver import T0, TIMING, Line
@@ -391,6 +391,18 @@ def test_a_confirmation_stands_in_order_with_what_else_was_said() -> None:
     script = Script().hear(ack(1), data(1, FULL), data(2, delta()), pong(2), data(3, delta()))
     kinds = [type(event) for event in script.events if isinstance(event, Records | Answered | Live)]
     assert kinds == [Records, Live, Records, Answered, Records]
+
+
+def test_where_nobody_greeted_the_first_word_of_the_engine_on_a_live_connection_is_a_change() -> None:
+    """Orders end without a word until it is online, and the outage has to have a beginning."""
+    for status, changes in (("post_only", ["post_only", "online"]), ("online", [])):
+        session = Session(spot_v1, ("openOrders",), TIMING)
+        session.connected(0.0)
+        session.authorize("token", 0.0, 0)
+        events: list[Event] = []
+        for frame in (ack(1), data(1, FULL), GREETING.replace(b"online", status.encode()), GREETING):
+            events += session.receive(frame, 1.0)
+        assert [event.engine for event in events if isinstance(event, EngineChanged)] == changes
 
 
 def proofs(script: Script) -> list[int]:

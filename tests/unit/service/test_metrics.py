@@ -53,10 +53,10 @@ def _of_account(program: Program) -> Samples:
             "checkpoint_timestamp_seconds": figures.checkpoint_ns / 10**9,
             "resumed_total": figures.reconnects,
             "sequence_gaps_total": figures.losses.get("sequence", 0),
-            "holes_opened_total": figures.holes.opened,
-            "holes_closed_total": figures.holes.closed,
-            "gaps_total": figures.holes.gaps,
-            "holes_open": figures.holes.open,
+            "outages_opened_total": figures.outages.opened,
+            "outages_closed_total": figures.outages.closed,
+            "gaps_total": figures.outages.gaps,
+            "outages_open": figures.outages.open,
         }
         found |= {(name, _labels(**one)): value for name, value in simple.items()}
         for endpoint in figures.endpoints:

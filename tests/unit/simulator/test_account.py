@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import pytest
 
-from kraken_feed.simulator import account as simulated
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.market import account as simulated
 from tests.support.account import T0, Account, Tap, quiet
 
 V1V2: tuple[Literal["v1", "v2"], ...] = ("v1", "v2")
@@ -14,7 +14,8 @@ CHANNEL = {"v1": "openOrders", "v2": "executions"}
 
 
 def calls(exchange: Exchange, account: simulated.Account) -> Account:
-    return Account(exchange, account.key, account.secret)
+    key = exchange.world.first_key(account)
+    return Account(exchange, key.key, key.secret)
 
 
 def tap(exchange: Exchange, account: simulated.Account, dialect: Literal["v1", "v2"], *channels: str) -> Tap:
@@ -178,6 +179,6 @@ def test_a_connection_that_ended_is_told_nothing_more() -> None:
     exchange = quiet(accounts=2)
     account = exchange.accounts[1]
     line = tap(exchange, account, "v1")
-    assert account.peers == [line.peer]
+    assert account.listeners == [line.peer]
     line.peer.disconnect()
-    assert account.peers == []
+    assert account.listeners == []

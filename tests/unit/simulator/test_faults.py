@@ -6,10 +6,11 @@ from typing import Any, Literal
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.fault import OCCASION_KINDS, PARAMETERS, Fault
-from kraken_feed.simulator.peer import Abort, Close, Peer, Text
-from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import OCCASION_KINDS, PARAMETERS, Fault
+from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
 from kraken_feed.simulator.strike import STRIKES
+from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
+from kraken_feed.simulator.wire.peer import Peer
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
 
 Name = Literal["v1", "v2"]

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from kraken_feed.simulator.key import Limits, signature, signed
+from kraken_feed.simulator.access.key import Limits, signature, signed
 
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
 NONCE = "1616492376594"

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.simulator import v1_orders, v2_orders
+from kraken_feed.simulator.access.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import READ_PERMISSIONS, TRADING_PERMISSIONS
-from kraken_feed.simulator.peer import Abort, Close
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
-from kraken_feed.simulator.stamp import rfc3339
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.stamp import rfc3339
+from kraken_feed.simulator.quirks.quirk import Quirks
+from kraken_feed.simulator.wire import v1_orders, v2_orders
+from kraken_feed.simulator.wire.outgoing import Abort, Close
 from tests.support.account import T0, Account, Tap, frame, quiet
 
 V1_LIMIT: dict[str, Any] = {

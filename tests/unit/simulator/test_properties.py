@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Ledger
-from kraken_feed.simulator.order import TERMINAL
-from kraken_feed.simulator.peer import Text
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
+from kraken_feed.simulator.market.ledger import Ledger
+from kraken_feed.simulator.market.order import TERMINAL
+from kraken_feed.simulator.quirks.quirk import Quirks
+from kraken_feed.simulator.wire.outgoing import Text
 from tests.support.account import T0, Account, Tap
 
 from ...support.examples import examples

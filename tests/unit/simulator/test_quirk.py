@@ -2,10 +2,10 @@
 
 import pytest
 
+from kraken_feed.simulator.faults.scenario import Scenario, ScenarioError
+from kraken_feed.simulator.faults.scenario import parse as scenario
 from kraken_feed.simulator.main import main
-from kraken_feed.simulator.quirk import QUIRKS, Quirks, catalogue, draw, parse, share
-from kraken_feed.simulator.scenario import Scenario, ScenarioError
-from kraken_feed.simulator.scenario import parse as scenario
+from kraken_feed.simulator.quirks.quirk import QUIRKS, Quirks, catalogue, draw, parse, share
 
 
 def test_every_quirk_has_a_line_in_the_catalogue() -> None:

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import pytest
 
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.ledger import Frame
-from kraken_feed.simulator.peer import Abort, Text
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.market.ledger import Frame
+from kraken_feed.simulator.quirks.quirk import Quirks
+from kraken_feed.simulator.wire.outgoing import Abort, Text
 from tests.support.account import T0, Account, Tap, opened, quiet
 
 Name = Literal["v1", "v2"]
@@ -364,7 +364,7 @@ def test_a_maintenance_can_keep_what_happens_in_it_to_itself(dialect: Name, chan
 
 def test_v2_tells_the_exchanges_clock() -> None:
     exchange = quirky()
-    exchange.clock_offset_s = 3600.0
+    exchange.world.clock_offset_s = 3600.0
     tap = Tap(exchange, "v2", T0)
     assert tap.ask(PING["v2"], T0)["time_in"] == "2025-10-09T09:53:20.000000Z"
     tap.subscribe("balances", Account(exchange).token(T0), T0)

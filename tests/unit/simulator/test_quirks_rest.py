@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.key import Limits
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.quirks.quirk import Quirks
 from tests.support.account import T0, Account, Tap, quiet
 
 NOW = T0 + 1000.0
@@ -202,7 +202,7 @@ def test_one_unknown_id_spoils_a_batch_of_query_orders() -> None:
 def test_a_refused_id_spoils_a_batch_of_query_orders() -> None:
     exchange = quirky()
     first, second = ended(exchange, 2)
-    exchange.refused_ids.add(first)
+    exchange.world.refused_ids.add(first)
     account = Account(exchange)
     assert account.error("QueryOrders", NOW, txid=f"{second},{first}") == "EOrder:Invalid order"
     assert set(account.result("QueryOrders", NOW, txid=second)) == {second}
@@ -312,7 +312,7 @@ def test_one_asset_name_in_two_classes() -> None:
 
 def test_every_reply_has_the_exchanges_date() -> None:
     exchange = quirky()
-    exchange.clock_offset_s = 3600.0
+    exchange.world.clock_offset_s = 3600.0
     replies = [
         exchange.rest("GET", "/0/public/Time", {}, b"", T0),
         exchange.rest("POST", "/0/private/Balance", {}, b"", T0),

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from kraken_feed.simulator.ident import Idents, connection_id, token
-from kraken_feed.simulator.number import fixed, number
-from kraken_feed.simulator.pair import PAIRS, find
-from kraken_feed.simulator.stamp import rfc3339, unix_number, unix_text
+from kraken_feed.simulator.market.ident import Idents, connection_id, token
+from kraken_feed.simulator.market.number import fixed, number
+from kraken_feed.simulator.market.pair import PAIRS, find
+from kraken_feed.simulator.market.stamp import rfc3339, unix_number, unix_text
 
 
 def test_numbers_have_their_decimals_and_never_an_exponent() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from kraken_feed.simulator.access.key import PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.key import PERMISSIONS, ApiKey, Limits
-from kraken_feed.simulator.quirk import Quirks
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.quirks.quirk import Quirks
 from tests.support.account import T0, Account, quiet, sign
 
 FREE = Scenario(quirks=Quirks(history_cost=0.0))
@@ -126,7 +126,7 @@ def test_a_key_tells_about_itself_as_recorded_or_as_documented() -> None:
         "api_key": key.key, "nonce": "1", "nonce_window": "3", "valid_until": "1800000000", "query_from": "1",
         "query_to": "2", "ip_allowlist": ["127.0.0.1"],
     }  # fmt: skip
-    exchange.key_info_style = "camel"
+    exchange.world.key_info_style = "camel"
     camel = account.result("GetApiKeyInfo", T0)
     assert list(camel) == [
         "apiKeyName", "apiKey", "nonce", "nonceWindow", "permissions", "iban", "validUntil", "queryFrom", "queryTo",
@@ -303,7 +303,7 @@ def test_public_methods_tell_time_state_and_pairs() -> None:
 @pytest.mark.parametrize("offset", [90.0, -90.0])
 def test_the_clock_that_is_shown_may_be_wrong_and_nonces_do_not_care(offset: float) -> None:
     exchange = quiet()
-    exchange.clock_offset_s = offset
+    exchange.world.clock_offset_s = offset
 
     def get(path: str) -> Any:
         return json.loads(exchange.rest("GET", path, {}, b"", T0).body)["result"]

@@ -7,9 +7,9 @@ from types import ModuleType
 import pytest
 
 from kraken_feed import simulator
-from kraken_feed.simulator import scenario
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario, ScenarioError, load
+from kraken_feed.simulator.faults import scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario, ScenarioError, load
 
 GOOD = """
 rest_lag = 2

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.simulator.rest_history import Rows
-from kraken_feed.simulator.timeline import Timeline
+from kraken_feed.simulator.market.timeline import Timeline
+from kraken_feed.simulator.rest.history import Rows
 
 Row = tuple[float, int]  # its time, and how many raw rows it stands for
 rows = st.lists(st.tuples(st.integers(0, 20).map(float), st.integers(1, 3)), max_size=30)

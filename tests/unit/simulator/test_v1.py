@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.simulator.peer import Close
+from kraken_feed.simulator.wire.outgoing import Close
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
 
 STAMP = "2025-10-09T08:53:20.000000Z"

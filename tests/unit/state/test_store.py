@@ -426,8 +426,8 @@ def nth(number: int) -> Changes:
 
 SAVER = f"""
 import sys
-from kraken_feed.checkpoint import Changes, Outage
-from kraken_feed.store import Store
+from kraken_feed.state.checkpoint import Changes, Outage
+from kraken_feed.state.store import Store
 {inspect.getsource(nth)}
 print("opening", flush=True)
 opened = Store.open(sys.argv[1], "main", 0)
@@ -494,7 +494,7 @@ def test_a_kill_at_any_point_leaves_all_that_was_acknowledged_and_no_half_save(t
 
 HOLDER = """
 import sys
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 opened = Store.open(sys.argv[1], "main", 0)
 print("held", flush=True)
 sys.stdin.read()
@@ -853,9 +853,9 @@ def test_what_was_set_aside_earlier_is_not_overwritten(tmp_path: Path, earlier: 
 
 FULL = f"""
 import os, resource, signal, sys
-from kraken_feed.checkpoint import Changes, Outage
+from kraken_feed.state.checkpoint import Changes, Outage
 from kraken_feed.errors import StateFailed
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 {inspect.getsource(nth)}
 directory, limit, end = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def room(size):
@@ -903,9 +903,9 @@ def test_a_full_disk_fails_the_save_keeps_the_last_one_and_passes(tmp_path: Path
 
 OPENED_FULL = f"""
 import resource, sys
-from kraken_feed.checkpoint import Changes, Outage
+from kraken_feed.state.checkpoint import Changes, Outage
 from kraken_feed.errors import StateFailed
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 {inspect.getsource(nth)}
 for limit in (0, 1, 2, 4096, 5000, 8192, 20_000, 32_767):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -1041,7 +1041,7 @@ def test_a_directory_on_a_full_or_failing_disk_is_not(
 
 CLOSED = """
 import os, sys
-from kraken_feed.store import Store
+from kraken_feed.state.store import Store
 from kraken_feed.errors import ConfigError
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:

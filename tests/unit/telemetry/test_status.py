@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.telemetry.stats import Endpoint, Figures, Histogram, Holes, Output
+from kraken_feed.telemetry.stats import Endpoint, Figures, Histogram, OutageCounts, Output
 from kraken_feed.telemetry.status import MAX_LINE, span, status_line
 
 
@@ -25,11 +25,18 @@ def endpoint(*channels: str, live: bool = True, **facts: Any) -> Endpoint:
     return Endpoint(**{"dialect": "v1", "channels": channels, "live": live, "engine": "online", **usual, **facts})
 
 
-def account(*endpoints: Endpoint, name: str = "main", holes: int = 0, **facts: Any) -> Figures:
+def account(*endpoints: Endpoint, name: str = "main", outages: int = 0, **facts: Any) -> Figures:
     usual = {"open_orders": {}, "records": {}, "losses": {}, "reconnects": 0, "calls": {}}
     times = {"last_frame_ns": 0, "last_record_ns": 0, "checkpoint_ns": 0}
     return Figures(
-        **{"account": name, "endpoints": endpoints, "holes": Holes(9, 9, 9, holes), **usual, **times, **facts}
+        **{
+            "account": name,
+            "endpoints": endpoints,
+            "outages": OutageCounts(9, 9, 9, outages),
+            **usual,
+            **times,
+            **facts,
+        }
     )
 
 
@@ -49,7 +56,7 @@ REFUSED = endpoint("openOrders", live=False, down_s=1200.0, attempts=6, retry_s=
             "live openOrders,ownTrades; 3 open orders; last frame 0.4s; 2 reconnects; output ok",
         ),
         (
-            account(LIVE, open_orders={"openOrders": 1}, reconnects=1, holes=1),
+            account(LIVE, open_orders={"openOrders": 1}, reconnects=1, outages=1),
             "live openOrders,ownTrades; 1 outage to recover; 1 open order; last frame 0.4s; 1 reconnect; output ok",
         ),
         (account(LIVE, V2), "live openOrders,ownTrades,balances; last frame 2.0s; output ok"),
@@ -145,7 +152,7 @@ accounts = st.builds(
     endpoints=st.lists(endpoints, min_size=1, max_size=3).map(tuple),
     open_orders=st.dictionaries(st.sampled_from(["openOrders", "executions"]), st.integers(min_value=0)),
     reconnects=st.integers(min_value=0),
-    holes=st.integers(min_value=0),
+    outages=st.integers(min_value=0),
 )
 outputs = st.builds(output, blocked_s=st.none() | spans, pending=st.integers(0, 2**40))
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kraken_feed.telemetry.stats import Figures, Holes
+from kraken_feed.telemetry.stats import Figures, OutageCounts
 from kraken_feed.watch.model import Board, Row
 from kraken_feed.watch.screen import Painter, Said, View, allot, draw
 from kraken_feed.watch.table import FLASH_NS, bar, cut
@@ -211,8 +211,8 @@ def test_an_account_that_stopped_says_why() -> None:
     assert shown(busy(), accounts=[stopped])[1].startswith("main  stopped: error: Kraken refused the API key")
 
 
-def test_holes_that_are_open_are_counted() -> None:
-    account = msgspec.structs.replace(figures(), holes=Holes(2, 1, 0, 1))
+def test_open_outages_are_counted() -> None:
+    account = msgspec.structs.replace(figures(), outages=OutageCounts(2, 1, 0, 1))
     assert "2 outages (1 open)" in shown(busy(), accounts=[account])[1]
 
 

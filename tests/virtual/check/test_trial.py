@@ -12,9 +12,9 @@ from kraken_feed.check.key_findings import ITEMS
 from kraken_feed.check.report import Finding
 from kraken_feed.config.schema import Config
 from kraken_feed.protocol.signing import Credentials, Nonce
+from kraken_feed.simulator.access.key import ApiKey, Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.key import ApiKey, Limits
+from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.text import Secrets
 from kraken_feed.transport.rest import Rest
 
@@ -108,8 +108,8 @@ def test_everything_is_said_once_and_in_order() -> None:
 def test_tokens_are_masked_from_then_on() -> None:
     here = exchange()
     issued: list[str] = []
-    issue = here.issue_token
-    here.issue_token = lambda key, now: issued.append(issue(key, now)) or issued[-1]  # type: ignore[method-assign,func-returns-value]  # append returns nothing
+    issue = here.world.issue_token
+    here.world.issue_token = lambda key, now: issued.append(issue(key, now)) or issued[-1]  # type: ignore[method-assign,func-returns-value]  # append returns nothing
     tried = trial(here)
     assert len(issued) == 2
     assert all(tried.secrets.mask(token) == "[masked]" for token in issued)

@@ -18,8 +18,8 @@ from kraken_feed.feed import checkpointer
 from kraken_feed.feed.feed import Limits
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 
 from ...support import memory, virtual_time
@@ -85,7 +85,7 @@ def test_every_connection_gets_a_fresh_token(path: Path) -> None:
 def test_the_channels_of_an_endpoint_share_a_connection_and_its_token(path: Path) -> None:
     run = tail(exchange(), path, *ALL, limits=Limits(once=True))
     assert len(run.world.dials) == 2
-    assert run.world.exchange.token_calls == 2
+    assert run.world.exchange.world.token_calls == 2
     tokens = [msgspec.json.decode(text) for text in run.world.sent]
     asked = [t["subscription"]["token"] for t in tokens if t.get("event") == "subscribe"]
     assert asked == [tokens[0]["subscription"]["token"]] * 2
@@ -332,7 +332,7 @@ def test_a_ban_says_itself_how_long_it_lasts(path: Path, retry_after: int | None
 
 def test_old_tokens_are_not_remembered_for_ever(path: Path) -> None:
     run = tail(exchange(Fault("drop", every=40.0, code=1001)), path, limits=hours(2))
-    assert run.world.exchange.token_calls > 100
+    assert run.world.exchange.world.token_calls > 100
     kept = {text for owners in run.secrets._heads.values() for text in owners}
     assert len(kept) < 10
 

@@ -17,9 +17,9 @@ from kraken_feed.feed.feed import Limits
 from kraken_feed.records import render
 from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.rest_api import Reply
-from kraken_feed.simulator.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
+from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.state.checkpoint import Changes
 from kraken_feed.state.store import Store
 
@@ -107,7 +107,7 @@ def exchange(*faults: Fault, rate: float = 3.0, seed: int = 1, **scenario: Any) 
     return Exchange(now=T0, seed=seed, rate=rate, scenario=Scenario(faults=faults, **options))
 
 
-def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_path: Path) -> None:
+def test_what_ended_while_disconnected_is_recovered_and_the_outage_is_closed(tmp_path: Path) -> None:
     outage = Fault("upgrade_refused", at=60.0, duration=60.0)
     log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage))
     virtual_time.run(log.run(600.0))
@@ -119,10 +119,10 @@ def test_what_ended_while_disconnected_is_recovered_and_the_hole_is_closed(tmp_p
     assert closed["openOrders"]["orders"] > 0
     assert closed["ownTrades"]["trades"] > 0
     for lost in log.named("feed.lost"):
-        hole = closed[lost["channel"]]
-        assert hole["from"] == lost["last_ts"]
+        recovered = closed[lost["channel"]]
+        assert recovered["from"] == lost["last_ts"]
         live = [x["ts"] for x in log.named("feed.live") if x["channel"] == lost["channel"]][1]
-        assert live <= hole["to"] <= render.timestamp(moment(live) + 2 * 10**9)
+        assert live <= recovered["to"] <= render.timestamp(moment(live) + 2 * 10**9)
     assert log.duplicated(log.lines()) == []
 
 
@@ -235,10 +235,10 @@ def test_a_short_rest_outage_is_waited_out(tmp_path: Path) -> None:
 def test_maintenance_is_a_hole_from_its_beginning(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("maintenance", at=60.0, maintenance=60.0)), "openOrders")
     virtual_time.run(log.run(600.0))
-    (hole,) = log.named("feed.backfilled")
-    assert hole["cause"] == "maintenance"
+    (outage,) = log.named("feed.backfilled")
+    assert outage["cause"] == "maintenance"
     down = next(line for line in log.named("feed.status") if line["engine"] == "maintenance")
-    assert hole["from"] <= down["ts"]
+    assert outage["from"] <= down["ts"]
 
 
 @pytest.mark.parametrize("snapshots", ["changes", "none"])
@@ -335,7 +335,7 @@ def test_a_key_limited_in_time_makes_gaps_that_say_so(tmp_path: Path, spelling: 
 
 def calm(exchange: Exchange) -> None:
     """No more faults by chance."""
-    exchange.schedule._random_due = float("inf")
+    exchange.world.schedule._random_due = float("inf")
 
 
 @settings(max_examples=examples(12), phases=[Phase.explicit, Phase.generate])
@@ -345,7 +345,9 @@ def calm(exchange: Exchange) -> None:
     runs=st.lists(st.tuples(st.floats(5, 120), st.booleans(), st.floats(0, 200)), max_size=3),
     every=st.sampled_from([3.0, 10.0, 40.0]),
 )
-@example(seed=1714, lag=60.0, runs=[], every=3.0)  # an early hole's second pass, and orders that went missing after it
+@example(
+    seed=1714, lag=60.0, runs=[], every=3.0
+)  # an early outage's second pass, and orders that went missing after it
 def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
     tmp_path_factory: pytest.TempPathFactory, seed: int, lag: float, runs: list[Any], every: float
 ) -> None:

@@ -15,8 +15,8 @@ from kraken_feed.feed.feed import Limits
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.service.health import unready
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 from kraken_feed.telemetry.stats import Endpoint
 from kraken_feed.telemetry.status import status_line

@@ -1,4 +1,4 @@
-"""A reader that stalls: what is read afterwards has been waiting, and the hole of a loss begins before all that."""
+"""A reader that stalls: what is read afterwards has been waiting, and the outage of a loss begins before all that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kraken_feed.output.sink import Sink
-from kraken_feed.simulator.fault import Fault
+from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.transport import connection
 
 from ...support import memory, virtual_time
@@ -31,7 +31,7 @@ def _stalled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def covered(log: Log) -> None:
-    """Everything is on the output, and the hole began before the stall."""
+    """Everything is on the output, and the outage began before the stall."""
     assert log.missing(T0 + 1, T0 + 1300) == {"ownTrades": set()}
     assert log.named("feed.gap") == []
     (lost,), (closed,) = log.named("feed.lost"), log.named("feed.backfilled")

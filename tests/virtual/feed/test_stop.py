@@ -13,8 +13,8 @@ import pytest
 from kraken_feed.config.schema import Config
 from kraken_feed.feed.feed import Limits
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.state.store import Store
 
 from ...support import memory, virtual_time
@@ -62,7 +62,7 @@ def never_read(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
 
 
 def lose(run: memory.Run, patch: pytest.MonkeyPatch) -> None:
-    """A hole to close."""
+    """A outage to close."""
     asyncio.get_running_loop().call_later(30.0, run.world.exchange.inject, Fault("drop"), T0 + 30.0)
 
 

@@ -24,8 +24,8 @@ from kraken_feed.output.file import open_output
 from kraken_feed.output.sink import Sink
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.fault import Fault
-from kraken_feed.simulator.scenario import Scenario
+from kraken_feed.simulator.faults.fault import Fault
+from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 from kraken_feed.transport.backoff import BURST, SPACING_S, Budget

@@ -359,7 +359,7 @@ def test_an_unreadable_frame_that_came_before_the_answer_to_a_ping_is_older_than
     async def script(stage: Stage) -> None:
         stage.line.live(*BOTH)
         await stage.until(4.0)
-        stage.line.hear(b"not JSON", stage.line.pong())
+        stage.line.hear(b"not JSON", stage.line.pong(), b'{"event":"heartbeat"}')
         await stage.until(8.0)
 
     started = [("unreadable", 0.0)]

@@ -1,0 +1,53 @@
+"""WebSocket tokens: 15 minutes to be used, then good for as long as the connection that used them."""
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from random import Random
+
+from kraken_feed.simulator.access.key import ApiKey
+from kraken_feed.simulator.market.ident import token
+
+LIFETIME_S = 900.0  # the `expires` that REST announces
+
+
+@dataclass
+class _Token:
+    key: ApiKey
+    expires: float
+    connections: set[int] = field(default_factory=set)  # those that used it
+
+
+class Tokens:
+    """All tokens that were ever issued."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._tokens: dict[str, _Token] = {}
+
+    def issue(self, key: ApiKey, now: float, lifetime: float = LIFETIME_S) -> str:
+        """A new token; older ones stay valid."""
+        value = token(self._rng)
+        self._tokens[value] = _Token(key, now + lifetime)
+        return value
+
+    def owner(self, value: str) -> ApiKey | None:
+        """The key that the token was issued to, good or not."""
+        known = self._tokens.get(value)
+        return None if known is None else known.key
+
+    def redeem(
+        self, value: str, connection_id: int, now: float, opened: Set[int], subscribed: Set[int]
+    ) -> ApiKey | str:
+        """The key behind the token, or the error text.
+
+        A token that a connection has used dies with it: a client must fetch a new one after a drop.
+        """
+        known = self._tokens.get(value)
+        if known is None:
+            return "EAPI:Invalid token"
+        held = known.connections & subscribed
+        fresh = now < known.expires and (not known.connections or known.connections & opened)
+        if not (held or fresh):
+            return "ESession:Invalid session"
+        known.connections.add(connection_id)
+        return known.key

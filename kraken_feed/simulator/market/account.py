@@ -1,0 +1,162 @@
+"""One account: its book, the flow of its orders, its ledger, and the connections that listen to it."""
+
+import math
+from collections.abc import Hashable, Sequence
+from decimal import Decimal
+from random import Random
+from typing import Protocol
+
+from kraken_feed.simulator.market.book import Book
+from kraken_feed.simulator.market.counter import Tier
+from kraken_feed.simulator.market.engine import Engine, apart
+from kraken_feed.simulator.market.ledger import Content, Ledger
+from kraken_feed.simulator.market.order import Change, Order, Side
+from kraken_feed.simulator.market.pair import find
+from kraken_feed.simulator.quirks.quirk import Quirks
+
+_CROWD = 500  # orders a frame when many come at once
+
+
+# What each frame tells of some changes, by what was asked for: listeners who ask for the same share it.
+Rendered = dict[Hashable, list[Content]]
+
+
+class Listener(Protocol):
+    """Who is told what happens to an account's orders: a connection."""
+
+    def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
+        """Takes note of the changes. What is not in `rendered` yet, the listener renders and adds."""
+        ...
+
+
+class Account:
+    """What one customer of the exchange has.
+
+    `number` counts from 1. The methods that change something leave everything else that is due alone; call the
+    exchange's `advance` for that.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        seed: int,
+        tier: Tier,
+        rate: float,
+        now: float,
+        ledger: Ledger,
+        quirks: Quirks,
+        mixed_frames: bool,
+    ) -> None:
+        self.number = number
+        self.ledger = ledger
+        self.mixed_frames = mixed_frames
+        self.book = Book(self._rng(seed, "ids"), tier, quirks)
+        self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
+        self.cancel_at = math.inf  # when all orders are canceled, unless the client asks for later
+        self.listeners: list[Listener] = []  # in the order in which they showed their first good token
+
+    def _rng(self, seed: int, purpose: str) -> Random:
+        """The first account's generators are those of an exchange that has no other."""
+        return Random(f"{seed}:{purpose}" if self.number == 1 else f"{seed}:{purpose}:{self.number}")
+
+    def begin(self, past_trades: int, open_orders: int, now: float) -> None:
+        """Gives the account a past, which nobody is told of."""
+        self.ledger.happened(self.engine.past(past_trades, now))
+        self.ledger.happened(self.engine.populate(open_orders, now, age=600.0))
+
+    def due(self) -> float:
+        """When `live` should be called next."""
+        return min(self.engine.due(), self.cancel_at)
+
+    def live(self, now: float) -> None:
+        """Lets its orders live until now."""
+        if self.cancel_at <= now:
+            self.cancel_at = math.inf
+            for order_id in list(self.book.open):
+                self.cancel(order_id, now, "CancelAllOrdersAfter Timeout")
+        for frame in self.engine.live(now):
+            self.publish(frame, now)
+
+    def publish(self, changes: Sequence[Change], now: float) -> None:
+        """Enters the changes in the ledger and tells them to everybody, in one frame a channel.
+
+        Without `mixed_frames`, it is a frame a channel for each change; both legs of a trade are one event.
+        """
+        self.ledger.happened(changes)
+        for frame in [changes] if self.mixed_frames else apart(changes):
+            rendered: Rendered = {}
+            for listener in list(self.listeners):
+                listener.tell(frame, rendered, now)
+
+    def crowd(self, count: int, now: float) -> None:
+        """That many new orders, told in large frames."""
+        changes = self.engine.populate(count, now)
+        for start in range(0, len(changes), 2 * _CROWD):
+            self.publish(changes[start : start + 2 * _CROWD], now)
+
+    def _apart(self, changes: Sequence[Change], now: float) -> None:
+        for frame in apart(changes):
+            self.publish(frame, now)
+
+    def new_order(
+        self,
+        now: float,
+        *,
+        pair: str = "XBT/USD",
+        side: Side = "buy",
+        volume: str | Decimal = "0.25",
+        price: str | Decimal | None = "61000.0",
+        userref: int = 0,
+        cl_ord_id: str | None = None,
+        expires: float | None = None,
+        post_only: bool = False,
+        accept: bool = True,
+    ) -> str:
+        """A new order, told in two frames (pending, open) or, without `accept`, in one; returns its id."""
+        changes = self.book.submit(
+            now,
+            pair=find(pair, self.book.pairs),
+            side=side,
+            volume=Decimal(volume),
+            price=None if price is None else Decimal(price),
+            userref=userref,
+            cl_ord_id=cl_ord_id,
+            expires=expires,
+            post_only=post_only,
+        )
+        order_id = changes[0].order.id
+        if accept:
+            changes += self.book.accept(order_id, now)
+        self._apart(changes, now)
+        return order_id
+
+    def fill(self, order_id: str, volume: str | Decimal, now: float, *, price: str | Decimal | None = None) -> None:
+        """An execution, told in one frame, and a second one when it completes the order."""
+        at = None if price is None else Decimal(price)
+        self._apart(self.book.fill(order_id, Decimal(volume), now, price=at), now)
+
+    def cancel(self, order_id: str, now: float, reason: str = "User requested") -> None:
+        """The order is taken off the book, told in one frame."""
+        self._apart(self.book.cancel(order_id, now, reason), now)
+
+    def expire(self, order_id: str, now: float) -> None:
+        """The order's time is over, told in one frame."""
+        self._apart(self.book.expire(order_id, now), now)
+
+    def amend(
+        self,
+        order_id: str,
+        now: float,
+        *,
+        volume: str | Decimal | None = None,
+        price: str | Decimal | None = None,
+    ) -> None:
+        """The order gets another volume or limit price, told in one frame."""
+        new_volume = None if volume is None else Decimal(volume)
+        new_price = None if price is None else Decimal(price)
+        self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)
+
+    def order(self, order_id: str) -> Order:
+        """The order's latest state."""
+        return self.book.order(order_id)

@@ -1,0 +1,182 @@
+"""What REST knows of an account at a moment: lags, a key's span, bounds, and pages of the history.
+
+Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-closed-orders , …/get-trade-history
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from kraken_feed.simulator.access.key import NO_LIMITS, Limits
+from kraken_feed.simulator.market.book import Book
+from kraken_feed.simulator.market.order import Entry, Order, Trade
+from kraken_feed.simulator.market.timeline import Timeline
+from kraken_feed.simulator.quirks.quirk import Quirks, draw, share
+
+PAGE = 50
+Row = TypeVar("Row")
+
+
+class Span(Struct, frozen=True):
+    """The bounds of a question: `start` is exclusive, `end` inclusive."""
+
+    start: float | None = None
+    end: float | None = None
+
+    def holds(self, moment: float) -> bool:
+        return (self.start is None or moment > self.start) and (self.end is None or moment <= self.end)
+
+
+class Rows(Struct, Generic[Row], frozen=True):
+    """Rows that answer a question, oldest first: `low` to `high` of a timeline."""
+
+    timeline: Timeline[Row]
+    low: int
+    high: int
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+    def page(self, offset: int, size: int) -> list[Row]:
+        """Return the rows of a window of raw rows, newest first; the raw rows before it are skipped."""
+        ends = self.timeline.ends
+        bottom = ends[self.low - 1] if self.low else 0
+        top = (ends[self.high - 1] if self.high else 0) - offset
+        if len(self) == 0 or top <= bottom:
+            return []
+        first = bisect_right(ends, max(bottom, top - size), self.low, self.high)
+        last = bisect_left(ends, top, self.low, self.high)
+        return self.timeline.rows[first : last + 1][::-1]
+
+
+class View:
+    """The book as REST knows it: everything comes `lag` seconds late.
+
+    What lies outside the span that the key is limited to is left out without a word: trades, entries, and orders by
+    their end. Open orders are no history.
+    """
+
+    def __init__(
+        self, book: Book, now: float, lag: float, limits: Limits = NO_LIMITS, *, late_orders: bool = False
+    ) -> None:
+        self._book = book
+        self._limits = limits
+        self._until = now - lag if lag else math.inf
+        self._late_orders = late_orders
+
+    def order(self, order_id: str) -> Order | None:
+        """The order's state, if the key may see it."""
+        order = self._state(order_id)
+        seen = order is None or order.closed is None or self._limits.shows(order.closed)
+        return order if seen else None
+
+    def _state(self, order_id: str) -> Order | None:
+        """The state; one that is younger than the lag is shown as it came onto the book, or not at all."""
+        states = self._book.states.get(order_id)
+        if states is None or (self._late_orders and states[0][0] > self._until):
+            return None
+        if states[-1][0] <= self._until and states[-1][1].status != "pending":
+            return states[-1][1]
+        known = [order for at, order in states if at <= self._until]
+        if known and known[-1].status != "pending":
+            return known[-1]
+        fresh = [order for _, order in states if order.status in ("pending", "open") and not order.vol_exec]
+        return fresh[-1]
+
+    def open(self) -> list[Order]:
+        """The orders that REST believes to be open, oldest first: also those whose end it does not know yet."""
+        ended = self._book.ended
+        late = ended.rows[ended.span(self._until, -math.inf, math.inf)[0] :] if self._until < math.inf else []
+        states = [self._state(order.id) for order in (*self._book.open.values(), *late)]
+        return sorted((order for order in states if order is not None and not order.terminal), key=_opened)
+
+    def ended(self, span: Span, by: str) -> Rows[Order]:
+        """The orders that ended, by the time of their opening, of their end, or of either."""
+        if by == "close":
+            return self._rows(self._book.ended, span)
+        timeline = self._book.ended
+        low, high = self._span(timeline, Span(span.start))  # none that is in question ended before the span
+        rows = timeline.rows[low:high]
+        if by == "open":
+            found = Timeline[Order](_opened)
+            rows = [order for order in rows if span.holds(order.opened)]
+        else:
+            found = Timeline[Order](_closed)
+            rows = [order for order in rows if span.holds(order.opened) or span.holds(_closed(order))]
+        return collected(found, rows)
+
+    def trades(self, span: Span) -> Rows[Trade]:
+        return self._rows(self._book.fills, span)
+
+    def trade(self, trade_id: str) -> Trade | None:
+        trade = self._book.trades.get(trade_id)
+        known = trade is not None and trade.at <= self._until and self._limits.shows(trade.at)
+        return trade if known else None
+
+    def entries(self, span: Span, aclass: str) -> Rows[Entry]:
+        return self._rows(self._book.entries[aclass], span)
+
+    def _rows(self, timeline: Timeline[Row], span: Span) -> Rows[Row]:
+        return Rows(timeline, *self._span(timeline, span))
+
+    def _span(self, timeline: Timeline[Row], span: Span) -> tuple[int, int]:
+        last = min(self._until, self._limits.query_to or math.inf, math.inf if span.end is None else span.end)
+        return timeline.span(-math.inf if span.start is None else span.start, self._limits.query_from, last)
+
+    def moment(self, bound: str | None) -> float | None:
+        """A bound as unix seconds: a number, or the opening time of an order, or the time of a trade.
+
+        Raises ValueError for anything else.
+        """
+        if bound is None:
+            return None
+        if bound in self._book.states:
+            return self._book.order(bound).opened
+        if bound in self._book.trades:
+            return self._book.trades[bound].at
+        if bound in self._book.entry_times:
+            return self._book.entry_times[bound]
+        return float(bound)
+
+
+class Pager(Struct, frozen=True):
+    """How pages of the history are cut: usually fifty rows each, newest first."""
+
+    quirks: Quirks
+    question: str  # the same question gets the same page
+    now: float
+
+    def cut(
+        self, rows: Rows[Row], offset: int, ident: Callable[[Row], str], moment: Callable[[Row], float]
+    ) -> list[Row]:
+        """Return the rows of a page. It is empty only when no further row will be shown."""
+        size = 1 + int(PAGE * draw("page", self.question)) if self.quirks.short_pages else PAGE
+        while True:
+            found = rows.page(offset, size)
+            shown = [row for row in found if not self._withheld(ident(row), moment(row))]
+            if shown or not found:
+                return shown
+            offset, size = offset + size, PAGE
+
+    def _withheld(self, ident: str, at: float) -> bool:
+        quirks = self.quirks
+        over = quirks.withheld_s and self.now >= at + quirks.withheld_s
+        return not over and share(quirks.withheld_rows, "withheld", ident)
+
+
+def collected(timeline: Timeline[Row], rows: Iterable[Row]) -> Rows[Row]:
+    """Put rows into a timeline of their own."""
+    for row in rows:
+        timeline.add(row)
+    return Rows(timeline, 0, len(timeline.rows))
+
+
+def _opened(order: Order) -> float:
+    return order.opened
+
+
+def _closed(order: Order) -> float:
+    return order.closed or order.opened

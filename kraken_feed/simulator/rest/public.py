@@ -1,0 +1,70 @@
+"""The few public REST methods that clients ask for at their start."""
+
+from collections.abc import Mapping, Sequence
+
+from kraken_feed.simulator.market.number import fixed, quantum
+from kraken_feed.simulator.market.pair import Asset, Pair
+from kraken_feed.simulator.market.stamp import rfc1123, rfc3339_seconds
+from kraken_feed.simulator.rest.call import RestError
+from kraken_feed.simulator.world import World
+
+
+def answer(world: World, name: str, params: Mapping[str, str], now: float) -> object:
+    """The result of a public method. Raises RestError."""
+    if name == "Time":
+        shown = world.shown_time(now)
+        return {"unixtime": int(shown), "rfc1123": rfc1123(shown)}
+    if name == "SystemStatus":
+        return {"status": world.status, "timestamp": rfc3339_seconds(world.shown_time(now))}
+    if name == "Assets":
+        return {asset.rest_balance: _asset(asset) for asset in world.assets}
+    if name == "AssetPairs":
+        return {pair.rest: _pair(pair) for pair in _wanted(world.pairs, params.get("pair"))}
+    raise RestError("EGeneral:Unknown method")
+
+
+def _wanted(pairs: Sequence[Pair], names: str | None) -> list[Pair]:
+    if names is None:
+        return list(pairs)
+    wanted = set(names.split(","))
+    found = [pair for pair in pairs if wanted & {pair.rest, pair.altname, pair.v1}]
+    if len(found) != len(wanted):
+        raise RestError("EQuery:Unknown asset pair")
+    return found
+
+
+def _asset(asset: Asset) -> dict[str, object]:
+    return {
+        "aclass": asset.aclass,
+        "altname": asset.v1,
+        "decimals": asset.decimals,
+        "display_decimals": min(5, asset.decimals),
+        "status": "enabled",
+    }
+
+
+def _pair(pair: Pair) -> dict[str, object]:
+    return {
+        "altname": pair.altname,
+        "wsname": pair.v1,
+        "aclass_base": pair.base.aclass,
+        "base": pair.base.rest,
+        "aclass_quote": "currency",
+        "quote": pair.quote.rest,
+        "lot": "unit",
+        "cost_decimals": pair.wide_decimals,
+        "pair_decimals": pair.price_decimals,
+        "lot_decimals": 8,
+        "lot_multiplier": 1,
+        "leverage_buy": [],
+        "leverage_sell": [],
+        "fees": [[0, 0.26]],
+        "fees_maker": [[0, 0.16]],
+        "fee_volume_currency": "ZUSD",
+        "margin_call": 80,
+        "margin_stop": 40,
+        "ordermin": "0.0001",
+        "costmin": "0.5",
+        "tick_size": fixed(quantum(pair.price_decimals), pair.price_decimals),
+        "status": "online",
+    }

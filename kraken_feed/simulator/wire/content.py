@@ -1,0 +1,46 @@
+"""What data frames tell of changes, rendered once for all connections that ask for the same."""
+
+from collections.abc import Sequence
+
+from kraken_feed.simulator.market.ledger import Content, Item
+from kraken_feed.simulator.market.order import TERMINAL, Change
+from kraken_feed.simulator.quirks.quirk import Quirks, draw
+from kraken_feed.simulator.wire.dialect import Dialect
+from kraken_feed.simulator.wire.subscription import Options
+
+
+def content(speak: Dialect, items: Sequence[Item], quirks: Quirks) -> Content:
+    """Put the items into a frame's array."""
+    if quirks.unknown_members or quirks.surrogates:
+        items = [speak.dressed(item, quirks) for item in items]
+    return Content(tuple(items), _payload(items, quirks))
+
+
+def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Options, quirks: Quirks) -> list[Content]:
+    """Return what each frame that tells of the changes holds: one frame, two if orders end twice, or none."""
+    if quirks.double_ends == "once":
+        items = speak.updates(channel, changes, options)
+        return [content(speak, items, quirks)] if items else []
+    first: list[Item] = []
+    again: list[Item] = []
+    for change in changes:
+        told = speak.updates(channel, [change], options)
+        bare = speak.bare_end(channel, change) if change.kind in TERMINAL else []
+        first += bare if bare and _richer(change, quirks) else told
+        again += told if bare else []
+    return [content(speak, items, quirks) for items in (first, again) if items]
+
+
+def _payload(items: Sequence[Item], quirks: Quirks) -> bytes:
+    """Write the items of a data frame: an array, with a null in front, or null when there are none."""
+    if not items:
+        return b"null" if quirks.null_snapshots else b"[]"
+    body = b",".join([item.data for item in items])
+    return b"[null,%b]" % body if quirks.null_items else b"[%b]" % body
+
+
+def _richer(change: Change, quirks: Quirks) -> bool:
+    """Whether the second end of the order says more than the first, instead of the same."""
+    return quirks.double_ends == "richer" or (
+        quirks.double_ends == "both" and draw("richer end", change.order.id) < 0.5
+    )

@@ -1,0 +1,50 @@
+"""One channel on one connection: what a key must be allowed, what the client chose, and how far its sequence is."""
+
+from msgspec import Struct
+
+from kraken_feed.simulator.faults.fault import Fault
+
+OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
+
+# What a key must be allowed to do before it may subscribe.
+PERMISSIONS: dict[str, tuple[str, ...]] = {
+    "openOrders": (OPEN_TRADES,),
+    "ownTrades": (CLOSED_TRADES,),
+    "executions": (OPEN_TRADES, CLOSED_TRADES),
+    "balances": (FUNDS,),
+}
+
+
+class Options(Struct, frozen=True):
+    """The parameters of a subscription, with Kraken's defaults."""
+
+    snapshot: bool = True
+    snap_orders: bool = True
+    snap_trades: bool = False
+    order_status: bool = True
+    ratecounter: bool = False
+    all_users: bool = False
+
+
+class Restart(Struct, frozen=True):
+    """A server that comes back behind a living socket: until then, a channel's updates are lost uncounted."""
+
+    until: float
+    fault: Fault
+
+
+class Subscription:
+    """One channel on one connection, with its own sequence."""
+
+    def __init__(self, channel: str, options: Options, token: str) -> None:
+        self.channel = channel
+        self.options = options
+        self.token = token
+        self.sequence = 0
+        self.lose = False  # the next update is counted, but gets lost
+        self.last: bytes | None = None
+        self.restart: Restart | None = None
+
+    def next_sequence(self) -> int:
+        self.sequence += 1
+        return self.sequence

@@ -1,0 +1,219 @@
+"""Order entry in v1: requests with strings for numbers, answers that are called after them.
+
+Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1/addorder , …/editorder , …/amendorder ,
+…/cancelorder , …/cancelall , …/cancelallordersafter
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Literal, cast
+
+import msgspec
+
+from kraken_feed.simulator.market.number import VOLUME_PLACES, fixed
+from kraken_feed.simulator.market.order import Order
+from kraken_feed.simulator.market.stamp import rfc3339_seconds
+from kraken_feed.simulator.wire.order_entry import (
+    CLOSE,
+    MODIFY,
+    ORDER_TYPES,
+    STP_TYPES,
+    Desk,
+    Fields,
+    Refusal,
+    Types,
+    Wish,
+    check_types,
+    invalid,
+    whole_number,
+)
+
+_AROUND = {"event", "token", "reqid"}
+_KNOWN: dict[str, Types] = {
+    "addOrder": {
+        **dict.fromkeys(
+            (
+                "ordertype", "type", "pair", "price", "price2", "volume", "display_volume", "leverage", "oflags",
+                "starttm", "expiretm", "deadline", "userref", "cl_ord_id", "sender_sub_id", "validate", "timeinforce",
+                "trigger", "stp_type", "close[ordertype]", "close[price]", "close[price2]",
+            ),
+            "text",
+        ),
+        "margin": "flag", "reduce_only": "flag",
+    },
+    "editOrder": {
+        **dict.fromkeys(("orderid", "pair", "price", "price2", "volume", "oflags", "newuserref"), "text"),
+        "validate": "flag",
+    },
+    "amendOrder": {
+        **dict.fromkeys(
+            ("txid", "cl_ord_id", "volume", "display_volume", "limit_price", "trigger_price", "pair", "deadline"),
+            "text",
+        ),
+        "post_only": "flag",
+    },
+    "cancelOrder": {"txid": "texts", "cl_ord_id": "texts"},
+    "cancelAll": {},
+    "cancelAllOrdersAfter": {"timeout": "integer"},
+}  # fmt: skip
+EVENTS = tuple(_KNOWN)
+Answer = dict[str, object]
+
+
+def order(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
+    """What is answered to a request, in order: one answer, or one for each order that was to be canceled."""
+    number = {"reqid": message["reqid"]} if "reqid" in message else {}
+    answers: list[Answer] = []
+    try:
+        check_types(event, message, _KNOWN[event], _AROUND)
+        fields = Fields(message, strings=True)
+        fields.deadline(desk.now)
+        answers = _DO[event](fields, desk)
+    except Refusal as refusal:
+        answers = [_error(str(refusal))]
+    return [
+        msgspec.json.encode(dict(sorted({"event": f"{event}Status", **number, **each}.items()))) for each in answers
+    ]
+
+
+def _error(text: str) -> Answer:
+    return {"errorMessage": text, "status": "error"}
+
+
+def _add(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY)
+    fields.text("stp_type", STP_TYPES)
+    wish = Wish(
+        pair=fields.pair("pair"),
+        side=cast(Literal["buy", "sell"], fields.needed("type", ("buy", "sell"))),
+        ordertype=fields.needed("ordertype", ORDER_TYPES),
+        volume=_volume(fields),
+        price=_price(fields, "price"),
+        userref=_userref(fields, "userref"),
+        cl_ord_id=fields.text("cl_ord_id"),
+        expires=_end(fields, desk),
+        post_only="post" in (fields.text("oflags") or "").split(","),
+    )
+    answer: Answer = {"descr": _description(wish), "status": "ok"}
+    if wish.cl_ord_id is not None:
+        answer["cl_ord_id"] = wish.cl_ord_id
+    if desk.checks_only(fields, "text"):
+        desk.check(wish)
+        return [answer]
+    return [{**answer, "txid": desk.add(wish).id}]
+
+
+def _edit(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY, CLOSE)
+    old = desk.find(fields.needed("orderid"))
+    if desk.quirks.edit_needs_volume and not fields.has("volume"):
+        raise invalid("volume")
+    price = _price(fields, "price")
+    wish = _as_edited(
+        old,
+        pair=fields.pair("pair"),
+        volume=fields.decimal("volume"),
+        price=price,
+        userref=_userref(fields, "newuserref"),
+        post_only="post" in (fields.text("oflags") or "").split(","),
+    )
+    check_only = desk.checks_only(fields, "flag")
+    new = desk.edit(old, wish, check_only=check_only)
+    told = "" if price is None else f" price = {fixed(price, old.pair.price_decimals)}"
+    answer: Answer = {"descr": f"order edited{told}", "originaltxid": old.id, "status": "ok"}
+    return [answer if check_only else {**answer, "txid": new.id}]
+
+
+def _as_edited(old: Order, **changes: Any) -> Wish:
+    """The order that is to take the place of an old one: what is not given stays."""
+    kept = {"volume": old.volume, "price": old.price, "userref": old.userref}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return Wish(side=old.side, ordertype=old.ordertype, expires=old.expires, **(kept | given))
+
+
+def _amend(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY, CLOSE, every=False)
+    by_id = fields.text("txid")
+    order = desk.find(by_id or fields.needed("cl_ord_id"))
+    desk.check_pair(order, fields, "pair")
+    desk.amend(order, fields.decimal("volume"), _price(fields, "limit_price"))
+    name: Answer = {"txid": order.id} if by_id else {"cl_ord_id": order.cl_ord_id}
+    return [{"amend_id": desk.amend_id(), "status": "ok", **name}]
+
+
+def _cancel(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY, CLOSE, every=False)
+    found = [desk.named(name) for name in fields.texts("txid")]
+    found += [desk.called(name) for name in fields.texts("cl_ord_id")]
+    if not found:
+        raise invalid("txid")
+    answers: list[Answer] = []
+    for orders in found:
+        for order in orders:
+            desk.cancel(order)
+            answers.append({"status": "ok"})
+        if not orders:
+            answers.append(_error("EOrder:Unknown order"))
+    return answers
+
+
+def _cancel_all(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY, CLOSE, every=False)
+    return [{"count": desk.cancel_all(), "status": "ok"}]
+
+
+def _cancel_after(fields: Fields, desk: Desk) -> list[Answer]:
+    desk.may(MODIFY, CLOSE, every=False)
+    seconds = fields.whole("timeout")
+    if seconds is None:
+        raise invalid("timeout")
+    at = desk.cancel_after(seconds)
+    trigger = "0" if at is None else rfc3339_seconds(at)
+    return [{"currentTime": rfc3339_seconds(desk.now), "status": "ok", "triggerTime": trigger}]
+
+
+_DO: dict[str, Callable[[Fields, Desk], list[Answer]]] = {
+    "addOrder": _add,
+    "editOrder": _edit,
+    "amendOrder": _amend,
+    "cancelOrder": _cancel,
+    "cancelAll": _cancel_all,
+    "cancelAllOrdersAfter": _cancel_after,
+}
+
+
+def _volume(fields: Fields) -> Decimal:
+    volume = fields.decimal("volume")
+    if volume is None:
+        raise invalid("volume")
+    return volume
+
+
+def _price(fields: Fields, name: str) -> Decimal | None:
+    """A price; relative ones (+5, -1%, #2) are more than this exchange can follow."""
+    text = fields.text(name)
+    if text is not None and (text[:1] in "+-#" or text.endswith("%")):
+        raise Refusal("EOrder:Invalid price")
+    return fields.decimal(name)
+
+
+def _userref(fields: Fields, name: str) -> int:
+    text = fields.text(name)
+    if text is not None and not whole_number(text):
+        raise invalid(name)
+    return int(text or 0)
+
+
+def _end(fields: Fields, desk: Desk) -> float | None:
+    """GTD's end: unix seconds, or `+` and seconds from now."""
+    text = fields.text("expiretm")
+    if desk.time_in_force(fields, "timeinforce", ("GTC", "IOC", "GTD", "FOK")) != "GTD" or text is None:
+        return None
+    if not whole_number(text.removeprefix("+")):
+        raise invalid("expiretm")
+    return int(text) + (desk.now if text.startswith("+") else 0.0)
+
+
+def _description(wish: Wish) -> str:
+    what = f"{wish.side} {fixed(wish.volume, VOLUME_PLACES)} {wish.pair.altname} @ {wish.ordertype}"
+    return what if wish.price is None else f"{what} {fixed(wish.price, wish.pair.price_decimals)}"

@@ -1,0 +1,134 @@
+"""The exchange's state without its connections: accounts, keys, tokens, the schedule of faults, the ledger."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Literal
+
+from kraken_feed.simulator.access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
+from kraken_feed.simulator.access.token import LIFETIME_S, Tokens
+from kraken_feed.simulator.faults.scenario import Scenario
+from kraken_feed.simulator.faults.schedule import Schedule
+from kraken_feed.simulator.market.account import Account
+from kraken_feed.simulator.market.counter import TIERS, Counter
+from kraken_feed.simulator.market.ident import public_key, secret
+from kraken_feed.simulator.market.ledger import Ledger
+from kraken_feed.simulator.market.pair import Asset, Pair
+
+
+class World:
+    """What REST, the connections and the faults read and change. It knows none of them.
+
+    The same seed gives the same keys, ids and flow of orders, whatever the clients do.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: float,
+        seed: int,
+        rate: float,
+        scenario: Scenario,
+        open_orders: int,
+        past_trades: int,
+        accounts: int,
+        ledger: Ledger,
+    ) -> None:
+        self.started = now
+        self.seed = seed
+        self.quirks = scenario.quirks
+        self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
+        self.rest_lag = scenario.rest_lag
+        self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
+        self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
+        self.untold = False  # nobody is told what happens before the engine is online again
+        self.tier = TIERS[scenario.tier]
+        self.schedule = Schedule(generator(seed, "faults"), scenario.random, now)
+        self.tokens = Tokens(generator(seed, "tokens"))
+        self.token_calls = 0
+        self.keys: dict[str, ApiKey] = {}
+        self._key_rng = generator(seed, "keys")
+        self.ledger = ledger  # the first account's, and the one that knows of the faults
+        self.accounts: list[Account] = []
+        for number in range(1, accounts + 1):
+            account = Account(
+                number,
+                seed=seed,
+                tier=self.tier,
+                rate=rate,
+                now=now,
+                ledger=ledger if number == 1 else ledger.another(number),
+                quirks=scenario.quirks,
+                mixed_frames=scenario.mixed_frames,
+            )
+            self.accounts.append(account)
+            self.add_key(account=account, now=now)
+            account.begin(past_trades, open_orders, now)
+        for fault in scenario.faults:
+            self.schedule.add(fault, now)
+
+    @property
+    def status(self) -> str:
+        """The engine's state: online, maintenance, cancel_only or post_only."""
+        return self.accounts[0].engine.status
+
+    def set_status(self, state: str) -> None:
+        """Brings every account's engine into that state."""
+        self.untold = self.untold and state != "online"
+        for account in self.accounts:
+            account.engine.status = state
+
+    @property
+    def assets(self) -> Sequence[Asset]:
+        """The assets that the exchange knows."""
+        return self.accounts[0].book.assets
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The pairs that it trades."""
+        return self.accounts[0].book.pairs
+
+    def shown_time(self, now: float) -> float:
+        """What the clock says that clients are shown: by REST's Time and SystemStatus, and in Date headers."""
+        return now + self.clock_offset_s
+
+    # Keys and tokens.
+
+    def add_key(
+        self,
+        *,
+        account: Account | None = None,
+        permissions: Sequence[str] = READ_PERMISSIONS,
+        otp: str | None = None,
+        limits: Limits = NO_LIMITS,
+        now: float | None = None,
+    ) -> ApiKey:
+        """A further API key of an account, the first one unless another is given."""
+        at = self.started if now is None else now
+        key = ApiKey(
+            key=public_key(self._key_rng),
+            secret=secret(self._key_rng),
+            counter=Counter(self.tier.rest_decay, at),
+            account=self.accounts[0] if account is None else account,
+            permissions=tuple(permissions),
+            otp=otp,
+            limits=limits,
+            created=at,
+        )
+        self.keys[key.key] = key
+        return key
+
+    def first_key(self, account: Account) -> ApiKey:
+        """The API key that the account has had from the start."""
+        return next(key for key in self.keys.values() if key.account is account)
+
+    def issue_token(self, key: ApiKey, now: float) -> str:
+        """A new WebSocket token, unless a fault makes it stale from the start."""
+        stale = self.schedule.take("expired_token", now, token=self.token_calls)
+        if stale is not None:
+            self.ledger.struck("expired_token", now)
+        return self.tokens.issue(key, now, LIFETIME_S if stale is None else -1.0)
+
+
+def generator(seed: int, purpose: str) -> Random:
+    """A generator for each purpose, so that what a client does cannot change the flow of orders."""
+    return Random(f"{seed}:{purpose}")
