@@ -442,10 +442,10 @@ def test_command_that_cannot_be_run_is_an_error(sources: Sources, name: str) -> 
 
 def test_command_that_does_not_answer_in_time_is_an_error(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "COMMAND_S", 0.25)
-    sources.add("files", ("key",))  # a command for it would have to be fast
-    sources.account["secret_command"] = (sys.executable, "-c", "import signal; signal.pause()")
+    sources.add("commands")
+    sources.account["key_command"] = (sys.executable, "-c", "import signal; signal.pause()")  # asked first
     error = sources.refused()
-    assert error.what.startswith("secret_command")
+    assert error.what.startswith("key_command")
     assert "0.25 s" in error.what
 
 
