@@ -5,42 +5,50 @@ VENV := .venv
 STORM := --events 1000000
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
-.PHONY: demo test check format interop chaos attacks soak storm rotate bench clean
+# TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
+.PHONY: demo unit test stress check format interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
 
-test: $(READY)  ## All tests
-	$(BIN)/pytest -n 2
+unit: $(READY)  ## The tests of pure functions: seconds
+	$(PYTEST) tests/unit
 
-check: $(READY)  ## All tests, and before them format, lint and types
+test: $(READY)  ## All tests but those that are long on purpose
+	$(PYTEST) tests/unit tests/virtual tests/command
+
+stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
+	$(PYTEST) tests/stress
+
+check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(PYTEST) tests/unit tests/virtual tests/command
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
-	$(BIN)/python tests/interop/run.py --losses
+	$(BIN)/python -m tests.command.interop.run --losses
 
 chaos: $(READY)  ## The installed command under every fault, kills and restarts; its output against the ledger
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.stress.chaos
 
 attacks: $(READY)  ## The installed command with wrong clocks, suspends, slow readers, lost files, power cuts and odd histories
-	$(BIN)/python -m tests.attacks
+	$(BIN)/python -m tests.stress.attacks
 
 soak: $(READY)  ## The installed command with two accounts under faults for half an hour: nothing lost, nothing grows
-	$(BIN)/python -m tests.soak --minutes 30
+	$(BIN)/python -m tests.stress.soak --minutes 30
 
 storm: $(READY)  ## The client, its disk, its clocks and the exchange in one process and in virtual time, from seeds: STORM="--minutes 10"
-	$(BIN)/python -m tests.storm $(STORM)
+	$(BIN)/python -m tests.stress.storm $(STORM)
 
 rotate: $(READY)  ## The output is rotated ten times under load; every line is in one of the files, once
-	$(BIN)/python -m tests.rotate
+	$(BIN)/python -m tests.stress.rotate
 
 bench: $(READY)  ## What a frame costs, against a floor and against others, in a quarter of an hour (BENCH=--quick: in three minutes)
 	$(BIN)/python -m bench $(BENCH)

@@ -108,8 +108,8 @@ def python_kraken_sdk() -> Contender:
 
 
 def ccxt() -> Contender:
-    """In the environment that tests/interop makes for it."""
-    from tests.interop.run import environment as interop_environment
+    """In the environment that tests/command/interop makes for it."""
+    from tests.command.interop.run import environment as interop_environment
 
     python = str(interop_environment("ccxt"))
     return Contender("ccxt.pro", _client("ccxt_orders.py", lambda: python), share=0.05)

@@ -1,0 +1,96 @@
+"""The README is true: its commands run, its records are such as are written, its options exist."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kraken_feed.records.render import KEYS
+
+from ..support.installed import COMMAND, QUICK, Site, bare, finish, site
+from ..support.repository import ROOT
+from ..support.tools import tool
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
+SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line and line[0] != "#"]
+
+# Not run as they stand: they set up what these tests run in, or start what does not end by itself.
+SET_UP = (
+    "git clone",
+    "cd kraken-feed",
+    "make demo",
+    "make test",
+    "pip install",
+    "python3 -m venv",
+    "export KRAKEN_API",
+    "sudo ",  # what these put in place is held against systemd by test_unit.py
+)
+
+
+def two_accounts(place: Site) -> None:
+    """Tables such as the README shows, with keys of two accounts of the simulated exchange."""
+    tables = ""
+    for name, account in zip(("main", "treasury"), place.exchange.accounts, strict=True):
+        for part in ("key", "secret"):
+            (place.home / f"{name}-{part}").write_text(getattr(place.exchange.world.first_key(account), part))
+            (place.home / f"{name}-{part}").chmod(0o600)
+        tables += f'[accounts.{name}]\nkey_file = "{place.home}/{name}-key"\n'
+        tables += f'secret_file = "{place.home}/{name}-secret"\n'
+    place.configure(QUICK + tables)
+
+
+def test_the_readme_installs_the_service_as_the_document_does() -> None:
+    (block,) = [text for kind, text in BLOCKS if kind == "sh" and "systemctl enable" in text]
+    assert block in (ROOT / "docs" / "systemd.md").read_text()
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(SHELL) >= 10
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if not line.startswith(SET_UP)])
+async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
+    """With the simulated exchange in Kraken's place, and an end where the README leaves it open."""
+    command = line.partition("  #")[0].strip()
+    if re.match(r"kraken-feed (openOrders|executions|demo)", command) and "--once" not in command:
+        command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
+    if "kraken-feed watch" in command:
+        command = f"TERM=xterm {tool('script')} -qec '{command} --duration 1' /dev/null"
+    if "simulate" in command and "--quirk list" not in command:
+        command = f"exec 3< <({command}); read -r line <&3 && [[ $line == *127.0.0.1* ]] && kill $!"
+    command = re.sub(r"^/opt/kraken-feed/bin/(.*) \| sudo tee .*", r"\1", command)
+    async with site(tmp_path, rate=20.0, accounts=2) as place:
+        two_accounts(place)
+        env = place.environment(PATH=f"{Path(COMMAND).parent}:{bare(tmp_path)['PATH']}")
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", f"cd {tmp_path}; set -o pipefail; {command}", env=env,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        done = await finish(shell)
+    assert done.code == 0, done.err
+
+
+def test_the_records_shown_have_the_keys_of_records_in_their_order() -> None:
+    records = [line for kind, text in BLOCKS if kind == "json" for line in text.splitlines()]
+    assert len(records) >= 3
+    for record in records:
+        fields: dict[str, msgspec.Raw] = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+        known = [key for key in fields if key in KEYS]
+        assert known == [key for key in KEYS if key in fields]
+        assert known[0] == "id"
+
+
+def test_every_option_and_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    source = (ROOT / "kraken_feed" / "cli" / "arguments.py").read_text()
+    simulator = (ROOT / "kraken_feed" / "simulator" / "main.py").read_text()
+    ours = README.replace("systemctl enable --now", "")
+    for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours):
+        assert f'"{option}"' in source + simulator, option

@@ -1,1 +1,0 @@
-"""One program a client, run in that client's environment: `python -m tests.interop.clients.NAME READY`."""
