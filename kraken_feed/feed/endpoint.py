@@ -221,20 +221,6 @@ class Tail:
         """Whether every channel is, and was said to be."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
-    def state(self) -> dict[str, object]:
-        """What an operator wants to know."""
-        session, endpoint = self._session, self.endpoint()
-        return {
-            "live": self.live,
-            "connection": self.recorder.connection,
-            "engine": endpoint.engine,
-            "sequences": {c: s.sequence for c, s in session.subscriptions.items()} if session else {},
-            "live_s": endpoint.live_s,
-            "last_frame_s": endpoint.last_frame_s,
-            "attempts": endpoint.attempts,
-            "losses": self.losses.total(),
-        }
-
     def endpoint(self) -> Endpoint:
         """How it is now."""
         session, now = self._session, self._now()
@@ -257,11 +243,15 @@ class Tail:
             engine=session.engine if session is not None else None,
             late_s=self._late_s(),
             refused="" if self.live else self._loss.refused,
+            connection=self.recorder.connection,
+            sequences={c: s.sequence for c, s in session.subscriptions.items()} if session else {},
+            losses=self.losses.total(),
+            overdue=self._overdue(now),
         )
 
-    def overdue(self, now: float) -> bool:
-        """Whether a deadline of its own has passed by far: then nobody watches over it any more. A peer's silence is
-        no such thing: the session's deadline ends it."""
+    def _overdue(self, now: float) -> bool:
+        """Return whether a deadline of its own has passed by far. A peer's silence is no such thing: the session's
+        deadline ends it."""
         if self._connection is not None and self._connection.paused:
             return False  # it waits for the reader of the output
         due = self._retry_at

@@ -28,7 +28,7 @@ from ..records import render
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
 from ..state.store import Found, Store
 from ..telemetry.loggers import FeedLogger
-from ..telemetry.stats import Figures, OutageCounts
+from ..telemetry.stats import Endpoint, Figures, OutageCounts
 from ..text import Secrets
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.connection import Dial, dial
@@ -329,7 +329,7 @@ class Feed:
 
     def figures(self) -> Figures:
         """What it has done, and how it is."""
-        shared, recovery = self._shared, self._recovery
+        shared, recovery, endpoints = self._shared, self._recovery, tuple(tail.endpoint() for tail in self._tails)
         records: Tally[tuple[str, str]] = Tally()
         losses: Tally[str] = Tally()
         for tail in self._tails:
@@ -337,7 +337,7 @@ class Feed:
             losses.update(tail.losses)
         return Figures(
             account=self.account,
-            endpoints=tuple(tail.endpoint() for tail in self._tails),
+            endpoints=endpoints,
             open_orders={c: len(shared.knowledge[c].orders) for c in shared.knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
@@ -348,25 +348,14 @@ class Feed:
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
             checkpoint_ns=self._keeper.saved_ns or 0,
             stopped=self.reason if self._over else "",
+            stopping=self.reason,
+            overdue="" if self._over else self._overdue(endpoints),
         )
 
-    def overdue(self, now: float) -> str | None:
-        """The part that should have done something by ``now`` (the loop's clock) and has not."""
-        if self._keeper.overdue(now):
+    def _overdue(self, endpoints: Sequence[Endpoint]) -> str:
+        if self._keeper.overdue(asyncio.get_running_loop().time()):
             return "checkpoint"
-        return next((f"endpoint {tail.dialect}" for tail in self._tails if tail.overdue(now)), None)
-
-    def state(self) -> dict[str, object]:
-        """One line for an operator who asks."""
-        sink, saved_ns = self._shared.sink, self._keeper.saved_ns
-        return {
-            "account": self.account,
-            "stopping": self.reason or None,
-            "connections": [{"channels": tail.channels, **tail.state()} for tail in self._tails],
-            "outages": self._recovery.pending,
-            "checkpoint": None if saved_ns is None else render.timestamp(saved_ns),
-            "output": {"name": sink.name, "lines": sink.lines, "pending_bytes": sink.pending, "blocked": sink.full},
-        }
+        return next((f"endpoint {endpoint.dialect}" for endpoint in endpoints if endpoint.overdue), "")
 
     def going_live(self, channel: str, complete_ns: int) -> None:
         """A channel is about to be said to be live. From here on a crash has to be known as an outage."""

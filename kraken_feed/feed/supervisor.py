@@ -63,19 +63,6 @@ class Supervisor:
         """Of every account, in the order given."""
         return [feed.figures() for feed in self._feeds]
 
-    def overdue(self, now: float) -> str | None:
-        """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
-        for feed in self._running:
-            part = feed.overdue(now)
-            if part is not None:
-                return part
-        return None
-
-    def state(self) -> dict[str, object]:
-        """What an operator wants to know. Of a single account, without a list around it."""
-        states = [feed.state() for feed in self._feeds]
-        return states[0] if len(states) == 1 else {"accounts": states}
-
     async def _run(self, feed: Feed) -> None:
         """Run one feed. What Kraken refuses to one account does not end the others; everything else ends the process,
         which is then started again."""

@@ -219,11 +219,8 @@ class Sink:
             torn=self.torn,
             syncs=self.syncs,
             write_s=Histogram(BOUNDS, tuple(self.write_latency.counts), self.write_latency.total),
+            overdue=self.sync_started is not None and now - self.sync_started > SYNC_S,
         )
-
-    def overdue(self, now: float) -> bool:
-        """Return whether an fdatasync hangs."""
-        return self.sync_started is not None and now - self.sync_started > SYNC_S
 
     def undelivered(self) -> OutputFailed:
         """Return the error for what has to be given up: what it waits for."""

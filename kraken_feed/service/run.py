@@ -33,7 +33,7 @@ from ..telemetry.loggers import (
     wants_color,
 )
 from ..telemetry.stats import Program, unopened
-from ..telemetry.status import status_line, waiting_line
+from ..telemetry.status import state
 from ..telemetry.stderr import Stderr, json_line
 from ..text import Secrets
 from . import signals
@@ -90,7 +90,6 @@ class Service:
         self._stderr = Stderr(sys.stderr)
         self._secrets: Secrets = arguments.secrets
         self._started_ns = time.time_ns()
-        self._was_live = False
         self._config = config
         self._plan = _plan(arguments, config, channels, credentials)
         self._starting: asyncio.Task[Supervisor] | None = None
@@ -98,7 +97,7 @@ class Service:
         self._sink: Sink | None = None
         self._held = ""  # what the start waits for
         self._stopped = ""  # the signal that asked for the end
-        self._lifecycle = Lifecycle(notifier, self, watchdog=watchdog, log=self._log)
+        self._lifecycle = Lifecycle(notifier, self.program, watchdog=watchdog, log=self._log)
         self._listener: Listener | None = None
         self._posts: asyncio.Task[None] | None = None
 
@@ -156,41 +155,17 @@ class Service:
                 self._log.info("output_reopened", path=self._sink.path)
 
     def tell(self) -> None:
-        """One line of state on stderr."""
-        state = {"held": self._held} if self._feeds is None else self._feeds.state()
-        self._stderr.info(json_line(sys.stderr, {"event": "state", **state}))
-
-    # -- what supervisors and scrapers ask
-
-    @property
-    def ready(self) -> bool:
-        """Whether every channel has been live, and what was received until then is written."""
-        if self._feeds is None or self._sink is None:
-            return False
-        self._was_live = self._was_live or self._feeds.live
-        return self._was_live and self._sink.pending == 0
-
-    def status(self) -> str:
-        """One line for an operator."""
-        if self._feeds is None or self._sink is None:
-            return waiting_line(self._held)
-        return status_line(self._feeds.figures(), self._sink.figures())
-
-    def overdue(self, now: float) -> str | None:
-        """The part that should have done something by ``now`` (the loop's clock) and has not; None if all is well."""
-        if self._feeds is None or self._sink is None:
-            return None
-        return "output" if self._sink.overdue(now) else self._feeds.overdue(now)
+        """Write one line of state to stderr."""
+        self._stderr.info(json_line(sys.stderr, {"event": "state", **state(self.program())}))
 
     def program(self) -> Program:
-        """Everything there is to say about it."""
+        """Return everything there is to say about the process, for systemd, scrapers and whoever sends SIGUSR1."""
         return Program(
             accounts=() if self._feeds is None else tuple(self._feeds.figures()),
             output=unopened(self._name) if self._sink is None else self._sink.figures(),
             version=__version__,
             started_ns=self._started_ns,
             stopping=self._stopped if self._feeds is None else self._feeds.reason,
-            overdue=self.overdue(asyncio.get_running_loop().time()) or "",
             held=self._held,
         )
 

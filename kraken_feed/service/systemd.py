@@ -11,9 +11,11 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
+from ..telemetry.stats import Program
+from ..telemetry.status import program_line
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -21,23 +23,6 @@ if TYPE_CHECKING:
 
 BEAT_S = 5.0  # how old a status may get; the watchdog may want it sooner
 EXTEND_S = 30.0  # six beats: a start is given up by systemd only after so many that did not come
-
-
-class Vitals(Protocol):
-    """What the lifecycle asks of the program. All of it is read-only and cheap."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether every channel is live, and its snapshot written."""
-
-    def status(self) -> str:
-        """One line for an operator."""
-
-    def overdue(self, now: float) -> str | None:
-        """The name of a part that has missed its own deadline, in the event loop's time; None if all are well.
-
-        An exchange that is down or a reader that does not read is no such part: a restart would not help.
-        """
 
 
 class Notifier:
@@ -98,25 +83,26 @@ class Lifecycle:
 
     Args:
         notifier: where the messages go.
-        vitals: of the program they are about.
+        program: tells how the process is.
         watchdog: the seconds of :func:`watchdog_s`.
         log: diagnostics.
     """
 
     def __init__(
-        self, notifier: Notifier, vitals: Vitals, *, watchdog: float | None, log: FilteringBoundLogger
+        self, notifier: Notifier, program: Callable[[], Program], *, watchdog: float | None, log: FilteringBoundLogger
     ) -> None:
         self._notifier = notifier
-        self._vitals = vitals
+        self._program = program
         self._watched = watchdog is not None
         self._beat = min(BEAT_S, watchdog / 2) if watchdog is not None else BEAT_S
         self._log = log
         self._changed = asyncio.Event()
+        self._was_live = False  # every channel, at one time
         self._ready = False  # READY=1 was taken
         self._owed = False  # READY=1 after a reload was not taken yet
         self._stopping = False
         self._status = ""  # that was taken last
-        self._overdue: str | None = None
+        self._overdue = ""
 
     async def keep_posted(self) -> None:
         """Until :meth:`stopping`: READY=1 once, time for a start that takes long, the status when it has changed, and
@@ -153,12 +139,13 @@ class Lifecycle:
             self.changed()
 
     def _post(self) -> None:
-        overdue = self._vitals.overdue(asyncio.get_running_loop().time())
+        program = self._program()
+        self._was_live = self._was_live or program.live
+        status, overdue = program_line(program), program.overdue
         self._note(overdue)
-        status = self._vitals.status()
-        fields = self._vital_signs() if overdue is None else {}
-        if overdue is not None:
+        if overdue:
             status = f"stuck: {overdue}; {status}"
+        fields = {} if overdue else self._signs_of_life(ready=self._was_live and not program.output.pending_bytes)
         if status != self._status:
             fields["STATUS"] = status
         if fields and self._notifier.send(fields):
@@ -166,9 +153,10 @@ class Lifecycle:
             self._owed = self._owed and "READY" not in fields
             self._status = status
 
-    def _vital_signs(self) -> dict[str, str]:
+    def _signs_of_life(self, *, ready: bool) -> dict[str, str]:
+        """Return them. Ready means that every channel has been live, and what came until then is written."""
         fields: dict[str, str] = {}
-        if self._owed or (not self._ready and self._vitals.ready):
+        if self._owed or (not self._ready and ready):
             fields["READY"] = "1"
         elif not self._ready:
             fields["EXTEND_TIMEOUT_USEC"] = str(round(EXTEND_S * 1e6))
@@ -176,10 +164,10 @@ class Lifecycle:
             fields["WATCHDOG"] = "1"
         return fields
 
-    def _note(self, overdue: str | None) -> None:
-        """A diagnostic when a part is overdue, and one when none is any more."""
+    def _note(self, overdue: str) -> None:
+        """Log that a part is overdue, and that none is any more."""
         if overdue != self._overdue:
-            if overdue is not None:
+            if overdue:
                 self._log.error("part_overdue", part=overdue, watchdog=self._watched)
             else:
                 self._log.warning("part_recovered", part=self._overdue)

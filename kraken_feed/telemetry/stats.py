@@ -1,7 +1,7 @@
-"""What a feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
+"""One snapshot of what a process has done so far and how it is now, as plain values.
 
-Every part counts for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is
-touched by a frame.
+Metrics, the status line, SIGUSR1, systemd's messages, `/healthz` and the Python API are views of it. Every part counts
+for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is touched by a frame.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
     ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
     ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
+    ``sequences`` are the last frames' numbers by channel, ``losses`` counts lost connections and failed attempts.
+    ``overdue`` says that a deadline of its own has passed by far: nobody watches over it any more.
     """
 
     dialect: str
@@ -66,6 +68,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     last_frame_ns: int = 0
     late_s: float | None = None
     refused: str = ""
+    connection: str | None = None
+    sequences: Mapping[str, int | None] = {}
+    losses: int = 0
+    overdue: bool = False
 
 
 class OutageCounts(msgspec.Struct, frozen=True):
@@ -96,6 +102,8 @@ class Figures(msgspec.Struct, frozen=True):
     last_record_ns: int
     checkpoint_ns: int
     stopped: str = ""  # why this account has come to its end; empty while it goes on
+    stopping: str = ""  # why it is coming to it
+    overdue: str = ""  # the part that should have done something by now and has not
 
     @property
     def live(self) -> bool:
@@ -118,7 +126,7 @@ class Output(msgspec.Struct, frozen=True):
     ``writes`` are system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is for how long it
     has been taking less than is there, None if it takes everything; ``blocked_total_s`` adds up all such spans, the
     present one included. ``full`` means that reading from Kraken waits for it. ``torn`` lines were cut off by a crash
-    and put aside.
+    and put aside. ``overdue`` says that bringing it to the disk hangs.
     """
 
     name: str
@@ -132,6 +140,7 @@ class Output(msgspec.Struct, frozen=True):
     torn: int
     syncs: int
     write_s: Histogram
+    overdue: bool = False
 
 
 def unopened(name: str) -> Output:
@@ -140,13 +149,30 @@ def unopened(name: str) -> Output:
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
-    and has not, ``held`` what the start waits for; all are empty while all is well."""
+    """The whole of one process.
+
+    ``held`` is what the start waits for, ``stopping`` why the process ends.
+    """
 
     accounts: tuple[Figures, ...]
     output: Output
     version: str
     started_ns: int
     stopping: str = ""
-    overdue: str = ""
     held: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether every channel is, of every account that has not stopped."""
+        running = [account for account in self.accounts if not account.stopped]
+        return bool(running) and all(account.live for account in running)
+
+    @property
+    def overdue(self) -> str:
+        """The part that should have done something by now and has not; empty if there is none.
+
+        An exchange that is down or a reader that does not read is no such part: a restart would not help.
+        """
+        if self.output.overdue:
+            return "output"
+        return next((account.overdue for account in self.accounts if account.overdue), "")

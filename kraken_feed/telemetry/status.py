@@ -4,15 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..records.render import timestamp
 from ..text import printable
-from .stats import Endpoint, Figures, Output
+from .stats import Endpoint, Figures, Output, Program
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
 MAX_WORD = 40  # of a cause or an engine's state: words of a few letters, whatever a peer may say
 
 
+def state(program: Program) -> dict[str, object]:
+    """Return what SIGUSR1 prints: of a single account without a list around it."""
+    if not program.accounts:
+        return {"held": program.held}
+    states = [_state(account, program.output) for account in program.accounts]
+    return states[0] if len(states) == 1 else {"accounts": states}
+
+
+def _state(account: Figures, output: Output) -> dict[str, object]:
+    return {
+        "account": account.account,
+        "stopping": account.stopping or None,
+        "connections": [
+            {
+                "channels": endpoint.channels,
+                "live": endpoint.live,
+                "connection": endpoint.connection,
+                "engine": endpoint.engine,
+                "sequences": endpoint.sequences,
+                "live_s": endpoint.live_s,
+                "last_frame_s": endpoint.last_frame_s,
+                "attempts": endpoint.attempts,
+                "losses": endpoint.losses,
+            }
+            for endpoint in account.endpoints
+        ],
+        "outages": account.outages.open,
+        "checkpoint": timestamp(account.checkpoint_ns) if account.checkpoint_ns else None,
+        "output": {
+            "name": output.name,
+            "lines": output.lines,
+            "pending_bytes": output.pending_bytes,
+            "blocked": output.full,
+        },
+    }
+
+
+def program_line(program: Program) -> str:
+    """Return the line of a whole process: before its start, what it waits for."""
+    if not program.accounts:
+        return _cut(f"waiting to start: {printable(program.held)}", MAX_LINE)
+    return status_line(program.accounts, program.output)
+
+
 def status_line(accounts: Sequence[Figures], output: Output) -> str:
-    """The line, at most :data:`MAX_LINE` characters and none of them a control character.
+    """Return the line of some accounts, at most :data:`MAX_LINE` characters and none of them a control character.
 
     ``live openOrders,ownTrades; 3 open orders; last frame 0.4s; 2 reconnects; output ok``. Several accounts are named,
     and those that are not live come first; if they do not all fit, the live ones are counted.
@@ -26,11 +71,6 @@ def status_line(accounts: Sequence[Figures], output: Output) -> str:
     if len(line) + len(end) > MAX_LINE and live:
         line = " | ".join([f"{len(live)} of {len(accounts)} live", *down])
     return _cut(line, MAX_LINE - len(end)) + end
-
-
-def waiting_line(held: str) -> str:
-    """Return the line of a program that has not begun: what its start waits for."""
-    return _cut(f"waiting to start: {printable(held)}", MAX_LINE)
 
 
 def _account(account: Figures) -> str:

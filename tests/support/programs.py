@@ -38,9 +38,10 @@ WELL = Program(accounts=(MAIN,), output=OUTPUT, version="1.2.3", started_ns=T0 *
 
 
 def program(*endpoints: Endpoint, **changes: object) -> Program:
-    """One that is well but for the changes; some are the output's."""
+    """One that is well but for the changes; some are the output's, and ``overdue`` is the account's."""
+    overdue = str(changes.pop("overdue", ""))
     output = {name: changes.pop(name) for name in list(changes) if name in Output.__struct_fields__}
-    figures = msgspec.structs.replace(MAIN, endpoints=endpoints or MAIN.endpoints)
+    figures = msgspec.structs.replace(MAIN, endpoints=endpoints or MAIN.endpoints, overdue=overdue)
     given: dict[str, object] = {"accounts": (figures,), "output": msgspec.structs.replace(OUTPUT, **output), **changes}
     return msgspec.structs.replace(WELL, **given)
 

@@ -228,16 +228,16 @@ def test_an_output_that_fails_ends_all_of_them(tmp_path: Path) -> None:
     assert {feed.reason for feed in house.feeds} == {"error: Cannot write to it."}
 
 
-def test_figures_and_state_tell_of_every_account(tmp_path: Path) -> None:
+def test_figures_tell_of_every_account(tmp_path: Path) -> None:
     seen: list[Any] = []
 
     async def look(house: House) -> None:
         await virtual_time.elapse(30.0)
-        seen.extend((house.supervisor.figures(), house.supervisor.state(), house.supervisor.live))
+        seen.extend((house.supervisor.figures(), house.supervisor.live))
         await stop_after(house, 1.0)
 
-    house = run(tmp_path / "out", look)
-    figures, state, live = seen
+    run(tmp_path / "out", look)
+    figures, live = seen
     assert live
     assert [one.account for one in figures] == ["a", "b"]
     for one in figures:
@@ -246,26 +246,31 @@ def test_figures_and_state_tell_of_every_account(tmp_path: Path) -> None:
         assert one.calls == {("GetWebSocketsToken", "ok"): 1}
         assert one.open_orders["openOrders"] > 0
         assert one.last_record_ns <= one.last_frame_ns
-    assert [one["account"] for one in state["accounts"]] == ["a", "b"]
-    assert house.supervisor.overdue(10.0) is None
+        assert not one.overdue
 
 
 def test_a_part_that_misses_its_deadline_is_named_and_a_dead_exchange_is_none(tmp_path: Path) -> None:
-    seen: list[str | None] = []
+    seen: list[str] = []
+
+    def overdue(house: House) -> str:
+        return next((figures.overdue for figures in house.supervisor.figures() if figures.overdue), "")
 
     async def look(house: House) -> None:
-        loop = asyncio.get_running_loop()
         await virtual_time.elapse(30.0)
-        seen.append(house.supervisor.overdue(loop.time() + 3600.0))  # an hour in which nobody looked at the deadlines
+        session = house.feeds[0]._tails[0]._session
+        assert session is not None
+        with pytest.MonkeyPatch.context() as patch:  # an hour ago, and nobody has looked at it
+            patch.setattr(session, "deadline", lambda: asyncio.get_running_loop().time() - 3600.0)
+            seen.append(overdue(house))
         for world in house.worlds.values():
             world.network = False
             for socket in list(world.sockets):
                 socket.hang_up(ConnectionClosedError(None, None))
         for _ in range(100):
             await virtual_time.elapse(60.0)
-            seen.append(house.supervisor.overdue(loop.time()))
+            seen.append(overdue(house))
         await stop_after(house, 1.0)
 
     run(tmp_path / "out", look)
     assert seen[0] == "endpoint v1"
-    assert set(seen[1:]) == {None}
+    assert set(seen[1:]) == {""}

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import given
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from structlog.testing import LogCapture
 
 from kraken_feed.service.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, take, watchdog_s
+from kraken_feed.telemetry.stats import Program
 
 from ...support import virtual_time
+from ...support.programs import WELL
 
 WATCHDOG_S = 4.0
 
@@ -189,20 +192,29 @@ class Recording(Notifier):
         return [fields["STATUS"] for _, fields in self.told if "STATUS" in fields][-1]
 
 
-class Program:
-    """A service whose state the test sets."""
+class Process:
+    """A process whose state the test sets."""
 
     def __init__(self) -> None:
-        self.ready = False
-        self.line = "connecting"
-        self.stuck: str | None = None
+        self.live = False
+        self.cause = ""
+        self.stuck = ""
 
-    def status(self) -> str:
-        return self.line
-
-    def overdue(self, now: float) -> str | None:
-        assert now == asyncio.get_running_loop().time()
-        return self.stuck
+    def program(self) -> Program:
+        endpoint = msgspec.structs.replace(
+            WELL.accounts[0].endpoints[0],
+            channels=("openOrders",),
+            live=self.live,
+            last_frame_s=None,
+            down_s=None if self.live else 9.0,
+            attempts=1,
+            retry_s=60.0 if self.cause else None,
+            cause=self.cause,
+        )
+        account = msgspec.structs.replace(
+            WELL.accounts[0], endpoints=(endpoint,), open_orders={}, reconnects=0, overdue=self.stuck
+        )
+        return msgspec.structs.replace(WELL, accounts=(account,))
 
 
 class Stage:
@@ -210,13 +222,13 @@ class Stage:
 
     def __init__(self, watchdog: float | None) -> None:
         self.systemd = Recording()
-        self.program = Program()
+        self.process = Process()
         self.capture = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.capture])
-        self.lifecycle = Lifecycle(self.systemd, self.program, watchdog=watchdog, log=log)
+        self.lifecycle = Lifecycle(self.systemd, self.process.program, watchdog=watchdog, log=log)
 
     def go_live(self) -> None:
-        self.program.ready, self.program.line = True, "live openOrders"
+        self.process.live = True
         self.lifecycle.changed()
 
 
@@ -263,13 +275,13 @@ async def test_ready_is_said_at_once_once_and_with_the_status() -> None:
         await virtual_time.elapse(1.2)
         scene.go_live()
         await virtual_time.elapse(3600)
-        scene.program.ready = False
+        scene.process.live = False
         scene.lifecycle.changed()
         await virtual_time.elapse(60)
         scene.go_live()
         await virtual_time.elapse(60)
     assert scene.systemd.times("READY") == [1.2]
-    assert {"READY": "1", "STATUS": "live openOrders"} in [fields for _, fields in scene.systemd.told]
+    assert {"READY": "1", "STATUS": "live openOrders; output ok"} in [fields for _, fields in scene.systemd.told]
     assert max(scene.systemd.times("EXTEND_TIMEOUT_USEC")) < 1.2
 
 
@@ -289,11 +301,11 @@ async def test_ready_that_was_not_taken_is_said_again() -> None:
 async def test_status_is_said_when_it_changes_and_not_twice() -> None:
     async with stage(None) as scene:
         await virtual_time.elapse(60)
-        scene.program.line = "backing off"
+        scene.process.cause = "closed"
         await virtual_time.elapse(60)
     assert [fields["STATUS"] for _, fields in scene.systemd.told if "STATUS" in fields] == [
-        "connecting",
-        "backing off",
+        "connecting (attempt 1, 9.0s): openOrders; output ok",
+        "backing off 60s after closed (attempt 1, 9.0s): openOrders; output ok",
     ]
     assert 60 <= scene.systemd.times("STATUS")[1] <= 60 + BEAT_S
 
@@ -323,7 +335,7 @@ async def test_an_exchange_that_is_down_for_an_hour_does_not_stop_the_signs_of_l
     async with stage() as scene:
         scene.go_live()
         await virtual_time.elapse(60)
-        scene.program.ready, scene.program.line = False, "backing off 60s after unreachable"
+        scene.process.live, scene.process.cause = False, "connect"
         await virtual_time.elapse(3600)
         beats = scene.systemd.times("WATCHDOG")
     assert longest(beats) <= WATCHDOG_S / 2 + 1e-6
@@ -335,14 +347,14 @@ async def test_a_part_that_is_overdue_stops_the_signs_of_life_and_is_named() -> 
     async with stage() as scene:
         scene.go_live()
         await virtual_time.elapse(100)
-        scene.program.stuck = "checkpoint"
+        scene.process.stuck = "checkpoint"
         await virtual_time.elapse(100)
         assert max(scene.systemd.times("WATCHDOG")) <= 100
-        assert scene.systemd.status == "stuck: checkpoint; live openOrders"
-        scene.program.stuck = None
+        assert scene.systemd.status == "stuck: checkpoint; live openOrders; output ok"
+        scene.process.stuck = ""
         await virtual_time.elapse(100)
     assert [at for at in scene.systemd.times("WATCHDOG") if 200 < at <= 200 + WATCHDOG_S / 2] != []
-    assert scene.systemd.status == "live openOrders"
+    assert scene.systemd.status == "live openOrders; output ok"
     assert [(e["event"], e["part"], e["log_level"]) for e in scene.capture.entries] == [
         ("part_overdue", "checkpoint", "error"),
         ("part_recovered", "checkpoint", "warning"),
@@ -354,12 +366,12 @@ async def test_a_start_that_is_stuck_gets_no_more_time_and_is_not_ready() -> Non
     async with stage() as scene:
         await virtual_time.elapse(10)
         asked = len(scene.systemd.times("EXTEND_TIMEOUT_USEC"))
-        scene.program.stuck = "checkpoint"
+        scene.process.stuck = "checkpoint"
         scene.go_live()
         await virtual_time.elapse(100)
         assert scene.systemd.times("READY") == []
         assert len(scene.systemd.times("EXTEND_TIMEOUT_USEC")) == asked
-        scene.program.stuck = None
+        scene.process.stuck = ""
         await virtual_time.elapse(10)
     assert len(scene.systemd.times("READY")) == 1
 
@@ -396,7 +408,7 @@ async def test_the_end_of_a_reload_that_was_not_taken_is_said_again() -> None:
         await virtual_time.elapse(1)
         with scene.lifecycle.reloading():
             scene.systemd.listens = False
-        scene.program.ready = False  # a reload is over, whether the exchange is up or not
+        scene.process.live = False  # a reload is over, whether the exchange is up or not
         await virtual_time.elapse(10)
         scene.systemd.listens = True
         await virtual_time.elapse(60)
