@@ -19,7 +19,8 @@ from .config.credentials import Heard, find_all, refuse_shared
 from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
 from .errors import ConfigError, FeedError, UsageError
 from .feed.builder import Plan, assemble, state_directory
-from .feed.feed import Feed, Limits
+from .feed.environment import Account, Environment, Limits
+from .feed.feed import Feed
 from .feed.known_state import Snapshots
 from .feed.supervisor import Supervisor
 from .output.queue import Inbox
@@ -103,13 +104,13 @@ class Records:
         self,
         plan: Callable[[], Plan],
         log: Log | logging.Logger | None,
-        make: Callable[..., Feed] | None = None,
+        make: Callable[[Account, Environment], Feed] = Feed,
         secrets: Secrets | None = None,
     ) -> None:
         self._plan = plan
+        self._make = make
         self._secrets = secrets or Secrets()
         self._log = program_logger(log, self._secrets)
-        self._make = make or partial(Feed, dial=partial(dial, logger=library_logger(self._log, self._secrets)))
         self._inbox = Inbox()
         self._feeds: Supervisor | None = None
         self._entered = False
@@ -132,7 +133,14 @@ class Records:
             plan = await asyncio.to_thread(self._plan)
             for key in plan.credentials.values():
                 self._secrets.add(*key.secrets())
-            self._feeds = await assemble(plan, self._open_output, log=self._log, secrets=self._secrets, make=self._make)
+            self._feeds = await assemble(
+                plan,
+                self._open_output,
+                log=self._log,
+                secrets=self._secrets,
+                dial=partial(dial, logger=library_logger(self._log, self._secrets)),
+                make=self._make,
+            )
         except FeedError as error:
             self._mask(error)
             raise

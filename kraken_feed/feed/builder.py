@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import CHANNELS, Config, is_public, without_backfill
@@ -26,8 +27,10 @@ from ..state.store import Opened, Store
 from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
 from ..transport.backoff import Budget, excess
+from ..transport.connection import Dial, dial
 from .absence import Last, last_records
-from .feed import UNLIMITED, Feed, Limits, Quota
+from .environment import UNLIMITED, Account, Environment, Limits, Quota
+from .feed import Feed
 from .known_state import Snapshots
 from .supervisor import Supervisor
 
@@ -63,7 +66,8 @@ async def assemble(
     log: FilteringBoundLogger,
     secrets: Secrets,
     changed: Callable[[], None] = lambda: None,
-    make: Callable[..., Feed] = Feed,
+    dial: Dial = dial,
+    make: Callable[[Account, Environment], Feed] = Feed,
     held: Callable[[FeedError | None], None] = _unheard,
 ) -> Supervisor:
     """Return the feeds of ``plan``, ready to run. Their states are open and held until they have run.
@@ -75,15 +79,15 @@ async def assemble(
         log: diagnostics.
         secrets: what is masked; tokens are added.
         changed: called when all channels of an endpoint have gone live.
-        make: makes a feed; for tests and for those who bring their own network.
+        dial: opens a WebSocket connection.
+        make: makes a feed; for tests.
         held: told of what is waited for at each try, and with None when it is there.
 
     Raises:
         FeedError: a state is held or cannot be opened, or the output cannot; no state is held then.
     """
-    limits, several = plan.limits, len(plan.credentials) > 1
     config = plan.config if plan.backfill else without_backfill(plan.config)
-    budget, quota = Budget(config.reconnect.budget, config.reconnect.window_s), Quota(limits.count)
+    budget = Budget(config.reconnect.budget, config.reconnect.window_s)
     _judge_number(plan, budget, log)
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
@@ -94,27 +98,33 @@ async def assemble(
             opened[account] = await _insist(attempt, patience, log, held)
         attempt_output = partial(open_output, lambda error: supervisor.fail(error))
         output, feed_log = await _insist(attempt_output, patience, log, held)
+        environment = Environment(
+            config=config,
+            sink=output,
+            feed_log=feed_log,
+            log=log,
+            secrets=secrets,
+            limits=plan.limits,
+            quota=Quota(plan.limits.count),
+            budget=budget,
+            dial=dial,
+        )
         feeds = [
             make(
-                config,
-                account,
-                plan.channels,
-                plan.credentials[account],
-                sink=output,
-                feed_log=feed_log,
-                log=log.bind(account=account) if several else log,
-                secrets=secrets,
-                limits=limits,
-                quota=quota,
-                budget=budget,
-                snapshots=plan.snapshots,
-                since_ns=plan.since_ns,
-                store=kept.store if kept else None,
-                checkpoint=kept.checkpoint if kept else None,
-                found=kept.found if kept else "new",
-                last=_last_records(output, account, plan.channels) if kept else {},
+                Account(
+                    name=name,
+                    channels=plan.channels,
+                    credentials=plan.credentials[name],
+                    snapshots=plan.snapshots,
+                    since_ns=plan.since_ns,
+                    store=kept.store if kept else None,
+                    checkpoint=kept.checkpoint if kept else None,
+                    found=kept.found if kept else "new",
+                    last=_last_records(output, name, plan.channels) if kept else {},
+                ),
+                replace(environment, log=log.bind(account=name)) if len(opened) > 1 else environment,
             )
-            for account, kept in opened.items()
+            for name, kept in opened.items()
         ]
         undo.pop_all()
     for feed in feeds:

@@ -279,7 +279,7 @@ class Keeper:
         return [_copy(outage) for outage in self._recovery.outages if outage.channel == channel]
 
     def _scans(self) -> list[Scan]:
-        return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scans.values()]
+        return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scanner.scans.values()]
 
     def _all(self, changes: Changes) -> Changes:
         """Return the same, with all that is known instead of what has changed."""

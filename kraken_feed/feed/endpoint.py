@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
-from structlog.typing import FilteringBoundLogger
 
-from ..config.schema import DIALECTS, Config
-from ..errors import CredentialsRefused, FeedError, OutageTooLong, Transient
-from ..output.destination import Destination
+from ..config.schema import DIALECTS
+from ..errors import CredentialsRefused, OutageTooLong, Transient
 from ..protocol.refusals import classify
 from ..protocol.session import (
     Answered,
@@ -28,76 +26,15 @@ from ..protocol.session import (
     Session,
     Timing,
 )
-from ..protocol.signing import Credentials
 from ..records import render
-from ..state.checkpoint import CallLevel
-from ..telemetry.loggers import FeedLogger
 from ..telemetry.repeats import Repeats
 from ..telemetry.stats import Endpoint
-from ..text import Secrets
-from ..transport.backoff import HISTORY_COST, BackoffPolicy, Budget, CallCounter, Patience, delay
-from ..transport.connection import CLOSE_S, ODD_S, Connection, Dial
-from ..transport.kraken_clock import NS, KrakenClock
-from ..transport.rest import NEWER, Rest, refused_credentials
-from .known_state import Knowledge, Snapshots
+from ..transport.backoff import BackoffPolicy, delay
+from ..transport.connection import CLOSE_S, ODD_S, Connection
+from ..transport.kraken_clock import NS
+from ..transport.rest import NEWER, refused_credentials
+from .environment import Shared
 from .recorder import Recorder
-from .recovery import Recovery
-
-# --------------------------------------------- What the tails of one account have in common, and whom they report to
-
-
-class Shared(msgspec.Struct):
-    """What the tails of one account have in common."""
-
-    config: Config
-    account: str
-    credentials: Credentials
-    rest: Rest
-    patience: Patience
-    budget: Budget
-    sink: Destination
-    feed_log: FeedLogger
-    log: FilteringBoundLogger
-    secrets: Secrets
-    dial: Dial
-    run: str  # names this run of the program in the names of its connections
-    unix_ns: Callable[[], int]
-    clock: KrakenClock
-    counter: CallCounter
-    counted: CallLevel | None  # where the run before left the counter, until it is known how long ago that was
-    draw: Callable[[], float]
-    snapshots: Snapshots
-    knowledge: Mapping[str, Knowledge]
-    recovery: Recovery
-    connections: int = 0
-    clock_doubted: bool = False  # an answer contradicts what is known of Kraken's clock
-
-    def kraken_ns(self) -> int:
-        """Return Kraken's time now, at the latest. Only after :meth:`tell_time`."""
-        now = self.clock.latest()
-        assert now is not None  # it was told
-        return now
-
-    async def count_on(self) -> None:
-        """Go on with the key's call counter where the run before left it, once it is known how long ago that was. A
-        kill may have come between a call and its save."""
-        if self.counted is not None:
-            await self.tell_time()
-            counted, self.counted = self.counted, None
-            now = self.clock.earliest()
-            if counted is not None and now is not None:
-                ago = max(0.0, (now - counted.at_ns) / NS)
-                self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
-
-    async def tell_time(self) -> None:
-        """Make sure that Kraken's time is known. Every answer of REST tells it; if none does, ask, and if that fails,
-        believe this machine's clock to a day: a longer interval is asked for then, never a shorter one."""
-        if not self.clock.known:
-            try:
-                await self.rest.time()
-            except FeedError as error:
-                self.log.warning("kraken_time_unknown", reason=error.what)
-            self.clock.assume(self.unix_ns())
 
 
 class Owner(Protocol):
@@ -148,14 +85,14 @@ class Tail:
         self.channels = tuple(channels)
         self.dialect = dialect
         self.recorder = Recorder(
-            shared.account,
+            shared.account.name,
             DIALECTS[dialect],
             shared.run,
             knowledge=shared.knowledge,
-            snapshots=shared.snapshots,
+            snapshots=shared.account.snapshots,
             feed_log=shared.feed_log,
-            mask=shared.secrets.mask_long,
-            unix_ns=shared.unix_ns,
+            mask=shared.environment.secrets.mask_long,
+            unix_ns=shared.environment.unix_ns,
             more=feed.wrote_item if feed.limited else None,
         )
         self.losses: Counter[str] = Counter()  # by cause
@@ -164,8 +101,8 @@ class Tail:
         self._feed = feed
         self._shared = shared
         self._dialect = DIALECTS[dialect]
-        self._url: str = getattr(shared.config.endpoints, f"ws_{dialect}")
-        self._log = shared.log.bind(endpoint=dialect)
+        self._url: str = getattr(shared.environment.config.endpoints, f"ws_{dialect}")
+        self._log = shared.environment.log.bind(endpoint=dialect)
         self._now = asyncio.get_running_loop().time
         self._attempts = 0  # connects since the channels were last live
         self._failures = 0  # in a row: the backoff's exponent
@@ -258,7 +195,7 @@ class Tail:
         if due is None and self._session is not None:
             due = self._session.deadline()
         if due is None:
-            due = self._busy_since + self._shared.config.connection.open_timeout_s + ATTEMPT_S
+            due = self._busy_since + self._shared.environment.config.connection.open_timeout_s + ATTEMPT_S
         return now > due + OVERDUE_S
 
     def complete(self) -> dict[str, int]:
@@ -289,7 +226,7 @@ class Tail:
             if wait <= 0:
                 if reserved:
                     return True
-                wait, reserved = shared.budget.reserve(self._now(), shared.draw), True
+                wait, reserved = shared.budget.reserve(self._now(), shared.environment.draw), True
                 if wait <= 0:
                     return True
             else:
@@ -299,7 +236,7 @@ class Tail:
 
     async def _sleep(self, seconds: float) -> bool:
         """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""
-        patience = self._shared.config.reconnect.max_outage_s
+        patience = self._shared.environment.config.reconnect.max_outage_s
         self._retry_at = self._now() + seconds
         ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
         until = self._retry_at
@@ -318,7 +255,8 @@ class Tail:
 
     async def _connect_once(self) -> Loss | None:
         """One connection from its opening to its end: why it ended, or None because the feed stops."""
-        shared, config = self._shared, self._shared.config.connection
+        shared, environment = self._shared, self._shared.environment
+        config = environment.config.connection
         shared.connections += 1
         self._attempts += 1
         self._retry_at, self._busy_since = None, self._now()
@@ -326,13 +264,13 @@ class Tail:
         self._began_at = self._answered_at = self._complete_at = shared.clock.boot()
         self._engine_down_at, self._stepped = None, False
         self._marked.clear()
-        mask = shared.secrets.mask
+        mask = environment.secrets.mask
         session = Session(self._dialect, self.channels, Timing(config.ack_timeout_s, config.silence_s), mask)
-        connection = Connection(self._url, session, config, dial=shared.dial, stamp=shared.clock.boot, mask=mask)
+        connection = Connection(self._url, session, config, dial=environment.dial, stamp=shared.clock.boot, mask=mask)
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
-            await connection.run(self._token, self._deliver, shared.sink, self._feed.stopping)
+            await connection.run(self._token, self._deliver, shared.environment.sink, self._feed.stopping)
         except Transient as error:
             return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay, error.refused)
         return self._judge(session.failure) if session.failure is not None else None
@@ -342,8 +280,8 @@ class Tail:
         await self._shared.count_on()
         token = await self._shared.rest.token()
         await self._shared.tell_time()
-        self._shared.secrets.discard(self._last_token)
-        self._shared.secrets.add(token.value)
+        self._shared.environment.secrets.discard(self._last_token)
+        self._shared.environment.secrets.add(token.value)
         self._last_token = token.value
         return token.value
 
@@ -352,7 +290,7 @@ class Tail:
         if failure.refusal is None:
             policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
-        verdict = classify(failure.refusal, self._shared.unix_ns() / 1e9)
+        verdict = classify(failure.refusal, self._shared.environment.unix_ns() / 1e9)
         channel = failure.detail.partition(":")[0]
         wait = self._shared.patience.refused(channel, verdict, self._now())
         if verdict.kind in ("throttled", "locked_out"):
@@ -360,8 +298,8 @@ class Tail:
         if wait is not None:
             return Loss(failure.cause, failure.detail, wait, verdict.refuses("subscription"))
         if verdict.error is CredentialsRefused:
-            said = self._shared.secrets.mask(failure.refusal)
-            raise refused_credentials(channel, said, verdict, self._shared.credentials)
+            said = self._shared.environment.secrets.mask(failure.refusal)
+            raise refused_credentials(channel, said, verdict, self._shared.account.credentials)
         raise verdict.error(
             f"Kraken refused the subscription to {failure.detail}",
             why=f"That means: {verdict.meaning}.",
@@ -371,16 +309,15 @@ class Tail:
     def _lost(self, loss: Loss) -> float:
         """Say what was lost and why; the seconds to wait before the next attempt."""
         shared, now, first = self._shared, self._now(), self._down_since is None
-        policy = shared.config.reconnect
+        policy = shared.environment.config.reconnect
         if self._live_since is not None and now - self._live_since >= policy.stable_s:
             self._failures = 0
         self._failures += 1
         self.losses[loss.cause] += 1
         self._loss = loss
         floor = max(loss.delay, shared.rest.quiet_for())
-        wait = delay(
-            self._failures, BackoffPolicy(initial=policy.initial_s, longest=policy.max_s), shared.draw(), floor
-        )
+        backoff = BackoffPolicy(initial=policy.initial_s, longest=policy.max_s)
+        wait = delay(self._failures, backoff, shared.environment.draw(), floor)
         self._mark_all_lost(loss)
         self._down_since = now if first else self._down_since
         self._live_since = None
@@ -404,7 +341,7 @@ class Tail:
     def _deliver(self, events: Sequence[Event]) -> None:
         session = self._session
         assert session is not None  # it made the events
-        self.frame_ns = self._shared.unix_ns()
+        self.frame_ns = self._shared.environment.unix_ns()
         try:
             self._take(events, session)
         finally:

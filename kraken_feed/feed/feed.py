@@ -10,73 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets as entropy
-import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from structlog.typing import FilteringBoundLogger
-
-from ..config.schema import CHANNELS, Config
+from ..config.schema import CHANNELS
 from ..errors import FeedError, StateFailed, Transient
 from ..output.destination import Destination
-from ..protocol.signing import Credentials, Nonce
+from ..protocol.signing import Nonce
 from ..protocol.wire import Item
 from ..records import render
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
-from ..state.store import Found, Store
-from ..telemetry.loggers import FeedLogger
 from ..telemetry.stats import Endpoint, Figures, OutageCounts
-from ..text import Secrets
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
-from ..transport.connection import Dial, dial
 from ..transport.kraken_clock import NS, KrakenClock, Steps
-from ..transport.kraken_clock import boot_ns as boot_clock
 from ..transport.rest import TOKEN, Rest
-from .absence import Last
 from .backfill import RESERVE
 from .checkpointer import Keeper
-from .endpoint import Shared, Tail
-from .known_state import ORDER_CHANNELS, Knowledge, Snapshots, Volumes
-from .recovery import LONGEST, Recovery
-
-if TYPE_CHECKING:
-    import httpx
-import msgspec
-
-# ---------------------------------------------------------------------------------- When to stop without being asked
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """When to stop by ourselves: at the first snapshot, after so many items (markers do not count), after seconds."""
-
-    once: bool = False
-    count: int | None = None
-    duration: float | None = None
-
-
-UNLIMITED = Limits()
-
-
-class Quota:
-    """How many items may still be written, by all feeds that share it; None: any number."""
-
-    def __init__(self, left: int | None = None) -> None:
-        self.left = left
-        self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
-
-    def take(self) -> bool:
-        """Count an item; False if it was the last."""
-        if self.left is None:
-            return True
-        self.left -= 1
-        if self.left == 0:
-            for stop in self.met:
-                stop("count")
-        return self.left > 0
-
+from .endpoint import Tail
+from .environment import Account, Environment, Quota, Shared
+from .known_state import ORDER_CHANNELS, Knowledge
+from .recovery import Recovery
+from .volumes import Volumes
 
 LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
 UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
@@ -94,173 +49,117 @@ class Feed:
     """The channels of one account, from the first connect to the last line.
 
     Args:
-        config: the policy.
-        account: its name, on every record.
-        channels: what to tail.
-        credentials: the account's key.
-        sink: where records pile up.
-        feed_log: writes records to the sink.
-        log: diagnostics.
-        secrets: tokens are added to it.
-        limits: when to stop without being asked.
-        quota: what is left of the items that all feeds may write; by default the limit is this feed's own.
-        budget: of connects, shared by all feeds of the process.
-        snapshots: which items of a snapshot are written.
-        since_ns: recover what happened from here on, if the state does not know better.
-        store: keeps what is known over restarts; None forgets it.
-        checkpoint: what the store knew at the start, and ``found``: why it knew nothing.
-        last: the newest record of each channel that the output had at the start, where it could be read.
-        transport, dial, unix_ns, boot_ns, draw: network, clocks and chance, for tests.
+        account: what to tail.
+        environment: what it shares with the feeds of other accounts.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        account: str,
-        channels: Sequence[str],
-        credentials: Credentials,
-        *,
-        sink: Destination,
-        feed_log: FeedLogger,
-        log: FilteringBoundLogger,
-        secrets: Secrets,
-        limits: Limits = UNLIMITED,
-        quota: Quota | None = None,
-        budget: Budget | None = None,
-        snapshots: Snapshots = "changes",
-        since_ns: int | None = None,
-        store: Store | None = None,
-        checkpoint: Checkpoint | None = None,
-        found: Found = "new",
-        last: Mapping[str, Last] | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        dial: Dial = dial,
-        unix_ns: Callable[[], int] = time.time_ns,
-        boot_ns: Callable[[], int] = boot_clock,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, account: Account, environment: Environment) -> None:
         self.changed: Callable[[], None] = lambda: None  # called when every channel of an endpoint has gone live
-        self.account = account
+        self.account = account.name
         self.stopping = asyncio.Event()
         self.reason = ""
-        self._limits = limits
-        self._quota = quota or Quota(limits.count)
+        self._given = account
+        self._log, self._sink, self._secrets = environment.log, environment.sink, environment.secrets
+        self._limits = environment.limits
+        self._quota = environment.quota or Quota(self._limits.count)
         self._quota.met.append(self.stop)
         self._over = False
-        self.limited = limits.once or self._quota.left is not None
+        self.limited = self._limits.once or self._quota.left is not None
         self._all_written = False  # of the snapshot that was asked for
         self._error: FeedError | None = None
-        self._store = store
-        nonce = Nonce(checkpoint.nonce if checkpoint is not None else 0)
-        nonce.go_on(unix_ns())
-        self._unix_ns = unix_ns
+        config, unix_ns, boot_ns = environment.config, environment.unix_ns, environment.boot_ns
+        checkpoint = account.checkpoint or Checkpoint()
+        self._nonce = Nonce(checkpoint.nonce)
+        self._nonce.go_on(unix_ns())
         self._clock = KrakenClock(boot_ns)
         self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)
         self._asked_at = boot_ns()  # when Kraken's time was last asked for
         self._time_wanted = asyncio.Event()
-        knowledge = _knowledge(channels, checkpoint)
+        self._knowledge = _knowledge(account.channels, checkpoint)
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
-        saved = checkpoint.counter if checkpoint is not None else None
-        if checkpoint is not None and saved is None:  # of an earlier version: as full as a recovery fills it
-            saved = CallLevel(counter.limit - RESERVE, checkpoint.saved_ns)
-        states = checkpoint.channels if checkpoint is not None else {}
-        live_before = {channel for channel, state in states.items() if state.complete_ns}.union(last or ())
+        live_before = {channel for channel, state in checkpoint.channels.items() if state.complete_ns}
+        live_before |= account.last.keys()
         worked = (KEY, TOKEN, *live_before) if live_before else ()
         patience = Patience(config.reconnect.refused_s, worked, NONCE_S)
-        rest = Rest(
+        self._rest = Rest(
             config.endpoints.rest,
-            credentials,
-            nonce,
+            account.credentials,
+            self._nonce,
             counter,
-            transport=transport,
+            transport=environment.transport,
             unix_ns=unix_ns,
             clock=self._clock,
-            warn=log.warning,
+            warn=self._log.warning,
             patience=patience,
             called=lambda: self._keeper.called(),
-            mask=secrets.mask,
+            mask=self._secrets.mask,
         )
-        scans = checkpoint.scans if checkpoint is not None else ()
-        self._recovery = Recovery(config.backfill, rest, knowledge, self, log, self._clock, scans)
+        self._recovery = Recovery(
+            config.backfill, self._rest, self._knowledge, self, self._log, self._clock, checkpoint.scans
+        )
         self._shared = Shared(
-            config=config,
             account=account,
-            credentials=credentials,
-            rest=rest,
-            patience=patience,
-            budget=budget or Budget(config.reconnect.budget, config.reconnect.window_s),
-            sink=sink,
-            feed_log=feed_log.bind(v=render.SCHEMA_VERSION, account=account),
-            log=log,
-            secrets=secrets,
-            dial=dial,
+            environment=environment,
             run=run_name(unix_ns()),
-            unix_ns=unix_ns,
+            rest=self._rest,
+            patience=patience,
+            budget=environment.budget or Budget(config.reconnect.budget, config.reconnect.window_s),
+            feed_log=environment.feed_log.bind(v=render.SCHEMA_VERSION, account=account.name),
             clock=self._clock,
             counter=counter,
-            counted=saved,
-            draw=draw,
-            snapshots=snapshots,
-            knowledge=knowledge,
+            counted=_counted(account.checkpoint, counter),
+            knowledge=self._knowledge,
             recovery=self._recovery,
         )
         self._tails = [
-            Tail(self, self._shared, dialect, [c for c in channels if CHANNELS[c] == dialect])
-            for dialect in dict.fromkeys(CHANNELS[channel] for channel in channels)
+            Tail(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
+            for dialect in dict.fromkeys(CHANNELS[channel] for channel in account.channels)
         ]
         self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
         self._keeper = Keeper(
-            store,
+            account.store,
             checkpoint,
-            sink=sink,
+            sink=self._sink,
             tails=self._tails,
-            knowledge=knowledge,
+            knowledge=self._knowledge,
             recovery=self._recovery,
-            nonce=nonce,
+            nonce=self._nonce,
             counter=counter,
             clock=self._clock,
-            log=log,
+            log=self._log,
             unix_ns=unix_ns,
             fail=self.fail,
             every_turn=self._look_at_clocks,
         )
-        for channel in channels:
-            self._reopen(channel, checkpoint, since_ns, found, last or {})
+        for channel in account.channels:
+            self._reopen(channel, checkpoint)
         for outage in self._recovery.outages:  # what its first snapshot shows may have been missed
-            knowledge[outage.channel].first = False
+            self._knowledge[outage.channel].first = False
 
-    def _reopen(
-        self,
-        channel: str,
-        checkpoint: Checkpoint | None,
-        since_ns: int | None,
-        found: Found,
-        last: Mapping[str, Last],
-    ) -> None:
+    def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
         """Open the outages that an earlier run has left, and the one since it ended.
 
         Where the state knows nothing of the channel, the output's newest record says where that outage starts. A first
         start has none: nothing is promised for the time before it.
         """
-        state = checkpoint.channels.get(channel, ChannelState()) if checkpoint is not None else ChannelState()
+        account, state = self._given, checkpoint.channels.get(channel, ChannelState())
         for outage in state.outages:
             self._recovery.resume(outage)
         if state.complete_ns:
-            legacy = checkpoint is not None and checkpoint.legacy
-            start = state.complete_ns - int(LEGACY_S * NS) if legacy else state.complete_ns
+            start = state.complete_ns - int(LEGACY_S * NS) if checkpoint.legacy else state.complete_ns
             self._recovery.open(channel, start, "restart")
-        elif since_ns is not None:
-            self._recovery.open(channel, since_ns, "since")
-        elif self._store is not None and channel in last:
+        elif account.since_ns is not None:
+            self._recovery.open(channel, account.since_ns, "since")
+        elif account.store is not None and channel in account.last:
             # An outage that was pending then is as unknown as what came after: it was declared within a quarter of an
             # hour.
-            margin = LONGEST * self._shared.config.backfill.second_pass_s
-            margin += LEGACY_S if last[channel].kraken_ns is None else 0.0
-            self._recovery.open(channel, last[channel].start_ns() - int(margin * NS), "state_missing")
-        elif self._store is not None and found == "lost":
+            margin_ns = self._recovery.scanner.longest_ns
+            margin_ns += int(LEGACY_S * NS) if account.last[channel].kraken_ns is None else 0
+            self._recovery.open(channel, account.last[channel].start_ns() - margin_ns, "state_missing")
+        elif account.store is not None and account.found == "lost":
             self._recovery.open(channel, None, "state_lost")
-        elif self._store is not None:
-            self._shared.log.warning("first_start", channel=channel, what="nothing is known of the time before")
+        elif account.store is not None:
+            self._log.warning("first_start", channel=channel, what="nothing is known of the time before")
 
     async def run(self) -> str:
         """Tail until :meth:`stop`, or until a limit is met: why it ended.
@@ -268,7 +167,7 @@ class Feed:
         Raises:
             FeedError: it makes no sense to go on. What was received is written all the same, if it can be.
         """
-        patient, timer = self._shared.sink.patient, None
+        patient, timer = self._sink.patient, None
         if self._limits.duration is not None:
             timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
@@ -290,7 +189,7 @@ class Feed:
             finally:
                 if timer is not None:
                     timer.cancel()
-                await self._shared.rest.close()
+                await self._rest.close()
                 await self._keeper.close(CLOSE_S)
         if self._error is not None:
             raise self._error
@@ -315,7 +214,7 @@ class Feed:
         """Stop because of ``error``, which :meth:`run` then raises. The first one stands."""
         if self._error is None:
             self._error = error
-        self.stop(f"error: {self._shared.secrets.mask_long(error.what)}")
+        self.stop(f"error: {self._secrets.mask_long(error.what)}")
 
     @property
     def live(self) -> bool:
@@ -329,7 +228,7 @@ class Feed:
 
     def figures(self) -> Figures:
         """What it has done, and how it is."""
-        shared, recovery, endpoints = self._shared, self._recovery, tuple(tail.endpoint() for tail in self._tails)
+        recovery, endpoints = self._recovery, tuple(tail.endpoint() for tail in self._tails)
         records: Tally[tuple[str, str]] = Tally()
         losses: Tally[str] = Tally()
         for tail in self._tails:
@@ -338,11 +237,11 @@ class Feed:
         return Figures(
             account=self.account,
             endpoints=endpoints,
-            open_orders={c: len(shared.knowledge[c].orders) for c in shared.knowledge if c in ORDER_CHANNELS},
+            open_orders={c: len(self._knowledge[c].orders) for c in self._knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
             reconnects=sum(tail.reconnects for tail in self._tails),
-            calls=dict(shared.rest.calls),
+            calls=dict(self._rest.calls),
             outages=OutageCounts(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
@@ -376,7 +275,7 @@ class Feed:
     def _look_at_clocks(self) -> None:
         """Notice clocks that jump, and have Kraken's time asked for where it is no longer known well."""
         for step in self._steps.look():
-            self._shared.log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
+            self._log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
             for tail in self._tails:
                 tail.stepped()
         uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
@@ -390,7 +289,7 @@ class Feed:
             await self._time_wanted.wait()
             self._time_wanted.clear()
             with contextlib.suppress(Transient):
-                await self._shared.rest.time()
+                await self._rest.time()
 
     async def _guard(self, tail: Tail) -> None:
         try:
@@ -400,8 +299,8 @@ class Feed:
 
     async def _finish(self, patient: bool) -> None:
         """Everything out, the last markers last; then close."""
-        sink = self._shared.sink
-        if self._store is None:
+        sink = self._sink
+        if self._given.store is None:
             self._recovery.give_up("the process was stopped before the outage was recovered, and keeps no state")
         for tail in self._tails:
             tail.stopped(self.reason)
@@ -432,8 +331,8 @@ class Feed:
                 remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._store is not None and were_live <= self._keeper.kept.keys():
-            self._shared.log.warning(
+        if self._given.store is not None and were_live <= self._keeper.kept.keys():
+            self._log.warning(
                 "output_not_drained",
                 output=sink.name,
                 bytes=sink.pending,
@@ -444,14 +343,21 @@ class Feed:
         self.fail(error)
 
 
-def _knowledge(channels: Sequence[str], checkpoint: Checkpoint | None) -> dict[str, Knowledge]:
+def _counted(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
+    """Return where the run before left the key's call counter. An earlier version did not save it: then it is as full
+    as a recovery fills it."""
+    if checkpoint is None or checkpoint.counter is not None:
+        return checkpoint.counter if checkpoint is not None else None
+    return CallLevel(counter.limit - RESERVE, checkpoint.saved_ns)
+
+
+def _knowledge(channels: Sequence[str], checkpoint: Checkpoint) -> dict[str, Knowledge]:
     """Return what the output holds of each channel, by what the checkpoint says."""
     of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
     volumes = {"executions": Volumes(), "openOrders": of_v1, "ownTrades": of_v1}
     known = {}
     for channel in channels:
-        state = checkpoint.channels.get(channel) if checkpoint is not None else None
-        state = state or ChannelState()
+        state = checkpoint.channels.get(channel, ChannelState())
         known[channel] = Knowledge(
             channel,
             state.orders,

@@ -15,30 +15,28 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
-from zlib import crc32
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import BackfillConfig
-from ..errors import CredentialsRefused, FeedError, NotUnderstood, RequestRefused, Transient
+from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
 from ..protocol.wire import Item
 from ..records.render import timestamp
 from ..state.checkpoint import Outage, Scan
 from ..transport.kraken_clock import NS, KrakenClock
 from . import backfill
 from .backfill import Caller, Row, Source, Span
+from .doubts import Doubts
 from .known_state import ORDER_CHANNELS, Knowledge
+from .scanner import SKEW_S, Scanner
 from .volumes import Volumes
 
-SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
 RETRY_S = 5.0  # the first wait after REST could not be asked; it doubles
 RETRY_MAX_S = 60.0
 # Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
 UNPROVEN = (1.0, 10 / 3, 10.0)  # asks again whether history has caught up
 DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # asks again what contradicts itself
-AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
-LONGEST = 10.0  # history that is later than this is not waited for
 HOURLY_S = 3600.0  # between the tries after a gap was declared
 GIVE_UP_S = 3 * 86400.0  # Kraken keeps the rows, but a state that three days did not settle stays unsettled
 SPAN_S = 3600.0  # what Kraken said about the key's span holds for so long
@@ -53,36 +51,6 @@ class Output(Protocol):
 
     def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-
-
-class Doubts:
-    """What keeps the outages of one pass from counting as recovered, in words, by outage.
-
-    ``final`` reasons do not go away by asking again soon. ``unasked`` is why REST could not be asked; ``wait`` says for
-    how long.
-    """
-
-    def __init__(self) -> None:
-        self.final: dict[int, str] = {}
-        self.unasked: dict[int, str] = {}
-        self.rows: set[int] = set()  # outages of which rows are late, or withheld
-        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
-        self.held: set[int] = set()  # outages that wait for another one
-        self.uncounted: set[int] = set()  # outages whose fills have to be read again, to be added up
-        self.wait = 0.0
-        self._open: dict[int, list[str]] = {}
-
-    def add(self, outage: Outage, doubt: str, *, rows: bool = False) -> None:
-        """Ask again later, and if ``rows`` are missing, for everything."""
-        self._open.setdefault(id(outage), []).append(doubt)
-        if rows:
-            self.rows.add(id(outage))
-
-    def reason(self, outage: Outage) -> str:
-        """Return every doubt about an outage as one text."""
-        key = id(outage)
-        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unasked.get(key, "")]
-        return "; ".join(dict.fromkeys(filter(None, doubts)))
 
 
 class Recovery:
@@ -109,8 +77,7 @@ class Recovery:
         scans: Iterable[Scan] = (),
     ) -> None:
         self.outages: list[Outage] = []
-        self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
-        self._resumed = self.scans.copy()
+        self.scanner = Scanner(config, rest, clock, scans, self._note_change)
         self._inherited: set[int] = set()  # outages of which an earlier run has read fills: they are not added up here
         self.opened = 0
         self.recovered = 0
@@ -122,11 +89,13 @@ class Recovery:
         self._output = output
         self._log = log
         self._clock = clock
-        self._longest = int(LONGEST * config.second_pass_s * NS)
         self._span: Span | None = None
         self._span_ns = 0
         self._failures = 0  # passes in a row in which REST could not be asked
         self._woken = asyncio.Event()
+
+    def _note_change(self) -> None:
+        self.changed = True
 
     # -- what the feed tells
 
@@ -350,126 +319,29 @@ class Recovery:
         A query that was interrupted serves only what it was begun for; the next one serves the rest.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
-        needed = [outage for outage in of_source if not self._proven(source, outage)]
-        doubts.reused |= {id(outage) for outage in of_source if self._proven(source, outage)}
+        needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
+        doubts.reused |= {id(outage) for outage in of_source if self.scanner.proven(source, outage)}
+
+        def take(row: Row, channels: Mapping[str, int]) -> None:
+            self._take(row, source.method, channels, needed)
+
         while needed:
             try:
-                scan, missing = await self._read(source, needed)
+                scan, missing = await self.scanner.read(source, needed, self._span, take)
             except FeedError as error:
                 self._refused(needed, error, doubts)
                 return
-            served = [outage for outage in needed if self._serves(scan, source, outage)]
-            if scan is self._resumed.get(source.name):
+            served = [outage for outage in needed if self.scanner.serves(scan, source, outage)]
+            if scan is self.scanner.resumed.get(source.name):
                 doubts.reused |= set(map(id, served))
                 self._inherited |= set(map(id, served)) if source is backfill.TRADES else set()
             assert served  # a query is made, or continued, for one of them at least
             for outage in served:
-                outage.complete[source.name] = max(self._from(source, outage), self._caught_up(scan, outage))
+                read_from, read_to = self.scanner.from_ns(source, outage), self.scanner.caught_up(scan, outage)
+                outage.complete[source.name] = max(read_from, read_to)
                 if missing:
                     doubts.add(outage, f"{source.method} counts {missing} rows more than it returns", rows=True)
             needed = [outage for outage in needed if outage not in served]
-
-    def _from(self, source: Source, outage: Outage) -> int:
-        """Return from when on the source has to be read for the outage."""
-        assert outage.end_ns is not None  # only ended outages are asked for
-        start = outage.end_ns if outage.start_ns is None else outage.start_ns
-        return max(start, outage.complete.get(source.name, 0))
-
-    def _needed_from(self, source: Source, outage: Outage) -> float:
-        """Return the same with a margin: the feed may bring events a little out of their order."""
-        known = outage.complete.get(source.name, 0)
-        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
-        return self._from(source, outage) - overlap * NS
-
-    def _serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
-        """Return whether a query brings everything that the outage needs of this source."""
-        assert outage.end_ns is not None  # only ended outages are asked for
-        return scan.start * NS <= self._from(source, outage) and scan.channels.get(outage.channel, 0) >= outage.end_ns
-
-    def _caught_up(self, scan: Scan, outage: Outage) -> int:
-        """Return up to when the source is complete, by what the scan has seen.
-
-        Rows become visible in the order of their times: what is older than the newest row is there. If there is no
-        row that is newer than the outage, only time tells.
-        """
-        assert outage.end_ns is not None  # only ended outages are asked for
-        late_enough = scan.began_ns >= outage.end_ns + self._longest
-        return max(scan.newest_ns, outage.end_ns + 1 if late_enough else 0)
-
-    def _proven(self, source: Source, outage: Outage) -> bool:
-        """Return whether the source was read, and had caught up with the outage's end."""
-        assert outage.end_ns is not None  # only ended outages are asked for
-        return outage.complete.get(source.name, 0) > outage.end_ns
-
-    async def _read(self, source: Source, outages: Sequence[Outage]) -> tuple[Scan, int]:
-        """Read a source page by page up to the empty page, going on where an interrupted query stopped.
-
-        Returns the finished scan, and how many rows Kraken counts more than it returned.
-        """
-        scan = self._begin(source, outages)
-        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
-        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
-        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
-        while True:
-            page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
-            if page.count is not None:
-                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
-            if not page.rows:
-                break
-            known = len(seen)
-            for row in page.rows:
-                if row.time_ns is not None and row.time_ns <= newest:
-                    scan.newest_ns = max(scan.newest_ns, row.time_ns)
-                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
-                    seen.add((row.item.identity, row.item.data))
-                self._take(row, source.method, scan.channels, outages)
-            if scan.offset == 0:
-                self._pin(scan)
-            scan.offset += page.length
-            scan.returned = before + len(seen)
-            scan.page = [crc32(row.item.data) for row in page.rows]
-            self.changed = True
-            repeats = repeats + 1 if len(seen) == known else 0
-            if repeats > backfill.PAGE:  # rows that are merged after they were counted stand on so many pages at most
-                del self.scans[source.name]
-                raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
-        del self.scans[source.name]
-        self.changed = True
-        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
-
-    def _pin(self, scan: Scan) -> None:
-        """Let a query end with the newest row of its first page. While history is behind, further ones become visible
-        before the end, and they would shift the pages for as long as it takes to read them."""
-        if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self._longest:
-            newest = math.ceil(scan.newest_ns / NS)
-            scan.end = newest if scan.end is None else min(scan.end, newest)
-
-    def _begin(self, source: Source, outages: Sequence[Outage]) -> Scan:
-        """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
-        scan, now = self.scans.get(source.name), self._clock.latest()
-        if (
-            scan is not None
-            and scan.offset
-            and (now or 0) < scan.began_ns + self._longest  # else it proves little
-            and any(self._serves(scan, source, outage) for outage in outages)
-        ):
-            return scan
-        first, last = (0, None) if self._span is None else (self._span.from_s, self._span.to_s or None)
-        start = min(self._needed_from(source, outage) for outage in outages) / NS
-        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
-        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would
-        # shift the pages. Without a clock it has no end; then pages repeat rows.
-        newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
-        end = last
-        if now is not None:
-            end = math.ceil(min(now, newest) / NS)
-            end = end if last is None else min(end, last)
-        channels: dict[str, int] = {}
-        for outage in outages:
-            channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
-        scan = Scan(source.name, max(first, math.floor(start)), end, now or 0, channels)
-        self.scans[source.name] = scan
-        return scan
 
     def _take(
         self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
@@ -578,11 +450,11 @@ class Recovery:
         """Return whether all fills of the outage were read, where it has any."""
         if outage.end_ns is None:
             return False
-        return backfill.TRADES in self._sources_of(outage) and self._proven(backfill.TRADES, outage)
+        return backfill.TRADES in self._sources_of(outage) and self.scanner.proven(backfill.TRADES, outage)
 
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether everything about the outage is proven, and nothing doubtful."""
-        proven = all(self._proven(source, outage) for source in self._sources_of(outage))
+        proven = all(self.scanner.proven(source, outage) for source in self._sources_of(outage))
         doubtful = doubts.reason(outage) or id(outage) in doubts.uncounted
         return proven and outage.start_ns is not None and not doubtful
 
@@ -610,7 +482,7 @@ class Recovery:
             # Rows are late that are not the newest, or were not all added up in this run: everything is read again.
             outage.complete.clear()
             self._inherited.discard(id(outage))
-        late = bool(reason) and began >= outage.end_ns + self._longest
+        late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
         if id(outage) in doubts.final or outage.declared_ns:
             self._postpone_declared(outage, reason)
         elif id(outage) in doubts.uncounted:

@@ -18,7 +18,7 @@ from .. import __version__
 from ..config.schema import Config
 from ..errors import FeedError, OutputFailed
 from ..feed.builder import Fail, Plan, assemble, state_directory
-from ..feed.feed import Limits
+from ..feed.environment import Limits
 from ..feed.supervisor import Supervisor
 from ..output.console import Rows
 from ..output.sink import Sink

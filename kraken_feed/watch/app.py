@@ -20,7 +20,7 @@ from ..api import Records
 from ..config.schema import Config
 from ..errors import UsageError
 from ..feed.builder import Plan
-from ..feed.feed import Limits
+from ..feed.environment import Limits
 from ..protocol.signing import Credentials
 from ..service.signals import die_of
 from ..telemetry.loggers import pin_libraries, program_logger

@@ -19,7 +19,8 @@ from websockets.frames import Close as CloseFrame
 from websockets.http11 import Response
 
 from kraken_feed.config.schema import Config, ConnectionConfig
-from kraken_feed.feed.feed import Feed, Limits
+from kraken_feed.feed.environment import Account, Environment, Limits
+from kraken_feed.feed.feed import Feed
 from kraken_feed.output.sink import Sink
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange, Refused
@@ -185,22 +186,28 @@ class Run:
         self.secrets = Secrets()
         self.sink = Sink.open(str(path), lambda error: self.feed.fail(error))
         key = world.exchange.key, world.exchange.secret
+        credentials = options.pop("credentials", None) or Credentials(*key, source="the test")
         self.feed = Feed(
-            config,
-            "main",
-            channels,
-            options.pop("credentials", None) or Credentials(*key, source="the test"),
-            sink=self.sink,
-            feed_log=feed_logger(self.sink),
-            log=structlog.wrap_logger(None, processors=[self.diagnostics]),
-            secrets=self.secrets,
-            limits=limits,
-            transport=Transport(world),
-            dial=world.dial,
-            unix_ns=options.pop("unix_ns", world.unix_ns),
-            boot_ns=world.boot_ns,
-            draw=options.pop("draw", lambda: 0.5),
-            **options,
+            Account(
+                name="main",
+                channels=channels,
+                credentials=credentials,
+                **{name: options.pop(name) for name in list(options) if name in Account.__struct_fields__},
+            ),
+            Environment(
+                config=config,
+                sink=self.sink,
+                feed_log=feed_logger(self.sink),
+                log=structlog.wrap_logger(None, processors=[self.diagnostics]),
+                secrets=self.secrets,
+                limits=limits,
+                transport=Transport(world),
+                dial=world.dial,
+                unix_ns=options.pop("unix_ns", world.unix_ns),
+                boot_ns=world.boot_ns,
+                draw=options.pop("draw", lambda: 0.5),
+                **options,
+            ),
         )
 
     @property

@@ -6,14 +6,16 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from kraken_feed.api import Records
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import StateHeld
 from kraken_feed.feed.builder import Plan
+from kraken_feed.feed.environment import Account, Environment
 from kraken_feed.feed.feed import Feed
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Item, Live, Record
@@ -43,7 +45,11 @@ def reading(world: World, state: Path | None, *channels: str, **wanted: Any) -> 
         "boot_ns": world.boot_ns,
         "draw": lambda: 0.5,
     }
-    return Records(lambda: plan, log, partial(Feed, **network))
+
+    def make(account: Account, environment: Environment) -> Feed:
+        return Feed(account, replace(environment, **network))
+
+    return Records(lambda: plan, log, make)
 
 
 async def through(records: Records, limit: int | None = None) -> list[Record]:

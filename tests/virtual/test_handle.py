@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 from kraken_feed.config.schema import Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, OutageTooLong, StateHeld
 from kraken_feed.feed.endpoint import Tail
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.output import queue
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Backfilled, Gap, Item, Live, Lost, Record, Stopped

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from kraken_feed.api import Records
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.records.types import Gap, Record, Stopped
 
 from ..support import memory, virtual_time

@@ -29,6 +29,7 @@ import structlog
 from bench.frames import CHANNEL, DIALECTS, SHAPES, Dialect, Script, phases
 from kraken_feed.config.schema import Config, ConnectionConfig
 from kraken_feed.feed import known_state
+from kraken_feed.feed.environment import Account, Environment
 from kraken_feed.feed.feed import Feed
 from kraken_feed.output.sink import Sink
 from kraken_feed.protocol.signing import Credentials
@@ -112,18 +113,22 @@ async def _play(
 
     sink = Sink(into, "the pipe", lambda error: feed.fail(error))
     feed = Feed(
-        Config(),
-        "main",
-        (CHANNEL[dialect],),
-        Credentials("EXAMPLE-KEY", "A" * 86 + "==", source="the test"),
-        sink=sink,
-        feed_log=feed_logger(sink),
-        log=structlog.wrap_logger(None, processors=[_nothing]),
-        secrets=Secrets(),
-        store=Store.open(str(place), "main", 0).store,
-        transport=httpx.MockTransport(_token),
-        dial=dial,
-        unix_ns=lambda: 1_760_000_000_000_000_000 + round(asyncio.get_running_loop().time() * 1e9),
+        Account(
+            name="main",
+            channels=(CHANNEL[dialect],),
+            credentials=Credentials("EXAMPLE-KEY", "A" * 86 + "==", source="the test"),
+            store=Store.open(str(place), "main", 0).store,
+        ),
+        Environment(
+            config=Config(),
+            sink=sink,
+            feed_log=feed_logger(sink),
+            log=structlog.wrap_logger(None, processors=[_nothing]),
+            secrets=Secrets(),
+            transport=httpx.MockTransport(_token),
+            dial=dial,
+            unix_ns=lambda: 1_760_000_000_000_000_000 + round(asyncio.get_running_loop().time() * 1e9),
+        ),
     )
     try:
         await feed.run()

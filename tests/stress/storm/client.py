@@ -12,6 +12,7 @@ from typing import Any, cast
 from kraken_feed.config.schema import BackfillConfig, Config, Endpoints
 from kraken_feed.errors import FeedError
 from kraken_feed.feed.absence import Last, last_records
+from kraken_feed.feed.environment import Account, Environment
 from kraken_feed.feed.feed import Feed
 from kraken_feed.feed.known_state import Snapshots
 from kraken_feed.protocol.signing import Credentials
@@ -88,24 +89,28 @@ class Client:
         self.lost = found == "lost"
         secrets = Secrets()
         self.feed = Feed(
-            Config(backfill=backfill, endpoints=ENDPOINTS),
-            ACCOUNT,
-            channels,
-            Credentials(world.exchange.key, world.exchange.secret, source="the plan"),
-            sink=self.output,
-            feed_log=feed_logger(self.output),
-            log=program_logger(self.diagnostics, secrets),
-            secrets=secrets,
-            snapshots=snapshots,
-            store=cast(Store, self.store),
-            checkpoint=checkpoint,
-            found=found,
-            last=last,
-            transport=Transport(world),
-            dial=world.dial,
-            unix_ns=world.clocks.unix_ns,
-            boot_ns=world.clocks.boot_ns,
-            draw=chance.random,
+            Account(
+                name=ACCOUNT,
+                channels=tuple(channels),
+                credentials=Credentials(world.exchange.key, world.exchange.secret, source="the plan"),
+                snapshots=snapshots,
+                store=cast(Store, self.store),
+                checkpoint=checkpoint,
+                found=found,
+                last=last,
+            ),
+            Environment(
+                config=Config(backfill=backfill, endpoints=ENDPOINTS),
+                sink=self.output,
+                feed_log=feed_logger(self.output),
+                log=program_logger(self.diagnostics, secrets),
+                secrets=secrets,
+                transport=Transport(world),
+                dial=world.dial,
+                unix_ns=world.clocks.unix_ns,
+                boot_ns=world.clocks.boot_ns,
+                draw=chance.random,
+            ),
         )
         self._task = asyncio.create_task(self.feed.run())
 

@@ -17,7 +17,7 @@ from structlog.testing import LogCapture
 from kraken_feed.config.schema import Config, OutputConfig
 from kraken_feed.errors import ConfigError, FeedError, OutputAway, OutputFailed, StateAway, StateFailed
 from kraken_feed.feed.builder import Plan, assemble
-from kraken_feed.feed.feed import UNLIMITED, Limits
+from kraken_feed.feed.environment import UNLIMITED, Account, Environment, Limits
 from kraken_feed.output.disk import passes
 from kraken_feed.output.file import open_output
 from kraken_feed.output.queue import Inbox
@@ -81,9 +81,9 @@ class Start:
         inbox = Inbox()
         return inbox, feed_logger(inbox)
 
-    def _make(self, *arguments: Any, store: Store | None, **options: Any) -> Mock:
-        if store is not None:
-            self.stores.append(store)
+    def _make(self, account: Account, environment: Environment) -> Mock:
+        if account.store is not None:
+            self.stores.append(account.store)
         return Mock()
 
 

@@ -15,7 +15,7 @@ import pytest
 from kraken_feed.config.schema import BackfillConfig, Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, FeedError, OutageTooLong, RequestRefused
 from kraken_feed.feed import checkpointer
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault

@@ -10,7 +10,7 @@ import pytest
 
 from kraken_feed.config.schema import BackfillConfig, Config
 from kraken_feed.feed.absence import Last
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.checkpoint import CallLevel, ChannelState, Checkpoint, Outage
 from kraken_feed.state.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kraken_feed.config.schema import Config
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.state import store as store_module
 from kraken_feed.state.store import Store
 

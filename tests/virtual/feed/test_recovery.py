@@ -13,7 +13,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.config.schema import BackfillConfig, Config
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.records import render
 from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange

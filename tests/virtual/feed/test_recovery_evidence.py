@@ -380,7 +380,7 @@ def test_a_restart_goes_on_with_the_query_of_the_run_before() -> None:
 
     async def script(scene: Scene) -> None:
         await one_outage(scene, wait=10.0)
-        (outage,), scans = scene.recovery.outages, list(scene.recovery.scans.values())
+        (outage,), scans = scene.recovery.outages, list(scene.recovery.scanner.scans.values())
         restarted.append(True)
         scene.recovery = scene.restarted(scans=scans)
         outage.due_ns = 0
@@ -427,7 +427,7 @@ def test_an_interrupted_query_is_gone_on_with_if_it_is_fresh_and_brings_all_that
         ends = {channel: at(end) for channel, end in channels.items()}
         scan = Scan("TradesHistory", T0 + start, T0 + 200, at(100.0), ends, offset=10)
         await virtual_time.elapse(100.0 + age)
-        scene.recovery.scans[scan.source] = scan
+        scene.recovery.scanner.scans[scan.source] = scan
         scene.outage("ownTrades", 50.0, 100.0)
         await virtual_time.elapse(1.0)
 

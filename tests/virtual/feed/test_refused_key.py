@@ -11,7 +11,7 @@ import pytest
 
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import CredentialsRefused, FeedError
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.service.health import unready
 from kraken_feed.simulator.exchange import Exchange

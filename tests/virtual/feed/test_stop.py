@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from kraken_feed.config.schema import Config
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.simulator.faults.scenario import Scenario

@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosedError
 
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import CredentialsRefused, FeedError, OutputFailed, RequestRefused
-from kraken_feed.feed.feed import UNLIMITED, Feed, Limits, Quota
+from kraken_feed.feed.environment import UNLIMITED, Account, Environment, Limits, Quota
+from kraken_feed.feed.feed import Feed
 from kraken_feed.feed.supervisor import Supervisor
 from kraken_feed.output.file import open_output
 from kraken_feed.output.sink import Sink
@@ -61,24 +62,28 @@ class House:
         shared_budget, quota = Budget(budget, 600.0), Quota(limits.count)
         self.feeds = [
             Feed(
-                Config(),
-                name,
-                ("openOrders",),
-                Credentials(
-                    world.exchange.key if name not in wrong else "x" * 56, world.exchange.secret, source="test"
+                Account(
+                    name=name,
+                    channels=("openOrders",),
+                    credentials=Credentials(
+                        world.exchange.key if name not in wrong else "x" * 56, world.exchange.secret, source="test"
+                    ),
                 ),
-                sink=self.sink,
-                feed_log=feed_logger(self.sink),
-                log=log,
-                secrets=Secrets(),
-                limits=limits,
-                quota=quota,
-                budget=shared_budget,
-                transport=Transport(world),
-                dial=world.dial,
-                unix_ns=world.unix_ns,
-                boot_ns=world.boot_ns,
-                draw=lambda: 0.5,
+                Environment(
+                    config=Config(),
+                    sink=self.sink,
+                    feed_log=feed_logger(self.sink),
+                    log=log,
+                    secrets=Secrets(),
+                    limits=limits,
+                    quota=quota,
+                    budget=shared_budget,
+                    transport=Transport(world),
+                    dial=world.dial,
+                    unix_ns=world.unix_ns,
+                    boot_ns=world.boot_ns,
+                    draw=lambda: 0.5,
+                ),
             )
             for name, world in self.worlds.items()
         ]

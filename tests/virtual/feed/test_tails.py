@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 
 from kraken_feed.config.schema import BackfillConfig, Config, ConnectionConfig
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.records.view import moment
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.store import Store

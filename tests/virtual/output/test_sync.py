@@ -18,7 +18,7 @@ import pytest
 from kraken_feed.check import machine
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import OutputFailed
-from kraken_feed.feed.feed import Limits
+from kraken_feed.feed.environment import Limits
 from kraken_feed.output.disk import sync_file, sync_method
 from kraken_feed.output.sink import Sink
 from kraken_feed.simulator.exchange import Exchange

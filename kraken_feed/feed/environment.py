@@ -1,0 +1,162 @@
+"""What a feed is given: its account, and what it shares with the feeds of other accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from ..config.schema import Config
+from ..errors import FeedError
+from ..output.destination import Destination
+from ..protocol.signing import Credentials
+from ..state.checkpoint import CallLevel, Checkpoint
+from ..state.store import Found, Store
+from ..telemetry.loggers import FeedLogger
+from ..text import Secrets
+from ..transport.backoff import HISTORY_COST, Budget, CallCounter, Patience
+from ..transport.connection import Dial, dial
+from ..transport.kraken_clock import NS, KrakenClock
+from ..transport.kraken_clock import boot_ns as boot_clock
+from ..transport.rest import Rest
+from .absence import Last
+from .known_state import Knowledge, Snapshots
+from .recovery import Recovery
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When to stop by ourselves: at the first snapshot, after so many items (markers do not count), after seconds."""
+
+    once: bool = False
+    count: int | None = None
+    duration: float | None = None
+
+
+UNLIMITED = Limits()
+
+
+class Quota:
+    """How many items may still be written, by all feeds that share it; None: any number."""
+
+    def __init__(self, left: int | None = None) -> None:
+        self.left = left
+        self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
+
+    def take(self) -> bool:
+        """Count an item; False if it was the last."""
+        if self.left is None:
+            return True
+        self.left -= 1
+        if self.left == 0:
+            for stop in self.met:
+                stop("count")
+        return self.left > 0
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One account: what to tail of it, and what is known of it at the start.
+
+    Args:
+        name: is on every record.
+        channels: what to tail.
+        credentials: the account's key.
+        snapshots: which items of a snapshot are written.
+        since_ns: recover what happened from here on, if the state does not know better; unix nanoseconds.
+        store: keeps what is known over restarts; None forgets it.
+        checkpoint: what the store knew at the start, and ``found``: why it knew nothing.
+        last: the newest record of each channel that the output had at the start, where it could be read.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    credentials: Credentials
+    snapshots: Snapshots = "changes"
+    since_ns: int | None = None
+    store: Store | None = None
+    checkpoint: Checkpoint | None = None
+    found: Found = "new"
+    last: Mapping[str, Last] = {}
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What the feeds of a process share.
+
+    Args:
+        config: the policy.
+        sink: where records pile up.
+        feed_log: writes records to the sink.
+        log: diagnostics.
+        secrets: tokens are added to it.
+        limits: when to stop without being asked.
+        quota: what is left of the items that all feeds may write; by default the limit is each feed's own.
+        budget: of connects; by default each feed has its own.
+        transport, dial, unix_ns, boot_ns, draw: network, clocks and chance, for tests.
+    """
+
+    config: Config
+    sink: Destination
+    feed_log: FeedLogger
+    log: FilteringBoundLogger
+    secrets: Secrets
+    limits: Limits = UNLIMITED
+    quota: Quota | None = None
+    budget: Budget | None = None
+    transport: httpx.AsyncBaseTransport | None = None
+    dial: Dial = dial
+    unix_ns: Callable[[], int] = time.time_ns
+    boot_ns: Callable[[], int] = boot_clock
+    draw: Callable[[], float] = random.random
+
+
+class Shared(msgspec.Struct):
+    """What the tails of one account have in common."""
+
+    account: Account
+    environment: Environment
+    run: str  # names this run of the program in the names of its connections
+    rest: Rest
+    patience: Patience
+    budget: Budget
+    feed_log: FeedLogger
+    clock: KrakenClock
+    counter: CallCounter
+    counted: CallLevel | None  # where the run before left the counter, until it is known how long ago that was
+    knowledge: Mapping[str, Knowledge]
+    recovery: Recovery
+    connections: int = 0
+    clock_doubted: bool = False  # an answer contradicts what is known of Kraken's clock
+
+    def kraken_ns(self) -> int:
+        """Return Kraken's time now, at the latest. Only after :meth:`tell_time`."""
+        now = self.clock.latest()
+        assert now is not None  # it was told
+        return now
+
+    async def count_on(self) -> None:
+        """Go on with the key's call counter where the run before left it, once it is known how long ago that was. A
+        kill may have come between a call and its save."""
+        if self.counted is not None:
+            await self.tell_time()
+            counted, self.counted = self.counted, None
+            now = self.clock.earliest()
+            if counted is not None and now is not None:
+                ago = max(0.0, (now - counted.at_ns) / NS)
+                self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
+
+    async def tell_time(self) -> None:
+        """Make sure that Kraken's time is known. Every answer of REST tells it; if none does, ask, and if that fails,
+        believe this machine's clock to a day: a longer interval is asked for then, never a shorter one."""
+        if not self.clock.known:
+            try:
+                await self.rest.time()
+            except FeedError as error:
+                self.environment.log.warning("kraken_time_unknown", reason=error.what)
+            self.clock.assume(self.environment.unix_ns())

@@ -1,0 +1,165 @@
+"""Read Kraken's history page by page, and tell for which outages it proves that nothing is missing.
+
+All times are Kraken's, in unix nanoseconds; those of a query are in unix seconds, as REST wants them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from zlib import crc32
+
+from ..config.schema import BackfillConfig
+from ..errors import NotUnderstood
+from ..state.checkpoint import Outage, Scan
+from ..transport.kraken_clock import NS, KrakenClock
+from . import backfill
+from .backfill import Caller, Row, Source, Span
+
+SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
+AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
+LONGEST = 10.0  # times second_pass_s: history that is later than this is not waited for
+
+Take = Callable[[Row, Mapping[str, int]], None]
+
+
+class Scanner:
+    """The queries of one account's history.
+
+    A source counts as complete for an outage once it was read to its end and had caught up with the outage's end.
+
+    Args:
+        config: the overlap, and when REST has usually caught up.
+        rest: makes the calls.
+        clock: Kraken's.
+        scans: queries that an earlier run has begun.
+        changed: called when a scan has changed, for the checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: BackfillConfig,
+        rest: Caller,
+        clock: KrakenClock,
+        scans: Iterable[Scan],
+        changed: Callable[[], None],
+    ) -> None:
+        self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+        self.resumed = self.scans.copy()
+        self.longest_ns = int(LONGEST * config.second_pass_s * NS)
+        self._config = config
+        self._rest = rest
+        self._clock = clock
+        self._changed = changed
+
+    def from_ns(self, source: Source, outage: Outage) -> int:
+        """Return from when on the source has to be read for the outage."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        start = outage.end_ns if outage.start_ns is None else outage.start_ns
+        return max(start, outage.complete.get(source.name, 0))
+
+    def _needed_from(self, source: Source, outage: Outage) -> float:
+        """Return the same with a margin: the feed may bring events a little out of their order."""
+        known = outage.complete.get(source.name, 0)
+        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
+        return self.from_ns(source, outage) - overlap * NS
+
+    def serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
+        """Return whether a query brings everything that the outage needs of this source."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return scan.start * NS <= self.from_ns(source, outage) and scan.channels.get(outage.channel, 0) >= outage.end_ns
+
+    def caught_up(self, scan: Scan, outage: Outage) -> int:
+        """Return up to when the source is complete, by what the scan has seen.
+
+        Rows become visible in the order of their times: what is older than the newest row is there. If there is no
+        row that is newer than the outage, only time tells.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        late_enough = scan.began_ns >= outage.end_ns + self.longest_ns
+        return max(scan.newest_ns, outage.end_ns + 1 if late_enough else 0)
+
+    def proven(self, source: Source, outage: Outage) -> bool:
+        """Return whether the source was read, and had caught up with the outage's end."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        return outage.complete.get(source.name, 0) > outage.end_ns
+
+    async def read(self, source: Source, outages: Sequence[Outage], span: Span | None, take: Take) -> tuple[Scan, int]:
+        """Read a source page by page up to the empty page, going on where an interrupted query stopped.
+
+        Args:
+            source: what to read.
+            outages: what it is read for.
+            span: what the key may see.
+            take: is given each row, and the channels for which it was asked.
+
+        Returns the finished scan, and how many rows Kraken counts more than it returned.
+
+        Raises:
+            FeedError: a page was refused, or could not be asked for; the scan is kept.
+            NotUnderstood: the pages repeat themselves.
+        """
+        scan = self._begin(source, outages, span)
+        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
+        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
+        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
+        while True:
+            page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
+            if page.count is not None:
+                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
+            if not page.rows:
+                break
+            known = len(seen)
+            for row in page.rows:
+                if row.time_ns is not None and row.time_ns <= newest:
+                    scan.newest_ns = max(scan.newest_ns, row.time_ns)
+                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
+                    seen.add((row.item.identity, row.item.data))
+                take(row, scan.channels)
+            if scan.offset == 0:
+                self._pin(scan)
+            scan.offset += page.length
+            scan.returned = before + len(seen)
+            scan.page = [crc32(row.item.data) for row in page.rows]
+            self._changed()
+            repeats = repeats + 1 if len(seen) == known else 0
+            if repeats > backfill.PAGE:  # rows that are merged after they were counted stand on so many pages at most
+                del self.scans[source.name]
+                raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
+        del self.scans[source.name]
+        self._changed()
+        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
+
+    def _pin(self, scan: Scan) -> None:
+        """Let a query end with the newest row of its first page. While history is behind, further ones become visible
+        before the end, and they would shift the pages for as long as it takes to read them."""
+        if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self.longest_ns:
+            newest = math.ceil(scan.newest_ns / NS)
+            scan.end = newest if scan.end is None else min(scan.end, newest)
+
+    def _begin(self, source: Source, outages: Sequence[Outage], span: Span | None) -> Scan:
+        """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
+        scan, now = self.scans.get(source.name), self._clock.latest()
+        if (
+            scan is not None
+            and scan.offset
+            and (now or 0) < scan.began_ns + self.longest_ns  # else it proves little
+            and any(self.serves(scan, source, outage) for outage in outages)
+        ):
+            return scan
+        first, last = (0, None) if span is None else (span.from_s, span.to_s or None)
+        start = min(self._needed_from(source, outage) for outage in outages) / NS
+        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
+        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would
+        # shift the pages. Without a clock it has no end; then pages repeat rows.
+        newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
+        end = last
+        if now is not None:
+            end = math.ceil(min(now, newest) / NS)
+            end = end if last is None else min(end, last)
+        channels: dict[str, int] = {}
+        for outage in outages:
+            channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
+        scan = Scan(source.name, max(first, math.floor(start)), end, now or 0, channels)
+        self.scans[source.name] = scan
+        return scan
