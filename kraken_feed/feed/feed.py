@@ -39,6 +39,7 @@ from .absence import Last
 from .backfill import RESERVE
 from .checkpointer import Keeper
 from .endpoint import Shared, Tail
+from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge, Snapshots, Volumes
 from .recovery import LONGEST, Recovery
 
@@ -413,7 +414,7 @@ class Feed:
         """Everything out, the last markers last; then close."""
         sink = self._shared.sink
         if self._store is None:
-            self._recovery.give_up("the process was stopped before the outage was recovered, and keeps no state")
+            self._recovery.give_up(GapReason.STOPPED_BEFORE.format())
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
