@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 # TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
-.PHONY: demo unit test stress check format interop chaos attacks soak storm rotate bench clean
+.PHONY: demo unit test stress check format docs interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -31,6 +31,9 @@ check: $(READY)  ## Format, lint and types, then what `make test` runs
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## The tables in docs/ that are generated from the code
+	$(BIN)/python -m tests.support.pages
 
 interop: $(READY)  ## Clients that others wrote against the simulator, each in an environment of its own
 	$(BIN)/python -m tests.command.interop.run --losses

@@ -1,6 +1,7 @@
 """The errors that end something: what happened, why, what to do; whether to try again; the exit code.
 
-``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else.
+``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else. docs/errors.md is generated
+from these classes: from the first paragraph of the docstring, ``retry``, ``exit_code`` and ``first_step``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from typing import ClassVar
 
 
 class FeedError(Exception):
-    """Base of every error that a user can meet.
+    """A bug in kraken-feed. It is also the base of every other error that a user can meet.
+
+    ``first_step`` is what to do first about any error of the class, in Markdown; ``remedy`` is about this one.
 
     Args:
         what: what happened, in words for the person who runs the command.
@@ -19,6 +22,7 @@ class FeedError(Exception):
 
     retry: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    first_step: ClassVar[str] = "report it with the traceback and `--version`; a restart is worth a try"
 
     def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
         super().__init__(what)
@@ -31,86 +35,114 @@ class FeedError(Exception):
 
 
 class UsageError(FeedError):
-    """The command line asks for something that does not exist."""
+    """The command line asks for something that does not exist, or two things that exclude each other."""
 
     exit_code = 2
+    first_step = "correct the option or the word that the message names; `--help` lists them"
 
 
 class ConfigError(FeedError):
-    """The configuration, or a source of credentials, is invalid; nothing was sent to anybody."""
+    """The configuration, the environment or a source of credentials is wrong. Nothing was sent to Kraken."""
 
     exit_code = 78
+    first_step = (
+        "correct what the message names; `config.example.toml` has every key with its default. For credentials, see "
+        "[where they come from](configuration.md)"
+    )
 
 
 class CredentialsRefused(FeedError):
-    """Kraken does not accept the key, the signature or the one-time password, or a permission is missing."""
+    """Kraken refuses the key, its signature, its one-time password or the account, or a permission is missing. A key
+    that worked before ends the feed only after hours."""
 
     exit_code = 77
+    first_step = (
+        "run `kraken-feed check`: it checks the key, its permissions, its expiry and its addresses. See [What Kraken "
+        "says](#what-kraken-says)"
+    )
 
 
 class RequestRefused(FeedError):
-    """Kraken calls a request of ours wrong: a defect of this program, or a protocol that has moved on."""
+    """Kraken calls a request malformed: a bug in kraken-feed, or Kraken's protocol has changed."""
 
     exit_code = 1
+    first_step = "look at `[endpoints]`, then for a newer version. See [What Kraken says](#what-kraken-says)"
 
 
 class CallRefused(FeedError):
-    """Kraken answered a request of order entry with an error; what it asked for, or a part of it, was not
-    done."""
+    """`call`: Kraken refused the request, or a part of it."""
 
     exit_code = 65
+    first_step = (
+        "read Kraken's words and what they mean in the message. The request is not tried again. See [What Kraken "
+        "says](#what-kraken-says)"
+    )
 
 
 class OutcomeUnknown(FeedError):
-    """A request that may have changed the account was sent, and nobody can say whether it did."""
+    """`call`: the request was sent, and nobody knows whether it was done."""
 
     exit_code = 76
+    first_step = "do not send it again before you have looked, with the command that the message shows"
 
 
 class OutputFailed(FeedError):
-    """Records cannot be written: a full disk, an I/O error, a reader that does not read."""
+    """Records cannot be written: a full disk, an I/O error, a removed file, a reader that does not read, or a FIFO or
+    socket whose reader has gone."""
 
     exit_code = 74
+    first_step = (
+        "free space, repair the disk or start the reader, then start again: what is missing is recovered from the "
+        "last checkpoint. After `call`: do not send the request again, unless the message says that nothing was sent"
+    )
 
 
 class OutputAway(OutputFailed):
-    """The output cannot be opened now, and may be later: its disk is full, or its file system read-only or missing."""
+    """The output cannot be opened now: its disk is full, or its file system is read-only or missing. A start waits for
+    it, for `[output] patience_s`."""
 
     retry = True
+    first_step = "mount the file system or free space, or give another `--output`"
 
 
 class ReaderGone(FeedError):
-    """Whoever read the output has closed it; it has enough, and so have we."""
+    """The reader of a pipe without a name has closed it (`| head`). It has enough, and so does the command."""
 
     exit_code = 0
+    first_step = "nothing, unless the reader should still run"
 
 
 class StateHeld(FeedError):
-    """Another process has the account's state."""
+    """Another process holds the account's state: a tail of this account already runs. The message names its pid."""
 
     exit_code = 75
+    first_step = "stop one of the two, or give this one `--state DIRECTORY` or `--no-state`"
 
 
 class StateFailed(FeedError):
-    """The checkpoint cannot be written or read now: a full disk, an I/O error. What was saved before is intact."""
+    """The checkpoint cannot be written or read: a full disk, an I/O error. What was saved before is intact."""
 
     exit_code = 74
+    first_step = "free space or repair the disk, then start again; or use `--state` elsewhere, or `--no-state`"
 
 
 class StateAway(StateFailed):
-    """The same of the checkpoint: it may be opened later."""
+    """The checkpoint cannot be opened now, and may be later. A start waits for it, for `[output] patience_s`."""
 
     retry = True
+    first_step = "mount the file system or free space"
 
 
 class OutageTooLong(FeedError):
-    """Not live for longer than ``reconnect.max_outage_s``."""
+    """Not live for longer than `reconnect.max_outage_s`."""
 
     exit_code = 69
+    first_step = "`kraken-feed check`; the message says what failed last. If Kraken is down, a restart keeps waiting"
 
 
 class Transient(FeedError):
-    """Passes by itself: the network, the service's state, a throttle. Only a command that runs once ends with it.
+    """The network, Kraken's service or a throttle prevents an answer now. A tail logs it (`connection_failed`,
+    `backfill_postponed`, `key_not_checked`) and tries again; only `token`, `check` and `call` end with it.
 
     Args:
         cause: one word of a closed vocabulary, for logs, records and metrics.
@@ -120,6 +152,10 @@ class Transient(FeedError):
 
     retry = True
     exit_code = 69
+    first_step = (
+        "try again; `kraken-feed check` names the step that fails. With HTTP 429 or 403, wait ten minutes, and look "
+        "for what else uses the key or the address. With `call`, nothing was sent, or only a check"
+    )
 
     def __init__(
         self, what: str, *, cause: str, delay: float = 0.0, why: str = "", remedy: str = "", refused: str = ""
@@ -131,8 +167,9 @@ class Transient(FeedError):
 
 
 class NotUnderstood(Transient):
-    """An answer of REST's history that this version does not understand: it proves nothing, and may be another one
-    later."""
+    """An answer of REST's history has a form that this version does not know. Such an answer proves nothing."""
+
+    first_step = "nothing for a quarter of an hour: the tail asks again. Then look for a newer version"
 
     def __init__(self, what: str) -> None:
         super().__init__(what, cause="history")

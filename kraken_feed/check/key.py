@@ -10,7 +10,7 @@ import msgspec
 
 from ..config.schema import CHANNELS, DIALECTS, Config, ConnectionConfig
 from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
-from ..protocol import key_info
+from ..protocol import key_info, permissions
 from ..protocol.refusals import classify
 from ..protocol.session import Event, Failure, Live, Records, Session, Timing
 from ..protocol.signing import Credentials
@@ -176,7 +176,7 @@ class Trial:
 
     def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
         """Mask what Kraken says in words of its own: the key's name, and rights that this version does not know."""
-        mask, known = self._secrets.mask, {*key_findings.SPELLINGS, *key_findings.BEYOND}
+        mask, known = self._secrets.mask, {*permissions.READING, *permissions.OTHERS}
         rights = info.permissions and tuple(right if right in known else mask(right) for right in info.permissions)
         return msgspec.structs.replace(info, name=mask(info.name), permissions=rights)
 

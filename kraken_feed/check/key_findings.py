@@ -7,30 +7,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..errors import CredentialsRefused
-from ..protocol.key_info import CLOSED, CREATE_TOKEN, FUNDS, LEDGER, OPEN, KeyInfo
+from ..protocol.key_info import KeyInfo
+from ..protocol.permissions import CREATE_TOKEN, NEEDED, NEEDED_TO_RECOVER, OTHERS, READING, spelled
 from .machine import span
 from .report import Finding
-
-# Each right as Kraken's settings call it, now and before, and in its API.
-SPELLINGS = {
-    CREATE_TOKEN: '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
-    OPEN: '"Query open orders & trades" (query-open-trades)',
-    CLOSED: '"Query closed orders & trades" (query-closed-trades)',
-    FUNDS: '"Query funds" (query-funds)',
-    LEDGER: '"Query ledger entries" (query-ledger)',
-}
-BEYOND = {
-    "add-funds": '"Deposit funds" (add-funds)',
-    "withdraw-funds": '"Withdraw funds" (withdraw-funds)',
-    "earn-funds": '"Earn funds" (earn-funds)',
-    "modify-trades": '"Create & modify orders" (modify-trades)',
-    "close-trades": '"Cancel & close orders" (close-trades)',
-    "export-data": '"Export data" (export-data)',
-    "add-withdraw-address": '"Add withdrawal addresses" (add-withdraw-address)',
-    "update-withdraw-address": '"Update withdrawal addresses" (update-withdraw-address)',
-}
-NEEDED = {"openOrders": (OPEN,), "ownTrades": (CLOSED,), "executions": (OPEN, CLOSED), "balances": (FUNDS,)}
-NEEDED_TO_RECOVER = {"openOrders": CLOSED, "ownTrades": CLOSED, "executions": CLOSED, "balances": LEDGER}
 
 SETTINGS = "Kraken's settings (Security > API)"
 OWN_KEY = f"Make a key for each program in {SETTINGS}."
@@ -92,7 +72,7 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
         Finding(
             "FAIL",
             "permissions",
-            f"The key lacks {SPELLINGS[right]}.",
+            f"The key lacks {spelled(right)}.",
             f"Needed for {', '.join(uses)}.",
             f"Switch it on for this key in {SETTINGS}.",
             facts={**facts, "missing": right},
@@ -114,13 +94,13 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
             f"Take the limit off in {SETTINGS}.",
             facts={"query_from": info.query_from, "query_to": info.query_to},
         )  # fmt: skip
-    allowed = info.permissions if info.permissions is not None else tuple(SPELLINGS)
+    allowed = info.permissions if info.permissions is not None else tuple(READING)
     missing: dict[str, list[str]] = {}
     for channel in channels:
         if NEEDED_TO_RECOVER[channel] not in allowed:
             missing.setdefault(NEEDED_TO_RECOVER[channel], []).append(channel)
     if missing:
-        names = " and ".join(SPELLINGS[right] for right in missing)
+        names = " and ".join(spelled(right) for right in missing)
         of = ", ".join(channel for several in missing.values() for channel in several)
         return Finding(
             "WARN", "backfill", f"The key lacks {names}.",
@@ -133,10 +113,10 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
 
 def _rights(info: KeyInfo) -> Finding:
     """Warn about rights beyond reading: anyone who gets the key, or a token of it, has them too."""
-    beyond = [right for right in info.permissions or () if right not in SPELLINGS]
+    beyond = [right for right in info.permissions or () if right not in READING]
     if not beyond:
         return Finding("OK", "rights", "none beyond what tails need")
-    names = ", ".join(BEYOND.get(right, right) for right in beyond)
+    names = ", ".join(spelled(right) if right in OTHERS else right for right in beyond)
     return Finding(
         "WARN", "rights", f"The key may do more than a tail needs: {names}.",
         "Anyone who gets the key can do it too.",

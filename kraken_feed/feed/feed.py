@@ -29,6 +29,7 @@ from .backfill import RESERVE
 from .checkpointer import Keeper
 from .endpoint import Tail
 from .environment import Account, Environment, Quota, Shared
+from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
 from .recovery import Recovery
 from .volumes import Volumes
@@ -301,7 +302,7 @@ class Feed:
         """Everything out, the last markers last; then close."""
         sink = self._sink
         if self._given.store is None:
-            self._recovery.give_up("the process was stopped before the outage was recovered, and keeps no state")
+            self._recovery.give_up(GapReason.STOPPED_BEFORE.format())
         for tail in self._tails:
             tail.stopped(self.reason)
         try:

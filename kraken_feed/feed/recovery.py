@@ -28,6 +28,7 @@ from ..transport.kraken_clock import NS, KrakenClock
 from . import backfill
 from .backfill import Caller, Row, Source, Span
 from .doubts import Doubts
+from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
 from .scanner import SKEW_S, Scanner
 from .volumes import Volumes
@@ -194,7 +195,7 @@ class Recovery:
         """Ask REST for everything that these outages need, write what is news, and judge each of them."""
         if not self._config.enabled:
             for outage in outages:
-                self._declare(outage, "backfill is switched off")
+                self._declare(outage, GapReason.SWITCHED_OFF.format())
                 self._remove(outage)
             return
         began = self._clock.latest() or 0
@@ -301,14 +302,12 @@ class Recovery:
             odd = {name: backfill.word(row) for name, row in known.items() if backfill.state(row) == "unknown"}
             silent = vanished - known.keys()
             if still:
-                doubts.add(outage, f"Kraken's history calls these orders open, its snapshot lacks them: {_some(still)}")
+                doubts.add(outage, GapReason.STILL_OPEN.format(_some(still)))
             if odd:
                 words = ", ".join(sorted(set(odd.values())))
-                doubts.add(
-                    outage, f"these orders are in a state that this version does not know ({words}): {_some(odd)}"
-                )
+                doubts.add(outage, GapReason.UNKNOWN_STATE.format(words, _some(odd)))
             if silent:
-                doubts.add(outage, f"Kraken does not say how these orders ended: {_some(silent)}")
+                doubts.add(outage, GapReason.UNKNOWN_END.format(_some(silent)))
 
     def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
         return backfill.sources_of(outage.channel, self._knowledge[outage.channel].classes)
@@ -340,7 +339,7 @@ class Recovery:
                 read_from, read_to = self.scanner.from_ns(source, outage), self.scanner.caught_up(scan, outage)
                 outage.complete[source.name] = max(read_from, read_to)
                 if missing:
-                    doubts.add(outage, f"{source.method} counts {missing} rows more than it returns", rows=True)
+                    doubts.add(outage, GapReason.ROWS_MISSING.format(source.method, missing), rows=True)
             needed = [outage for outage in needed if outage not in served]
 
     def _take(
@@ -428,8 +427,7 @@ class Recovery:
             outage.short = set()
             doubts.uncounted.add(id(outage))
         elif short:
-            words = f"the fills of these orders do not add up to what was executed: {_some(short)}"
-            doubts.add(outage, words, rows=True)
+            doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
     def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
         """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
@@ -466,7 +464,7 @@ class Recovery:
         assert outage.end_ns is not None  # only ended outages are asked for
         now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
         if outage.start_ns is None:
-            reason = "; ".join(filter(None, (f"its beginning is not known ({outage.cause})", reason)))
+            reason = "; ".join(filter(None, (GapReason.UNKNOWN_BEGINNING.format(outage.cause), reason)))
             self._declare(outage, reason)
             self._forgive(outage)
             self._remove(outage)
@@ -575,4 +573,4 @@ def _limits(span: Span) -> str:
     """Return what the key may see, in words."""
     words = [f"from unix time {span.from_s} on"] if span.from_s else []
     words += [f"up to unix time {span.to_s}"] if span.to_s else []
-    return f"the API key may only query {' '.join(words)}"
+    return GapReason.KEY_LIMITED.format(" ".join(words))

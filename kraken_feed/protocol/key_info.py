@@ -13,10 +13,6 @@ import msgspec
 from ..json_members import NotJson, members, scalar
 from ..text import encodable
 
-CREATE_TOKEN, OPEN, CLOSED, FUNDS, LEDGER = (
-    "create-ws-token", "query-open-trades", "query-closed-trades", "query-funds", "query-ledger",
-)  # fmt: skip
-
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -79,6 +75,3 @@ def _number(value: object) -> int | None:
         value = int(value)
     digits = str(value) if isinstance(value, int | str) else ""
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
-
-
-# ------------------------------------------------------------------------------------------------ what it means

@@ -23,32 +23,6 @@ LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
 
 MAX_TEXT = 200  # characters that are looked at; the peer decides how long its texts are
 
-_MODIFY, _CLOSE = '"Create & modify orders" (modify-trades)', '"Cancel & close orders" (close-trades)'
-
-# What a key has to be allowed, by method or channel, in the spellings of Kraken's settings, old and new, and its API.
-PERMISSIONS = {
-    "GetWebSocketsToken": '"WebSocket interface" (also called "Access WebSockets API", create-ws-token)',
-    "QueryOrders": '"Query open orders & trades" and "Query closed orders & trades" '
-    "(query-open-trades, query-closed-trades)",
-    "ClosedOrders": '"Query closed orders & trades" (query-closed-trades)',
-    "TradesHistory": '"Query closed orders & trades" (query-closed-trades)',
-    "Ledgers": '"Query ledger entries" (query-ledger)',
-    "openOrders": '"Query open orders & trades" (query-open-trades)',
-    "ownTrades": '"Query closed orders & trades" (query-closed-trades)',
-    "executions": '"Query open orders & trades" and "Query closed orders & trades" '
-    "(query-open-trades, query-closed-trades)",
-    "balances": '"Query funds" (query-funds)',
-    **dict.fromkeys(("addOrder", "add_order"), _MODIFY),
-    **dict.fromkeys(("editOrder", "edit_order", "batch_add"), f"{_MODIFY} and {_CLOSE}"),
-    **dict.fromkeys(
-        (
-            "amendOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter", "amend_order", "cancel_order",
-            "cancel_all", "cancel_all_orders_after", "batch_cancel",
-        ),
-        f"{_MODIFY} or {_CLOSE}",
-    ),
-}  # fmt: skip
-
 
 class Verdict(NamedTuple):
     """What one error string means for a client that only reads.

@@ -13,7 +13,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from ..config.schema import DIALECTS
 from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Output, Program
 
-# -------- The metrics: what each is called, what it says, and where it is in the figures. docs/metrics.md is t
+# -------- The metrics: what each is called, what it says, and where it is in the figures.
+#
+# The table in docs/metrics.md is generated from these.
 #
 # Labels have values of closed or configured sets only, and nothing here is secret. Counters that can be named before
 # they count start at 0, so that ``increase()`` sees their first step.

@@ -23,6 +23,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from ..records import render
 from ..records.render import Line
 from ..text import Secrets, printable, printable_json, trace
+from .events import EVENTS
 from .stderr import Stderr, json_line
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -117,7 +118,7 @@ def _masked(secrets: Secrets) -> Processor:
 
 def _ours(key: str, value: object) -> bool:
     """Tell whether the field is made of our own words: the time, the level, or an event's name."""
-    return key in OURS or (key == "event" and str(value).isidentifier())
+    return key in OURS or (key == "event" and str(value) in EVENTS)
 
 
 def _exception(given: object) -> BaseException | None:

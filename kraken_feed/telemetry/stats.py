@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from .causes import LOSS_CAUSES
+
 # ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
 
 
@@ -35,12 +37,7 @@ class Latency:
         self.last = seconds
 
 
-# Why connections end or attempts fail: those of a session's failure, and of the ways to one. The last ends none: the
-# channel starts over on its connection.
-CAUSES = (
-    "closed", "silence", "sequence", "unsubscribed", "frame_too_big", "no_ack", "no_snapshot", "refused", "maintenance",
-    "connect", "upgrade", "token", "throttled", "locked_out", "resnapshot",
-)  # fmt: skip
+CAUSES = tuple(LOSS_CAUSES)  # why connections end or attempts fail
 
 RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST call
 

@@ -24,6 +24,7 @@ import msgspec
 
 from .. import __version__
 from ..errors import ConfigError, CredentialsRefused, FeedError, RequestRefused, Transient
+from ..protocol.permissions import needed_for
 from ..protocol.refusals import (
     AUTH_THROTTLE_S,
     EDGE_S,
@@ -31,7 +32,6 @@ from ..protocol.refusals import (
     NONCE,
     OF_ACCOUNT,
     PERMISSION,
-    PERMISSIONS,
     UNKNOWN,
     Verdict,
     classify,
@@ -467,7 +467,8 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
 
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
-    needs = f" {what} needs the permission {PERMISSIONS[what]}." if what in PERMISSIONS else ""
+    permissions = needed_for(what)
+    needs = f" {what} needs the permission {permissions}." if permissions else ""
     if verdict == NONCE:
         return CredentialsRefused(
             f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",

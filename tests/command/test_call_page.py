@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kraken_feed.order_entry.methods import METHODS
-from kraken_feed.protocol.refusals import PERMISSIONS
+from kraken_feed.protocol.permissions import needed_for
 from kraken_feed.simulator.access.key import READ_PERMISSIONS, TRADING_PERMISSIONS
 from kraken_feed.simulator.faults.fault import ORDER_KINDS
 
@@ -49,8 +49,8 @@ def test_the_permissions_are_those_of_the_messages() -> None:
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", PAGE.partition("## Permissions")[2], re.M)
     said = {name: needs for names, needs in rows for name in re.findall(r"`(\w+)`", names)}
     others = dict(rows)["the others"]
-    assert {name: said.get(name, others) for name in METHODS} == {name: PERMISSIONS[name] for name in METHODS}
-    assert dict(rows)["all"] == PERMISSIONS["GetWebSocketsToken"]
+    assert {name: said.get(name, others) for name in METHODS} == {name: needed_for(name) for name in METHODS}
+    assert dict(rows)["all"] == needed_for("GetWebSocketsToken")
 
 
 def test_the_faults_that_it_names_exist() -> None:

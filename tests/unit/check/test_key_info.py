@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -11,24 +10,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.check.key_findings import BEYOND, ITEMS, NEEDED, NEEDED_TO_RECOVER, SPELLINGS, Nonces, judge
+from kraken_feed.check.key_findings import ITEMS, Nonces, judge
 from kraken_feed.check.report import Finding
 from kraken_feed.config.schema import CHANNELS
-from kraken_feed.protocol import key_info, refusals
 from kraken_feed.protocol.key_info import KeyInfo, read
+from kraken_feed.protocol.permissions import (
+    CLOSED,
+    CREATE_TOKEN,
+    NEEDED,
+    NEEDED_TO_RECOVER,
+    OPEN,
+    OTHERS,
+    READING,
+    needed_for,
+    spelled,
+)
 
 NOW = 1_760_000_000
 ALL = tuple(CHANNELS)
 DAY = 86400
 SNAKE: dict[str, Any] = {
-    "api_key_name": "feed", "nonce_window": "7", "permissions": list(SPELLINGS), "valid_until": "1770000000",
+    "api_key_name": "feed", "nonce_window": "7", "permissions": list(READING), "valid_until": "1770000000",
     "query_from": "5", "query_to": "6", "ip_allowlist": ["192.0.2.1"],
 }  # fmt: skip
 CAMEL = {
-    "apiKeyName": "feed", "nonceWindow": 7, "permissions": list(SPELLINGS), "validUntil": 1770000000,
+    "apiKeyName": "feed", "nonceWindow": 7, "permissions": list(READING), "validUntil": 1770000000,
     "queryFrom": "5", "queryTo": 6, "ipAllowlist": ["192.0.2.1"],
 }  # fmt: skip
-GOOD = KeyInfo(name="feed", permissions=tuple(SPELLINGS), allow_list=("192.0.2.1",))
+GOOD = KeyInfo(name="feed", permissions=tuple(READING), allow_list=("192.0.2.1",))
 
 
 def found(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> list[Finding]:
@@ -130,39 +139,33 @@ def test_a_key_for_tails_and_nothing_else_is_well() -> None:
     assert {finding.status for finding in judge(GOOD, ALL, NOW, backfill=True)} == {"OK"}
 
 
-@pytest.mark.parametrize("right", SPELLINGS)
+@pytest.mark.parametrize("right", READING)
 def test_a_missing_right_fails_for_the_channels_that_need_it(right: str) -> None:
-    less = tuple(name for name in SPELLINGS if name != right)
+    less = tuple(name for name in READING if name != right)
     info = msgspec.structs.replace(GOOD, permissions=less)
     for channel in ALL:
         finding = only(info, "permissions", (channel,))
-        needed = right in (key_info.CREATE_TOKEN, *NEEDED[channel])
+        needed = right in (CREATE_TOKEN, *NEEDED[channel])
         assert (finding.status, finding.exit_code) == (("FAIL", 77) if needed else ("OK", 0))
         if needed:
-            assert SPELLINGS[right] in finding.what
+            assert spelled(right) in finding.what
         recovery = only(info, "backfill", (channel,))
         assert recovery.status == ("WARN" if right == NEEDED_TO_RECOVER[channel] else "OK")
 
 
 def test_each_missing_right_is_said_by_itself() -> None:
     findings = found(msgspec.structs.replace(GOOD, permissions=()), "permissions", ("executions",))
-    assert [finding.facts["missing"] for finding in findings] == [key_info.CREATE_TOKEN, key_info.OPEN, key_info.CLOSED]
+    assert [finding.facts["missing"] for finding in findings] == [CREATE_TOKEN, OPEN, CLOSED]
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_the_rights_are_those_that_a_refusal_names(channel: str) -> None:
-    """Names of Kraken's API stand between brackets in the words of a refusal."""
-    named = re.findall(r"[a-z]+(?:-[a-z]+)+", refusals.PERMISSIONS[channel])
-    assert tuple(named) == NEEDED[channel]
-    assert re.findall(r'"[^"]+"', refusals.PERMISSIONS[channel]) == [
-        spelling for right in NEEDED[channel] for spelling in re.findall(r'"[^"]+"', SPELLINGS[right])
-    ]
-    assert refusals.PERMISSIONS["GetWebSocketsToken"] == SPELLINGS[key_info.CREATE_TOKEN]
+def test_a_refusal_names_every_permission_that_the_channel_needs(channel: str) -> None:
+    assert all(spelled(permission) in needed_for(channel) for permission in NEEDED[channel])
 
 
-@pytest.mark.parametrize("right", [*BEYOND, "something-new"])
+@pytest.mark.parametrize("right", [*OTHERS, "something-new"])
 def test_a_right_beyond_reading_is_a_warning(right: str) -> None:
-    finding = only(msgspec.structs.replace(GOOD, permissions=(*SPELLINGS, right)), "rights")
+    finding = only(msgspec.structs.replace(GOOD, permissions=(*READING, right)), "rights")
     assert finding.status == "WARN"
     assert right in finding.what
 
