@@ -26,7 +26,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def shell_lines(page: str) -> list[str]:
     """Return every command of a page."""
-    return [line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines() if line and line[0] != "#"]
+    return [
+        line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines() if line and line[0] != "#"
+    ]
 
 
 BLOCKS = blocks(README)
