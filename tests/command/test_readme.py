@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its records are such as are written, its options exist."""
+"""The README and docs/commands.md are true: their commands run, the records shown are real, their options exist."""
 
 from __future__ import annotations
 
@@ -11,20 +11,31 @@ import pytest
 
 from kraken_feed.records.render import KEYS
 
-from ..support.installed import COMMAND, QUICK, Site, bare, finish, site
+from ..support.installed import COMMAND, QUICK, Site, bare, finish, run, site
 from ..support.repository import ROOT
 from ..support.tools import tool
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
-SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line and line[0] != "#"]
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the language and the text of every code block of a page."""
+    return re.findall(r"```(\w+)\n(.*?)```", page, re.S)
+
+
+def shell_lines(page: str) -> list[str]:
+    """Return every command of a page."""
+    return [
+        line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines() if line and line[0] != "#"
+    ]
+
+
+BLOCKS = blocks(README)
+SHELL = list(dict.fromkeys(shell_lines(README) + shell_lines(COMMANDS)))
 
 # Not run as they stand: they set up what these tests run in, or start what does not end by itself.
 SET_UP = (
-    "git clone",
-    "cd kraken-feed",
-    "make demo",
-    "make test",
     "pip install",
     "python3 -m venv",
     "export KRAKEN_API",
@@ -33,7 +44,7 @@ SET_UP = (
 
 
 def two_accounts(place: Site) -> None:
-    """Tables such as the README shows, with keys of two accounts of the simulated exchange."""
+    """Write the tables of two accounts, with their keys at the simulated exchange."""
     tables = ""
     for name, account in zip(("main", "treasury"), place.exchange.accounts, strict=True):
         for part in ("key", "secret"):
@@ -50,12 +61,23 @@ def test_the_readme_installs_the_service_as_the_document_does() -> None:
 
 
 def test_the_readme_shows_commands() -> None:
-    assert len(SHELL) >= 10
+    assert len(shell_lines(README)) >= 10
+    assert len(shell_lines(COMMANDS)) >= 10
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert len(README.splitlines()) <= 140
+
+
+def test_every_link_of_these_pages_leads_to_a_file() -> None:
+    for page, folder in ((README, ROOT), (COMMANDS, ROOT / "docs")):
+        for link in re.findall(r"\]\(([^)#]+)", page):
+            assert (folder / link).exists(), link
 
 
 @pytest.mark.parametrize("line", [line for line in SHELL if not line.startswith(SET_UP)])
-async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
-    """With the simulated exchange in Kraken's place, and an end where the README leaves it open."""
+async def test_a_command_runs(line: str, tmp_path: Path) -> None:
+    """Use the simulated exchange in Kraken's place, and add an end where the page leaves it open."""
     command = line.partition("  #")[0].strip()
     if re.match(r"kraken-feed (openOrders|executions|demo)", command) and "--once" not in command:
         command = re.sub(r"(kraken-feed [^|>&]*[^|>& ])", r"\1 --count 8", command, count=1)
@@ -77,12 +99,23 @@ async def test_a_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
 
 def test_the_records_shown_have_the_keys_of_records_in_their_order() -> None:
     records = [line for kind, text in BLOCKS if kind == "json" for line in text.splitlines()]
-    assert len(records) >= 3
+    assert records
     for record in records:
         fields: dict[str, msgspec.Raw] = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
         known = [key for key in fields if key in KEYS]
         assert known == [key for key in KEYS if key in fields]
         assert known[0] == "id"
+
+
+async def test_the_demo_prints_the_rows_shown(tmp_path: Path) -> None:
+    (block,) = [text for kind, text in BLOCKS if kind == "text"]
+    heading, *rows = block.splitlines()
+    items = [row.partition("  ")[2] for row in rows if not re.match(r"\S+  (lost|live|backfilled) ", row)]
+    assert items
+    done = await run("demo", "--format", "console", "--count", "40", env=bare(tmp_path) | {"COLUMNS": "120"})
+    printed = [line.rstrip() for line in done.out.decode().splitlines()]
+    assert printed[0] == heading
+    assert set(items) <= {line.partition("  ")[2] for line in printed}
 
 
 def test_every_option_and_every_make_target_that_is_named_exists() -> None:
@@ -91,6 +124,6 @@ def test_every_option_and_every_make_target_that_is_named_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.M), target
     source = (ROOT / "kraken_feed" / "cli" / "arguments.py").read_text()
     simulator = (ROOT / "kraken_feed" / "simulator" / "main.py").read_text()
-    ours = README.replace("systemctl enable --now", "")
+    ours = README.replace("systemctl enable --now", "") + COMMANDS
     for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours):
         assert f'"{option}"' in source + simulator, option
