@@ -156,6 +156,7 @@ class Stream(ClientConnection):
         self.delay = 0.0
         self._slow = False  # a read has brought a middle part of it, and nothing else
         self._lost = False
+        self._cut: asyncio.TimerHandle | None = None  # when the closing handshake is given up
         self._woken = asyncio.Event()
 
     async def burst(self) -> Sequence[bytes]:
@@ -183,7 +184,7 @@ class Stream(ClientConnection):
         splitter = self._splitter
         if splitter.done:
             if data:
-                super().data_received(data)
+                self._hand_over(data)
                 splitter.follow(data)
                 self._note_progress(whole=not splitter.partial)
             return
@@ -197,9 +198,16 @@ class Stream(ClientConnection):
                 self._paused_reading = True
                 self.transport.pause_reading()
         if others:
-            super().data_received(others)
+            self._hand_over(others)
         if messages or splitter.done:
             self._woken.set()
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let the library judge the data. After a Close frame, or a violation of the protocol, no message comes any
+        more, but the library waits for the end of the socket without a limit unless somebody closes or sends."""
+        super().data_received(data)
+        if self._cut is None and self.protocol.close_expected():
+            self._cut = self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
 
     def _note_progress(self, *, whole: bool) -> None:
         """Note when bytes of a message came whose end has not come; ``whole``: they also end an earlier one.
@@ -218,6 +226,8 @@ class Stream(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone. One that was never made, as when TLS fails behind a proxy, cannot be lost (websockets
         17.4 trips over it); the error is raised where somebody waits for it."""
+        if self._cut is not None:
+            self._cut.cancel()
         if hasattr(self, "recv_messages"):
             super().connection_lost(exc)
         self._lost = True

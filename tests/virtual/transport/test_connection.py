@@ -20,8 +20,10 @@ from kraken_feed.errors import Transient
 from kraken_feed.protocol import spot_v1
 from kraken_feed.protocol.session import Answered, Event, Session, Timing
 from kraken_feed.text import MASK
+from kraken_feed.transport import connection as connection_module
 from kraken_feed.transport.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from tests.support import virtual_time
+from tests.support.patience import PATIENCE_S
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)
 
@@ -149,7 +151,7 @@ async def test_a_cancellation_in_the_moment_in_which_a_connection_ends_is_heard(
 
 
 async def ended_by(frame: bytes) -> tuple[str, str]:
-    """Why a session is over whose peer opens it and sends ``frame``: detail and cause."""
+    """Why a session is over whose peer opens it and sends ``frame``, but leaves the socket open: detail and cause."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -169,9 +171,10 @@ async def ended_by(frame: bytes) -> tuple[str, str]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        session = Session(spot_v1, ["openOrders"], Timing(60.0, 60.0))
+        session = Session(spot_v1, ["openOrders"], Timing(3600.0, 3600.0))
         connection = Connection(url, session, QUICK, mask=lambda text: text.replace("reserved", MASK))
-        await connection.run(token, lambda events: None, Roomy(), asyncio.Event())
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.run(token, lambda events: None, Roomy(), asyncio.Event())
         await connection.close(0.0)
     assert session.failure is not None
     return session.failure.detail, session.failure.cause
@@ -187,7 +190,10 @@ async def ended_by(frame: bytes) -> tuple[str, str]:
         (b"\x88\x0b\x03\xe9reserved.", f"1001 {MASK}."),
     ],
 )
-async def test_a_connection_that_is_ended_comes_with_the_reason_masked(frame: bytes, detail: str) -> None:
+async def test_a_connection_that_its_peer_ends_is_left_soon_with_the_reason_masked(
+    frame: bytes, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_S", 0.05)
     assert await ended_by(frame) == (detail, "closed")
 
 
