@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from .support.examples import DEFAULT, PROFILE, THOROUGH, VARIABLE, examples
+from .support.examples import DEFAULT, FULL, PROFILE, THOROUGH, VARIABLE, examples
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -13,15 +13,17 @@ def pytest_configure(config: pytest.Config) -> None:
     health checks judge the strategy, which is ours: ``data_too_large`` and ``filter_too_much`` stay on.
 
     Examples are derived from the test itself, so that a failure is about the change at hand and appears again in the
-    next run. ``pytest --hypothesis-seed=random`` (or a number) searches with other examples, and
-    ``TEST_PROFILE=thorough`` with others and many more; a failure then prints what repeats it.
+    next run. `make stress` draws five times as many (``TEST_PROFILE=full``). ``pytest --hypothesis-seed=random`` (or a
+    number) searches with other examples, and ``TEST_PROFILE=thorough`` with others and many more; a failure then prints
+    what repeats it.
     """
     seeded = config.getoption("--hypothesis-seed", None) is not None
     common = settings(
         deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow], database=None
     )
     settings.register_profile(DEFAULT, common, derandomize=not seeded)
+    settings.register_profile(FULL, common, derandomize=not seeded)
     settings.register_profile(THOROUGH, common, print_blob=True)
-    if PROFILE not in (DEFAULT, THOROUGH):
-        raise pytest.UsageError(f"{VARIABLE} is {DEFAULT} or {THOROUGH}, not {PROFILE}")
+    if PROFILE not in (DEFAULT, FULL, THOROUGH):
+        raise pytest.UsageError(f"{VARIABLE} is {DEFAULT}, {FULL} or {THOROUGH}, not {PROFILE}")
     settings.load_profile(PROFILE)

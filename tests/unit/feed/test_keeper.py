@@ -81,6 +81,7 @@ class Rest:
 
     def __init__(self) -> None:
         self.outages: list[Outage] = []
+        self.scanner = self
         self.scans: dict[str, Scan] = {}
         self.opened: list[tuple[str, int | None, str]] = []
         self.ended: list[tuple[str, int]] = []
