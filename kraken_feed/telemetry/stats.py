@@ -1,7 +1,7 @@
-"""What a feed has done so far and how it is now, as plain values: for metrics, the status line, SIGUSR1.
+"""Figures of a feed, as plain values: what it has done and its state, for metrics, the status line, SIGUSR1.
 
-Every part counts for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is
-touched by a frame.
+Every component keeps its own counts; :meth:`kraken_feed.feed.feed.Feed.figures` collects those of one account. No
+frame touches anything here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 import msgspec
 
-# ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
+# ------------------------------------- Durations, counted in fixed buckets: cheap enough for every write
 
 
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # seconds: a cached write to a hung disk
 
 
 class Latency:
-    """A histogram: ``counts[i]`` took at most ``BOUNDS[i]`` seconds and longer than the bound before; the last count
-    is what took longer than all of them."""
+    """A histogram of durations. ``counts[i]`` is how many were above ``BOUNDS[i - 1]`` and at most ``BOUNDS[i]``
+    seconds; the last count is those above all bounds."""
 
     __slots__ = ("counts", "last", "total")
 
@@ -29,14 +29,14 @@ class Latency:
         self.last = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration, in seconds."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
         self.last = seconds
 
 
-# Why connections end or attempts fail: those of a session's failure, and of the ways to one. The last ends none: the
-# channel starts over on its connection.
+# Why connections end or attempts fail: causes of a session's failure, and of failures before it. The last one ends no
+# connection: the channel starts again on the same one.
 CAUSES = (
     "closed", "silence", "sequence", "unsubscribed", "frame_too_big", "no_ack", "no_snapshot", "refused", "maintenance",
     "connect", "upgrade", "token", "throttled", "locked_out", "resnapshot",
@@ -46,11 +46,12 @@ RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST ca
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state.
+    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is Kraken's
+    system state.
 
-    ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
-    ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
-    ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
+    ``last_frame_s`` is of the present connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s``
+    is how long no ping has been answered, if that is too long: frames that Kraken sent since may be missing.
+    ``refused`` is what Kraken refuses now, in one word: the key, the account, the token, the subscription.
     """
 
     dialect: str
@@ -60,7 +61,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     down_s: float | None
     last_frame_s: float | None
     attempts: int
-    retry_s: float | None  # until the next attempt, while it waits for one
+    retry_s: float | None  # until the next attempt, during a backoff
     cause: str  # of the last loss; empty if there was none
     engine: str | None
     last_frame_ns: int = 0
@@ -69,7 +70,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class OutageCounts(msgspec.Struct, frozen=True):
-    """Outages: how many began, were recovered, were declared as gaps, and wait for either."""
+    """How many outages began, were recovered, were declared as gaps, and are still open."""
 
     opened: int
     closed: int
@@ -78,7 +79,7 @@ class OutageCounts(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One account. Times are unix nanoseconds, 0 for never.
+    """The figures of one account. Times are unix nanoseconds, 0 for never.
 
     ``open_orders`` by channel; ``records`` by channel and ``event_name``; ``losses`` by cause (:data:`CAUSES`);
     ``calls`` by REST method and result (:data:`RESULTS`).
@@ -95,17 +96,17 @@ class Figures(msgspec.Struct, frozen=True):
     last_frame_ns: int
     last_record_ns: int
     checkpoint_ns: int
-    stopped: str = ""  # why this account has come to its end; empty while it goes on
+    stopped: str = ""  # why this account has stopped; empty while it runs
 
     @property
     def live(self) -> bool:
-        """Whether every channel is."""
+        """Whether every channel is live."""
         return all(endpoint.live for endpoint in self.endpoints)
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """How long something took, and how often: ``counts`` by upper bound in seconds, and one more for what took longer
-    than the last bound; ``sum_s`` of all."""
+    """A histogram of durations: ``counts`` by upper bound in seconds, plus one for those above the last bound;
+    ``sum_s`` is their total."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -113,12 +114,12 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """What all accounts write to.
+    """The figures of the output, to which all accounts write.
 
-    ``writes`` are system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is for how long it
-    has been taking less than is there, None if it takes everything; ``blocked_total_s`` adds up all such spans, the
-    present one included. ``full`` means that reading from Kraken waits for it. ``torn`` lines were cut off by a crash
-    and put aside.
+    ``writes`` counts system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is how long lines
+    have been waiting, None if none wait; ``blocked_total_s`` is the sum of all such spans, the present one included.
+    ``full`` means that reading from Kraken waits for the output. ``torn`` lines were cut off by a crash and moved
+    aside.
     """
 
     name: str
@@ -140,8 +141,8 @@ def unopened(name: str) -> Output:
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The whole of one process. ``stopping`` is why it ends, ``overdue`` a part that should have done something by now
-    and has not, ``held`` what the start waits for; all are empty while all is well."""
+    """The figures of one process. ``stopping`` is why it ends, ``overdue`` names a component that makes no progress,
+    ``held`` is what the start waits for; normally all three are empty."""
 
     accounts: tuple[Figures, ...]
     output: Output
