@@ -1,4 +1,4 @@
-"""The command line: what may stand on it, and what is said about what may not."""
+"""Parse the command line, and suggest corrections for errors in it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ it again
 
 
 class Command(NamedTuple):
-    """One word of the command line: what ``--help`` says of it, its options, and what it does (an exit code)."""
+    """One word of the command line: its text in ``--help``, its options, and the function that runs it (returns an exit
+    code)."""
 
     about: str
     options: Callable[[argparse.ArgumentParser], None]
@@ -67,17 +68,17 @@ class Command(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are ours: with the nearest valid name, and exit code 2."""
+    """An ArgumentParser with our errors: the nearest valid name, and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", remedy=f"Try: {self.prog} --help")
 
 
 def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
-    """The arguments, with ``run`` set to what they ask for.
+    """Parse the command line. ``run`` of the result is the function of the command.
 
     Raises:
-        UsageError: they make no sense.
+        UsageError: the arguments are not valid.
     """
     parser = _Parser(
         prog="kraken-feed",
@@ -112,7 +113,7 @@ def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
 
 
 def _with_command(argv: list[str], known: Mapping[str, Command]) -> list[str]:
-    """``kraken-feed openOrders -v`` is short for ``kraken-feed tail openOrders -v``."""
+    """Insert the default command: ``kraken-feed openOrders -v`` means ``kraken-feed tail openOrders -v``."""
     if argv and argv[0] in (*known, "-h", "--help", "--version"):
         return argv
     flags = list(itertools.takewhile(lambda word: word in ("-q", "--quiet", "-v", "--verbose"), argv))
@@ -141,7 +142,7 @@ def _positive_seconds(text: str) -> float:
 
 
 def _moment(text: str) -> int:
-    """Unix nanoseconds of a time that many ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
+    """Return the unix nanoseconds of a time that long ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
         return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
@@ -162,7 +163,7 @@ _positive_seconds.__name__ = "number of seconds"
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """Of every command that asks Kraken something for one account."""
+    """Add the options of every command that calls Kraken for one account."""
     parser.add_argument("--account", metavar="NAME", help="the account, as the configuration names it")
     _config_options(parser)
 
@@ -190,7 +191,7 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
 
 
 def output_options(parser: argparse.ArgumentParser) -> None:
-    """Of every command that writes records."""
+    """Add the options of every command that writes records."""
     parser.set_defaults(writes_records=True)
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--output", metavar="PATH", default="-", help="append records to a file; - is stdout (default)")
@@ -208,7 +209,7 @@ def output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
-    """Of `tail`."""
+    """Add the options of ``tail``."""
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
     parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
@@ -222,7 +223,7 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
-    """Of `watch`."""
+    """Add the options of ``watch``."""
     parser.epilog = (
         "It is a tail of its own, without a state: it locks none and writes none, so it may run beside a service,"
         " with an API key of its own."
@@ -237,7 +238,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
-    """Of `check`."""
+    """Add the options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
@@ -248,13 +249,13 @@ def check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:
-    """Of `token`."""
+    """Add the options of ``token``."""
     parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")
     common_options(parser)
 
 
 def call_options(parser: argparse.ArgumentParser) -> None:
-    """Of `call`."""
+    """Add the options of ``call``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
@@ -272,24 +273,24 @@ def call_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
-    """Of `demo`."""
+    """Add the options of ``demo``."""
     output_options(parser)
     common_options(parser)
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
-    """Of `simulate`."""
+    """Add the options of ``simulate``, which the simulator defines."""
     from ..simulator.main import add_arguments
 
     add_arguments(parser)
 
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
-    """Of `unit`."""
+    """Add the options of ``unit``, which its module defines."""
     from ..service.units import add_arguments
 
     add_arguments(parser)
 
 
 def no_options(parser: argparse.ArgumentParser) -> None:
-    """Of a command that has none."""
+    """Add nothing: the command has no options."""
