@@ -1,6 +1,6 @@
-"""The errors that end something: what happened, why, what to do; whether to try again; the exit code.
+"""Define the errors that end something: what happened, why, what to do; whether to try again; the exit code.
 
-``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else.
+``retry`` and ``exit_code`` are decided here, at each class, and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class FeedError(Exception):
 
     Args:
         what: what happened, in words for the person who runs the command.
-        why: the reason as far as it is known; text from the exchange stands here verbatim.
+        why: the reason if it is known; text from the exchange stands here verbatim.
         remedy: what to do about it.
     """
 
@@ -37,7 +37,7 @@ class UsageError(FeedError):
 
 
 class ConfigError(FeedError):
-    """The configuration, or a source of credentials, is invalid; nothing was sent to anybody."""
+    """The configuration, or a source of credentials, is invalid; nothing was sent."""
 
     exit_code = 78
 
@@ -49,20 +49,19 @@ class CredentialsRefused(FeedError):
 
 
 class RequestRefused(FeedError):
-    """Kraken calls a request of ours wrong: a defect of this program, or a protocol that has moved on."""
+    """Kraken rejects a request of ours as wrong: a defect of this program, or a change of the protocol."""
 
     exit_code = 1
 
 
 class CallRefused(FeedError):
-    """Kraken answered a request of order entry with an error; what it asked for, or a part of it, was not
-    done."""
+    """Kraken answered a request of order entry with an error; the request, or a part of it, was not carried out."""
 
     exit_code = 65
 
 
 class OutcomeUnknown(FeedError):
-    """A request that may have changed the account was sent, and nobody can say whether it did."""
+    """A request that may have changed the account was sent, and it is unknown whether it did."""
 
     exit_code = 76
 
@@ -74,13 +73,14 @@ class OutputFailed(FeedError):
 
 
 class OutputAway(OutputFailed):
-    """The output cannot be opened now, and may be later: its disk is full, or its file system read-only or missing."""
+    """The output cannot be opened now, but perhaps later: its disk is full, or its file system is read-only or
+    missing."""
 
     retry = True
 
 
 class ReaderGone(FeedError):
-    """Whoever read the output has closed it; it has enough, and so have we."""
+    """The reader of the output has closed it, because it has enough: so the program ends."""
 
     exit_code = 0
 
@@ -98,24 +98,25 @@ class StateFailed(FeedError):
 
 
 class StateAway(StateFailed):
-    """The same of the checkpoint: it may be opened later."""
+    """The checkpoint cannot be opened now, but perhaps later."""
 
     retry = True
 
 
 class OutageTooLong(FeedError):
-    """Not live for longer than ``reconnect.max_outage_s``."""
+    """The feed was not live for longer than ``reconnect.max_outage_s``."""
 
     exit_code = 69
 
 
 class Transient(FeedError):
-    """Passes by itself: the network, the service's state, a throttle. Only a command that runs once ends with it.
+    """A failure that passes by itself: the network, the service's state, a throttle. It ends only a command that runs
+    once.
 
     Args:
         cause: one word of a closed vocabulary, for logs, records and metrics.
         delay: seconds for which trying again is useless or harmful.
-        refused: what Kraken refuses, in a word, if it is that: the key, the account, the token.
+        refused: what Kraken refuses, in one word, if it refuses anything: the key, the account, the token.
     """
 
     retry = True
@@ -131,8 +132,8 @@ class Transient(FeedError):
 
 
 class NotUnderstood(Transient):
-    """An answer of REST's history that this version does not understand: it proves nothing, and may be another one
-    later."""
+    """A history answer of REST that this version does not understand. It proves nothing; a later answer may be
+    different."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what, cause="history")
