@@ -417,8 +417,8 @@ class Sink:
         if self.error is not None:
             return
 
-        # Write chunk after chunk. A short write leaves the rest in `_chunk`. An outlet that returns 0 is full: to try it
-        # again now would be a busy loop.
+        # Write chunk after chunk. A short write leaves the rest in `_chunk`. An outlet that returns 0 is full: to try
+        # it again now would be a busy loop.
         before, failure = self._bytes, None
         try:
             while self._next_chunk():
