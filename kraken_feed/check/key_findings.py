@@ -1,4 +1,4 @@
-"""What an API key's settings mean for a tail, as findings."""
+"""Judge what an API key's settings mean for a tail, as findings."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce wind
 def judge(
     info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
 ) -> list[Finding]:
-    """What the key's settings mean for a tail of these channels; one finding or more for each of :data:`ITEMS`.
+    """Return the findings for the key's settings, for a tail of these channels: one or more per item of
+    :data:`ITEMS`.
 
-    ``nonces`` are those that are known here; None: nobody knows any.
+    ``nonces`` are those that are known here; None: none are known.
     """
     return [
         *_permissions(info, channels),
@@ -68,7 +69,7 @@ def judge(
 
 
 def needs(channels: Sequence[str]) -> dict[str, list[str]]:
-    """The rights without which a tail cannot start, and what each is for."""
+    """Return the rights without which a tail cannot start, and what each is for."""
     uses: dict[str, list[str]] = {CREATE_TOKEN: ["every channel"]}
     for channel in channels:
         for right in NEEDED[channel]:
@@ -132,7 +133,7 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
 
 
 def _rights(info: KeyInfo) -> Finding:
-    """Warn about rights beyond reading: anyone who gets the key, or a token of it, has them too."""
+    """Warn about rights beyond reading: a thief of the key, or of one of its tokens, gets them too."""
     beyond = [right for right in info.permissions or () if right not in SPELLINGS]
     if not beyond:
         return Finding("OK", "rights", "none beyond what tails need")
@@ -206,7 +207,7 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding
 
 
 def nonce_refused() -> Finding:
-    """The finding for a key whose nonce Kraken has refused: something else counts higher."""
+    """Return the finding for a key whose nonce Kraken has refused: something else uses higher ones."""
     return Finding(
         "WARN", "other use", "The key has seen a higher nonce than this machine's.",
         "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,
