@@ -1,4 +1,4 @@
-"""`kraken-feed simulate`: the exchange on a loopback port until a signal comes."""
+"""Run `kraken-feed simulate`: the exchange on a loopback port until a signal comes."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ from kraken_feed.simulator.net.server import Server
 from kraken_feed.simulator.quirks import quirk
 
 MAX_RATE = 10_000.0  # more than one core can render
-MAX_ACCOUNTS = 100  # the rate is that of each
+MAX_ACCOUNTS = 100  # the rate applies to each
 MAX_ORDERS = 100_000  # a snapshot of them is 70 MB
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
@@ -36,7 +36,7 @@ serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
     parser.add_argument(
         "--quirk",
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
     if None in args.quirk:
         sys.stdout.write(quirk.catalogue())
         return 0
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _quirk(text: str) -> tuple[str, object] | None:
-    """A quirk's name and value; None asks for the list."""
+    """Parse a quirk's name and value; None asks for the list."""
     if text in ("list", "help"):
         return None
     try:
@@ -183,7 +183,7 @@ def _tls(cert: Path, key: Path) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _sink(path: Path | None) -> Iterator[Sink | None]:
-    """Writes each batch of lines through to the file."""
+    """Return a function that writes each batch of lines to the file at once."""
     if path is None:
         yield None
         return
@@ -197,7 +197,7 @@ def _write(descriptor: int, lines: bytes) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m kraken_feed.simulator`."""
+    """Run the command of `python -m kraken_feed.simulator`, and return the exit code."""
     parser = argparse.ArgumentParser(prog="kraken-feed simulate", description=_DESCRIPTION)
     add_arguments(parser)
     return run(parser.parse_args(argv))
