@@ -88,7 +88,7 @@ async def rehearse(
 NONCE_TEXT = "EAPI:Invalid nonce"
 PATIENCE_S = 5.0  # the longest wait before a refusal that may be a mistake is tried once more
 SWITCH_ON = f"Switch it on for this key in {key_findings.SETTINGS}."
-REMEDIES = {  # where Kraken's text says more than that something is wrong with the key
+REMEDIES = {  # for texts of Kraken that name a more specific problem of the key
     "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
     NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
 }

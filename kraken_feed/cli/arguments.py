@@ -209,7 +209,7 @@ def output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``tail``."""
+    """Add the options that only ``tail`` has to those of all commands that write records."""
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
     parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
@@ -223,7 +223,7 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``watch``."""
+    """Add the options of ``watch`` and the text below its ``--help``."""
     parser.epilog = (
         "It is a tail of its own, without a state: it locks none and writes none, so it may run beside a service,"
         " with an API key of its own."
@@ -238,7 +238,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``check``."""
+    """Add the channels and options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
@@ -249,13 +249,13 @@ def check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``token``."""
+    """Add the options of ``token`` to the common ones."""
     parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")
     common_options(parser)
 
 
 def call_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``call``."""
+    """Add the words and options of ``call``, and its own usage text."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
@@ -273,7 +273,7 @@ def call_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``demo``."""
+    """Add the options of ``demo``: only output and common ones."""
     output_options(parser)
     common_options(parser)
 

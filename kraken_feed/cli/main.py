@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = complain(error, log_format, secrets)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
+    except Exception as error:  # noqa: BLE001  # the entry point: an unexpected exception is reported as a defect
         code = complain(_defect(error, secrets), log_format, secrets)
     if code == INTERRUPTED:
         die_of(signal.SIGINT)

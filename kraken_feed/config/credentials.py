@@ -23,7 +23,7 @@ SYSTEMD = "$CREDENTIALS_DIRECTORY"
 
 _LIKE_SECRET = re.compile(
     rf"(?<![A-Za-z0-9+/])(?:{SECRET_SHAPE.pattern}|{KEY_SHAPE.pattern})(?![A-Za-z0-9+/=])"
-)  # in the words of a command that has not given its secret yet
+)  # in the stderr of a command that has not printed its secret yet
 _PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # beginnings of the variables that lead to a key
 MAX_SAID = 1000  # characters of a command's stderr: its end has the reason
 
@@ -313,7 +313,7 @@ def _shown(place: str) -> str:
 
 
 def _text(content: bytes, place: str) -> str:
-    """Return one line of text. Raise ConfigError if it is empty: whoever made the file meant it to have a value."""
+    """Return one line of text. Raise ConfigError if it is empty: an empty file cannot be intended."""
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:

@@ -132,7 +132,7 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The complete configuration."""
+    """The complete configuration, one struct per table of the file."""
 
     channels: tuple[str, ...] = ("openOrders",)
     account: Name = "main"

@@ -37,7 +37,7 @@ def decode(text: str) -> Any:
 
 
 def encode(value: Any) -> str:
-    """Return compact JSON."""
+    """Return compact JSON, with every :class:`Number` as it was written."""
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, Mapping):

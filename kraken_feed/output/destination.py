@@ -16,7 +16,7 @@ class Destination(Protocol):
 
     @property
     def name(self) -> str:
-        """The destination's name in messages."""
+        """The destination's name, for messages to people."""
 
     @property
     def patient(self) -> bool:

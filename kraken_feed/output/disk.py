@@ -72,7 +72,7 @@ class Hold:
 
     @property
     def waiting(self) -> bool:
-        """Whether another try is scheduled."""
+        """Whether another try is scheduled and has not begun."""
         return self._timer is not None
 
     def refused(self, blocked_since: float) -> bool:
@@ -100,7 +100,7 @@ class Hold:
         return seconds
 
     def pause(self) -> None:
-        """Cancel the next try."""
+        """Cancel the next try, if one is scheduled."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -29,7 +29,7 @@ from .destination import HIGH_BYTES, LOW_BYTES
 from .disk import FULL, Hold, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
 
-# ----------------------------- Watch an outlet with the event loop: when it takes more, and when its reader has gone
+# --------------------------- Watch an outlet with the event loop: for space, and for the end of its reader
 
 
 class Readiness:
@@ -191,12 +191,12 @@ class Sink:
 
     @property
     def syncs(self) -> int:
-        """How many fdatasyncs have ended."""
+        """How many fdatasyncs have ended since the start."""
         return self._sync.count
 
     @property
     def sync_latency(self) -> Latency:
-        """How long the fdatasyncs took."""
+        """The histogram of how long the fdatasyncs took."""
         return self._sync.latency
 
     @property

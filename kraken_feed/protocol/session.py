@@ -322,7 +322,7 @@ class Session:
 
     @property
     def live(self) -> bool:
-        """Whether every channel is live."""
+        """Whether every channel is live and the session has not failed."""
         return self.failure is None and all(s.live for s in self.subscriptions.values())
 
     # -- data

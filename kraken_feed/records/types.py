@@ -53,7 +53,7 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def time(self) -> datetime:
-        """The time ``ts``, in UTC."""
+        """The time ``ts`` as a datetime, in UTC."""
         return datetime.fromisoformat(self.ts)
 
     @property
@@ -108,7 +108,7 @@ class Order(Item, frozen=True, kw_only=True):
 
 
 class Trade(Item, frozen=True, kw_only=True):
-    """A fill of ``ownTrades``."""
+    """A fill of the channel ``ownTrades``."""
 
     event_name = "trade"
 
@@ -196,7 +196,7 @@ class Gap(Marker, frozen=True, kw_only=True):
 
 
 class Status(Marker, frozen=True, kw_only=True):
-    """Kraken's engine changed its state."""
+    """The state of Kraken's engine has changed."""
 
     event_name = "feed.status"
 

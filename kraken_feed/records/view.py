@@ -41,7 +41,7 @@ class Order(msgspec.Struct):
 
     @property
     def ended(self) -> bool:
-        """Whether the order has ended."""
+        """Whether the order was filled, canceled or has expired."""
         return word(self.status) in _ENDED
 
     @property

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from ..config.schema import DIALECTS
 from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Output, Program
 
-# -------- The metrics: what each is called, what it says, and where it is in the figures. docs/metrics.md is t
+# -------- The metrics: the name of each, its help text, and its place in the figures. docs/metrics.md is t
 #
 # Labels have values of closed or configured sets only, and nothing here is secret. Counters that can be named before
 # they count start at 0, so that ``increase()`` sees their first step.
@@ -248,7 +248,7 @@ def render(program: Program, accept: str, accept_encoding: str) -> tuple[list[tu
 
 
 class _Families:
-    """The collector of one scrape."""
+    """The collector that prometheus_client calls for one scrape."""
 
     def __init__(self, program: Program) -> None:
         self._program = program

@@ -156,7 +156,7 @@ class Service:
                 self._log.info("output_reopened", path=self._sink.path)
 
     def tell(self) -> None:
-        """Log the status line."""
+        """Write the state of the process to stderr, as one line of JSON."""
         state = {"held": self._held} if self._feeds is None else self._feeds.state()
         self._stderr.info(json_line(sys.stderr, {"event": "state", **state}))
 

@@ -147,7 +147,7 @@ class Lifecycle:
                 self.changed()
 
     def stopping(self, reason: str) -> None:
-        """Send the last message."""
+        """Send STOPPING=1, the last message, with the reason."""
         if not self._stopping:
             self._stopping = True
             self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})

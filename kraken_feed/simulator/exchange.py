@@ -142,7 +142,7 @@ class Exchange:
         return key
 
     def rest(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """Answer one HTTP request."""
+        """Answer one HTTP request, and start the faults that wait for a token call."""
         self.advance(now)
         if path.endswith("/GetWebSocketsToken"):
             self.world.token_calls += 1

@@ -79,7 +79,7 @@ class World:
 
     @property
     def assets(self) -> Sequence[Asset]:
-        """The assets of the exchange."""
+        """The assets of the exchange, which all accounts share."""
         return self.accounts[0].book.assets
 
     @property

@@ -75,7 +75,7 @@ _SHORT = {
 }  # a resource of the system is used up
 _AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # a directory that cannot be brought to the disk by us
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
 
 Found = Literal["kept", "new", "lost"]
 

@@ -36,7 +36,7 @@ MAX_TEXT = 1000  # characters of one value: a peer's text may be of any length, 
 
 
 class LineWriter(Protocol):
-    """Where rendered records go."""
+    """The destination of rendered records, such as a sink."""
 
     def write(self, line: bytes, count: int = 1) -> None:
         """Accept one line, or several in one."""
@@ -46,7 +46,7 @@ class FeedLogger(structlog.BoundLoggerBase):
     """A logger that emits records, and nothing else."""
 
     def record(self, event_name: str, **fields: object) -> None:
-        """Emit one record."""
+        """Emit one record; ``event_name`` and the fields are its keys."""
         self._proxy_to_logger("write", event_name, **fields)
 
     def records(self, event_name: str, items: Sequence[Line], **fields: object) -> None:

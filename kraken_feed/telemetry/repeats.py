@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-KINDS = 20  # kinds of an event that are told apart; the peer decides how many there are
+KINDS = 20  # kinds of an event that are counted separately; a peer may cause any number
 
 _DIGITS = re.compile(r"[0-9]+")
 
@@ -17,7 +17,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._kinds: Counter[str] = Counter()  # told apart so far, by event
+        self._kinds: Counter[str] = Counter()  # counted separately so far, by event
 
     def count(self, event: str, fields: Mapping[str, object]) -> int | None:
         """Count one event. Return the number of its kind if it should be logged (the first, the tenth, the hundredth,

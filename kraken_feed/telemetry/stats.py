@@ -100,7 +100,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     @property
     def live(self) -> bool:
-        """Whether every channel is live."""
+        """Whether every channel of the account is live."""
         return all(endpoint.live for endpoint in self.endpoints)
 
 

@@ -47,7 +47,7 @@ class Socket(Protocol):
         """Return every message that has arrived, in order; wait for one if there is none. Raises ConnectionClosed."""
 
     async def send(self, message: str) -> None:
-        """Send a text frame."""
+        """Send a text frame. Raises ConnectionClosed."""
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, and wait briefly for the peer's answer."""

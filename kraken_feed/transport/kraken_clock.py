@@ -49,7 +49,7 @@ class KrakenClock:
 
     @property
     def known(self) -> bool:
-        """Whether there was a sample."""
+        """Whether there was a sample from Kraken."""
         return self._low is not None
 
     def sample(

@@ -97,7 +97,7 @@ class _Answer(NamedTuple):
 
 
 def _ignore(event: str, **fields: object) -> None:
-    """Ignore a diagnostic."""
+    """Ignore a diagnostic: the default of ``warn``."""
 
 
 def _nothing() -> None:
@@ -278,7 +278,7 @@ class Rest:
         if verdict == NONCE:
             self._nonce.refused()
         wait = self._wait_after(method, verdict)
-        if verdict.error is not RequestRefused or method == TOKEN:  # other calls say nothing about each other
+        if verdict.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
             self.keep_quiet(verdict.delay if wait is None else wait)
         text = self._mask(text)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text

@@ -288,7 +288,7 @@ def _deal_style(view: View, deal: Deal, column: Column[Deal]) -> str:
 
 
 def _bottom(view: View) -> list[Text]:
-    """Return the last warnings."""
+    """Return the lines of the last warnings, more of them on a tall terminal."""
     if view.height < 3:
         return []
     return [

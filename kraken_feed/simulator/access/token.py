@@ -18,7 +18,7 @@ class _Token:
 
 
 class Tokens:
-    """All tokens that were issued."""
+    """All tokens that the exchange has issued."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng

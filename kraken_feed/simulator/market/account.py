@@ -159,5 +159,5 @@ class Account:
         self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)
 
     def order(self, order_id: str) -> Order:
-        """Return the order's latest state."""
+        """Return the latest state of an order. Raises KeyError for an unknown id."""
         return self.book.order(order_id)

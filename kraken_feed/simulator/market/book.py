@@ -53,7 +53,7 @@ class Book:
         self._counters = {pair.rest: Counter(tier.engine_decay, 0.0) for pair in self.pairs}
 
     def order(self, order_id: str) -> Order:
-        """Return the order's latest state."""
+        """Return the latest state of an order. Raises KeyError for an unknown id."""
         return self.states[order_id][-1][1]
 
     def ident(self, prefix: str) -> str:
@@ -139,12 +139,12 @@ class Book:
         return changes
 
     def cancel(self, order_id: str, now: float, reason: str = "User requested") -> list[Change]:
-        """Cancel the order, filled in part or not."""
+        """Cancel the order, filled in part or not: one `canceled` change."""
         order = replace(self._alive(order_id), status="canceled", closed=now, reason=reason)
         return [self._change("canceled", order, now, action="cancel")]
 
     def expire(self, order_id: str, now: float) -> list[Change]:
-        """Expire the order."""
+        """Expire the order: one `expired` change."""
         order = replace(self._alive(order_id), status="expired", closed=now)
         return [self._change("expired", order, now)]
 

@@ -73,7 +73,7 @@ class Engine:
         return frames
 
     def market(self, pair: Pair) -> Decimal:
-        """Return the pair's present price."""
+        """Return the pair's present price, rounded to its decimals."""
         return self._market[pair.rest].quantize(quantum(pair.price_decimals))
 
     def populate(self, count: int, now: float, *, age: float = 0.0) -> list[Change]:

@@ -98,7 +98,7 @@ class Ledger:
         return (item for frame in self.frames for item in items(frame))
 
     def happened(self, changes: Iterable[Change]) -> None:
-        """Record changes of the account."""
+        """Record changes of the account's orders, with their fills and entries."""
         batch = list(changes)
         if self._keep:
             self.changes += batch

@@ -67,7 +67,7 @@ class Order(Struct, frozen=True, gc=False):
 
 
 class Trade(Struct, frozen=True, gc=False):
-    """One execution."""
+    """One execution of an order, with its price, volume and fee."""
 
     id: str
     position: str

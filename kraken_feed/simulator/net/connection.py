@@ -32,7 +32,7 @@ class Host(Protocol):
     connections: "set[Connection]"
 
     def now(self) -> float:
-        """The exchange's time."""
+        """Return the exchange's time, in unix seconds."""
         ...
 
     def tick(self) -> None:

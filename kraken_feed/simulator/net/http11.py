@@ -65,7 +65,7 @@ def head(data: bytes | bytearray) -> Head | None:
 
 
 def response(reply: Reply, *, keep_alive: bool, date: str) -> bytes:
-    """Return a reply as bytes."""
+    """Return a reply as the bytes of an HTTP/1.1 response."""
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:

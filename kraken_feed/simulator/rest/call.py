@@ -17,7 +17,7 @@ class RestError(Exception):
 
 
 class Call(Struct, frozen=True):
-    """An authenticated request."""
+    """An authenticated request to a private method."""
 
     world: World
     key: ApiKey

@@ -288,7 +288,7 @@ class Desk:
         return self._account.book.ident("T")
 
     def cancel(self, order: Order) -> None:
-        """Cancel the order."""
+        """Cancel the order, unless the engine's state forbids it."""
         self._working()
         self._account.cancel(order.id, self.now)
 

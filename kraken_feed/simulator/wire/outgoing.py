@@ -25,7 +25,7 @@ class Close(Struct, frozen=True):
 
 
 class Abort(Struct, frozen=True):
-    """A TCP reset."""
+    """The end of a connection by a TCP reset."""
 
 
 Outgoing = Text | Close | Abort

@@ -225,7 +225,7 @@ class Peer:
         self._venue.forget(self)
 
     def unsubscribe(self, channel: str, now: float) -> None:
-        """End a subscription."""
+        """End a subscription; the last one starts the idle timer."""
         del self.subscriptions[channel]
         if not self.subscriptions:
             self._idle_since = now

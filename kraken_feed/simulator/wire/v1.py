@@ -30,7 +30,7 @@ _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """Return the greeting."""
+    """Return the greeting, with the engine's state."""
     return _encode({"connectionID": connection_id, "event": "systemStatus", "status": state, "version": "1.9.6"})
 
 
@@ -90,7 +90,7 @@ def big(size: int) -> bytes:
 
 
 def parse(text: bytes, now: float) -> Request | Complaint:
-    """Parse a client's frame."""
+    """Parse a client's frame; a wrong one becomes a Complaint."""
     try:
         message: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -43,7 +43,7 @@ _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """Return the greeting."""
+    """Return the greeting, with the engine's state."""
     data = {"version": "2.0.10", "system": state, "api_version": "v2", "connection_id": connection_id}
     return _encode({"channel": "status", "type": "update", "data": [data]})
 
@@ -114,7 +114,7 @@ def big(size: int) -> bytes:
 
 
 def parse(text: bytes, now: float) -> Request | Complaint:
-    """Parse a client's frame."""
+    """Parse a client's frame; a wrong one becomes a Complaint."""
     try:
         message: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
