@@ -62,15 +62,13 @@ def judge(found: Offset) -> Finding:
     what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
     return Finding(
         "WARN", "clock", what, " ".join(_suffers(off)),
-        "Set it, and let the system keep it right (timedatectl set-ntp true, or chrony).", facts=facts,
+        "Set it, and switch on time synchronisation (timedatectl set-ntp true, or chrony).", facts=facts,
     )  # fmt: skip
 
 
 def _suffers(off: float) -> list[str]:
     """Return texts that say what a clock that is ``off`` by so many seconds affects."""
-    said = [
-        "A tail loses nothing by it: it keeps outages in Kraken's time. The times of records (ts) are off by as much."
-    ]
+    said = ["A tail loses no events: it keeps outages in Kraken's time. The times of records (ts) are off as much."]
     if off > 0:
         said.append("The key's nonces are ahead, too: another program that uses the key is refused.")
     else:
@@ -299,7 +297,7 @@ def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> 
     if most is None:
         what = f"{wanted} at a start, {budget.limit} {per} allowed (reconnect.budget)"
         return Finding("OK", "connects", what, facts=facts)
-    allows = "reconnect.budget allows" if most == budget.limit else "Kraken bears"
+    allows = "reconnect.budget allows" if most == budget.limit else "Kraken allows"
     return Finding(
         "WARN", "connects", f"A start needs {wanted} connects, and {allows} {most} {per}.",
         f"The last account connects after {budget.span(wanted):.0f} s, and so after each outage of the network.",
@@ -422,8 +420,8 @@ def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: i
         return Finding("FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code)
     if torn:
         return Finding(
-            "WARN", "output", f"The last line of {path} is torn: {torn} bytes without an end.",
-            "A kill or a crash has left it, unless a tail is writing this moment.",
+            "WARN", "output", f"The last line of {path} is torn: {torn} bytes without a line feed.",
+            "A kill or a crash has left it, unless a tail is writing at this moment.",
             f"Nothing to do: a tail moves it to {path}.torn at its start.", facts=facts,
         )  # fmt: skip
     if free is not None and free < OUTPUT_BYTES:
@@ -455,14 +453,14 @@ def no_time() -> Finding:
     """Report that Kraken's time came from a cache."""
     return Finding(
         "WARN", "clock", "It cannot be compared with Kraken's.",
-        "The answer came from a cache on the way, and its times are those of another one.",
-        "Look for a proxy that keeps REST's answers.",
+        "The answer came from a cache, so its times are those of an earlier answer.",
+        "Look for a proxy that caches answers of REST.",
     )  # fmt: skip
 
 
 def no_state() -> Finding:
     """Report that no checkpoint is wanted."""
-    return Finding("OK", "state", "none is kept (--no-state): what is missed between two runs stays unknown")
+    return Finding("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
 def state_held(path: str, pid: str, saved: str) -> Finding:
@@ -471,7 +469,7 @@ def state_held(path: str, pid: str, saved: str) -> Finding:
     return Finding(
         "WARN", "state", f"A tail of this account is running ({who}).",
         f"{path}: last saved {saved} ago. A second one would end with exit code 75. This check makes a few calls with "
-        "the same key, which the running tail may notice, and recovers from.",
+        "the same key. The running tail may notice that, and recovers.",
         "Nothing to do, unless it should not run.",
         facts={"path": path, "pid": int(pid) if pid else None},
     )  # fmt: skip
@@ -492,16 +490,16 @@ def state(
     if damaged:
         return Finding(
             "WARN", "state", f"{path} is damaged.",
-            "A start keeps it under another name and begins without it: the output's last records say what was missed "
-            "since the last run. If they cannot, that is declared as a gap.",
+            "A start renames it and begins without it: the output's last records show what was missed since the last "
+            "run. If they cannot, a gap is declared.",
             "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
         )  # fmt: skip
     if unread:
-        return Finding("WARN", "state", f"{path} could not be looked into.", unread, "Check again.", facts=facts)
+        return Finding("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
     if free is not None and free < STATE_BYTES:
         return Finding(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Make room: without it no checkpoint can be saved.", facts=facts,
+            remedy="Make room: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
     if not saved_ns:
         return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)

@@ -306,7 +306,7 @@ def _credentials(found: Credentials, paths: list[str]) -> Finding:
         )  # fmt: skip
     if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
         return Finding(
-            "WARN", "credentials", what, "It looks like an authenticator's, which is good for one call.",
+            "WARN", "credentials", what, "It looks like an authenticator's code, which is valid for one call.",
             "Make the key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
     listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
@@ -314,7 +314,7 @@ def _credentials(found: Credentials, paths: list[str]) -> Finding:
         return Finding(
             "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
             "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
-            "Docker's services. Where nobody else is, nothing has to be done.", facts=facts,
+            "Docker's services. Without other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return Finding("OK", "credentials", what, listed, facts=facts)
 

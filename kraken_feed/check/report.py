@@ -177,11 +177,12 @@ def _worst(count: Mapping[str, int]) -> Status:
 
 
 def _verdict(findings: Sequence[Finding], code: int) -> str:
-    """Return the verdict in words: ``1 failed (key), 2 warnings, 3 not checked, 9 well; exit code 77``."""
-    words = {"FAIL": "failed", "WARN": "to look at", "SKIP": "not checked", "OK": "well"}
+    """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
+    words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []
     for status, word in words.items():
         items = [finding.item for finding in findings if finding.status == status]
         named = f" ({', '.join(dict.fromkeys(items))})" if status in ("FAIL", "WARN") else ""
-        parts += [f"{len(items)} {word}{named}"] if items else []
+        plural = "s" if status == "WARN" and len(items) > 1 else ""
+        parts += [f"{len(items)} {word}{plural}{named}"] if items else []
     return f"{', '.join(parts)}; exit code {code}."

@@ -21,7 +21,7 @@ Channels: openOrders, ownTrades (Spot v1), executions, balances (Spot v2).
 
 EXAMPLES = """\
 examples:
-  kraken-feed demo                              look at it: no account, no network
+  kraken-feed demo                              try it: no account, no network
   kraken-feed openOrders                        tail the order events of an account
   kraken-feed openOrders ownTrades | jq .data   two channels, into a pipeline
   kraken-feed executions --output fills.jsonl   append to a file; SIGHUP reopens it
@@ -29,9 +29,9 @@ examples:
   kraken-feed watch                             open orders and fills on the whole screen; q quits
   kraken-feed token                             print a WebSocket token
 
-`kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` tells more.
+`kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state held by another,
+exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
 77 credentials refused, 78 configuration invalid, 130 interrupted; of `call` also 65 refused and
 76 outcome unknown
 """
@@ -43,18 +43,17 @@ methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, 
                   batch_add, batch_cancel
 
 key=value is a string where Kraken wants a string and a number where it wants a number, key:=JSON is JSON;
-a list is key=value several times. A method without its parameters tells what it takes.
+a list is key=value several times. A method without its parameters prints those that it takes.
 
-Without --live, Kraken is asked to check the order only (validate) where it can do that; other requests are
-printed as they would be sent. With it, a request is sent once, and never again.
+Without --live, Kraken is only asked to check the order (validate), if the method allows that; other requests
+are printed as they would be sent. With --live, a request is sent once, and never again.
 
 examples:
   kraken-feed call add_order order_type=limit side=buy symbol=BTC/USD order_qty=0.01 limit_price=61000.0
   kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
   kraken-feed call cancelAllOrdersAfter timeout=60 --live
 
-exit codes: 0 every answer is a success, 65 refused, 76 sent, and the outcome unknown: look before you send
-it again
+exit codes: 0 every answer is a success, 65 refused, 76 sent, outcome unknown: check before you send it again
 """
 
 
@@ -171,7 +170,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 def _accounts_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--account", dest="accounts", metavar="NAME", action="append", default=[],
-        help="an account, as the configuration names it; several times for several, `all` for every one",
+        help="an account, as the configuration names it; may be repeated; `all` means every account",
     )  # fmt: skip
 
 
@@ -182,11 +181,11 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="only errors on stderr")
-    volume.add_argument("-v", "--verbose", action="store_true", help="more on stderr")
+    volume.add_argument("-q", "--quiet", action="store_true", help="write only errors to stderr")
+    volume.add_argument("-v", "--verbose", action="store_true", help="write more to stderr")
     parser.add_argument(
         "--log-format", choices=("auto", "json", "console"), default="auto",
-        help="how diagnostics look on stderr (auto: console on a terminal, else json)",
+        help="the format of diagnostics on stderr (auto: console on a terminal, else json)",
     )  # fmt: skip
 
 
@@ -197,26 +196,26 @@ def output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="PATH", default="-", help="append records to a file; - is stdout (default)")
     parser.add_argument(
         "--format", choices=("auto", "json", "console"), default="auto",
-        help="how records look (auto: rows on a terminal, else json)",
+        help="the format of records (auto: rows on a terminal, else json)",
     )  # fmt: skip
     parser.add_argument(
         "--snapshots", choices=("changes", "all", "none"), default="changes",
-        help="which items of a snapshot are written (default: those that differ from what was last written)",
+        help="the items of a snapshot to write (default: those that differ from what was last written)",
     )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="write the snapshot and exit")
     parser.add_argument("--count", type=_positive_int, metavar="N", help="exit after N items; markers do not count")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after so long")
+    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that only ``tail`` has to those of all commands that write records."""
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
-    parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
-    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing; outages are declared as gaps")
+    parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is like the first one")
+    parser.add_argument("--no-backfill", action="store_true", help="do not recover over REST; outages become gaps")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN",
-        help="recover what happened from then on, if the state does not know better: 2h, 30m, 7d, or RFC 3339",
+        help="recover events since then, unless the state says when the last run ended: 2h, 7d, or RFC 3339",
     )  # fmt: skip
     _accounts_option(parser)
     _config_options(parser)
@@ -232,25 +231,25 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="executions (default), openOrders, ownTrades")
     whose.add_argument("--demo", action="store_true", help="an embedded exchange: no account, no network")
     _accounts_option(whose)
-    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing of what was missed")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--no-backfill", action="store_true", help="do not recover missed events over REST")
+    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
     """Add the channels and options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: every item, then the verdict")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
-    parser.add_argument("--no-state", action="store_true", help="there will be no checkpoint")
+    parser.add_argument("--no-state", action="store_true", help="the tail will keep no checkpoint")
     _accounts_option(parser)
     _config_options(parser)
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``token`` to the common ones."""
-    parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")
+    parser.add_argument("--json", action="store_true", help="print a JSON object, with the seconds until it expires")
     common_options(parser)
 
 
@@ -259,8 +258,8 @@ def call_options(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
-    parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method, and what it takes")
-    parser.add_argument("--live", action="store_true", help="do it; without this nothing happens to the account")
+    parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method and its parameters")
+    parser.add_argument("--live", action="store_true", help="carry it out; without it the account does not change")
     parser.add_argument("--params", metavar="FILE", help="a file with parameters as a JSON object; - is stdin")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="send parameters and values that this version does not know"

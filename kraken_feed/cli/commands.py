@@ -277,14 +277,14 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
-    "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
+    "tail": Command("tail one or more channels (the word `tail` may be left out)", options.tail_options, _tail),
+    "check": Command("check everything that a tail needs, and change nothing", options.check_options, _check),
     "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
-    "watch": Command("open orders, the last fills and the feed's state, on a terminal", options.watch_options, _watch),
+    "watch": Command("show open orders, last fills and the feed's state on a terminal", options.watch_options, _watch),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
-    "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
-    "unit": Command("print the systemd unit, or what belongs to it", options.unit_options, _unit),
+    "simulate": Command("run a simulated Kraken for testing", options.simulate_options, _simulate),
+    "unit": Command("print the systemd unit, or another file that it needs", options.unit_options, _unit),
     "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
 }
 

@@ -30,29 +30,29 @@ EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfi
 
 
 _DESCRIPTION = """\
-A stand-in for Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
+A simulation of Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
 is ready (rest, ws_v1, ws_v2, key, secret, pid; with several accounts, accounts lists the key and secret of each) and
 serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults, in TOML (default: none)")
     parser.add_argument(
         "--quirk",
         type=_quirk,
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help='a standing behaviour, may be given several times; "list" names them all (default: none)',
+        help='a standing behaviour; may be repeated; "list" shows all (default: none)',
     )
-    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: by chance)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: random)")
     parser.add_argument(
         "--rate",
         type=_rate,
         default=2.0,
         metavar="R",
-        help="events a second and account; 0: none by itself (default: 2)",
+        help="events per second and account; 0: no events (default: 2)",
     )
     parser.add_argument("--port", type=_port, default=0, metavar="P", help="on 127.0.0.1 (default: any free one)")
     parser.add_argument(
@@ -62,11 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ledger", type=Path, metavar="FILE", help="write what happens and what is published, as JSON lines"
     )
     parser.add_argument(
-        "--open-orders", type=_orders, default=5, metavar="N", help="how many there are at the start (default: 5)"
+        "--open-orders", type=_orders, default=5, metavar="N", help="the number at the start (default: 5)"
     )
-    parser.add_argument("--trading", action="store_true", help="the keys may trade, too (default: they may only read)")
+    parser.add_argument("--trading", action="store_true", help="let the keys trade (default: they may only read)")
     parser.add_argument(
-        "--accounts", type=_accounts, default=1, metavar="N", help="so many, each with a key of its own (default: 1)"
+        "--accounts", type=_accounts, default=1, metavar="N", help="number of accounts, each with a key (default: 1)"
     )
 
 
