@@ -268,7 +268,7 @@ class Desk:
             raise Refusal("EOrder:Invalid order")
 
     def amend(self, order: Order, volume: Decimal | None, price: Decimal | None) -> Order:
-        """Change the order's volume or price. If more than the new volume is executed, the order ends."""
+        """Change the order's volume or price. If the new volume is executed already, the order is canceled."""
         self._open_for_orders(post_only=order.post_only)
         if price is not None and order.price is None:
             raise Refusal("EOrder:Invalid price")
