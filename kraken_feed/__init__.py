@@ -1,11 +1,11 @@
 """Tail an account's private Kraken feeds as JSON lines, through reconnects, byte for byte.
 
-A program's door is :func:`tail`; what is not in ``__all__`` is private.
+Programs use :func:`tail`; names that are not in ``__all__`` are private.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come meanwhile
+TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come in that time
 if TYPE_CHECKING:
     from .api import Records, tail
     from .errors import (
@@ -83,10 +83,10 @@ _HOMES = {
     ),
 }  # fmt: skip
 
-if not TYPE_CHECKING:  # to a type checker it would mean that every name is there
+if not TYPE_CHECKING:  # to a type checker it would mean that every name exists
 
     def __getattr__(name: str) -> object:
-        """Loaded when asked for: the command's first words need none of it."""
+        """Load a public name at its first use: the command's first steps need none of them."""
         for home, names in _HOMES.items():
             if name in names:
                 from importlib import import_module

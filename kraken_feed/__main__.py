@@ -1,4 +1,4 @@
-"""The command, as a script and as ``python -m kraken_feed``. Its first lines see to signals; the rest follows."""
+"""Run the command, as a script or as ``python -m kraken_feed``. The first lines install signal handlers."""
 
 import sys
 

@@ -1,6 +1,7 @@
-"""Signals in the first half second of a process, while its modules are loaded and nothing can answer them yet.
+"""Handle signals in the first half second of a process, while its modules are loaded and nothing else can handle
+them.
 
-This is the first module that the command loads: what a signal does by default is to kill.
+This is the first module that the command loads, because by default a signal kills.
 """
 
 import os
@@ -8,18 +9,19 @@ import signal
 import sys
 from types import FrameType
 
-UNDONE = ("call", "check")  # commands that have not done what they were asked for when SIGTERM comes early
+UNDONE = ("call", "check")  # commands that have not done their work when SIGTERM comes early
 
-_hung_up = False  # whether SIGHUP has come and was not answered
+_hung_up = False  # whether a SIGHUP came and was not handled
 
 
 def receive(words: list[str]) -> None:
-    """Take signals from here on. ``words`` is the command line.
+    """Handle signals from now on. ``words`` is the command line.
 
-    SIGTERM ends the process with 0, or by the signal for a command that then has not done its work. SIGINT ends it by
-    the signal, without a traceback. SIGHUP is remembered, SIGUSR1 ignored. What the parent had ignored stays so.
+    SIGTERM ends the process with 0, or by the signal if the command has not done its work. SIGINT ends it by the
+    signal, without a traceback. SIGHUP is remembered, SIGUSR1 ignored. Signals that the parent had ignored stay
+    ignored.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody can answer it
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it can be handled
     signal.signal(signal.SIGTERM, signal.SIG_DFL if command(words) in UNDONE else _leave)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -28,16 +30,16 @@ def receive(words: list[str]) -> None:
 
 
 def interruptible() -> None:
-    """Let SIGINT raise KeyboardInterrupt from here on: somebody catches it now."""
+    """Let SIGINT raise KeyboardInterrupt from now on: the caller catches it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def expect_hangups(expected: bool, *, reopens: bool) -> None:
-    """Say what SIGHUP means to the command, once it is known.
+    """Set what SIGHUP means to the command, once that is known.
 
-    If it is ``expected``, it waits until somebody asks for it with :func:`hung_up`. ``reopens`` is whether there is a
-    file to reopen: then it counts after ``nohup``, too. Otherwise it ends the process, also if it has come already.
+    If it is ``expected``, it is kept for :func:`hung_up`. ``reopens`` is whether there is a file to reopen: then it
+    counts after ``nohup``, too. If it is not expected, it ends the process, even if it has come already.
     """
     ours = signal.getsignal(signal.SIGHUP) is _remember
     if expected:
@@ -50,15 +52,15 @@ def expect_hangups(expected: bool, *, reopens: bool) -> None:
 
 
 def hung_up() -> bool:
-    """Return whether a SIGHUP is still to be answered, and forget it."""
-    global _hung_up  # a signal has nobody else to tell
+    """Return whether a SIGHUP still has to be handled, and forget it."""
+    global _hung_up  # a signal handler has no object to note it in
     answered, _hung_up = _hung_up, False
     return answered
 
 
 def command(words: list[str]) -> str:
-    """Return the word that is the command, before anything is imported that knows them: only how loud to be may
-    precede it."""
+    """Return the word that is the command, without importing the commands. Only options for verbosity may precede
+    it."""
     return next((word for word in words if word not in ("-q", "--quiet", "-v", "--verbose")), "")
 
 
@@ -68,4 +70,4 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)  # nothing to write out yet, and nothing to prevent
+    sys.exit(0)  # there is nothing to write out yet

@@ -1,4 +1,4 @@
-"""The errors that end something: what happened, why, what to do; whether to try again; the exit code.
+"""Define the errors that end something: what happened, why, what to do; whether to try again; the exit code.
 
 ``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else. docs/errors.md is generated
 from these classes: from the first paragraph of the docstring, ``retry``, ``exit_code`` and ``first_step``.
@@ -16,7 +16,7 @@ class FeedError(Exception):
 
     Args:
         what: what happened, in words for the person who runs the command.
-        why: the reason as far as it is known; text from the exchange stands here verbatim.
+        why: the reason if it is known; text from the exchange stands here verbatim.
         remedy: what to do about it.
     """
 
@@ -147,7 +147,7 @@ class Transient(FeedError):
     Args:
         cause: one word of a closed vocabulary, for logs, records and metrics.
         delay: seconds for which trying again is useless or harmful.
-        refused: what Kraken refuses, in a word, if it is that: the key, the account, the token.
+        refused: what Kraken refuses, in one word, if it refuses anything: the key, the account, the token.
     """
 
     retry = True

@@ -12,13 +12,13 @@ _SPACE = " \t\n\r"
 
 
 class NotJson(ValueError):
-    """The text is not JSON, or not of the kind that was asked for."""
+    """The text is not JSON, or not of the requested type."""
 
 
 def _integer(digits: str) -> int | float:
     try:
         return int(digits)
-    except ValueError:  # more digits than Python converts; the bytes are passed on all the same
+    except ValueError:  # more digits than Python converts; the bytes are returned all the same
         return float(digits)
 
 
@@ -31,7 +31,7 @@ _scan = _decoder.raw_decode
 
 
 def members(data: bytes) -> list[tuple[str, bytes]]:
-    """Return name and value of every member of an object, in order, repeated names included.
+    """Return the name and value of every member of an object, in order, repeated names included.
 
     Raises:
         NotJson: ``data`` is not an object, not UTF-8, or nests too deeply to be read.
@@ -66,7 +66,7 @@ def elements(data: bytes) -> list[bytes]:
 
 
 def scalar(data: bytes) -> object:
-    """Decode one value.
+    """Decode one JSON value.
 
     Raises:
         NotJson: ``data`` is not JSON, not UTF-8, or nests too deeply to be read.
@@ -89,7 +89,7 @@ def _opened(data: bytes, opening: str) -> tuple[str, int]:
 
 
 def _value(text: str, place: int) -> tuple[str, int]:
-    """Return the text of the value at ``place``, and the place of what follows it."""
+    """Return the text of the value at ``place``, and the place after it."""
     try:
         _, end = _scan(text, place)
     except (ValueError, RecursionError) as error:

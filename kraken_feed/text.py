@@ -1,4 +1,4 @@
-"""Text made safe to show: secrets masked, control characters escaped; and names that were nearly right."""
+"""Make text safe to show: mask secrets, escape control characters. Also suggest names that were nearly right."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     import re
 
 MASK = "[masked]"
-PLAIN = "kraken-feed.plain"  # for encoding: the ``errors`` that never fail, and read well
+PLAIN = "kraken-feed.plain"  # the ``errors`` of an encoding that never fails, and is readable
 SPELLED = {"…": "...", "–": "-", "—": "-", "·": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
-WORD = 8  # characters; a shorter secret is masked only where it stands as a word
+WORD = 8  # characters; a shorter secret is masked only where it is a separate word
 LONG = 16  # a shorter secret can be a word of ours
 LONGEST = 24  # our longest word without a digit is cancel_all_orders_after: 23
 URL_SAFE = str.maketrans("+/", "-_")
-_ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's escape, and of one of JSON's, is no word's part
+_ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's or JSON's escape is not part of a word
 
-word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; every reader folds them so
+word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; all readers fold them so
 
 
 class Secrets:
     """The texts that must not leave the process.
 
     Text from outside (Kraken, libraries, proxies, other programs) is masked once, where it enters: :meth:`mask`. Our
-    own words are not: a one-time password can be any word, "on" or "2026". Behind that, :meth:`mask_long` is the last
-    line of defence, for everything that leaves: it knows only what cannot be a word of ours.
+    own words are not: a one-time password can be any word, "on" or "2026". After that, :meth:`mask_long` is the last
+    line of defence, for all text that leaves: it masks only secrets that cannot be a word of ours.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Secrets:
         self._heads = dict[str, dict[str, None]]()  # by the first characters of its forms, each longer secret
 
     def add(self, *texts: str) -> None:
-        """Mask these from now on, in every form that :func:`_forms` knows."""
+        """Mask these secrets from now on, in every form that :func:`_forms` returns."""
         for text in filter(None, texts):
             if len(text) < WORD:
                 self._short[text] = None
@@ -43,7 +43,7 @@ class Secrets:
                 self._heads.setdefault(form[:WORD], {})[text] = None
 
     def discard(self, text: str) -> None:
-        """Forget a token that is no longer good for anything."""
+        """Stop masking a token that is no longer valid."""
         self._short.pop(text, None)
         for head in {form[:WORD] for form in _forms(text)} if len(text) >= WORD else ():
             owners = self._heads.get(head, {})
@@ -52,15 +52,15 @@ class Secrets:
                 self._heads.pop(head, None)
 
     def mask(self, text: str) -> str:
-        """Return a text from outside without any of them. Masking it again changes nothing."""
+        """Return a text from outside with all secrets masked. To mask it again changes nothing."""
         return _masked(text, {**self._short, **self._possible(text)})
 
     def mask_long(self, text: str) -> str:
-        """Return any text without those that cannot be a word of ours."""
+        """Return any text with those secrets masked that cannot be a word of ours."""
         return _masked(text, filter(_unmistakable, self._possible(text)))
 
     def _possible(self, text: str) -> dict[str, None]:
-        """Return the longer secrets that may stand in ``text``: most often none, of however many there are."""
+        """Return the longer secrets that may be in ``text``: usually none, however many there are."""
         if not self._heads:
             return {}
         windows = {text[start : start + WORD] for start in range(len(text) - WORD + 1)}
@@ -74,7 +74,7 @@ def _masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def _unmistakable(text: str) -> bool:
-    """Tell whether a secret cannot be a word of ours. Those of Kraken never are; a password may be any word."""
+    """Return whether a secret cannot be a word of ours. Kraken's secrets never are; a password may be any word."""
     return len(text) >= LONG and " " not in text and (len(text) >= LONGEST or any(map(str.isdigit, text)))
 
 
@@ -85,7 +85,7 @@ def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
     import re  # only where there are secrets: `--version` has none
 
     found = {form: re.escape(form) for secret in secrets if len(secret) >= WORD for form in _forms(secret)}
-    # A short secret is masked where it stands as a word: any text has its letters somewhere.
+    # A short secret is masked only as a separate word: any text may contain its letters.
     short = {form for secret in secrets if len(secret) < WORD for form in _plain(secret)}
     found |= {form: rf"(?:(?<!\w)|{_ESCAPE}){re.escape(form)}(?!\w)" for form in short}
     ordered = sorted(found, key=lambda form: (-len(form), form))
@@ -93,7 +93,7 @@ def _pattern(secrets: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _plain(secret: str) -> set[str]:
-    """Return the secret as it is, and as JSON, URLs and forms write it."""
+    """Return the secret unchanged, and as JSON, URLs and forms write it."""
     import re
     from urllib.parse import quote, quote_plus
 
@@ -104,21 +104,21 @@ def _plain(secret: str) -> set[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return how the secret looks where it turns up: plain, in hex, and in base64, wherever it stands in what was
-    encoded."""
+    """Return all forms in which the secret may appear: plain, in hex, and in base64 at any offset in the encoded
+    text."""
     import base64
 
     raw, codes = secret.encode(errors="surrogatepass"), set[str]()
     if len(raw) >= LONG:
         codes = {raw.hex(), raw.hex().upper()}
-        for shift in range(3):  # what stands before it decides how it is cut
+        for shift in range(3):  # the text before it decides where it is cut
             code = base64.b64encode(b"." * shift + raw)[4 if shift else 0 :].decode().rstrip("=")[:-2]
             codes |= {code, code.translate(URL_SAFE)}
     return _plain(secret) | codes
 
 
 def without(frame: bytes, token: str) -> bytes:
-    """A frame that echoes our token, without it, also where its slashes are escaped."""
+    """Return a frame with our token removed, also if its slashes are escaped."""
     for form in (token, token.replace("/", "\\/")):
         if form:
             frame = frame.replace(form.encode(), MASK.encode())
@@ -126,34 +126,35 @@ def without(frame: bytes, token: str) -> bytes:
 
 
 def encodable(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: lone surrogates, which JSON's escapes can make, become escapes again."""
+    """Return ``text`` in a form that UTF-8 can hold: lone surrogates, which JSON's escapes can make, become escapes
+    again."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever is no plain character escaped: control characters, bidirectional marks, surrogates."""
+    """Return ``text`` with every special character escaped: control characters, bidirectional marks, surrogates."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def printable_json(lines: str) -> str:
-    """Escape the same in lines of JSON, as JSON does: ``\\u009b``. Their values stay the same."""
+    """Escape the same characters in lines of JSON, as JSON does: ``\\u009b``. The values stay the same."""
     if lines.isascii() and "\x7f" not in lines:  # JSON allows no other control characters in a string
         return lines
     return "".join(c if c.isprintable() or c in "\t\n" else json_text(c) for c in lines)
 
 
 def json_text(text: str) -> str:
-    """Return ``text`` as it stands between the quotes of a JSON string, in ASCII."""
+    """Return ``text`` as it is written between the quotes of a JSON string, in ASCII."""
     import json  # only where there is a terminal, or a secret
 
     return json.dumps(text)[1:-1]
 
 
 def trace(error: BaseException, mask: Callable[[str], str]) -> str:
-    """Return the traceback of ``error``. The lines of code in it are ours; the words of exceptions are masked."""
-    from traceback import TracebackException  # only where something went wrong
+    """Return the traceback of ``error``. The lines of code in it are ours; the texts of exceptions are masked."""
+    from traceback import TracebackException  # only after an error
 
     whole = TracebackException.from_exception(error)
     pending, words = [whole], set[str]()
@@ -166,13 +167,13 @@ def trace(error: BaseException, mask: Callable[[str], str]) -> str:
 
 
 def _bare(line: str) -> str:
-    """Return a line of a traceback without what frames the exceptions of a group."""
+    """Return a line of a traceback without the frame that is drawn around exceptions of a group."""
     return line.strip(" |+-")
 
 
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:
-    """``Did you mean …?`` for the nearest of ``known``, or the list of them."""
-    import difflib  # only when somebody has made a mistake
+    """Return ``Did you mean …?`` with the nearest of ``known``, or the list of them."""
+    import difflib  # only after a mistake
 
     names = list(known)
     folded = {name.casefold(): name for name in reversed(names)}
@@ -183,7 +184,7 @@ def near_miss(given: str, known: Iterable[str], path: str = "") -> str:
 
 
 def plainly(error: UnicodeError) -> tuple[str, int]:
-    """Handle an encoding error: what has a spelling in ASCII is spelled so, everything else is escaped."""
+    """Handle an encoding error: use the ASCII spelling of a character if it has one, else escape it."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]

@@ -1,6 +1,6 @@
-"""Find out before a tail does whether machine, network and key are in order.
+"""Check before a tail starts that machine, network and key are ready.
 
-One module for each place where something can be wrong; each fact stands beside its verdict.
+There is one module per place where something can be wrong. Facts and verdicts are kept together.
 
 Read ``preflight`` first.
 """

@@ -1,4 +1,4 @@
-"""One account's key on trial: what Kraken says about it, a token, and every channel live once."""
+"""Check one account's key: what Kraken says about it, a token, and every channel live once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..transport.rest import Rest, refused_credentials
 from . import key_findings
 from .report import Finding, failed, skipped
 
-# ---------------- A tail's beginning and nothing more: connected, subscribed, live, closed again. Nothing is written
+# ------------------------ Only the start of a tail: connect, subscribe, live, close again. Nothing is written
 
 
 class Scene(msgspec.Struct):
-    """What came of one connection: by channel the seconds until it was live, and the items of its snapshot.
+    """The result of one connection: by channel the seconds until it was live, and the items of its snapshot.
 
-    ``failure`` is why not all of them are live; None if they are.
+    ``failure`` is why not all of them became live; None if they did.
     """
 
     live: dict[str, float] = msgspec.field(default_factory=dict)
@@ -36,7 +36,7 @@ class Scene(msgspec.Struct):
 
 
 class _Bin:
-    """An output that takes everything, and keeps none of it."""
+    """An output that accepts everything and keeps nothing."""
 
     full = False
 
@@ -55,11 +55,11 @@ async def rehearse(
 ) -> Scene:
     """Bring the channels live on one connection, as a tail does, and close it.
 
-    Every step has the session's deadlines. ``mask`` takes secrets out of the words of others.
+    Every step has the session's deadlines. ``mask`` removes secrets from texts of other parties.
 
     Raises:
         Transient, ConfigError: the socket cannot be opened.
-        FeedError: whatever ``token`` raises.
+        FeedError: as ``token`` raises it.
     """
     scene, stop, now = Scene(), asyncio.Event(), asyncio.get_running_loop().time
     session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
@@ -86,9 +86,9 @@ async def rehearse(
 
 
 NONCE_TEXT = "EAPI:Invalid nonce"
-PATIENCE_S = 5.0  # the longest wait before a refusal that may have been a mistake is tried once more
+PATIENCE_S = 5.0  # the longest wait before a refusal that may be a mistake is tried once more
 SWITCH_ON = f"Switch it on for this key in {key_findings.SETTINGS}."
-REMEDIES = {  # where Kraken's text says more than that something is wrong with the key
+REMEDIES = {  # for texts of Kraken that name a more specific problem of the key
     "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
     NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
 }
@@ -98,17 +98,17 @@ T = TypeVar("T")
 
 
 class Trial:
-    """See the module.
+    """The check of one account's key. See the module.
 
     Args:
         config: endpoints, deadlines, whether there is a backfill.
-        channels: what the key is wanted for.
+        channels: the channels that the key is for.
         credentials: the key, for messages; ``rest`` makes its calls.
-        say: takes the findings.
-        secrets: tokens are added to it.
+        say: receives the findings.
+        secrets: every token is added to it.
         dial: opens sockets.
         unix_ns: Kraken's clock.
-        nonces: gives the key's nonces that are known here.
+        nonces: returns the key's nonces that are known here.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class Trial:
         self._tokens: list[str] = []  # fetched and not used yet
 
     async def run(self, lost: Mapping[str, str]) -> None:
-        """Everything, in the order in which a tail needs it; ``lost`` are the dialects whose endpoints cannot be
-        reached, and their names."""
+        """Run all checks of the key, in the order in which a tail needs them. ``lost`` are the dialects whose endpoints
+        cannot be reached, and the endpoints' names."""
         if not await self._key():
             skip(self._say, ("token", *self._channels), "the key")
         elif not await self._token():
@@ -151,7 +151,8 @@ class Trial:
                     await self._subscribe(dialect, channels)
 
     async def _key(self) -> bool:
-        """Whether Kraken takes the key. If it does, but says nothing about it, what it may do is seen later."""
+        """Check the key, and return whether Kraken accepts it. If Kraken says nothing about it, later steps show what
+        it may do."""
         try:
             info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
@@ -175,7 +176,7 @@ class Trial:
         return True
 
     def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
-        """Mask what Kraken says in words of its own: the key's name, and rights that this version does not know."""
+        """Mask Kraken's own texts: the key's name, and rights that this version does not know."""
         mask, known = self._secrets.mask, {*permissions.READING, *permissions.OTHERS}
         rights = info.permissions and tuple(right if right in known else mask(right) for right in info.permissions)
         return msgspec.structs.replace(info, name=mask(info.name), permissions=rights)
@@ -192,8 +193,8 @@ class Trial:
         return True
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call, after the short quiet that the one before may demand, with the retries that a refusal may have:
-        keys were seen refused by mistake, and a nonce has to get ahead of another program's."""
+        """Make a call, with the retries that a refusal allows, after the short wait that the call before it may demand.
+        Kraken refuses good keys at times, and a nonce has to exceed another program's."""
         quiet = self._rest.quiet_for()
         if quiet <= PATIENCE_S:
             await asyncio.sleep(quiet)
@@ -210,14 +211,14 @@ class Trial:
         self._tokens.append(token)
 
     async def _next_token(self) -> str:
-        """A token a connection: the one that is there already, then fresh ones."""
+        """Return a token for a connection: the one that was fetched before, then new ones."""
         if not self._tokens:
             self._keep((await self._rest.token()).value)
         return self._tokens.pop()
 
     async def _subscribe(self, dialect: str, channels: Sequence[str]) -> None:
-        """The channels of an endpoint, on one connection as a tail has them. A refusal ends a session, so the others
-        are tried on a new one; and a refusal that need not be final is met once more."""
+        """Subscribe to the channels of an endpoint, on one connection like a tail. A refusal ends a session, so the
+        other channels are tried on a new one. A refusal that may not be final is tried once more."""
         url = getattr(self._config.endpoints, f"ws_{dialect}")
         pending, again = list(channels), set[str]()
         while pending:
@@ -245,14 +246,14 @@ class Trial:
             self._say(finding.about(channel=channel))
 
     def _wait(self, failure: Failure) -> float | None:
-        """Seconds after which the refusal may be another answer; None if nothing is to be expected."""
+        """Return the seconds after which a refusal may become another answer; None if it will not."""
         if failure.refusal is None:
             return None
         verdict = classify(failure.refusal, self._unix_ns() / 1e9)
         return None if verdict.final(1) or verdict.delay > PATIENCE_S else verdict.delay
 
     def _error(self, channel: str, failure: Failure) -> FeedError:
-        """Why a channel is not live, with the meaning that Kraken's text has."""
+        """Return the error that says why a channel is not live, with the meaning of Kraken's text."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
         verdict, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
@@ -263,7 +264,7 @@ class Trial:
 
 
 def _refused(item: str, error: FeedError) -> Finding:
-    """The failure, with the remedy that fits it best."""
+    """Return the finding for a refusal, with the remedy that fits it best."""
     remedy = next((text for known, text in REMEDIES.items() if error.what.endswith(known)), error.remedy)
     if item != "key" and error.what.endswith("Permission denied"):
         remedy = SWITCH_ON
@@ -272,13 +273,13 @@ def _refused(item: str, error: FeedError) -> Finding:
 
 
 def skip(say: Callable[[Finding], None], items: Sequence[str], needs: str) -> None:
-    """Say of each that it could not be looked at."""
+    """Report each of these items as not checked."""
     for item in items:
         say(skipped(item, needs).about(channel=item if item in CHANNELS else None))
 
 
 def _culprits(failure: Failure, waiting: Sequence[str]) -> list[str]:
-    """Whom a session's failure is about: the channel that it names, or all that are not live."""
+    """Return the channels that a session's failure is about: the one that it names, or all that are not live."""
     named = [channel for channel in waiting if failure.detail.startswith(f"{channel}:")]
     return named or list(waiting)
 

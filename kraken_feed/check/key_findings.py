@@ -1,4 +1,4 @@
-"""What an API key's settings mean for a tail, as findings."""
+"""Judge what an API key's settings mean for a tail, as findings."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce wind
 def judge(
     info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
 ) -> list[Finding]:
-    """What the key's settings mean for a tail of these channels; one finding or more for each of :data:`ITEMS`.
+    """Return the findings for the key's settings, for a tail of these channels: one or more per item of
+    :data:`ITEMS`.
 
-    ``nonces`` are those that are known here; None: nobody knows any.
+    ``nonces`` are those that are known here; None: none are known.
     """
     return [
         *_permissions(info, channels),
@@ -48,7 +49,7 @@ def judge(
 
 
 def needs(channels: Sequence[str]) -> dict[str, list[str]]:
-    """The rights without which a tail cannot start, and what each is for."""
+    """Return the rights without which a tail cannot start, and what each is for."""
     uses: dict[str, list[str]] = {CREATE_TOKEN: ["every channel"]}
     for channel in channels:
         for right in NEEDED[channel]:
@@ -61,7 +62,7 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
         return [
             Finding(
                 "WARN", "permissions", "Kraken does not say what the key may do.",
-                remedy="Whether it is enough is seen below, where it is used.",
+                remedy="The results below show whether it is enough.",
             )
         ]  # fmt: skip
     facts = {"permissions": list(info.permissions)}
@@ -84,14 +85,14 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
 
 def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
     if not enabled:
-        return Finding("OK", "backfill", "switched off: what is missed while disconnected is declared as a gap")
+        return Finding("OK", "backfill", "switched off: events missed while disconnected are declared as a gap")
     if info.query_from or info.query_to:
         since = f" from {_day(info.query_from)}" if info.query_from else ""
         until = f" up to {_day(info.query_to)}" if info.query_to else ""
         return Finding(
             "WARN", "backfill", f"The key may only query{since}{until}.",
-            "Outside of that Kraken answers with nothing: what is missed there stays a gap.",
-            f"Take the limit off in {SETTINGS}.",
+            "Outside of that Kraken returns nothing: events missed there stay a gap.",
+            f"Remove the limit in {SETTINGS}.",
             facts={"query_from": info.query_from, "query_to": info.query_to},
         )  # fmt: skip
     allowed = info.permissions if info.permissions is not None else tuple(READING)
@@ -104,15 +105,15 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
         of = ", ".join(channel for several in missing.values() for channel in several)
         return Finding(
             "WARN", "backfill", f"The key lacks {names}.",
-            f"What is missed of {of} while disconnected cannot be fetched: it becomes a gap in the output.",
+            f"Events of {of} missed while disconnected cannot be fetched: they become a gap in the output.",
             f"Switch it on for this key in {SETTINGS}.",
             facts={"missing": list(missing)},
         )  # fmt: skip
-    return Finding("OK", "backfill", "what is missed while disconnected can be fetched")
+    return Finding("OK", "backfill", "events missed while disconnected can be fetched")
 
 
 def _rights(info: KeyInfo) -> Finding:
-    """Warn about rights beyond reading: anyone who gets the key, or a token of it, has them too."""
+    """Warn about rights beyond reading: a thief of the key, or of one of its tokens, gets them too."""
     beyond = [right for right in info.permissions or () if right not in READING]
     if not beyond:
         return Finding("OK", "rights", "none beyond what tails need")
@@ -130,7 +131,7 @@ def _expiry(info: KeyInfo, unix_now: float) -> Finding:
         return Finding("OK", "expiry", "none", facts={"valid_until": 0})
     facts = {"valid_until": info.valid_until}
     day, left = _day(info.valid_until), info.valid_until - unix_now
-    new = f"Make a new key in {SETTINGS}, or give this one more time."
+    new = f"Make a new key in {SETTINGS}, or extend this one."
     if left <= 0:
         code = CredentialsRefused.exit_code
         return Finding("FAIL", "expiry", f"The key expired on {day}.", remedy=new, facts=facts, exit_code=code)
@@ -144,12 +145,12 @@ def _addresses(info: KeyInfo) -> Finding:
     everywhere = [text for text in info.allow_list or () if text.strip().endswith("/0")]
     if info.allow_list and not everywhere:
         some = "1 address" if len(info.allow_list) == 1 else f"{len(info.allow_list)} addresses"
-        return Finding("OK", "addresses", f"only from {some}, this one among them")
+        return Finding("OK", "addresses", f"only from {some}, including this one")
     if info.allow_list is None:
         return Finding("OK", "addresses", "Kraken does not say whether the key has an allow-list")
     return Finding(
         "WARN", "addresses", "The key works from every address.",
-        remedy=f"If this machine's address is fixed, name it in the key's IP allow-list in {SETTINGS}.",
+        remedy=f"If this machine's address is fixed, add it to the key's IP allow-list in {SETTINGS}.",
     )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding
 
 
 def nonce_refused() -> Finding:
-    """The finding for a key whose nonce Kraken has refused: something else counts higher."""
+    """Return the finding for a key whose nonce Kraken has refused: something else uses higher ones."""
     return Finding(
         "WARN", "other use", "The key has seen a higher nonce than this machine's.",
         "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,

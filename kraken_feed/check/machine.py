@@ -1,4 +1,4 @@
-"""What the premises of a tail mean for it: facts in, one finding an item out."""
+"""Judge what the state of this machine means for a tail: take facts, return one finding per item."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from ..state.store import Store
 from ..transport.backoff import Budget, excess
 from .report import Finding, failed
 
-# ------------------------------ Our clock beside Kraken's: by how much it may be off, and what that means for a tail
+# -------------------------------- Our clock compared with Kraken's: how far it may be off, and what that affects
 
 
 NS = 1_000_000_000
-DEADLINE_S = 60.0  # the latest deadline that Kraken takes for an order
+DEADLINE_S = 60.0  # the latest deadline that Kraken accepts for an order
 TLS_S = 30 * 86400.0  # certificates of Kraken's edge are good for about three months
 WARN_S = 2.0  # time synchronisation keeps a machine well below a second
 
 
 class Offset(NamedTuple):
-    """By how many seconds our clock is ahead of Kraken's: something between these two."""
+    """How many seconds our clock is ahead of Kraken's, as a lower and an upper bound."""
 
     low: float
     high: float
 
     @property
     def least(self) -> float:
-        """The smallest that is possible, with its sign; 0 if the clocks may agree."""
+        """The smallest possible offset, with its sign; 0 if the clocks may agree."""
         return max(self.low, 0.0) + min(self.high, 0.0)
 
 
@@ -51,7 +51,7 @@ def offset(wall_ns: int, earliest_ns: int, latest_ns: int) -> Offset:
 
 
 def judge(found: Offset) -> Finding:
-    """Say how far off the clock is, and what suffers from it. A tail keeps outages in Kraken's time, so no event is
+    """Report how far off the clock is, and what that affects. A tail keeps outages in Kraken's time, so no event is
     lost by it."""
     off = found.least
     facts = {"offset_s": [round(found.low, 3), round(found.high, 3)], "uncertainty_s": round(found.high - found.low, 3)}
@@ -62,15 +62,13 @@ def judge(found: Offset) -> Finding:
     what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
     return Finding(
         "WARN", "clock", what, " ".join(_suffers(off)),
-        "Set it, and let the system keep it right (timedatectl set-ntp true, or chrony).", facts=facts,
+        "Set it, and switch on time synchronisation (timedatectl set-ntp true, or chrony).", facts=facts,
     )  # fmt: skip
 
 
 def _suffers(off: float) -> list[str]:
-    """Return what a clock that is ``off`` by so many seconds spoils."""
-    said = [
-        "A tail loses nothing by it: it keeps outages in Kraken's time. The times of records (ts) are off by as much."
-    ]
+    """Return texts that say what a clock that is ``off`` by so many seconds affects."""
+    said = ["A tail loses no events: it keeps outages in Kraken's time. The times of records (ts) are off as much."]
     if off > 0:
         said.append("The key's nonces are ahead, too: another program that uses the key is refused.")
     else:
@@ -83,23 +81,23 @@ def _suffers(off: float) -> list[str]:
 
 
 def span(seconds: float) -> str:
-    """So much time, in words."""
+    """Return a span of time in words."""
     for unit, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.0f} s"
 
 
-# --------------------- The places that a tail writes to, its output and its state, looked at without leaving a trace
+# ------------------------- The files that a tail writes, its output and its state, checked without changing them
 
 
-BLOCK = 65536  # read at a time, from the end, in search of the last line's beginning
+BLOCK = 65536  # bytes per read, from the end, to find the beginning of the last line
 
 Kind = Literal["file", "missing", "device", "directory"]
 
 
 class Room(NamedTuple):
-    """What a file system has left: bytes, and whether one more file can be made."""
+    """The free space of a file system: bytes, and whether one more file can be made."""
 
     free: int
     more_files: bool
@@ -107,7 +105,7 @@ class Room(NamedTuple):
 
 class Output(NamedTuple):
     """The file of ``--output``. ``problem`` is why it cannot be written, in the system's words; empty if it can.
-    ``torn`` are the bytes of a last line that has no end."""
+    ``torn`` is the length of a last line without a line feed."""
 
     path: str
     kind: Kind
@@ -120,7 +118,7 @@ class Output(NamedTuple):
 class State(NamedTuple):
     """The checkpoint's file. ``held`` is whether another process has it, ``pid`` which, if that is known.
 
-    ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is what a start would say of it.
+    ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is the error that a start would find.
     """
 
     directory: str
@@ -137,7 +135,8 @@ class State(NamedTuple):
 
 
 def look_at_output(path: str) -> Output:
-    """The output as a tail would find it. Nothing is made, opened for writing only where that changes nothing."""
+    """Return the state of the output as a tail would find it. Nothing is made, and a file is opened for writing only if
+    that changes nothing."""
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
@@ -149,7 +148,7 @@ def look_at_output(path: str) -> Output:
         return Output(path, "missing", str(error.strerror))
     if stat.S_ISDIR(status.st_mode):
         return Output(path, "directory", os.strerror(errno.EISDIR), room=None)
-    if not stat.S_ISREG(status.st_mode):  # a FIFO's reader would take our opening and closing it for an end
+    if not stat.S_ISREG(status.st_mode):  # a FIFO's reader would see our open and close as its end
         return Output(path, "device", "" if _access(path, os.W_OK) else _why_not(path))
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
@@ -160,16 +159,17 @@ def look_at_output(path: str) -> Output:
 
 
 def _torn(path: str, size: int) -> int:
-    """The bytes behind the last line feed; 0 also where there is none at all in a file that is not ours."""
+    """Return the number of bytes behind the last line feed; 0 also if the file has none at all, since it is not ours
+    then."""
     whole = whole_lines(path, size)
     return 0 if whole is None else size - whole
 
 
 def look_at_state(directory: str, account: str, now_ns: int) -> State:
-    """The account's state as a start would find it.
+    """Return the account's state as a start would find it.
 
-    A copy is opened, since SQLite writes beside a file even where it only reads. The lock is only looked at: a start
-    that happens in the same microseconds would be told that it is held.
+    A copy is opened, since SQLite writes beside a file even if it only reads. The lock is held for microseconds: only a
+    start at the same moment would find it held.
     """
     base = os.path.join(directory, account)
     state = State(directory, f"{base}.sqlite3", room=_room(directory))
@@ -184,7 +184,7 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
 
 
 def _read(state: State, account: str, now_ns: int) -> State:
-    """With what the checkpoint says."""
+    """Return the state with the content of the checkpoint added."""
     try:
         with tempfile.TemporaryDirectory(prefix="kraken-feed-") as copy:
             for part in ("", "-wal", "-journal"):
@@ -192,19 +192,19 @@ def _read(state: State, account: str, now_ns: int) -> State:
                     shutil.copyfile(state.path + part, os.path.join(copy, f"{account}.sqlite3{part}"))
             opened = Store.open(copy, account, now_ns)
             opened.store.close()
-    except ConfigError as error:  # it speaks of the copy; a newer version's file is the one thing that it can be
+    except ConfigError as error:  # it names the copy; the only possible reason is a file of a newer version
         what = error.what.replace(copy, state.directory)
         return state._replace(problem=ConfigError(what, why=error.why, remedy=error.remedy))
     except (StateFailed, OSError) as error:
         return state._replace(unread=str(error))
     if opened.set_aside is not None and _held(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
-        return state._replace(held=True)  # a tail has started meanwhile, and the copy is half of this and half of that
+        return state._replace(held=True)  # a tail has started in the meantime, and the copy is inconsistent
     saved = opened.checkpoint.saved_ns if opened.checkpoint is not None else 0
     return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None, saved_ns=saved)
 
 
 def _held(path: str) -> tuple[bool, str]:
-    """Whether another process has the lock, and the pid that it wrote there."""
+    """Return whether another process has the lock, and the pid that it wrote there."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -220,7 +220,7 @@ def _held(path: str) -> tuple[bool, str]:
 
 
 def _unusable(directory: str, *files: str) -> str:
-    """Why the state cannot be kept there; empty if it can. What is missing of the path will be made."""
+    """Return why the state cannot be kept there; empty if it can. Missing directories of the path would be made."""
     for path in files:
         if os.path.isfile(path) and not _access(path, os.R_OK | os.W_OK):
             return f"{path}: {_why_not(path)}"
@@ -231,7 +231,7 @@ def _unusable(directory: str, *files: str) -> str:
 
 
 def _cannot_make_in(directory: str) -> str:
-    """Why no file can be made in the directory; empty if one can."""
+    """Return why no file can be made in the directory; empty if one can."""
     if not os.path.isdir(directory):
         return os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT)
     return "" if _access(directory, os.W_OK | os.X_OK) else _why_not(directory)
@@ -246,13 +246,13 @@ def _state_problem(path: str, why: str) -> ConfigError:
 
 
 def _written(path: str) -> int:
-    """When the file, or what waits beside it, was last written."""
+    """Return when the file or its -wal was last written, in unix nanoseconds; 0 if neither exists."""
     times = [os.stat(path + part).st_mtime_ns for part in ("", "-wal") if os.path.exists(path + part)]
     return max(times, default=0)
 
 
 def _room(path: str) -> Room | None:
-    """What the file system of a path has left; the path need not exist."""
+    """Return the free space of a path's file system; None if it is unknown. The path need not exist."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "."
     try:
@@ -263,7 +263,7 @@ def _room(path: str) -> Room | None:
 
 
 def _access(path: str, mode: int) -> bool:
-    """Whether we may, as who we are now."""
+    """Return whether this process has these rights, with its effective user."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -272,12 +272,12 @@ def _why_not(path: str) -> str:
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
-# ------------------------------------- Say whether this machine and Kraken's limits allow a tail of so many accounts
+# ------------------------------------- Whether this machine and Kraken's limits allow a tail of so many accounts
 
 
 def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | None) -> Finding:
-    """Judge the descriptors of ``accounts`` with so many ``endpoints`` each. ``allowed`` is the hard limit, to which a
-    tail raises the soft one; None: there is none."""
+    """Judge the descriptors that ``accounts`` with so many ``endpoints`` each need. ``allowed`` is the hard limit, to
+    which a tail raises the soft one; None: no limit."""
     needed = descriptors.needed(accounts, endpoints, state=state)
     facts = {"needed": needed, "allowed": allowed}
     if allowed is not None:
@@ -297,7 +297,7 @@ def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> 
     if most is None:
         what = f"{wanted} at a start, {budget.limit} {per} allowed (reconnect.budget)"
         return Finding("OK", "connects", what, facts=facts)
-    allows = "reconnect.budget allows" if most == budget.limit else "Kraken bears"
+    allows = "reconnect.budget allows" if most == budget.limit else "Kraken allows"
     return Finding(
         "WARN", "connects", f"A start needs {wanted} connects, and {allows} {most} {per}.",
         f"The last account connects after {budget.span(wanted):.0f} s, and so after each outage of the network.",
@@ -310,17 +310,17 @@ GIB = 1024**3
 MIB = 1024**2
 
 OUTPUT_BYTES = GIB  # two million records: days to act, for most accounts
-STATE_BYTES = 64 * MIB  # the checkpoint of a busy account, and what SQLite keeps beside it
-FULL_BYTES = MIB  # less is no room at all
+STATE_BYTES = 64 * MIB  # the checkpoint of a busy account, with SQLite's other files
+FULL_BYTES = MIB  # with less, the disk counts as full
 
 
 # ------------------------------------------------------------------------------------------------ configuration
 
 
 def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> Finding:
-    """The configuration that counts: its file, and every value that is not the default, with where it comes from.
+    """Report the effective configuration: its file, and every value that is not the default, with its source.
 
-    ``given`` has what wins over the file: by key, the value and the option or variable that said it.
+    ``given`` has the values that override the file: by key, the value and its option or variable.
     """
     file = path or "the configuration"
     values = {key: (value, file) for key, value in _differences(config, Config())} | dict(given)
@@ -334,8 +334,8 @@ def configuration(config: Config, path: str | None, given: Mapping[str, tuple[ob
 
 
 def _differences(ours: msgspec.Struct, default: msgspec.Struct, prefix: str = "") -> list[tuple[str, object]]:
-    """Path and value of everything that differs. Of an account only where its credentials are looked for: a command
-    may hold what must not be shown."""
+    """Return the path and value of all differences. For an account, only the sources of its credentials: a command may
+    contain a secret."""
     found: list[tuple[str, object]] = []
     for name, value in msgspec.structs.asdict(ours).items():
         if value == getattr(default, name):
@@ -361,7 +361,7 @@ def _shown(value: object) -> str:
 
 
 def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str = "") -> Finding:
-    """A host that a connection does not get to; ``phase`` is where it failed."""
+    """Report a host that cannot be reached; ``phase`` is the step that failed."""
     what = {
         "DNS": f"The name {where} cannot be looked up.",
         "TCP": f"No connection to {where}.",
@@ -403,11 +403,11 @@ def _tls_remedy(why: str) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------ the places
+# ------------------------------------------------------------------------------------------------ output and state
 
 
 def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool) -> Finding:
-    """The file that records go to; ``made`` is whether a start makes it."""
+    """Report on the output file; ``made`` is whether a start makes it."""
     facts = {"path": path, "size": size, "torn": torn, "free": free}
     code = OutputFailed.exit_code
     if problem:
@@ -420,8 +420,8 @@ def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: i
         return Finding("FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code)
     if torn:
         return Finding(
-            "WARN", "output", f"The last line of {path} is torn: {torn} bytes without an end.",
-            "A kill or a crash has left it, unless a tail is writing this moment.",
+            "WARN", "output", f"The last line of {path} is torn: {torn} bytes without a line feed.",
+            "A kill or a crash has left it, unless a tail is writing at this moment.",
             f"Nothing to do: a tail moves it to {path}.torn at its start.", facts=facts,
         )  # fmt: skip
     if free is not None and free < OUTPUT_BYTES:
@@ -436,7 +436,7 @@ def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: i
 
 
 def sync(method: str) -> Finding:
-    """How records get to the disk on this platform: ``fdatasync``, or what stands in for it."""
+    """Report which call brings records to the disk on this platform: ``fdatasync``, or its substitute."""
     facts = {"method": method}
     if method == "fdatasync":
         return Finding("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
@@ -450,26 +450,26 @@ def sync(method: str) -> Finding:
 
 
 def no_time() -> Finding:
-    """Kraken's time came out of a cache."""
+    """Report that Kraken's time came from a cache."""
     return Finding(
         "WARN", "clock", "It cannot be compared with Kraken's.",
-        "The answer came from a cache on the way, and its times are those of another one.",
-        "Look for a proxy that keeps REST's answers.",
+        "The answer came from a cache, so its times are those of an earlier answer.",
+        "Look for a proxy that caches answers of REST.",
     )  # fmt: skip
 
 
 def no_state() -> Finding:
-    """Nobody wants a checkpoint."""
-    return Finding("OK", "state", "none is kept (--no-state): what is missed between two runs stays unknown")
+    """Report that no checkpoint is wanted."""
+    return Finding("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
 def state_held(path: str, pid: str, saved: str) -> Finding:
-    """Another process has the state: a tail that runs."""
+    """Report that another process, a running tail, holds the state."""
     who = f"pid {pid}" if pid else "another process"
     return Finding(
         "WARN", "state", f"A tail of this account is running ({who}).",
         f"{path}: last saved {saved} ago. A second one would end with exit code 75. This check makes a few calls with "
-        "the same key, which the running tail may notice, and recovers from.",
+        "the same key. The running tail may notice that, and recovers.",
         "Nothing to do, unless it should not run.",
         facts={"path": path, "pid": int(pid) if pid else None},
     )  # fmt: skip
@@ -479,7 +479,8 @@ def state(
     path: str, *, exists: bool, saved_ns: int, now_ns: int, outages: Sequence[str], damaged: bool, unread: str,
     free: int | None, more_files: bool,
 ) -> Finding:  # fmt: skip
-    """The checkpoint, if nobody has it now. ``outages`` are the channels of outages to be recovered."""
+    """Report on the checkpoint, if no other process holds it. ``outages`` are the channels of outages to be
+    recovered."""
     facts: dict[str, object] = {"path": path, "exists": exists, "outages": len(outages), "free": free}
     if (free is not None and free < FULL_BYTES) or not (exists or more_files):
         return Finding(
@@ -489,16 +490,16 @@ def state(
     if damaged:
         return Finding(
             "WARN", "state", f"{path} is damaged.",
-            "A start keeps it under another name and begins without it: the output's last records say what was missed "
-            "since the last run. If they cannot, that is declared as a gap.",
+            "A start renames it and begins without it: the output's last records show what was missed since the last "
+            "run. If they cannot, a gap is declared.",
             "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
         )  # fmt: skip
     if unread:
-        return Finding("WARN", "state", f"{path} could not be looked into.", unread, "Check again.", facts=facts)
+        return Finding("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
     if free is not None and free < STATE_BYTES:
         return Finding(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Make room: without it no checkpoint can be saved.", facts=facts,
+            remedy="Make room: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
     if not saved_ns:
         return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
@@ -509,7 +510,7 @@ def state(
 
 
 def since(then_ns: int, now_ns: int) -> str:
-    """How long ago, in words."""
+    """Return how long ago a time was, in words."""
     return span(max(now_ns - then_ns, 0) / NS)
 
 

@@ -1,4 +1,4 @@
-"""How far a host can be reached: its name, TCP, TLS; on the way through a proxy, if the environment names one."""
+"""Check how far a host can be reached: its name, TCP, TLS; through a proxy, if the environment names one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..transport.proxy import PORTS, proxy_for
 
 Phase = Literal["DNS", "TCP", "TLS", "HTTP"]
 
-HEAD_START_S = 0.25  # of one address before the next is tried beside it (RFC 8305)
+HEAD_START_S = 0.25  # until the next address is tried in parallel (RFC 8305)
 
 _CUT = ("ConnectError", "ConnectTimeout", "ConnectionResetError")  # httpx's, httpx's, and the system's
 
 
 class Unreachable(Exception):
-    """The way ends here. ``phase`` is what failed, ``why`` is the reason in the system's words."""
+    """The host cannot be reached. ``phase`` is the step that failed, ``why`` the reason in the system's words."""
 
     def __init__(self, phase: Phase, why: str) -> None:
         super().__init__(f"{phase}: {why}")
@@ -30,7 +30,7 @@ class Unreachable(Exception):
 
 
 class Hop(NamedTuple):
-    """The first machine on the way: the host itself, or the proxy that ``variable`` names."""
+    """The first machine to connect to: the host itself, or the proxy that ``variable`` names."""
 
     host: str
     port: int
@@ -38,14 +38,14 @@ class Hop(NamedTuple):
 
 
 class Knock(NamedTuple):
-    """What came of opening a TCP connection: the addresses of the name, and how long the opening took."""
+    """The result of opening a TCP connection: the name's addresses, and how long the opening took."""
 
     addresses: tuple[str, ...]
     ms: float
 
 
 class Tls(NamedTuple):
-    """A TLS connection: ``TLSv1.3``, who vouches for the certificate, until when (a day)."""
+    """A TLS connection: its version (``TLSv1.3``), the issuer of the certificate, and the day on which that expires."""
 
     version: str
     issuer: str
@@ -53,7 +53,7 @@ class Tls(NamedTuple):
 
 
 def first_hop(url: str, environ: Mapping[str, str]) -> Hop:
-    """Where a connection to ``url`` goes first. A proxy's name and password stay in the environment.
+    """Return the host that a connection to ``url`` goes to first. A proxy's user and password are left out.
 
     Raises:
         ConfigError: the environment names a proxy that cannot be used.
@@ -89,8 +89,8 @@ async def knock(hop: Hop, deadline_s: float) -> Knock:
 
 
 def phase_of(error: BaseException, *, tls: bool) -> Unreachable:
-    """Where a connection failed whose TCP was open before, from what the libraries raised and why they did. ``tls`` is
-    whether it should have had TLS: what breaks at once then broke there."""
+    """Return the step at which a connection failed after TCP, judged by the libraries' exceptions. ``tls`` is whether
+    it uses TLS: a connection that breaks at once then failed there."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
             return Unreachable("TLS", getattr(cause, "verify_message", "") or cause.reason or str(cause))
@@ -104,7 +104,7 @@ def phase_of(error: BaseException, *, tls: bool) -> Unreachable:
 
 
 def tls_of(stream: Any) -> Tls | None:
-    """What is known of a TLS connection (``ssl.SSLObject``); None of one without TLS."""
+    """Return the facts of a TLS connection (``ssl.SSLObject``); None without TLS."""
     if stream is None:
         return None
     certificate = stream.getpeercert() or {}
@@ -123,7 +123,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _words(error: Exception) -> str:
-    """The reason without the address, which is said already."""
+    """Return the reason of an error without the address, which is in the message already."""
     if isinstance(error, socket.gaierror):
         return str(error.strerror)
     number = getattr(error, "errno", None)

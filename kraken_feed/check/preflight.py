@@ -1,6 +1,6 @@
-"""Preflight: everything that a tail needs, looked at in the order in which it needs it, and left as it is.
+"""Run the preflight: check all that a tail needs, in the order in which it needs it, and change nothing.
 
-What depends on something that failed is said to be skipped, never left out.
+Items that depend on a failed one are reported as skipped, never left out.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .report import Finding, Report, failed, skipped
 if TYPE_CHECKING:
     import httpx
 
-SECRET_BYTES = 64  # of every secret that Kraken gives out
-CODE_DIGITS = 6  # of what an authenticator shows: good for half a minute
+SECRET_BYTES = 64  # the length of every secret of Kraken
+CODE_DIGITS = 6  # of an authenticator's code, which is valid for half a minute
 
 
 class Asked(NamedTuple):
-    """What the command line says. Empty ``channels`` and ``accounts`` are the configuration's, ``all`` is every account
-    that it has; an ``output`` of None is not looked at."""
+    """The options of the command line. Empty ``channels`` and ``accounts`` mean the configuration's, ``all`` every
+    account in it; an ``output`` of None is not checked."""
 
     channels: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -47,7 +47,8 @@ class Asked(NamedTuple):
 
 
 class World(NamedTuple):
-    """What the check looks at: the environment, and where the state is if nobody says; network and clocks, for tests.
+    """The surroundings of the check: the environment, and the default directory of the state; network and clocks, for
+    tests.
 
     ``max_files`` is how many descriptors a process may have; None: any number."""
 
@@ -63,12 +64,13 @@ class World(NamedTuple):
 async def run(
     load: Callable[[], tuple[Config, str | None]], asked: Asked, report: Report, secrets: Secrets, world: World
 ) -> int:
-    """Check everything; the exit code.
+    """Check everything, and return the exit code.
 
-    ``load`` gives the configuration and the path of its file. ``secrets`` learns what ``report`` must not show.
+    ``load`` returns the configuration and the path of its file. Texts that ``report`` must not show are added to
+    ``secrets``.
 
     Raises:
-        UsageError: an account has a name that is none.
+        UsageError: an account's name is not valid.
     """
     try:
         config, path = load()
@@ -87,7 +89,7 @@ async def run(
 
 
 class Account(NamedTuple):
-    """An account: its credentials, if they were found, and the highest nonce that its state knows of."""
+    """An account: its credentials, if they were found, and the highest nonce in its state."""
 
     name: str
     credentials: Credentials | None
@@ -95,12 +97,12 @@ class Account(NamedTuple):
 
 
 class Check:
-    """See the module."""
+    """One run of the preflight. See the module."""
 
     def __init__(self, config: Config, asked: Asked, report: Report, secrets: Secrets, world: World) -> None:
         self.channels = asked.channels or config.channels
         self.accounts = choose_accounts(config, asked.accounts)
-        self._owners: dict[str, str] = {}  # of each key, the account that has it
+        self._owners: dict[str, str] = {}  # by key, the account that has it
         self._config = config
         self._asked = asked
         self._report = report
@@ -110,7 +112,7 @@ class Check:
         self._directory = asked.state or config.state.directory or world.default_state
 
     def given(self) -> dict[str, tuple[object, str]]:
-        """What wins over the configuration's file, and who said it."""
+        """Return the values that override the configuration's file, and the source of each."""
         asked, environ = self._asked, self._world.environ
         said: dict[str, tuple[object, str]] = {}
         if asked.channels:
@@ -126,7 +128,7 @@ class Check:
         return said
 
     async def run(self) -> None:
-        """First what is on this machine, then the network, then what needs both."""
+        """Run the checks: first of this machine, then of the network, then of what needs both."""
         if self._asked.output not in (None, "-"):
             self._report.add(_output(str(self._asked.output)))
         self._report.add(machine.sync(sync_method()))
@@ -141,7 +143,7 @@ class Check:
     # -- this machine
 
     def _account(self, name: str) -> Account:
-        """Where the credentials come from, and what the state holds."""
+        """Check where the credentials come from, and what the state holds."""
         credentials, environ = None, self._world.environ
         try:
             credentials = self._find(name)
@@ -156,7 +158,7 @@ class Check:
         return Account(name, credentials, nonce)
 
     def _find(self, account: str) -> Credentials:
-        """Its credentials, which no other account may have. Raises ConfigError."""
+        """Return the account's credentials. Raises ConfigError, also if another account has the same."""
         found = find(self._config, account, self._world.environ, alone=len(self.accounts) == 1)
         self._secrets.add(*found.secrets())
         other = self._owners.setdefault(found.key, account)
@@ -187,7 +189,7 @@ class Check:
         return finding, checkpoint.nonce if checkpoint is not None else 0
 
     def _number(self, accounts: int) -> None:
-        """Judge whether there are too many accounts."""
+        """Check whether there are too many accounts."""
         config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
         budget = Budget(config.reconnect.budget, config.reconnect.window_s)
         state = not self._asked.no_state
@@ -197,7 +199,7 @@ class Check:
     # -- the network
 
     async def _rest_and_clock(self) -> str:
-        """What private calls lack; empty if they can be made."""
+        """Check REST and the clock; return what private calls lack, empty if they can be made."""
         url, kraken = self._config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
@@ -216,16 +218,17 @@ class Check:
         return ""
 
     def _kraken_ns(self) -> int:
-        """Kraken's time; this machine's, if Kraken's is not known."""
+        """Return Kraken's time; this machine's, if Kraken's is not known."""
         latest = self._kraken.latest()
         return self._world.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
-        """The time for nonces: Kraken would remember those of a clock that is ahead."""
+        """Return the time for nonces, the lower of both clocks: Kraken would remember nonces of a clock that is
+        ahead."""
         return min(self._world.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
-        """Whether it can be reached."""
+        """Check whether a WebSocket endpoint can be reached."""
         url = getattr(self._config.endpoints, endpoint)
 
         async def ask() -> Tls | None:
@@ -237,7 +240,7 @@ class Check:
         return await self._reach(endpoint, url, ask)
 
     async def _reach(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
-        """Go to a host step by step; ``ask`` takes the last ones, TLS and HTTP."""
+        """Connect to a host step by step; ``ask`` makes the last steps, TLS and HTTP."""
         finding = await self._way(endpoint, url, ask)
         self._report.add(finding)
         return finding.status != "FAIL"
@@ -264,7 +267,7 @@ class Check:
     # -- the key
 
     async def _key(self, account: Account, needs: str, lost: Mapping[str, str]) -> None:
-        """Everything that takes a call with the account's key."""
+        """Run the checks that need calls with the account's key."""
 
         def say(finding: Finding) -> None:
             self._report.add(finding.about(account=account.name))
@@ -289,7 +292,7 @@ class Check:
             await rest.close()
 
 
-# ------------------------------------------------------------------------------------------------ what was found
+# ------------------------------------------------------------------------------------------------ findings
 
 
 def _credentials(found: Credentials, paths: list[str]) -> Finding:
@@ -303,7 +306,7 @@ def _credentials(found: Credentials, paths: list[str]) -> Finding:
         )  # fmt: skip
     if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
         return Finding(
-            "WARN", "credentials", what, "It looks like an authenticator's, which is good for one call.",
+            "WARN", "credentials", what, "It looks like an authenticator's code, which is valid for one call.",
             "Make the key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
     listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
@@ -311,7 +314,7 @@ def _credentials(found: Credentials, paths: list[str]) -> Finding:
         return Finding(
             "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
             "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
-            "Docker's services. Where nobody else is, nothing has to be done.", facts=facts,
+            "Docker's services. Without other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return Finding("OK", "credentials", what, listed, facts=facts)
 

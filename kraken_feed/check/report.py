@@ -1,4 +1,4 @@
-"""What a preflight has found: a finding an item, shown to a person or to a program, and the exit code they come to."""
+"""Report what a preflight has found, one finding per item, to a person or a program, and work out the exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..text import Secrets, printable
 
 Status = Literal["OK", "WARN", "FAIL", "SKIP"]
 
-# The exit code of several failures: first what no restart mends, then what needs room or a disk, last what may pass.
+# The exit code of several failures: first those that no restart fixes, then those of a disk, last temporary ones.
 PRECEDENCE = (78, 77, 75, 74, 1, 69)
 
 ITEM_WIDTH = 13  # of the longest, "configuration"
@@ -26,7 +26,7 @@ _COLORS = {"OK": "32", "WARN": "33", "FAIL": "1;31", "SKIP": "2"}
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One item of the check. ``facts`` is for programs; ``exit_code`` counts where it failed."""
+    """One item of the check. ``facts`` is for programs; ``exit_code`` is used if the item failed."""
 
     status: Status
     item: str
@@ -39,35 +39,36 @@ class Finding(msgspec.Struct, frozen=True):
     exit_code: int = 0
 
     def about(self, *, account: str | None = None, channel: str | None = None) -> Finding:
-        """The same, said of an account or a channel."""
+        """Return the same finding for an account or a channel."""
         return msgspec.structs.replace(self, account=account or self.account, channel=channel or self.channel)
 
 
 def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> Finding:
-    """An item that failed with an error, in the error's words. ``remedy`` stands in where the error has none."""
+    """Return the finding for an item that failed with an error, in the error's words. ``remedy`` is used if the error
+    has none."""
     remedy, code = error.remedy or remedy, error.exit_code or FeedError.exit_code
     return Finding("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
 
 def skipped(item: str, needs: str) -> Finding:
-    """An item that could not be looked at."""
+    """Return the finding for an item that could not be checked."""
     return Finding("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 unless something failed; else the code of the failure that matters most, by :data:`PRECEDENCE`."""
+    """Return 0 if nothing failed, else the code of the most important failure, by :data:`PRECEDENCE`."""
     codes = {finding.exit_code for finding in findings if finding.status == "FAIL"}
     return next((code for code in PRECEDENCE if code in codes), min(codes, default=0))
 
 
 class Report:
-    """Says each finding as soon as it is known, and in the end what they come to.
+    """Prints each finding as soon as it is known, and the verdict at the end.
 
     Args:
-        say: takes one text, a line or several, without the last line feed.
-        secrets: what must not be shown.
-        as_json: one JSON object a line, instead of lines for people.
-        colors: whether ``say`` leads to a terminal that has them.
+        say: receives one text of one or more lines, without the last line feed.
+        secrets: the texts that must not be shown.
+        as_json: print one JSON object per line, instead of lines for people.
+        colors: whether ``say`` writes to a terminal with colours.
         columns: the width of that terminal.
         several: whether there is more than one account to tell apart.
     """
@@ -92,7 +93,7 @@ class Report:
         self.several = several
 
     def add(self, finding: Finding) -> None:
-        """Say it. What was skipped for the same reason is one line for people."""
+        """Print a finding. For people, items that were skipped for the same reason share one line."""
         self.findings.append(finding)
         if self._as_json:
             self._say(self._json(finding))
@@ -105,7 +106,7 @@ class Report:
             self._say(self._lines(finding))
 
     def end(self) -> int:
-        """Say the verdict; the exit code."""
+        """Print the verdict, and return the exit code."""
         code = exit_code(self.findings)
         count: Counter[str] = Counter(finding.status for finding in self.findings)
         if self._as_json:
@@ -136,7 +137,7 @@ class Report:
         return head + f"\n{'':{INDENT}}".join(self._wrap(self._safe(text), INDENT, arrow) for text, arrow in texts)
 
     def _wrap(self, text: str, indent: int, arrow: str = "") -> str:
-        """Lines of a width that can be read, all but the first indented."""
+        """Wrap a text into lines of readable width, all but the first indented."""
         width = max(self._columns - indent - len(arrow), 20)
         lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
         return arrow + f"\n{'':{indent + len(arrow)}}".join(lines)
@@ -165,21 +166,23 @@ class Report:
 
 
 def _alike(one: Finding, other: Finding) -> bool:
-    """Whether both were skipped for the same reason."""
+    """Return whether both were skipped for the same reason."""
     return (one.status, one.what, one.account) == (other.status, other.what, other.account)
 
 
 def _worst(count: Mapping[str, int]) -> Status:
-    """FAIL or WARN if there is one, else OK. What was skipped was skipped because something failed."""
+    """Return FAIL or WARN if any finding has it, else OK. Skipped items do not count: something they need has
+    failed."""
     return "FAIL" if count["FAIL"] else "WARN" if count["WARN"] else "OK"
 
 
 def _verdict(findings: Sequence[Finding], code: int) -> str:
-    """In words: ``1 failed (key), 2 warnings, 3 not checked, 9 well; exit code 77``."""
-    words = {"FAIL": "failed", "WARN": "to look at", "SKIP": "not checked", "OK": "well"}
+    """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
+    words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []
     for status, word in words.items():
         items = [finding.item for finding in findings if finding.status == status]
         named = f" ({', '.join(dict.fromkeys(items))})" if status in ("FAIL", "WARN") else ""
-        parts += [f"{len(items)} {word}{named}"] if items else []
+        plural = "s" if status == "WARN" and len(items) > 1 else ""
+        parts += [f"{len(items)} {word}{plural}{named}"] if items else []
     return f"{', '.join(parts)}; exit code {code}."

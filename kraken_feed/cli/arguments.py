@@ -1,4 +1,4 @@
-"""The command line: what may stand on it, and what is said about what may not."""
+"""Parse the command line, and suggest corrections for errors in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Channels: openOrders, ownTrades (Spot v1), executions, balances (Spot v2).
 
 EXAMPLES = """\
 examples:
-  kraken-feed demo                              look at it: no account, no network
+  kraken-feed demo                              try it: no account, no network
   kraken-feed openOrders                        tail the order events of an account
   kraken-feed openOrders ownTrades | jq .data   two channels, into a pipeline
   kraken-feed executions --output fills.jsonl   append to a file; SIGHUP reopens it
@@ -29,9 +29,9 @@ examples:
   kraken-feed watch                             open orders and fills on the whole screen; q quits
   kraken-feed token                             print a WebSocket token
 
-`kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` tells more.
+`kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state held by another,
+exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
 77 credentials refused, 78 configuration invalid, 130 interrupted; of `call` also 65 refused and
 76 outcome unknown
 """
@@ -43,23 +43,23 @@ methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, 
                   batch_add, batch_cancel
 
 key=value is a string where Kraken wants a string and a number where it wants a number, key:=JSON is JSON;
-a list is key=value several times. A method without its parameters tells what it takes.
+a list is key=value several times. A method without its parameters prints those that it takes.
 
-Without --live, Kraken is asked to check the order only (validate) where it can do that; other requests are
-printed as they would be sent. With it, a request is sent once, and never again.
+Without --live, Kraken is only asked to check the order (validate), if the method allows that; other requests
+are printed as they would be sent. With --live, a request is sent once, and never again.
 
 examples:
   kraken-feed call add_order order_type=limit side=buy symbol=BTC/USD order_qty=0.01 limit_price=61000.0
   kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
   kraken-feed call cancelAllOrdersAfter timeout=60 --live
 
-exit codes: 0 every answer is a success, 65 refused, 76 sent, and the outcome unknown: look before you send
-it again
+exit codes: 0 every answer is a success, 65 refused, 76 sent, outcome unknown: check before you send it again
 """
 
 
 class Command(NamedTuple):
-    """One word of the command line: what ``--help`` says of it, its options, and what it does (an exit code)."""
+    """One word of the command line: its text in ``--help``, its options, and the function that runs it (returns an exit
+    code)."""
 
     about: str
     options: Callable[[argparse.ArgumentParser], None]
@@ -67,17 +67,17 @@ class Command(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are ours: with the nearest valid name, and exit code 2."""
+    """An ArgumentParser with our errors: the nearest valid name, and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", remedy=f"Try: {self.prog} --help")
 
 
 def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
-    """The arguments, with ``run`` set to what they ask for.
+    """Parse the command line. ``run`` of the result is the function of the command.
 
     Raises:
-        UsageError: they make no sense.
+        UsageError: the arguments are not valid.
     """
     parser = _Parser(
         prog="kraken-feed",
@@ -112,7 +112,7 @@ def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
 
 
 def _with_command(argv: list[str], known: Mapping[str, Command]) -> list[str]:
-    """``kraken-feed openOrders -v`` is short for ``kraken-feed tail openOrders -v``."""
+    """Insert the default command: ``kraken-feed openOrders -v`` means ``kraken-feed tail openOrders -v``."""
     if argv and argv[0] in (*known, "-h", "--help", "--version"):
         return argv
     flags = list(itertools.takewhile(lambda word: word in ("-q", "--quiet", "-v", "--verbose"), argv))
@@ -141,7 +141,7 @@ def _positive_seconds(text: str) -> float:
 
 
 def _moment(text: str) -> int:
-    """Unix nanoseconds of a time that many ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
+    """Return the unix nanoseconds of a time that long ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
     ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if ago:
         return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
@@ -162,7 +162,7 @@ _positive_seconds.__name__ = "number of seconds"
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """Of every command that asks Kraken something for one account."""
+    """Add the options of every command that calls Kraken for one account."""
     parser.add_argument("--account", metavar="NAME", help="the account, as the configuration names it")
     _config_options(parser)
 
@@ -170,7 +170,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 def _accounts_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--account", dest="accounts", metavar="NAME", action="append", default=[],
-        help="an account, as the configuration names it; several times for several, `all` for every one",
+        help="an account, as the configuration names it; may be repeated; `all` means every account",
     )  # fmt: skip
 
 
@@ -181,48 +181,48 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", action="store_true", help="only errors on stderr")
-    volume.add_argument("-v", "--verbose", action="store_true", help="more on stderr")
+    volume.add_argument("-q", "--quiet", action="store_true", help="write only errors to stderr")
+    volume.add_argument("-v", "--verbose", action="store_true", help="write more to stderr")
     parser.add_argument(
         "--log-format", choices=("auto", "json", "console"), default="auto",
-        help="how diagnostics look on stderr (auto: console on a terminal, else json)",
+        help="the format of diagnostics on stderr (auto: console on a terminal, else json)",
     )  # fmt: skip
 
 
 def output_options(parser: argparse.ArgumentParser) -> None:
-    """Of every command that writes records."""
+    """Add the options of every command that writes records."""
     parser.set_defaults(writes_records=True)
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--output", metavar="PATH", default="-", help="append records to a file; - is stdout (default)")
     parser.add_argument(
         "--format", choices=("auto", "json", "console"), default="auto",
-        help="how records look (auto: rows on a terminal, else json)",
+        help="the format of records (auto: rows on a terminal, else json)",
     )  # fmt: skip
     parser.add_argument(
         "--snapshots", choices=("changes", "all", "none"), default="changes",
-        help="which items of a snapshot are written (default: those that differ from what was last written)",
+        help="the items of a snapshot to write (default: those that differ from what was last written)",
     )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="write the snapshot and exit")
     parser.add_argument("--count", type=_positive_int, metavar="N", help="exit after N items; markers do not count")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after so long")
+    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
-    """Of `tail`."""
+    """Add the options that only ``tail`` has to those of all commands that write records."""
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
-    parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is the first")
-    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing; outages are declared as gaps")
+    parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is like the first one")
+    parser.add_argument("--no-backfill", action="store_true", help="do not recover over REST; outages become gaps")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN",
-        help="recover what happened from then on, if the state does not know better: 2h, 30m, 7d, or RFC 3339",
+        help="recover events since then, unless the state says when the last run ended: 2h, 7d, or RFC 3339",
     )  # fmt: skip
     _accounts_option(parser)
     _config_options(parser)
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
-    """Of `watch`."""
+    """Add the options of ``watch`` and the text below its ``--help``."""
     parser.epilog = (
         "It is a tail of its own, without a state: it locks none and writes none, so it may run beside a service,"
         " with an API key of its own."
@@ -231,35 +231,35 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="executions (default), openOrders, ownTrades")
     whose.add_argument("--demo", action="store_true", help="an embedded exchange: no account, no network")
     _accounts_option(whose)
-    parser.add_argument("--no-backfill", action="store_true", help="ask REST for nothing of what was missed")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--no-backfill", action="store_true", help="do not recover missed events over REST")
+    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
-    """Of `check`."""
+    """Add the channels and options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: every item, then the verdict")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
-    parser.add_argument("--no-state", action="store_true", help="there will be no checkpoint")
+    parser.add_argument("--no-state", action="store_true", help="the tail will keep no checkpoint")
     _accounts_option(parser)
     _config_options(parser)
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:
-    """Of `token`."""
-    parser.add_argument("--json", action="store_true", help="as a JSON object, with the seconds until it expires")
+    """Add the options of ``token`` to the common ones."""
+    parser.add_argument("--json", action="store_true", help="print a JSON object, with the seconds until it expires")
     common_options(parser)
 
 
 def call_options(parser: argparse.ArgumentParser) -> None:
-    """Of `call`."""
+    """Add the words and options of ``call``, and its own usage text."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
-    parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method, and what it takes")
-    parser.add_argument("--live", action="store_true", help="do it; without this nothing happens to the account")
+    parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method and its parameters")
+    parser.add_argument("--live", action="store_true", help="carry it out; without it the account does not change")
     parser.add_argument("--params", metavar="FILE", help="a file with parameters as a JSON object; - is stdin")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="send parameters and values that this version does not know"
@@ -272,24 +272,24 @@ def call_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
-    """Of `demo`."""
+    """Add the options of ``demo``: only output and common ones."""
     output_options(parser)
     common_options(parser)
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
-    """Of `simulate`."""
+    """Add the options of ``simulate``, which the simulator defines."""
     from ..simulator.main import add_arguments
 
     add_arguments(parser)
 
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
-    """Of `unit`."""
+    """Add the options of ``unit``, which its module defines."""
     from ..service.units import add_arguments
 
     add_arguments(parser)
 
 
 def no_options(parser: argparse.ArgumentParser) -> None:
-    """Of a command that has none."""
+    """Add nothing: the command has no options."""

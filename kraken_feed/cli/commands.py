@@ -1,4 +1,4 @@
-"""What each word of the command line does. What a command needs is imported when it runs."""
+"""Run each command of the command line. A command's modules are imported when it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..protocol.signing import Credentials
     from ..transport.rest import Rest, Token
 
-START_S = 1.0  # by then everything is imported, down to what the first request to REST needs
+START_S = 1.0  # by then everything is imported that the first REST request needs
 AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
 
 
@@ -38,7 +38,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
-    raise_limit()  # after the commands that give keys: a child might not expect so many
+    raise_limit()  # after the commands that print keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
 
@@ -60,7 +60,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 @contextlib.asynccontextmanager
 async def _embedded(config: Config) -> AsyncIterator[tuple[Config, Credentials]]:
-    """An exchange on loopback while the context lasts: the configuration that leads to it, and its key."""
+    """Run an exchange on loopback for as long as the context lasts. Yield the configuration for it, and its key."""
     from ..config.schema import Endpoints, for_demo
     from ..protocol.signing import Credentials
     from ..simulator.demo import demo_exchange
@@ -97,7 +97,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _extra(library: str, name: str) -> Iterator[None]:
-    """Imports inside need a library that only an extra brings, and that nothing else is to load."""
+    """Raise ConfigError if an import inside needs ``library``, and its extra is not installed."""
     if sys.modules.get(library) is None:
         sys.modules.pop(library, None)
     try:
@@ -131,7 +131,7 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 async def _fetch_token(rest: Rest) -> Token:
-    """Return one token; afterwards ``rest`` is closed."""
+    """Fetch one token, and close ``rest``."""
     import asyncio
 
     try:
@@ -142,7 +142,7 @@ async def _fetch_token(rest: Rest) -> Token:
                 if error.cause != "refused":
                     error.remedy = error.remedy or AGAIN
                     raise
-                await asyncio.sleep(error.delay)  # a refusal may have a retry or a few; then it is final
+                await asyncio.sleep(error.delay)  # a refusal may be repeated a few times; then it is final
     finally:
         await rest.close()
 
@@ -212,7 +212,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
 
 def _look(arguments: argparse.Namespace) -> str:
-    """The command that shows the open orders and the last trades."""
+    """Return the command that shows the open orders and the last trades."""
     import shlex
 
     given = {name: getattr(arguments, name) for name in ("account", "config")}
@@ -277,25 +277,25 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tail": Command("tail one or more channels (the word itself may be left out)", options.tail_options, _tail),
-    "check": Command("look at everything that a tail needs, and change nothing", options.check_options, _check),
+    "tail": Command("tail one or more channels (the word `tail` may be left out)", options.tail_options, _tail),
+    "check": Command("check everything that a tail needs, and change nothing", options.check_options, _check),
     "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
-    "watch": Command("open orders, the last fills and the feed's state, on a terminal", options.watch_options, _watch),
+    "watch": Command("show open orders, last fills and the feed's state on a terminal", options.watch_options, _watch),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
-    "simulate": Command("only the exchange, for other clients", options.simulate_options, _simulate),
-    "unit": Command("print the systemd unit, or what belongs to it", options.unit_options, _unit),
+    "simulate": Command("run a simulated Kraken for testing", options.simulate_options, _simulate),
+    "unit": Command("print the systemd unit, or another file that it needs", options.unit_options, _unit),
     "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
 }
 
 
 def _run(main: Coroutine[Any, Any, str]) -> int:
-    """Run to the end: the exit code."""
+    """Run a command to its end, and return the exit code."""
     return INTERRUPTED if _reason(main) == "SIGINT" else 0
 
 
 def _reason(main: Coroutine[Any, Any, str]) -> str:
-    """Run to the end, on a loop that is then left as it is: closing it would wait for threads that look up names."""
+    """Run a command to its end, and leave its event loop open: closing it would wait for threads that look up names."""
     import asyncio
 
     loop = asyncio.new_event_loop()
@@ -305,13 +305,13 @@ def _reason(main: Coroutine[Any, Any, str]) -> str:
 
 
 def _collect() -> None:
-    """Collect garbage from here on, and do not look through what is there already: it stays."""
+    """Collect garbage from now on, but ignore all objects that exist already: they stay."""
     gc.freeze()
     gc.enable()
 
 
 def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
-    """Return what logs the words of a command that gives a key."""
+    """Return a function that logs what a command of the configuration writes to stderr."""
 
     def heard(command: str, text: str) -> None:
         from ..service.run import diagnostics
@@ -323,21 +323,22 @@ def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:
-    """The channels; a word that is none may have been meant for a command."""
+    """Return the channels. The error for an unknown one may suggest a command, since a single word may have been meant
+    as one."""
     from ..config.schema import CHANNELS, check_channels
 
     return check_channels(named, CHANNELS if len(named) > 1 else (*CHANNELS, *COMMANDS))
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    """The first configuration file there is, or the defaults."""
+    """Return the configuration of the first file that exists, or the defaults."""
     from ..config.schema import load
 
     return load(arguments.config, os.environ)[0]
 
 
 def _read(path: str) -> str:
-    """The text of a file; ``-`` is stdin.
+    """Return the text of a file; ``-`` is stdin.
 
     Raises:
         UsageError: it cannot be read.

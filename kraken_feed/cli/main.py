@@ -1,4 +1,4 @@
-"""The door: arguments, signals, exit codes.
+"""Run the command: arguments, signals, exit codes.
 
 Nothing heavy is imported before the arguments are parsed: ``--help`` loads argparse and little else, and ``--version``
 not even that.
@@ -27,17 +27,17 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of st
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The console script: run, and leave with the contract's exit code."""
+    """Run the console script, and exit with the exit code of the contract."""
     words = list(sys.argv[1:] if argv is None else argv)
     early.receive(words)
     stdout_closed = _occupy_standard_descriptors()
     replace_unencodable()
     sys.modules.setdefault("rich", cast("Any", None))  # structlog would load it for tracebacks: half of its start
     log_format, secrets = "auto", Secrets()
-    gc.disable()  # while everything is imported, which stays: looking through it is a tenth of the start
+    gc.disable()  # during the imports, whose objects stay: to collect them takes a tenth of the start
     try:
         if early.command(words) not in early.UNDONE:
-            # In those, an exception out of nowhere can end as another one: anyio's, in the middle of a connect.
+            # In those, an unexpected exception can end as another one: anyio's, in the middle of a connect.
             early.interruptible()
         if words == ["--version"] and not stdout_closed:
             print_line(f"kraken-feed {__version__}")
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = complain(error, log_format, secrets)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # the door: what nobody foresaw is a defect, and said to be one
+    except Exception as error:  # noqa: BLE001  # the entry point: an unexpected exception is reported as a defect
         code = complain(_defect(error, secrets), log_format, secrets)
     if code == INTERRUPTED:
         die_of(signal.SIGINT)
@@ -71,7 +71,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process now, without waiting for such threads either. Records were written to descriptors already."""
+    """End the process now, without waiting for threads. Records were written to descriptors already."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError):
             stream.flush()
@@ -79,9 +79,9 @@ def _leave(code: int) -> NoReturn:
 
 
 def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
-    """Say on stderr why the process ends, in a few lines or as one JSON object; the exit code.
+    """Write to stderr why the process ends, in a few lines or as one JSON object, and return the exit code.
 
-    A mistake in the command line is answered to the person who typed it, wherever stderr goes.
+    An error in the command line is shown as text, wherever stderr goes: a person typed it.
     """
     from ..telemetry.stderr import Stderr, json_line
 
@@ -101,7 +101,7 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
 
 
 def _defect(error: Exception, secrets: Secrets) -> FeedError:
-    """The error for an exception that nobody foresaw. Its traceback shows code, no values."""
+    """Return the error for an unexpected exception. Its traceback shows code, but no values."""
     return FeedError(
         "This is a defect of kraken-feed.",
         why=trace(error, secrets.mask),
@@ -110,8 +110,8 @@ def _defect(error: Exception, secrets: Secrets) -> FeedError:
 
 
 def _occupy_standard_descriptors() -> bool:
-    """Open /dev/null where the shell closed 0, 1 or 2, lest a socket of ours gets the number and records go there.
-    Whether stdout was one of them."""
+    """Open /dev/null for each of 0, 1 and 2 that the shell closed. Otherwise a socket of ours could get the number, and
+    records would go there. Return whether stdout was closed."""
     closed = []
     for fd in (0, 1, 2):
         try:

@@ -1,4 +1,4 @@
-"""What the commands say that write no records."""
+"""Print the output of the commands that write no records."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from ..text import PLAIN, printable_json
 
 
 def replace_unencodable() -> None:
-    """Replace what the locale of stdout or stderr cannot encode, instead of failing: an ellipsis in a help text is
-    nothing to fail for."""
+    """Replace characters that the locale of stdout or stderr cannot encode, instead of failing, for example an ellipsis
+    in a help text."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN)
 
 
 def as_utf8(errors: str = "surrogateescape") -> None:
-    """Write UTF-8, whatever the environment says."""
+    """Switch stdout to UTF-8, whatever the environment's locale is."""
     sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file
 
 
 def shown(line: str) -> str:
-    """Return a line of JSON as stdout takes it: on a terminal, what could steer it is escaped as JSON does that."""
+    """Return a line of JSON for stdout. On a terminal, control characters are escaped as in JSON."""
     return printable_json(line) if os.isatty(1) else line
 
 
 def print_line(line: str) -> None:
-    """A line on stdout, or the reason why not."""
+    """Print a line on stdout. Raise the output's error if that fails."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except OSError as error:
         failure = _failure(error)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds would fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still buffers would fail again at exit
         raise failure from error
 
 
 def write_line(line: str) -> None:
-    """The same from a thread: while it waits for the reader it holds nothing that the end of the process needs."""
+    """Write a line from a thread. While it waits for the reader, it holds no lock that the end of the process needs."""
     data = memoryview(f"{line}\n".encode("utf-8", "surrogateescape"))
     try:
         while data:

@@ -1,4 +1,4 @@
-"""Where the API key comes from: the first complete pair wins, half a pair is an error, files are private."""
+"""Find the API key: the first complete pair wins, half a pair is an error, files must be private."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..protocol.signing import KEY_SHAPE, SECRET_SHAPE, Credentials
 from ..text import MASK, Secrets, near_miss
 from .schema import Account, Config
 
-COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended takes longer
-MAX_BYTES = 4096  # a key, a secret or a password is a line
+COMMAND_S = 10.0  # a password manager may ask its agent; none that works unattended needs longer
+MAX_BYTES = 4096  # a key, a secret or a password is one line
 
-OTHERS, OTHERS_WRITE = 0o077, 0o022  # the permissions of everybody but the owner
+OTHERS, OTHERS_WRITE = 0o077, 0o022  # the permissions of all but the owner
 SECRETS = "/run/secrets/"  # where Docker, Podman and others mount secrets
 SYSTEMD = "$CREDENTIALS_DIRECTORY"
 
 _LIKE_SECRET = re.compile(
     rf"(?<![A-Za-z0-9+/])(?:{SECRET_SHAPE.pattern}|{KEY_SHAPE.pattern})(?![A-Za-z0-9+/=])"
-)  # in the words of a command that has not given its secret yet
+)  # in the stderr of a command that has not printed its secret yet
 _PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # beginnings of the variables that lead to a key
-MAX_SAID = 1000  # characters of what a command says: the end of it has the reason
+MAX_SAID = 1000  # characters of a command's stderr: its end has the reason
 
 _REMEDY = """Give the API key in one of these ways:
 - KRAKEN_API_KEY and KRAKEN_API_SECRET
@@ -43,7 +43,7 @@ _BY_HAND = "Run it by hand, as the same user: it has to print one line and end, 
 
 
 class _Source(NamedTuple):
-    """One place to look: how each part is called there, and how to read it."""
+    """One source of credentials: the name of each part in it, and how to read it."""
 
     name: str
     parts: tuple[str, str, str]
@@ -51,17 +51,17 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-Heard = Callable[[str, str], object]  # takes what a command has said on stderr: its key, and the text, masked
+Heard = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
 
 
 def _ignore(command: str, text: str) -> None:
-    """Take what nobody wants to hear."""
+    """Ignore the text of a command."""
 
 
 def find_all(
     config: Config, accounts: Sequence[str], environ: Mapping[str, str], heard: Heard = _ignore
 ) -> dict[str, Credentials]:
-    """The credentials of each account; of several, each has to have its own.
+    """Return the credentials of each account. Several accounts must have different keys.
 
     Raises:
         ConfigError: as :func:`find`, or two accounts have the same key.
@@ -81,7 +81,7 @@ def refuse_shared(found: Mapping[str, Credentials]) -> None:
 
 
 def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
-    """The error for two accounts that have the same key."""
+    """Return the error for two accounts that have the same key."""
     return ConfigError(
         f"The accounts {one!r} and {other!r} have the same API key, …{credentials.tail}.",
         why="Every record would come twice, and each would take the other's nonces for its own.",
@@ -92,14 +92,14 @@ def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
 def find(
     config: Config, account: str, environ: Mapping[str, str], heard: Heard = _ignore, *, alone: bool = True
 ) -> Credentials:
-    """The credentials of ``account``.
+    """Return the credentials of ``account``.
 
-    Looked for in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
+    Searched in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
     configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
-    in its process is looked for only where its name stands. ``heard`` takes what commands say on stderr.
+    in its process is searched only in sources that name it. ``heard`` receives what commands write to stderr.
 
     Raises:
-        ConfigError: there are none, there is half a pair, or a source cannot be used.
+        ConfigError: no source has any, one has half a pair, or one cannot be used.
     """
     if config.accounts and account not in config.accounts:
         raise ConfigError(f"The configuration has no account {account!r}.", remedy=near_miss(account, config.accounts))
@@ -123,7 +123,7 @@ def find(
 def files(
     found: Credentials, config: Config, account: str, environ: Mapping[str, str], *, alone: bool = True
 ) -> list[str]:
-    """The files that :func:`find` has read ``found`` from; none if it came in another way."""
+    """Return the files from which :func:`find` has read ``found``; none if they came from another source."""
     for source in _sources(config.accounts.get(account, Account()), account, environ, alone, _Commands()):
         paths = [os.path.expanduser(path) for path in map(source.path, source.parts) if path]
         there = [path for path in paths if os.path.exists(path)]
@@ -178,7 +178,8 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
 
 
 def _credential(path: str) -> str | None:
-    """A file of systemd's credentials directory: its modes are systemd's business, and it may be missing."""
+    """Read a file of systemd's credentials directory; return None if it is missing. Its mode is not checked: systemd
+    sets it."""
     try:
         with open(path, "rb") as file:
             return _text(file.read(MAX_BYTES + 1), path)
@@ -193,7 +194,7 @@ def _credential(path: str) -> str | None:
 
 
 def _file(path: str | None) -> str | None:
-    """Return what a file says, if it is as private as it can be."""
+    """Return the text in a file, if the file is private enough."""
     if path is None:
         return None
     path = os.path.expanduser(path)
@@ -214,8 +215,8 @@ def _file(path: str | None) -> str | None:
 
 
 def _is_mounted(fd: int, path: str) -> bool:
-    """Tell whether an orchestrator has put the file there, as far as one can see: then its mode is set where the
-    container is described, and a chmod here fails or does not last."""
+    """Return whether an orchestrator seems to have mounted the file. Then its mode is set in the container's
+    description, and a chmod here fails or does not last."""
     read_only = os.fstatvfs(fd).f_flag & os.ST_RDONLY
     return bool(read_only) or os.path.realpath(path).startswith(SECRETS)
 
@@ -233,8 +234,8 @@ def _check_owner(path: str, status: os.stat_result, mounted: bool) -> None:
 def _check_mode(path: str, status: os.stat_result, mounted: bool) -> None:
     """Raise ConfigError if others may write to the file, or may read it although chmod could prevent that.
 
-    It cannot on a read-only mount, nor where the file is root's and we are not: without a permission for others we
-    could not read it ourselves.
+    chmod cannot prevent it on a read-only mount, nor if root owns the file and we are another user: without a
+    permission for others we could not read it ourselves.
     """
     mode = stat.S_IMODE(status.st_mode)
     fixed = mounted or (status.st_uid == 0 and os.geteuid() != 0)
@@ -250,22 +251,22 @@ def _check_mode(path: str, status: os.stat_result, mounted: bool) -> None:
 
 
 def readable_by_others(found: Credentials, paths: Sequence[str]) -> list[str]:
-    """Return those of :func:`files` that others may read. systemd shows an access list as a permission of the group,
-    and keeps its directory closed."""
+    """Return those of :func:`files` that others may read. The group's permission on systemd's files does not count: it
+    stands for an access list, and their directory is closed."""
     others = 0o007 if found.source.startswith(SYSTEMD) else OTHERS
     return [path for path in paths if os.stat(path).st_mode & others]
 
 
 class _Commands:
-    """Runs the commands of one account, and keeps what they say on stderr until it is known what to mask there."""
+    """Runs the commands of one account. It keeps what they write to stderr until it is known what to mask there."""
 
     def __init__(self) -> None:
         self._secrets = Secrets()
         self._said: list[tuple[str, str]] = []
 
     def command(self, key: str, argv: Sequence[str] | None) -> str | None:
-        """Return the first thing that a command prints. It is run as it stands, without a shell and without the
-        variables that lead to a key.
+        """Return the first line that a command prints. It is run without a shell, and without the variables that lead
+        to a key.
 
         Raises:
             ConfigError: it cannot be run, fails, or prints nothing that could be a secret.
@@ -280,7 +281,7 @@ class _Commands:
         except subprocess.TimeoutExpired as error:
             why = self._masked(error.output, error.stderr)
             what = f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s."
-            raise ConfigError(what, why=why[-MAX_SAID:], remedy=_BY_HAND) from None  # its cause has what it printed
+            raise ConfigError(what, why=why[-MAX_SAID:], remedy=_BY_HAND) from None  # its cause has the printed text
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "The name holds a NUL."
             raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
@@ -294,25 +295,25 @@ class _Commands:
         return _text(done.stdout[: MAX_BYTES + 1], key)
 
     def said(self) -> list[tuple[str, str]]:
-        """Return once what the commands have said: the key of each, and the text, masked. Call it when all were run:
-        the first may have said what the second has printed."""
+        """Return what the commands wrote to stderr, only once: the key of each, and the masked text. Call it after all
+        have run: the first may have written what the second has printed."""
         said, self._said = self._said, []
         return [(key, self._secrets.mask(text)[-MAX_SAID:]) for key, text in said]
 
     def _masked(self, stdout: bytes | None, stderr: bytes | None) -> str:
-        """Return what a command has said, without what it has printed, or anything that looks like a secret."""
+        """Return a command's stderr, without the secrets that it printed, or anything that looks like a secret."""
         self._secrets.add(*map(str.strip, (stdout or b"")[:MAX_BYTES].decode(errors="replace").splitlines()))
         text = (stderr or b"").decode(errors="replace").strip()
         return _LIKE_SECRET.sub(MASK, self._secrets.mask(text))
 
 
 def _shown(place: str) -> str:
-    """A path or a command's name for a message, unless it is the secret itself, put where its place belongs."""
+    """Return a path or a command's name for a message, unless it is a secret that was put there by mistake."""
     return "(the secret itself, it seems)" if SECRET_SHAPE.fullmatch(place) else place
 
 
 def _text(content: bytes, place: str) -> str:
-    """One line of text. An empty one is an error: whoever made the file meant something."""
+    """Return one line of text. Raise ConfigError if it is empty: an empty file cannot be intended."""
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:

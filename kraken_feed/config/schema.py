@@ -1,7 +1,7 @@
-"""The configuration: frozen structs from TOML, with every key optional and no key unknown.
+"""Read the configuration: frozen structs from TOML, with every key optional and unknown keys refused.
 
-``config.example.toml`` shows every key with its default. What is wrong is refused with its path and, where there is
-one, the name that was probably meant.
+``config.example.toml`` shows every key with its default. An error names the wrong key's path and, if
+possible, the name that was probably meant.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ..protocol import spot_v1, spot_v2
 from ..protocol.wire import Dialect
 from ..text import near_miss
 
-# ----------------------------------------------------------------- The configuration's file: the first that there is
+# ------------------------------------------------------------------ The configuration's file: the first that exists
 
 
 def load(explicit: str | None, environ: Mapping[str, str]) -> tuple[Config, str | None]:
-    """The configuration of the first file there is, and its path; the defaults and None if there is none.
+    """Return the configuration of the first file that exists, and its path; the defaults and None if there is none.
 
     Raises:
-        ConfigError: the file that was named, by ``explicit`` or the environment, is not there; one cannot be read; or
-            as :func:`kraken_feed.config.schema.parse`.
+        ConfigError: the file that ``explicit`` or the environment names is missing; a file cannot be read; or as
+            :func:`kraken_feed.config.schema.parse`.
     """
     for path, required in candidates(environ, explicit):
         try:
@@ -55,14 +55,14 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
 Words = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
-# What people call a secret when they write it where it does not belong.
+# Names of keys under which people put a secret by mistake.
 _SECRET_KEYS = re.compile(
     r"^(api|kraken|private|public)?_?-?(api)?_?-?(key|secret|otp|password|passphrase|token)$", re.I
 )
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an account's credentials are: files, or commands that print them."""
+    """The sources of an account's credentials: files, or commands that print them."""
 
     key_file: str | None = None
     secret_file: str | None = None
@@ -73,7 +73,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """URLs. Without TLS only on loopback."""
+    """The URLs of Kraken. A URL without TLS must be on loopback."""
 
     rest: str = "https://api.kraken.com"
     ws_v1: str = "wss://ws-auth.kraken.com"
@@ -90,8 +90,8 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The waits between connects, in seconds, and how many connects a window may hold; for how long a key that has
-    worked may be refused."""
+    """The waits between connects, in seconds; how many connects a window may hold; how long a key that has worked may
+    be refused."""
 
     initial_s: Positive = 1.0
     max_s: Positive = 60.0
@@ -103,36 +103,36 @@ class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Recovery over REST: how far before an outage to ask, when REST has caught up for certain (seconds), and the key's
-    call counter (its size, and what it loses a second)."""
+    """Recovery over REST: how far before an outage to ask, when REST has certainly caught up (seconds), and the key's
+    call counter (its size, and its decay per second)."""
 
     enabled: bool = True
     overlap_s: NotNegative = 120.0
     second_pass_s: NotNegative = 90.0
-    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, history has no room
+    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, no history call fits
     rest_decay: Positive = 0.33
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For how long a full disk is waited for, or a file system at the start, in seconds; 0: not at all."""
+    """How long to wait for a full disk, or at the start for a file system, in seconds; 0: do not wait."""
 
     patience_s: NotNegative = 3600.0
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the checkpoint is kept; empty: systemd's state directory, else the user's."""
+    """The directory of the checkpoint; empty: systemd's state directory, else the user's."""
 
     directory: str = ""
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where metrics and health are served: a loopback address with its port; empty: nowhere."""
+    """The loopback address and port that serve metrics and health; empty: none."""
 
     listen: str = ""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of it."""
+    """The complete configuration, one struct per table of the file."""
 
     channels: tuple[str, ...] = ("openOrders",)
     account: Name = "main"
@@ -147,7 +147,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def candidates(environ: Mapping[str, str], explicit: str | None) -> list[tuple[str, bool]]:
-    """Where the configuration may be, in order: paths, and whether each has to exist."""
+    """Return the paths where the configuration may be, in order, each with whether it must exist."""
     if explicit is not None:
         return [(explicit, True)]
     if environ.get("KRAKEN_FEED_CONFIG"):
@@ -158,11 +158,11 @@ def candidates(environ: Mapping[str, str], explicit: str | None) -> list[tuple[s
 
 
 def parse(content: bytes, origin: str) -> Config:
-    """The configuration in the TOML text ``content``; ``origin`` names it in messages.
+    """Parse the configuration in the TOML text ``content``; ``origin`` names it in messages.
 
     Raises:
-        ConfigError: it is no TOML, a key is unknown or of the wrong type, a value makes no sense, or a secret stands
-            in it.
+        ConfigError: it is not TOML, a key is unknown or of the wrong type, a value makes no sense, or it contains a
+            secret.
     """
     try:
         tree = tomllib.loads(content.decode())
@@ -176,7 +176,7 @@ def parse(content: bytes, origin: str) -> Config:
 
 
 def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
-    """The configuration in what TOML makes of it; as :func:`parse`."""
+    """Return the configuration from parsed TOML. Raises as :func:`parse`."""
     _refuse_unknown(tree, Config, "", origin)
     try:
         config = msgspec.convert(tree, Config)
@@ -195,7 +195,7 @@ def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
 
 
 def _channel_list(given: object) -> str:
-    """Return the line of the configuration that names the channels which ``given`` seems to mean."""
+    """Return the configuration line for the channels that ``given`` seems to mean."""
     spelled = {name.casefold(): name for name in CHANNELS}
     words = given.replace(",", " ").split() if isinstance(given, str) else []
     meant = list(dict.fromkeys(spelled[word.casefold()] for word in words if word.casefold() in spelled))
@@ -204,7 +204,8 @@ def _channel_list(given: object) -> str:
 
 
 def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path: str, origin: str) -> None:
-    """Refuse the first key that the struct does not have, naming the near miss; look into its tables."""
+    """Raise ConfigError for the first key that the struct does not have, with the nearest known name. Checks its tables
+    too."""
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
     for key, value in tree.items():
         if key not in fields:
@@ -266,10 +267,10 @@ def _check_values(config: Config, origin: str) -> None:
 
 
 def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> tuple[str, ...]:
-    """``channels`` without repeats, if all are channels and there is one at least.
+    """Return ``channels`` without repeats. All must be channels, and there must be at least one.
 
     Raises:
-        UsageError: one is not; the message suggests the nearest of ``meant``.
+        UsageError: one is not a channel; the message suggests the nearest of ``meant``.
     """
     chosen = tuple(dict.fromkeys(channels))
     if not chosen:
@@ -281,19 +282,19 @@ def check_channels(channels: Iterable[str], meant: Iterable[str] = CHANNELS) -> 
 
 
 def for_demo(config: Config, endpoints: Endpoints) -> Config:
-    """Return the same configuration for the embedded exchange, whose REST does not lag and whose call counter is fast:
-    an outage is recovered within the show."""
+    """Return the configuration for the embedded exchange. Its REST does not lag and its call counter is fast, so an
+    outage is recovered during the demo."""
     backfill = msgspec.structs.replace(config.backfill, overlap_s=5.0, second_pass_s=0.4, rest_decay=50.0)
     return msgspec.structs.replace(config, endpoints=endpoints, backfill=backfill)
 
 
 def without_backfill(config: Config) -> Config:
-    """The same configuration with the backfill switched off."""
+    """Return the configuration with the backfill switched off."""
     return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
 
 
 def check_account(name: str) -> None:
-    """Raise UsageError unless ``name`` may name an account: it is on every record and in a file's name."""
+    """Raise UsageError unless ``name`` can name an account: it appears in every record and in a file's name."""
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError:
@@ -303,10 +304,10 @@ def check_account(name: str) -> None:
 
 
 def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
-    """The accounts that a command line names: several, ``all``, or by default the configuration's.
+    """Return the accounts that a command line names: several, ``all``, or by default the configuration's.
 
     Raises:
-        UsageError: a name is none, or the configuration has no accounts that ``all`` could mean.
+        UsageError: a name is not valid, or ``all`` was given and the configuration has no accounts.
     """
     if ALL in named:
         others = [name for name in named if name != ALL]
@@ -328,14 +329,14 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
-    """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second and a loopback host."""
+    """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second with a loopback host."""
     remedy = f"Write it as in {schemes[0]}://HOST/PATH; without the line Kraken's own is used."
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError:  # UnicodeError is one
-        raise ConfigError(f"{key} is not a URL.", remedy=remedy) from None  # the reason quotes what may be a password
+        raise ConfigError(f"{key} is not a URL.", remedy=remedy) from None  # the reason may quote a password
     if "@" in url or parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"{key}: the URL has more than a scheme, a host, a port and a path.", remedy=remedy)
     if parts.scheme not in schemes or not host:
@@ -348,10 +349,11 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
 
 
 def listen_address(listen: str) -> tuple[str, int]:
-    """The loopback address, by number, and the port that ``metrics.listen`` names; nothing is looked up.
+    """Return the loopback address and the port of ``metrics.listen``. The address must be a number: no name is looked
+    up.
 
     Raises:
-        ConfigError: it is no address with a port, or one that other machines could reach.
+        ConfigError: it is not an address with a port, or other machines could reach it.
     """
     url = f"//{listen}"
     try:
@@ -374,7 +376,7 @@ def listen_address(listen: str) -> tuple[str, int]:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the URL's host is this machine, by name or by number; nothing is looked up."""
+    """Return whether the URL's host is this machine, by name or by number; nothing is looked up."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True
@@ -385,7 +387,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_public(endpoints: Endpoints, dialects: Iterable[str]) -> bool:
-    """Whether a WebSocket of one of ``dialects`` leads off this machine."""
+    """Return whether a WebSocket of one of ``dialects`` connects to another machine."""
     return not all(is_loopback(getattr(endpoints, f"ws_{dialect}")) for dialect in dialects)
 
 

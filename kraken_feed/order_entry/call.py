@@ -1,7 +1,8 @@
-"""Order entry: the one module that can change an account. A request is sent once, and never again.
+"""Send one request of order entry: the only module that can change an account. A request is sent once, and never
+again.
 
-Connect, then token, then the frame; from then on there is no error that says "try again", only what Kraken answered, or
-that nobody knows. The path of a tail imports nothing of this.
+First connect, then fetch a token, then send the frame. From then on no error says "try again": there is only Kraken's
+answer, or an unknown outcome. A tail imports nothing from here.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from ..transport.rest import refused_credentials
 from .request import Request
 from .responses import Answers
 
-GRACE_S = 0.5  # for further answers of a request that is answered order by order; they come in one go
-FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own, and it does not say before or after what
+GRACE_S = 0.5  # for further answers of a request that is answered per order; they come together
+FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own failures: it does not say at which point
 PARTLY = "eorder:reduce only:position is closed"  # comes with an order that was filled in part, its rest canceled
 NOTHING = "Nothing was sent."
 TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
@@ -38,22 +39,22 @@ T = TypeVar("T")
 
 
 class _Stopped(Exception):
-    """Somebody wants us to end."""
+    """A signal asked the call to end."""
 
 
 class Call:
-    """One request, sent once. Signals reach it: before it is sent they prevent that, afterwards they end the waiting.
+    """One request, sent once. A signal before it is sent prevents that; afterwards a signal ends the waiting.
 
     Args:
         request: what to send.
         config: the endpoints and the deadlines.
         credentials: the key, for messages.
         token: fetches one.
-        say: takes Kraken's answers, a line each, in a thread: it may wait for whoever reads them.
+        say: receives Kraken's answers, one line each, in a thread: it may wait for their reader.
         secrets: the token is added to it.
         timeout: seconds to wait for the answers.
         log: diagnostics.
-        look: the command that shows what became of it.
+        look: the command that shows the request's outcome.
         dial: opens the socket.
         unix: the wall clock, for deadlines.
     """
@@ -88,8 +89,8 @@ class Call:
         self._dial = dial
         self._unix = unix
         self._answers = Answers(request)
-        self._value = ""  # of the token
-        self._echo = re.compile("(?!)")  # it, however JSON writes it
+        self._value = ""  # the token's value
+        self._echo = re.compile("(?!)")  # matches the token in any JSON spelling
         self._sent = False
         self._signal = ""
         self._stop = asyncio.Event()
@@ -98,15 +99,16 @@ class Call:
         self._written.set_result(None)
 
     async def run(self) -> str:
-        """Ask, and print what Kraken answers. The name of the signal that came before anything was sent, or nothing.
+        """Send the request, and print Kraken's answers. Return the name of the signal that came before it was sent, or
+        nothing.
 
         Raises:
-            OutcomeUnknown: it was sent, and nobody knows what became of it.
+            OutcomeUnknown: it was sent, and its outcome is unknown.
             CallRefused, CredentialsRefused: Kraken refused it.
             OutputFailed: Kraken answered, and the answer could not be written.
-            FeedError: anything else; nothing was sent, or nothing that could change the account.
+            FeedError: any other error; nothing was sent that could change the account.
         """
-        told = False  # whether the caller learns what became of it
+        told = False  # whether the caller learns the outcome
         try:
             lacking = await self._exchange()
             if lacking is not None:
@@ -116,30 +118,31 @@ class Call:
             told = True
             raise
         finally:
-            if self._sent and not told:  # a defect of ours: what is raised speaks of that alone
+            if self._sent and not told:  # a defect of ours: the exception says nothing about the outcome
                 self._log.error("outcome_unknown", request=self._request.names, look=self._look)
         return self._signal if lacking is None else ""
 
-    # -- what signals ask for
+    # -- called by signals
 
     def stop(self, reason: str) -> None:
-        """Send nothing any more, or wait for nothing any more."""
+        """Prevent the sending, or end the waiting for answers."""
         self._signal = self._signal or reason
         self._stop.set()
 
     def reopen(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     def tell(self) -> None:
-        """One line of state on stderr."""
+        """Log the status in one line."""
         known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
         state = {"event": "state", "request": self._request.names, **known}
         Stderr(sys.stderr).info(json_line(sys.stderr, state))
 
-    # -- before
+    # -- before the request is sent
 
     async def _exchange(self) -> str | None:
-        """Connect, ask, hang up: what is lacking of the answers, if anything; None if nothing was sent, at a signal."""
+        """Connect, send, and hang up; return what is missing of the answers, if anything, or None if a signal prevented
+        the sending."""
         socket: Socket | None = None
         try:
             url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
@@ -155,11 +158,11 @@ class Call:
             error.remedy = f"{NOTHING} {error.remedy}".strip()
             raise
         finally:
-            if socket is not None:  # what has to be said waits for this: not long, once somebody has asked for the end
+            if socket is not None:  # the outcome is reported after this, so wait only briefly after a signal
                 await connection.hang_up(socket, 0.0 if self._stop.is_set() else connection.CLOSE_S)
 
     async def _before(self, work: Awaitable[T]) -> T:
-        """``work``, unless a signal comes first."""
+        """Run ``work``, unless a signal comes first."""
         task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +175,8 @@ class Call:
             await asyncio.gather(task, stopped, return_exceptions=True)
 
     async def _listen(self, socket: Socket) -> None:
-        """Take what has come so far, the greeting mostly: a connection that is closed already is known here."""
+        """Read the frames that have arrived, usually the greeting, to find out whether the connection is closed
+        already."""
         try:
             async with asyncio.timeout(0):
                 while True:
@@ -180,16 +184,16 @@ class Call:
         except TimeoutError:
             return
 
-    # -- sent
+    # -- after the request was sent
 
     async def _ask(self, socket: Socket) -> str:
-        """Send, and take the answers; what is lacking of them in the end, if anything."""
+        """Send the request, and read the answers; return what is missing of them in the end, if anything."""
         frame = self._request.frame(self._value)
         self._request.check_deadline(self._unix())
         if self._stop.is_set():
             raise _Stopped
         self._log.debug("call_sent", method=self._request.method.name, names=self._request.names)
-        self._sent = True  # from here on it may have arrived, whatever is raised
+        self._sent = True  # from here on it may have arrived, even if an exception is raised
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             return await self._hear(socket, frame, deadline)
@@ -201,7 +205,7 @@ class Call:
             async with asyncio.timeout_at(deadline):
                 await self._before(connection.send(socket, frame, self._mask))
             complete = False
-            while not complete:  # again, if the first of several looked like one to all, and was not
+            while not complete:  # repeat if the first answer looked like one to the whole request, and was not
                 async with asyncio.timeout_at(deadline):
                     while not self._answers.complete:
                         self._take(await self._before(connection.burst(socket, self._mask)))
@@ -217,7 +221,7 @@ class Call:
         return ""
 
     async def _linger(self, socket: Socket) -> None:
-        """Take what else there is, and nobody misses."""
+        """Read further answers, without an error if none come."""
         try:
             async with asyncio.timeout(GRACE_S):
                 while True:
@@ -226,7 +230,7 @@ class Call:
             return
 
     def _take(self, frames: Sequence[bytes]) -> None:
-        """Have what is an answer printed, and go on: what Kraken says has to be known, whether it can be or not."""
+        """Print every frame that is an answer. Continue even if printing fails, because the answers have to be read."""
         for frame in frames:
             if self._answers.take(frame) is not None:
                 self._written = asyncio.ensure_future(self._write(self._line(frame), after=self._written))
@@ -240,14 +244,14 @@ class Call:
                 self._unwritten = error
 
     async def _write_out(self, deadline: float) -> None:
-        """Wait for what is being printed: until the deadline or a signal, and a little longer."""
+        """Wait for the printing to end, until shortly after the deadline or a signal."""
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.wait({self._written, stopped}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         await asyncio.wait({self._written}, timeout=GRACE_S)
         if self._written.done():
-            self._written.result()  # raises what nobody foresaw
+            self._written.result()  # raises unexpected exceptions
         else:
             self._written.cancel()
             self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
@@ -256,10 +260,10 @@ class Call:
         text = self._secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
         return self._echo.sub(MASK, text) if "\\u" in text else text
 
-    # -- judged
+    # -- the outcome
 
     def _judge(self, lacking: str) -> None:
-        """Raise what has to be said, if it was not a plain success."""
+        """Raise the error that the answers mean, unless all is plainly a success."""
         if self._answers.repeated:
             self._log.warning("answer_repeated", times=self._answers.repeated)
         known, request = self._answers.known, self._request
@@ -292,7 +296,7 @@ class Call:
         return f"{what} came {lacking}{unreadable}"
 
     def _doubt(self, texts: Sequence[str]) -> str:
-        """What makes the answers say nothing certain."""
+        """Return why the answers do not prove an outcome; empty if they do."""
         if any(answer.success is None for answer in self._answers.known):
             return "Kraken's answer says neither yes nor no"
         if self._answers.surplus:
@@ -302,7 +306,7 @@ class Call:
         return next((f"Kraken answered {self._mask(text)}" for text in texts if normal(text).startswith(FAULTS)), "")
 
     def _placed(self) -> str:
-        """The order that there must not be after a mere check."""
+        """Return the order that a mere check should not have placed; empty if there is none."""
         if self._request.live:
             return ""
         given = set(map(str, self._request.params.values()))
@@ -329,7 +333,7 @@ class Call:
 
     @property
     def _partly(self) -> bool:
-        """Whether a part was done, of what was refused as a whole or in part."""
+        """Whether a part of a refused request was carried out."""
         return any(answer.success or answer.orders for answer in self._answers.known)
 
     def _not_written(self, error: FeedError, texts: Sequence[str]) -> OutputFailed:
@@ -345,11 +349,11 @@ class Call:
 
 
 def _written(character: str) -> str:
-    """A pattern of everything that a character may be in a JSON string."""
+    """Return a pattern of all forms in which a JSON string can contain the character."""
     return rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))"
 
 
 def _unclear(text: str) -> bool:
-    """Tell whether a part of the request can have been done in spite of this refusal: Kraken may have noticed too late
+    """Return whether a part of the request may have been done despite this refusal: Kraken may have noticed too late
     that it is not available."""
     return normal(text).startswith(("eservice:", PARTLY))

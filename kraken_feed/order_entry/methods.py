@@ -1,4 +1,4 @@
-"""Kraken's methods of order entry: what each takes, as a table.
+"""Describe Kraken's methods of order entry: the parameters of each, as a table.
 
 Source: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1/addorder , …/editorder , …/amendorder ,
 …/cancelorder , …/cancelall , …/cancelallordersafter ; https://docs.kraken.com/exchange/api-reference/spot-websocket-v2/
@@ -17,8 +17,8 @@ Kind = Literal[
 
 
 class Parameter(NamedTuple):
-    """One parameter: its form on the wire, its values if they are listed, of an array how many, of objects what is in
-    them. ``any_case``: the user may write a listed value in upper or lower case; it is sent as listed."""
+    """One parameter: its form on the wire, and its listed values if there are any; for an array the length, for objects
+    their members. ``any_case``: a listed value may be written in any case; it is sent as listed."""
 
     kind: Kind
     choices: tuple[str, ...] = ()
@@ -30,8 +30,8 @@ class Parameter(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What may stand together. Of every group in ``some`` at least one is needed, of every one in ``alone`` there is at
-    most one; ``needs`` says what an order type needs besides."""
+    """Which parameters may be combined. At least one is needed of every group in ``some``; at most one is allowed of
+    every group in ``alone``; ``needs`` has the parameters that an order type needs besides."""
 
     fields: Mapping[str, Parameter]
     some: tuple[tuple[str, ...], ...] = ()
@@ -41,7 +41,7 @@ class Shape(NamedTuple):
 
 class Method(NamedTuple):
     """One method. ``checks``: Kraken can be asked to check the request only (``validate``). ``named`` are the
-    parameters whose every element is answered by itself. ``unproven``: no recording shows that a check by this method
+    parameters with one answer per element. ``unproven``: no recording shows that a check by this method
     leaves the account unchanged, so an unanswered check may have changed it."""
 
     name: str
@@ -53,7 +53,7 @@ class Method(NamedTuple):
 
     @property
     def number(self) -> str:
-        """What the request's number is called."""
+        """The name of the request's number: ``reqid`` or ``req_id``."""
         return "reqid" if self.dialect == "v1" else "req_id"
 
 
@@ -123,7 +123,7 @@ _V1_EDIT = Shape(
         "volume": AMOUNT,
         "oflags": Parameter("flags", ("post",)),
         "newuserref": DIGITS,
-        "validate": FLAG,  # as a string Kraken might ignore it, and carry the edit out
+        "validate": FLAG,  # Kraken might ignore a string, and carry out the edit
     }
 )
 _V1_AMEND = Shape(
@@ -253,7 +253,7 @@ _V2_BATCH_ADD = Shape(
 )
 _V2_BATCH_CANCEL = Shape({"orders": Parameter("texts", most=50), "cl_ord_id": Parameter("texts", most=50)})
 
-BATCH_CANCEL = (2, 50)  # of orders and cl_ord_id together
+BATCH_CANCEL = (2, 50)  # elements of orders and cl_ord_id together
 METHODS = {
     method.name: method
     for method in (

@@ -1,4 +1,4 @@
-"""One request of order entry: read from words or JSON, checked before anything is sent, written as one frame."""
+"""Read one request of order entry from words or JSON, check it before anything is sent, and write it as one frame."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..errors import UsageError
 from ..text import near_miss
 from .methods import BATCH_CANCEL, METHODS, Kind, Method, Parameter, Shape
 
-# ------------------ JSON whose numbers stay as they were written: ``0.10`` is not ``0.1`` to whoever compares frames
+# ------------------------ JSON whose numbers stay as they were written: ``0.10`` and ``0.1`` are different bytes
 
 
-MAX_DEPTH = 64  # Kraken's requests need five; it is far from what Python can follow
+MAX_DEPTH = 64  # Kraken's requests need five; far below Python's limit
 
 
 class Number(str):
-    """A JSON number as it was written. It is no string, though Python takes it for one."""
+    """A JSON number as it was written. It is not a string, though Python treats it as one."""
 
     __slots__ = ()
 
 
 def decode(text: str) -> Any:
-    """What ``text`` says, with a :class:`Number` for every number. Raises ValueError, also for a key that stands twice
-    in an object: which of the two counts is not to be guessed."""
+    """Parse JSON, with a :class:`Number` for every number. Raises ValueError, also for a repeated key in an object,
+    since it is unclear which value counts."""
     try:
         read = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_once)
     except RecursionError as error:
@@ -37,7 +37,7 @@ def decode(text: str) -> Any:
 
 
 def encode(value: Any) -> str:
-    """Compact JSON."""
+    """Return compact JSON, with every :class:`Number` as it was written."""
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, Mapping):
@@ -70,11 +70,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-DEADLINE_S = (0.5, 60.0)  # Kraken's rule: so far ahead of now at least, and at most
+DEADLINE_S = (0.5, 60.0)  # Kraken's rule: seconds ahead of now, at least and at most
 MAX_NUMBER = 2**64
 MAX_TIMER_S = 86_399
 NAMES = ("cl_ord_id", "userref", "order_userref", "txid", "orderid", "order_id")
-OURS = ("token", "event", "method", "params")  # what a frame has besides parameters
+OURS = ("token", "event", "method", "params")  # members of a frame that are not parameters
 
 _WORD = re.compile(r"([A-Za-z][\w\[\]]*)(:?=)(.*)", re.S)
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.A)
@@ -103,7 +103,7 @@ _FORMS: Mapping[Kind, str] = {
 
 
 class Request(NamedTuple):
-    """What is asked of Kraken. ``number`` is its reqid or req_id; ``live`` tells whether it may change the account."""
+    """One request to Kraken. ``number`` is its reqid or req_id; ``live`` tells whether it may change the account."""
 
     method: Method
     params: Mapping[str, Any]
@@ -111,7 +111,7 @@ class Request(NamedTuple):
     live: bool
 
     def frame(self, token: str) -> str:
-        """The frame, byte for byte."""
+        """Return the frame, byte for byte."""
         method, number = self.method, {self.method.number: self.number}
         if method.dialect == "v1":
             return encode({"event": method.name, "token": token, **number, **self.params})
@@ -124,8 +124,8 @@ class Request(NamedTuple):
 
     @property
     def batch(self) -> int:
-        """How many orders a batch tells of in its one answer; 0 if that cannot be known: no batch, a mere check, or a
-        user's reference, which can stand for several."""
+        """How many orders a batch reports in its one answer. 0 if that is unknown: not a batch, a mere check, or a
+        user's reference, which can stand for several orders."""
         if not self.live or not self.method.name.startswith("batch_"):
             return 0
         named = [*self.params.get("orders", ()), *self.params.get("cl_ord_id", ())]
@@ -133,7 +133,7 @@ class Request(NamedTuple):
 
     @property
     def names(self) -> str:
-        """By what the request and its orders can be found again, in words."""
+        """The ids with which the request and its orders can be found again, in words."""
         batch = self.params.get("orders", [])
         rows = [self.params, *(row for row in batch if isinstance(row, dict))]
         known = [f"{field} {_listed(row[field])}" for row in rows for field in NAMES if field in row]
@@ -158,17 +158,17 @@ class Request(NamedTuple):
 def build(
     words: Sequence[str], given: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
 ) -> Request:
-    """The request that ``words`` ask for: the method, then ``key=value`` and ``key:=JSON``.
+    """Build the request that ``words`` ask for: the method, then ``key=value`` and ``key:=JSON``.
 
     Args:
         given: a JSON object with further parameters.
-        number: for the request, if the words give none.
-        unix_now: against which a deadline is held.
-        live: whether the account may change; otherwise Kraken is asked to check only, where it can.
-        unknown: whether parameters and values that the table does not have are sent all the same.
+        number: the request's number, if the words have none.
+        unix_now: the time with which a deadline is compared.
+        live: whether the account may change; otherwise Kraken is asked only to check, if the method allows that.
+        unknown: whether to send parameters and values that the table does not have.
 
     Raises:
-        UsageError: it is wrong; nothing must be sent.
+        UsageError: the request is wrong; nothing must be sent.
     """
     method = _method(words)
     params = _read(method, words[1:], given, unknown=unknown)
@@ -197,7 +197,7 @@ def build(
 
 
 def takes(method: Method) -> str:
-    """The parameters in one line; those that cannot be left out have a star."""
+    """Return the method's parameters in one line; required ones have a star."""
     names = [name + "*" * field.required for name, field in method.shape.fields.items()]
     return (
         f"It takes {', '.join([*names, method.number])} (*: needed)." if names else f"It takes {method.number} alone."
@@ -247,7 +247,8 @@ def _field(method: Method, name: str) -> Parameter | None:
 
 
 def _typed(field: Parameter | None, text: str) -> Any:
-    """What ``key=text`` means: a string where Kraken wants a string, a number where it wants a number."""
+    """Convert the text of ``key=text``: to a string where Kraken wants a string, to a number where it wants a
+    number."""
     kind = field.kind if field is not None else "text"
     if kind in ("number", "integer", "seconds"):
         return Number(text)
@@ -344,7 +345,7 @@ def _fits(field: Parameter, value: Any) -> bool:
 
 
 def _documented(shape: Shape, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return checked parameters as Kraken documents them: strings where bare values were given, listed values in the
+    """Return checked parameters in Kraken's documented form: strings where bare values were given, listed values in the
     listed case."""
     return {name: _as_documented(shape.fields.get(name), value) for name, value in params.items()}
 
@@ -389,7 +390,7 @@ def _check_number(method: Method, number: Any) -> None:
 
 
 def _check_batch(params: Mapping[str, Any]) -> None:
-    """The bounds are those of both lists together."""
+    """Check the number of orders; the limits apply to both lists together."""
     count = len(params.get("orders", ())) + len(params.get("cl_ord_id", ()))
     if not BATCH_CANCEL[0] <= count <= BATCH_CANCEL[1]:
         raise UsageError(
@@ -409,7 +410,7 @@ def _no_parameter(method: Method, name: str, shape: Shape) -> NoReturn:
 
 
 def _objects(field: Parameter, value: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects in a value, each with the path of what is in it."""
+    """Yield the objects in a value, each with the path of its members."""
     if field.kind == "object":
         yield f"{name}.", value
     elif field.kind == "objects":
@@ -417,7 +418,7 @@ def _objects(field: Parameter, value: Any, name: str) -> Iterator[tuple[str, Map
 
 
 def _moment(text: str) -> float:
-    """Unix seconds; NaN if it is no RFC 3339 time: ISO 8601, which Python reads, has many more."""
+    """Return a time in unix seconds; NaN if it is not an RFC 3339 time. Python also accepts other forms of ISO 8601."""
     try:
         return datetime.fromisoformat(text).timestamp() if _RFC_3339.fullmatch(text) else float("nan")
     except ValueError:
@@ -425,7 +426,8 @@ def _moment(text: str) -> float:
 
 
 def _on(method: Method) -> bool | str:
-    """Return ``validate`` in the type that the method documents: addOrder's is a string, all others are booleans."""
+    """Return the value of ``validate`` in the type that the method documents: a string for addOrder, a boolean for the
+    others."""
     return "true" if method.shape.fields["validate"].kind == "flag text" else True
 
 

@@ -1,6 +1,6 @@
-"""What comes back for one request of order entry: which frames are answers to it, what they say, whether all are there.
+"""Read the answers to one request of order entry: which frames are answers, what they say, whether all have come.
 
-Nobody else asks anything on the connection, so a frame that carries no number and is an answer at all is one to us.
+The connection carries only our request, so an answer without a number is an answer to it.
 
 Source: as for :mod:`kraken_feed.order_entry.methods`; frames of the field are in tests/frames.
 """
@@ -14,16 +14,16 @@ import msgspec
 from ..protocol.refusals import normal
 from .request import Request
 
-V1_OTHERS = ("systemStatus", "subscriptionStatus")  # they end like answers, and are none
+V1_OTHERS = ("systemStatus", "subscriptionStatus")  # they end like answers, but are not answers
 NO_REASON = "an error without words"
 
 
 class Answer(NamedTuple):
     """One answer, its bytes as they came.
 
-    ``errors`` are Kraken's words, ``success`` is None if the frame says neither yes nor no. ``order`` is the order that
-    it is about, ``orders`` are those that it says there are now, ``covers`` is how many it speaks for; ``done`` is how
-    many orders of a batch it tells of, None if it does not say.
+    ``errors`` are Kraken's texts. ``success`` is None if the frame says neither yes nor no. ``order`` is the order that
+    it is about. ``orders`` are those that exist now according to it. ``covers`` is how many orders it answers for.
+    ``done`` is how many orders of a batch it reports, None if it does not say.
     """
 
     frame: bytes
@@ -36,10 +36,10 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """The answers to one request, as they come.
+    """Collects the answers to one request.
 
-    Cancelling several orders brings an answer for each. v2's name the order, and one that comes a second time counts
-    once. v1's do not: those for two orders are the same bytes, so each counts, and one too many shows that they
+    A request to cancel several orders gets one answer per order. v2's answers name the order, and a repeated one counts
+    once. v1's do not: answers for two orders are the same bytes, so each counts, and one too many shows that they
     cannot be told apart (``surplus``).
     """
 
@@ -51,7 +51,7 @@ class Answers:
         self.unreadable = 0
 
     def take(self, frame: bytes) -> Answer | None:
-        """The answer that the frame is; None if it is something else, or one that was there already."""
+        """Return the answer in the frame; None if it is something else, or a repeated answer."""
         try:
             message = msgspec.json.decode(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -68,23 +68,23 @@ class Answers:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was named is answered, or the request is refused as a whole."""
+        """Whether every named order is answered, or the request is refused as a whole."""
         return self._refused or sum(answer.covers for answer in self.known) >= self.wanted
 
     @property
     def open_ended(self) -> bool:
-        """Whether more may come when it looks complete: a user's reference can stand for several orders, a refusal may
-        have been meant for one of them alone, and one answer too many of v1 is worth knowing of."""
+        """Whether more answers may come when it looks complete. A user's reference can stand for several orders, a
+        refusal may be meant for only one of them, and a surplus answer of v1 must be noticed."""
         return self._numbers or (self.wanted > 1 and (self._refused or self._request.method.dialect == "v1"))
 
     @property
     def surplus(self) -> bool:
-        """Whether more came than there can be, so that one of them is nobody's."""
+        """Whether more answers came than there can be, so that one of them belongs to no order."""
         return not self._numbers and len(self.known) > self.wanted
 
     @property
     def uneven(self) -> str:
-        """How many orders of a batch a success tells of, of how many, if that is not all of them; else nothing."""
+        """How many orders of a batch a success reports, of how many, if they are not all; else empty."""
         batch = self._request.batch
         done = next((answer.done for answer in self.known if answer.done is not None), batch)
         return "" if not batch or done == batch else f"{done} of {batch} orders"
@@ -96,11 +96,11 @@ class Answers:
 
     @property
     def _refused(self) -> bool:
-        """Whether the one answer there is speaks of the request, and not of an order."""
+        """Whether the only answer is about the request as a whole, not about one order."""
         return len(self.known) == 1 and any(not normal(text).startswith("eorder:") for text in self.known[0].errors)
 
     def _same(self, answer: Answer, other: Answer) -> bool:
-        """Whether the one is the other come again."""
+        """Return whether one answer is a repeat of the other."""
         if answer.order or other.order:
             return answer.order == other.order
         told_apart = self.wanted == 1 or self._request.method.dialect == "v2"
@@ -146,12 +146,12 @@ def _read_v2(frame: bytes, message: dict[str, Any]) -> Answer:
     )
     orders = tuple(_field(row, "order_id") for row in rows if _field(row, "order_id"))
     order = next((_field(row, "order_id") or _field(row, "cl_ord_id") for row in rows), "")
-    success = None if text else False if errors else success  # a yes with an error is neither
+    success = None if text else False if errors else success  # a success with an error counts as neither
     return Answer(frame, success, errors, order, orders, done=_done(message, rows))
 
 
 def _done(message: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
-    """Of how many orders a batch's answer says what became of them."""
+    """Return for how many orders a batch's answer reports the outcome."""
     if message.get("method") == "batch_cancel":
         counts = (message.get("orders_cancelled"), *(row.get("count") for row in (message, *rows)))
         return next((count for count in counts if type(count) is int), None)
@@ -159,13 +159,14 @@ def _done(message: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
 
 
 def _words(text: object) -> tuple[str, ...]:
-    """Kraken's error, or errors, in its words."""
+    """Return Kraken's error or errors, as texts."""
     texts = text if isinstance(text, list) else [text]
     return tuple(str(each) for each in texts if each is not None) or (NO_REASON,)
 
 
 def _rows(result: object) -> list[dict[str, Any]]:
-    """The result, or those of a batch: an array, or an object with one (both were recorded)."""
+    """Return the result's rows, one per order of a batch. It is an array, or an object with one (both were
+    recorded)."""
     rows = result.get("orders", [result]) if isinstance(result, dict) else result
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 

@@ -1,4 +1,4 @@
-"""Rows for a person at a terminal: one a record, aligned, coloured, escaped."""
+"""Rows for a person at a terminal: one per record, aligned, coloured, escaped."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _COLORS = {
 
 
 class Rows:
-    """The processor that makes a row of a record. It remembers the open orders, since most changes name neither pair
-    nor side; what is not known shows as a dash. ``columns`` is the terminal's width."""
+    """The processor that turns a record into a row. It remembers the open orders, since most changes name neither pair
+    nor side. An unknown value is shown as a dash. ``columns`` is the terminal's width."""
 
     def __init__(self, *, colors: bool, columns: int = 160) -> None:
         self._colors = colors
@@ -35,7 +35,8 @@ class Rows:
         self._begun = False
 
     def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
-        """The row, its line feed included; the first comes under a heading. Of several items, their rows."""
+        """Return the row of a record, with its line feed. The first one comes with a heading, and a record with several
+        items has one row per item."""
         items = record.pop("items", None)
         if items is not None:
             keys = ("id", "sequence", "order_id", "exec_id", "data")
@@ -76,7 +77,7 @@ class Rows:
             printable(f"{time:12}  {event.removeprefix('feed.'):10}  {record['channel']}  {details}"), color
         )
 
-    # -- one method an event_name
+    # -- one method per event_name
 
     def _order(self, record: EventDict) -> tuple[str, ...]:
         return _of(self._orders.apply(record["channel"], record.get("order_id"), record["data"]))
@@ -106,14 +107,14 @@ class Rows:
         )
 
     def _recovered(self, record: EventDict) -> tuple[str, ...]:
-        """REST's object: like v1's in its fields, whatever the channel."""
+        """Return the cells of REST's object. Its fields are like v1's on every channel."""
         if record.get("exec_id") is not None:
             return self._trade(record)
         if record.get("order_id") is None:
             return self._balance(record)
         return _of(read_order(record["data"]))
 
-    # -- shapes
+    # -- layout
 
     def _cells(self, cells: tuple[str, ...]) -> str:
         cells = tuple(printable(cell) or "-" for cell in cells)
@@ -131,5 +132,5 @@ class Rows:
 
 
 def _of(order: Order) -> tuple[str, ...]:
-    """Return the cells of an order, the time left out."""
+    """Return the cells of an order, without the time."""
     return order.pair, order.side, order.kind, order.shown_price, order.volume, order.filled, order.status

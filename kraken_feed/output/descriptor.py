@@ -1,6 +1,6 @@
-"""Write to files, pipes, sockets and terminals, each in the way that never waits.
+"""Write to files, pipes, sockets and terminals, each in a way that never waits.
 
-The flags of a descriptor that we were handed are not changed, since others (our own stderr, the shell) may share it.
+The flags of an inherited descriptor are not changed, since others (our own stderr, the shell) may share it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Protocol
 
 
 class Outlet(Protocol):
-    """One kind of descriptor. ``watchable`` tells whether the event loop can wait for it; ``regular``, whether it is
-    a regular file, which can be brought to the disk and which may find space again when it is full; ``anonymous``,
-    whether it is a pipe without a name, whose reader may leave."""
+    """One kind of descriptor. ``watchable``: the event loop can wait for it. ``regular``: it is a regular file, which
+    can be synced to the disk, and which may find space again when it is full. ``anonymous``: it is a pipe without a
+    name, whose reader may leave."""
 
     fd: int
     watchable: bool
@@ -29,16 +29,16 @@ class Outlet(Protocol):
     anonymous: bool
 
     def write(self, data: memoryview) -> int:
-        """Write what goes without waiting, and return how many bytes; 0 if none. Raises OSError."""
+        """Write as much as possible without waiting, and return how many bytes; 0 if none. Raises OSError."""
 
     def close(self) -> None:
-        """Close the descriptor, and what was opened beside it."""
+        """Close the descriptor, and any that was opened beside it."""
 
 
 class FileOutlet:
-    """A regular file, or a device such as /dev/null: it takes everything, or it is full.
+    """A regular file, or a device such as /dev/null: it accepts everything, or it is full.
 
-    When it is full a torn line is taken back, so that the file ends in a whole one.
+    When it is full, a torn line is removed again, so that the file ends with a complete line.
     """
 
     watchable = False
@@ -57,10 +57,10 @@ class FileOutlet:
             taken = bytes(data[:written])
             whole = taken.rfind(b"\n") + 1
             if self.regular and whole < written:
-                with contextlib.suppress(OSError):  # the reason why it is full is what has to be said
+                with contextlib.suppress(OSError):  # report why the disk is full, not this error
                     take_back(self.fd, taken[whole:])
             if not whole:
-                raise  # otherwise the next call meets it again, with nothing written
+                raise  # after a complete line, the next call meets the error again, with nothing written
             return whole
         return written
 
@@ -69,15 +69,17 @@ class FileOutlet:
 
 
 def take_back(fd: int, torn: bytes) -> None:
-    """Remove the torn line that we have just written to a regular file, and nothing that another process has.
+    """Remove the torn line that we have just written to a regular file. Never remove what another process wrote.
 
-    It is cut off if the file ends with it. If another has appended to the file since, or might while we look, it is
+    It is cut off if the file ends with it. If another process has appended to the file since, or might do so now, it is
     overwritten with blanks, which JSON allows before the next line. Raises OSError if neither can be done.
     """
     start = os.lseek(fd, 0, os.SEEK_CUR) - len(torn)
     try:
-        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)  # ours cannot read, and appends wherever we say
-    except OSError:  # not Linux, or a file that we may not read: then its size has to tell
+        own = os.open(
+            f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC
+        )  # ours cannot read, and ignores offsets when it writes
+    except OSError:  # not Linux, or a file that we may not read: judge by its size
         if os.fstat(fd).st_size == start + len(torn):
             os.ftruncate(fd, start)
         return
@@ -95,10 +97,11 @@ def take_back(fd: int, torn: bytes) -> None:
 
 @contextlib.contextmanager
 def sole_writer(fd: int) -> Iterator[bool]:
-    """Yield whether no other process of this program writes to the file; if so, none begins to while the block runs.
+    """Yield whether no other process of this program writes to the file. If so, none can start to while the block
+    runs.
 
-    Every one holds a shared lock from here on, for as long as it has the file open. Where nothing can be locked (some
-    network file systems) we count as the only one.
+    Every process holds a shared lock from then on, for as long as it has the file open. Where nothing can be locked
+    (some network file systems), this process counts as the only one.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +116,7 @@ def sole_writer(fd: int) -> Iterator[bool]:
 
 
 class PipeOutlet:
-    """A pipe. A writable one takes PIPE_BUF bytes at once, whole (POSIX); an empty one takes all of its size.
+    """A pipe. A writable one accepts PIPE_BUF bytes at once (POSIX); an empty one accepts its whole size.
 
     Pieces end at line ends, so a line is torn only if it alone is longer than PIPE_BUF.
     """
@@ -146,7 +149,7 @@ class PipeOutlet:
 
 
 class SocketOutlet:
-    """A socket, as journald and inetd hand them out: told by the call itself not to wait."""
+    """A socket, as journald and inetd hand them out. A flag of each call makes it non-blocking."""
 
     watchable = True
     anonymous = False
@@ -170,7 +173,7 @@ class SocketOutlet:
 
 
 class TerminalOutlet:
-    """A terminal, through an open file of our own: that one can be non-blocking without anybody noticing."""
+    """A terminal, opened a second time: our own open file can be non-blocking without effects on others."""
 
     watchable = True
     anonymous = False
@@ -202,14 +205,14 @@ def outlet(fd: int) -> Outlet:
     if stat.S_ISSOCK(mode):
         return SocketOutlet(fd)
     if os.isatty(fd):
-        with contextlib.suppress(OSError):  # someone else's terminal, as after `su`: then the plain descriptor
+        with contextlib.suppress(OSError):  # another user's terminal, as after `su`: use the plain descriptor
             return TerminalOutlet(fd)
     return FileOutlet(fd)
 
 
 def is_anonymous_pipe(fd: int) -> bool:
-    """Tell whether the descriptor is a pipe without a name, as a shell makes for ``| head``: such a reader goes when
-    it has enough. That of a FIFO or a socket is a program of its own, whose end is a failure.
+    """Return whether the descriptor is a pipe without a name, as a shell makes for ``| head``. The reader of such a
+    pipe stops when it has enough. That of a FIFO or a socket is a separate program, whose end is a failure.
 
     A pipe without a name lies on the kernel's file system for pipes, where every new pipe does; a FIFO on a disk.
     """
@@ -225,7 +228,7 @@ def is_anonymous_pipe(fd: int) -> bool:
 
 
 def _pipe_size(fd: int) -> int:
-    if not hasattr(fcntl, "F_GETPIPE_SZ"):  # only Linux tells
+    if not hasattr(fcntl, "F_GETPIPE_SZ"):  # only Linux has it
         return select.PIPE_BUF
     return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
 

@@ -7,14 +7,14 @@ import resource
 
 from ..errors import ConfigError
 
-RESERVE = 64  # standard streams, output, event loop, metrics, name look-ups, a second REST connection now and then
+RESERVE = 64  # standard streams, output, event loop, metrics, name look-ups, sometimes a second REST connection
 REST = 1  # a connection that is kept open
 STATE = 4  # the database, its journal and the journal's index, and the lock
-MOST = (1 << 20, 10240)  # where "unlimited" is refused: what Linux, and what macOS, takes at least
+MOST = (1 << 20, 10240)  # tried where "unlimited" is refused: Linux and macOS accept at least these
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one, and return it.
+    """Raise the soft limit of open descriptors to the hard one, and return the new limit.
 
     The soft limit is 1,024 nearly everywhere, for programs that use select(2). This one does not.
     """
@@ -35,14 +35,15 @@ def limit_now() -> int:
 
 
 def needed(accounts: int, endpoints: int, *, state: bool) -> int:
-    """Return how many descriptors a tail of so many accounts needs. ``endpoints`` are those of one account."""
+    """Return how many descriptors a tail of so many accounts needs. ``endpoints`` is the number per account."""
     return RESERVE + accounts * (endpoints + REST + (STATE if state else 0))
 
 
 def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = None) -> None:
-    """Raise ConfigError if so many accounts need more descriptors than ``limit``, which is this process's by default.
+    """Raise ConfigError if the accounts need more descriptors than ``limit``. By default that is this process's
+    limit.
 
-    A single account starts with whatever there is.
+    A single account is never refused.
     """
     wanted = needed(accounts, endpoints, state=state)
     limit = limit_now() if limit is None else limit

@@ -1,4 +1,4 @@
-"""What feeds need of the place where their records go: a sink on a descriptor, an inbox of a program."""
+"""Say what feeds need of the place where their records go: a sink on a descriptor, or the inbox of a program."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Literal, Protocol
 
 from ..errors import FeedError
 
-HIGH_BYTES = 1024 * 1024  # a reader this far behind is a stalled one; some 2,000 records
+HIGH_BYTES = 1024 * 1024  # a reader that is this far behind has stalled; some 2,000 records
 LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):
-    """Where records go. Lines are handed in without waiting; who makes them waits for room, and who keeps the
+    """Where records go. Lines are handed in without waiting. The maker of lines waits for room, and the keeper of the
     checkpoint until they have arrived."""
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """The destination's name, for messages to people."""
 
     @property
     def patient(self) -> bool:
-        """Whether a stop waits until it has taken everything, however long that takes."""
+        """Whether a stop waits until everything was accepted, however long that takes."""
 
     @property
     def error(self) -> FeedError | None:
-        """Why it takes nothing more, if it does not."""
+        """Why nothing more is accepted; None while lines are accepted."""
 
     @property
     def lines(self) -> int:
-        """Handed in so far."""
+        """Lines that were handed in so far."""
 
     @property
     def pending(self) -> int:
@@ -36,20 +36,20 @@ class Destination(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether whoever makes lines should wait for :meth:`room`."""
+        """Whether callers should wait for :meth:`room` before they write more."""
 
     @property
     def sync_started(self) -> float | None:
-        """The loop time since when what was taken is on its way to a disk, if it is."""
+        """The loop time at which a running write to the disk began; None if none is running."""
 
     def write(self, line: bytes, count: int = 1) -> None:
         """Hand in a line, or several in one, line feeds included. Never waits."""
 
     async def room(self) -> None:
-        """Wait until it has caught up, or has failed."""
+        """Wait until the backlog is small again, or until the destination has failed."""
 
     async def synced(self) -> None:
-        """Wait until every line that was handed in so far has arrived for good, or until it has failed."""
+        """Wait until every line that was handed in so far has arrived for good, or until the destination has failed."""
 
     @property
     def position(self) -> int:
@@ -57,32 +57,32 @@ class Destination(Protocol):
 
     @property
     def source(self) -> str | None:
-        """Where what was written before this run can be read; None if it cannot."""
+        """The path at which the output of earlier runs can be read; None if it cannot be read."""
 
     def check(self) -> Literal["ok", "removed", "moved"]:
-        """Look whether a file is still linked, and still the one that its path names."""
+        """Return whether the file still has a name, and whether its path still names it."""
 
     @property
     def unrescued(self) -> int:
-        """How often what went with a removed file could not be read any more."""
+        """How often the lines of a removed file could not be read any more."""
 
     def rescue(self) -> int | None:
-        """Write again, to a new file, what was written to one that was removed since the last :meth:`kept`; return how
-        many bytes that was, None if they cannot be read any more.
+        """Write again, to a new file, what was written to a removed one since the last :meth:`kept`. Return how many
+        bytes that was; None if they cannot be read any more.
 
         Raises:
             OutputFailed: there is no path to write to.
         """
 
     def kept(self, position: int) -> None:
-        """The checkpoint covers what was handed in up to there: it need not be written again."""
+        """Note that the checkpoint covers the output up to ``position``: it need not be written again."""
 
     def reopen(self) -> None:
-        """Write on to a new file at the same path, if there is one.
+        """Continue in a new file at the same path, if there is one.
 
         Raises:
-            OutputFailed: it cannot be opened; the old one is written on.
+            OutputFailed: it cannot be opened; the old file stays in use.
         """
 
     def undelivered(self) -> FeedError:
-        """The error for what has to be given up: what it waits for."""
+        """Return the error that says why the pending lines are not accepted."""

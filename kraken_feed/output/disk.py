@@ -1,4 +1,4 @@
-"""Bring what was written to a file to the disk: fdatasync in a thread, one at a time."""
+"""Bring written files to the disk: fdatasync in a thread, one at a time. Also wait while a disk is full."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..errors import OutputFailed
 from ..telemetry.stats import Latency
 from .descriptor import Outlet
 
-# ---------------------- Wait for a full disk, or at the start for a file system: when to try again, and for how long
+# --------------------------- Wait for a full disk, or at the start for a file system: when to try again, how long
 
 
 FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
 LONGEST_TRY_S = 5.0
 
-# What passes by itself, by a rotation or by a person's hand: no space, no quota, as large as a file may be.
+# Errors that a rotation or a person ends: no space, no quota, a file as large as a file may be.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-# What is said of a file system that is not mounted yet, is read-only for now, or whose device or server is away. A
-# directory that is missing by mistake looks like one whose file system is: nobody can tell them apart.
+# Errors of a file system that is not mounted yet, is read-only for now, or whose device or server is away. A directory
+# that is missing by mistake looks the same as one whose file system is missing.
 AWAY = frozenset({
     errno.ENOENT, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
@@ -32,10 +32,10 @@ AWAY = frozenset({
 
 
 def passes(error: OSError) -> bool:
-    """Return whether what keeps a file from being opened may pass by itself.
+    """Return whether the error that prevents opening a file may pass by itself.
 
     A dangling link leads to a file system that is missing. A FIFO and a socket have no device: there the reader is
-    missing, and whoever starts it can start us.
+    missing, and what starts the reader can start us too.
     """
     if error.errno == errno.EEXIST and isinstance(error.filename, str):
         return os.path.islink(error.filename) and not os.path.exists(error.filename)
@@ -47,18 +47,18 @@ def passes(error: OSError) -> bool:
 
 
 def retry_in(tries: int, waited: float, patience: float) -> float | None:
-    """Return the seconds until a full disk is tried again after so many tries, when it has taken nothing for ``waited``
-    seconds; None when that was longer than ``patience``."""
+    """Return the seconds until the next try of a full disk; None if it has accepted nothing for longer than
+    ``patience``. ``tries`` counts the tries so far, and ``waited`` is in seconds."""
     if waited >= patience:
         return None
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
 
 
 class Hold:
-    """The wait for space. No loop spins: each try is a timer's.
+    """The wait for space on a full disk. A timer starts each try, so no loop spins.
 
     Args:
-        patience: seconds without a line taken after which it ends; 0 is none at all.
+        patience: seconds without an accepted line after which the wait ends; 0 means not to wait.
         try_again: called when it is time; calls ``refused`` if the disk is still full.
     """
 
@@ -72,11 +72,12 @@ class Hold:
 
     @property
     def waiting(self) -> bool:
-        """Whether another try is scheduled."""
+        """Whether another try is scheduled and has not begun."""
         return self._timer is not None
 
     def refused(self, blocked_since: float) -> bool:
-        """Schedule another try of a disk that has taken nothing since then; return False if patience has ended."""
+        """Schedule another try of a disk that has accepted nothing since ``blocked_since``; return False if patience
+        has ended."""
         self.pause()
         wait = retry_in(self._tries, self._loop.time() - blocked_since, self.patience)
         if wait is None:
@@ -88,18 +89,18 @@ class Hold:
         return True
 
     def progressed(self) -> None:
-        """Begin to count tries from 0, since some of it was taken."""
+        """Count tries from 0 again, because the disk has accepted something."""
         self._tries = 0
 
     def over(self) -> float:
-        """End the wait, since everything was taken; return the seconds that it took."""
+        """End the wait, because everything was written; return how many seconds it took."""
         assert self.since is not None
         self.pause()
         seconds, self.since, self._tries = self._loop.time() - self.since, None, 0
         return seconds
 
     def pause(self) -> None:
-        """Cancel the next try."""
+        """Cancel the next try, if one is scheduled."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,21 +110,21 @@ class Hold:
         self._try_again()
 
 
-_CANNOT = (errno.EINVAL, errno.ENOTSUP)  # a file system that does not know how; there is nothing to wait for
+_CANNOT = (errno.EINVAL, errno.ENOTSUP)  # the file system has no fdatasync: there is nothing to wait for
 
 
 class Sync:
-    """Counts the output's bytes from its beginning, over all of its files, and how many of them are on the disk.
+    """Runs fdatasync in a thread. It counts the output's bytes over all of its files, and how many are on the disk.
 
     Args:
-        done: called from the event loop after each, with the error that it met. A failed one must not be repeated:
-            the kernel may have dropped what it could not write, and the next would find nothing to complain of.
+        done: called from the event loop after each fdatasync, with its error. A failed one must not be repeated: the
+            kernel may have dropped what it could not write, and the next one would report success.
     """
 
     def __init__(self, done: Callable[[OSError | None], None]) -> None:
         self.durable = 0  # bytes that are on the disk
-        self.reached: tuple[Outlet, int] | None = None  # a file, and its offset that was durable at last
-        self.started: float | None = None  # in loop time, while one is under way
+        self.reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
+        self.started: float | None = None  # in loop time, while one is running
         self.count = 0
         self.latency = Latency()
         self._done = done
@@ -142,21 +143,21 @@ class Sync:
         self._directory = os.path.dirname(os.path.abspath(path))
 
     def retire(self, outlet: Outlet) -> None:
-        """Close a file that nothing more is written to, after the next one."""
+        """Close a file after the next fdatasync: nothing more is written to it."""
         self._retired.append(outlet)
 
     def close(self) -> None:
-        """Close what is retired, unless the thread may be at it: then the next one does."""
+        """Close the retired files, unless the thread may use them: then the running fdatasync closes them."""
         if self.started is None:
             self._close(self._retired)
 
     def forget(self, covers: int) -> None:
-        """Take back that more than the output's first ``covers`` bytes are durable: the file that had them is gone."""
+        """Limit ``durable`` to the output's first ``covers`` bytes: the file that had the rest is gone."""
         self.durable = min(self.durable, covers)
         self._void = self.started is not None
 
     def start(self, outlet: Outlet, covers: int) -> None:
-        """Begin, unless one is under way. Afterwards the output's first ``covers`` bytes are durable."""
+        """Start an fdatasync, unless one is running. After it, the output's first ``covers`` bytes are durable."""
         if self.started is not None:
             return
         retired, self._retired = self._retired, []
@@ -193,7 +194,7 @@ class Sync:
 
 
 def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
-    """Sync the files and the directory, in the thread; return what went wrong, if anything."""
+    """Sync the files and the directory; return the first error. Runs in the thread."""
     for fd in files:
         try:
             sync_file(fd)
@@ -201,13 +202,13 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
             if error.errno not in _CANNOT:
                 return error
     if directory is not None:
-        with contextlib.suppress(OSError):  # one that we may not open, or that is gone
+        with contextlib.suppress(OSError):  # we may not open it, or it is gone
             _directory_to_disk(directory)
     return None
 
 
 def sync_file(fd: int) -> None:
-    """Bring what was written to a file to the disk, in the way that :func:`sync_method` names."""
+    """Bring a file's data to the disk, with the call that :func:`sync_method` names."""
     if hasattr(os, "fdatasync"):
         os.fdatasync(fd)
     elif hasattr(fcntl, "F_FULLFSYNC"):
@@ -217,8 +218,8 @@ def sync_file(fd: int) -> None:
 
 
 def sync_method() -> str:
-    """Return what brings files to the disk on this platform: ``fdatasync``; without it macOS's ``F_FULLFSYNC``, which
-    its fsync does not do; or ``fsync``."""
+    """Return the name of the call that brings files to the disk on this platform: ``fdatasync``; without it macOS's
+    ``F_FULLFSYNC``, which its fsync does not do; or ``fsync``."""
     if hasattr(os, "fdatasync"):
         return "fdatasync"
     return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
@@ -242,7 +243,7 @@ def not_on_disk(name: str, error: OSError) -> OutputFailed:
 
 
 def hanging(name: str, seconds: float) -> OutputFailed:
-    """Return the error for an fdatasync that is not waited for any longer."""
+    """Return the error for an fdatasync that takes too long."""
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
         why=f"{sync_method()} did not return within {seconds:.1f} s.",

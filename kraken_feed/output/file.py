@@ -11,19 +11,19 @@ from ..errors import OutputAway, OutputFailed
 from .descriptor import sole_writer
 from .disk import passes
 
-LONGEST_LINE = 64 * 1024 * 1024  # a frame nobody knows, and some base64
+LONGEST_LINE = 64 * 1024 * 1024  # enough for the largest unknown frame in base64
 BLOCK = 64 * 1024
 
 
 class Torn(NamedTuple):
-    """A last line that was set aside: its length in bytes, and the file that has it now."""
+    """A torn last line that was moved aside: its length in bytes, and the file that has it now."""
 
     bytes: int
     kept_as: str
 
 
 def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int:
-    """Return a descriptor that appends to the file at ``path``, made with mode 0640 if it is missing.
+    """Open the file at ``path`` to append, and return its descriptor. A missing file is made with mode 0640.
 
     A last line that is torn is moved to ``path.torn``, and ``on_torn`` is called. It is torn if its line feed is
     missing, even if it is valid JSON otherwise: what was not complete on the disk is in no checkpoint, and is written
@@ -41,7 +41,7 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 torn = _set_torn_aside(fd, path)
-                os.lseek(fd, 0, os.SEEK_END)  # appending moves it; so it says from the start where our last line ends
+                os.lseek(fd, 0, os.SEEK_END)  # so that the offset is the end of our last line before the first write
         except OSError:
             os.close(fd)
             raise
@@ -62,8 +62,8 @@ def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
 
 
 def read_removed(fd: int, start: int, limit: int) -> bytes | None:
-    """Return what was written through ``fd`` from the offset ``start`` on, a line's beginning, also if the file has no
-    name any more.
+    """Return what was written through ``fd`` from the offset ``start`` on, even if the file was deleted. ``start`` is
+    the beginning of a line.
 
     None if it cannot be read: the file was truncated, is not ours to read, has more than ``limit`` bytes, or the
     system is not Linux.
@@ -83,8 +83,8 @@ def read_removed(fd: int, start: int, limit: int) -> bytes | None:
 
 
 def _set_torn_aside(fd: int, path: str) -> Torn | None:
-    """Move a last line that a kill or a crash has torn from a file to one beside it: the first line of this run would
-    become a part of it, and neither could be read."""
+    """Move a torn last line, left by a kill or a crash, to a file beside this one. Otherwise the first line of this run
+    would be appended to it, and neither could be read."""
     with sole_writer(fd) as sole:
         size = os.fstat(fd).st_size
         if not sole or size == 0:
@@ -99,8 +99,8 @@ def _set_torn_aside(fd: int, path: str) -> Torn | None:
 
 
 def whole_lines(path: str, size: int) -> int | None:
-    """Return where the last complete line of the file ends; None if there is none within the longest line: then the
-    file is not ours."""
+    """Return the offset at which the last complete line of the file ends. Return None if none ends within the length of
+    the longest line: then the file is not ours."""
     with open(path, "rb") as file:
         end, seen = size, 0
         while end > 0:
@@ -118,7 +118,8 @@ def whole_lines(path: str, size: int) -> int | None:
 
 
 def _keep(path: str, start: int, kept_as: str) -> None:
-    """Append what begins at ``start`` to another file, as a line, and wait until the disk has it."""
+    """Append everything from the offset ``start`` to the file ``kept_as``, as a line, and wait until the disk has
+    it."""
     with (
         open(path, "rb") as file,
         open(kept_as, "ab", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o640)) as kept,

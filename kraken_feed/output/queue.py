@@ -1,7 +1,7 @@
-"""Lines to a program in the same process: they wait here until it asks for them, one after the other.
+"""Hand lines to a program in the same process: they wait here until the program asks for them, one after the other.
 
-A line has arrived when the program asks for the next one, since it has then done with it. So the checkpoint, which
-waits for that, covers only what the program has done with.
+A line has arrived when the program asks for the next one, because it is done with it then. The checkpoint waits for
+that, so it covers only lines that the program has finished.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .destination import HIGH_BYTES, LOW_BYTES
 
 
 class Inbox:
-    """What was received and not taken. See the module; it is a :class:`kraken_feed.output.destination.Destination`."""
+    """A queue of lines for the program. See the module; it is a :class:`kraken_feed.output.destination.Destination`."""
 
     name = "the iteration"
     patient = True
@@ -28,8 +28,8 @@ class Inbox:
         self.lines = 0
         self.pending = 0
         self._bursts: deque[bytes] = deque()
-        self._burst: list[bytes] = []  # the lines of the one that is being taken, the last one first
-        self._held = 0  # bytes of the line that the program has in hand
+        self._burst: list[bytes] = []  # the lines of the current burst, the last one first
+        self._held = 0  # bytes of the line that the program works on
         self._handed = 0
         self._ended = False  # nothing more will come
         self._waited_for = False
@@ -38,7 +38,7 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """Whether whoever makes lines should wait for :meth:`room`."""
+        """Whether callers should wait for :meth:`room` before they write more."""
         return self.pending > HIGH_BYTES
 
     def write(self, line: bytes, count: int = 1) -> None:
@@ -52,12 +52,13 @@ class Inbox:
         self._came.set()
 
     async def take(self) -> bytes | None:
-        """The next line, without waiting if there is one; None if none will come. The one before it has arrived.
+        """Return the next line; wait if there is none yet, and return None if none will come. The line before it counts
+        as arrived.
 
         A cancelled call takes nothing. Lines of one burst come without a turn of the event loop in between.
 
         Raises:
-            RuntimeError: somebody waits here already.
+            RuntimeError: another task waits here already.
         """
         if self._waited_for:
             raise RuntimeError("another task is waiting for the next record")
@@ -76,7 +77,7 @@ class Inbox:
         return line
 
     async def _more(self) -> bool:
-        """Wait for the next burst; False if none will come."""
+        """Wait for the next burst; return False if none will come."""
         await asyncio.sleep(0)  # a program that waits for nothing must not keep the loop for itself
         while not self._bursts and not self._ended:
             self._came.clear()
@@ -84,25 +85,26 @@ class Inbox:
         return bool(self._bursts)
 
     async def room(self) -> None:
-        """Wait until the program has caught up, or has gone."""
+        """Wait until the program has caught up, or has stopped reading."""
         while self.pending > LOW_BYTES and self.error is None:
             self._went.clear()
             await self._went.wait()
 
     async def synced(self) -> None:
-        """Wait until the program has done with every line that was handed in so far, or has gone."""
+        """Wait until the program is done with every line that was handed in so far, or has stopped reading."""
         mark = self._handed
         while self._handed - self.pending < mark and self.error is None:
             self._went.clear()
             await self._went.wait()
 
     def end(self) -> None:
-        """Nothing more will come; what is here can still be taken."""
+        """End the queue: no more lines will come. Those that wait can still be taken."""
         self._ended = True
         self._came.set()
 
     def abandon(self) -> None:
-        """The program has gone: what it has not taken, and what it has in hand, has not arrived."""
+        """Note that the program has stopped reading. Lines that it has not taken, and the one it works on, have not
+        arrived."""
         if self._ended and not self.pending:
             return
         self.error = self.error or ReaderGone("The reader of the output has closed it.")
@@ -117,21 +119,21 @@ class Inbox:
         return self._handed
 
     def check(self) -> Literal["ok"]:
-        """There is no file that could be removed."""
+        """Return ``ok``: there is no file that could be removed."""
         return "ok"
 
     def rescue(self) -> int:
-        """Nothing has to be written again."""
+        """Return 0: nothing has to be written again."""
         return 0
 
     def kept(self, position: int) -> None:
-        """The checkpoint covers what was handed in up to there."""
+        """Ignore the checkpoint: there is nothing to rescue."""
 
     def reopen(self) -> None:
-        """There is no file to open."""
+        """Do nothing: there is no file to open."""
 
     def undelivered(self) -> OutputFailed:
-        """The error for what has to be given up."""
+        """Return the error for lines that the program does not take."""
         return OutputFailed(
             f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
             remedy="Take them before the program ends, or keep a state.",

@@ -1,14 +1,14 @@
-"""Write lines to one output: a burst is one write (a large one several), and nobody waits for a slow reader.
+"""Write lines to one output: a burst is one write (a large one several), and no caller waits for a slow reader.
 
 ``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
-descriptor does not take at once is kept, up to a bound (``full``), and written when it takes more: the loop never
-blocks. How a write can be known not to block is each outlet's business.
+descriptor does not accept at once is kept, up to a bound (``full``), and written when it accepts more: the loop never
+blocks. Each outlet knows how to write without blocking.
 
-A file whose disk is full is held: tried again until there is space, or until patience ends. ``synced`` brings what
-was written to a file to the disk.
+While a file's disk is full, the write is repeated until there is space, or until patience ends. ``synced`` waits until
+a file's data is on the disk.
 
-A file can be removed while it is written to. ``check`` notices it, and ``rescue`` writes into a new one what was
-written since the file was last seen with its name.
+A file can be removed while it is written to. ``check`` notices it. ``rescue`` then writes again, to a new file, what
+was written since the file was last seen with its name.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from .destination import HIGH_BYTES, LOW_BYTES
 from .disk import FULL, Hold, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
 
-# ----------------------------- Watch an outlet with the event loop: when it takes more, and when its reader has gone
+# --------------------------- Watch an outlet with the event loop: for space, and for the end of its reader
 
 
 class Readiness:
-    """Watches one outlet from its first line to its last; ``end`` it before the descriptor is closed.
+    """Watches one outlet, from its first line to its last. Call ``end`` before the descriptor is closed.
 
-    A pipe's reader that closes is noticed at once, also when there is nothing to write: poll reports an error on our
-    end then.
+    A pipe's reader that closes is noticed at once, even if there is nothing to write: poll then reports an error on our
+    end.
 
     Args:
-        outlet: what to watch.
-        writable: called when it takes more, while that is waited for.
-        gone: called when the reader has closed it.
+        outlet: the outlet to watch.
+        writable: called when the outlet can take more, after ``wait(True)``.
+        gone: called when the reader has closed its end.
     """
 
     def __init__(self, outlet: Outlet, writable: Callable[[], None], gone: Callable[[], None]) -> None:
@@ -54,7 +54,8 @@ class Readiness:
             self._loop.add_reader(outlet.fd, self._reader_closed)
 
     def wait(self, wanted: bool) -> None:
-        """Wait for it to take more, or stop that. What cannot be watched takes everything, or fails."""
+        """Start or stop watching until the outlet can take more. Do nothing for an outlet that cannot be watched: it
+        takes everything, or fails."""
         if wanted == self._waiting or not self._outlet.watchable:
             return
         self._waiting = wanted
@@ -64,7 +65,7 @@ class Readiness:
             self._loop.remove_writer(self._outlet.fd)
 
     def end(self) -> None:
-        """Stop watching it."""
+        """Stop watching the outlet, for space and for its reader."""
         self.wait(False)
         if self._outlet.watchable:
             self._loop.remove_reader(self._outlet.fd)
@@ -75,13 +76,13 @@ class Readiness:
 
 
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
-SYNC_S = 60.0  # a disk that takes longer for a second's records will not take them at all
-RESCUED_BYTES = 64 * 1024 * 1024  # a second's records are kilobytes; so many mean that no save has succeeded for hours
+SYNC_S = 60.0  # a disk that needs longer for one second's records hangs
+RESCUED_BYTES = 64 * 1024 * 1024  # one second's records are kilobytes: this much means that no save succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
 class Warn(Protocol):
-    """Takes a diagnostic, its name and its fields, as a structlog logger's ``warning`` does."""
+    """Takes a diagnostic: its name and its fields, as a structlog logger's ``warning`` does."""
 
     def __call__(self, event: str, **fields: object) -> object: ...
 
@@ -91,18 +92,18 @@ def _silent(event: str, **fields: object) -> None:
 
 
 class Sink:
-    """Where the lines go. See the module; it is a :class:`kraken_feed.output.destination.Destination`.
+    """Writes lines to one descriptor. See the module; it is a :class:`kraken_feed.output.destination.Destination`.
 
     Args:
         fd: the descriptor.
         name: what to call it in messages.
         failed: called once, from the event loop, with the error that ends the output.
         path: the file's path, if it can be reopened. The descriptor is the sink's own then.
-        warn: is told ``output_held``, ``output_resumed`` and ``output_repaired``.
-        patience: seconds without a line taken for which a full disk is waited for.
+        warn: called with ``output_held``, ``output_resumed`` and ``output_repaired``.
+        patience: seconds to wait for a full disk that accepts no line.
     """
 
-    patient = False  # a stalled reader must not keep us from stopping
+    patient = False  # a stalled reader must not prevent a stop
 
     def __init__(
         self,
@@ -121,10 +122,10 @@ class Sink:
         self.writes = 0  # system calls that wrote something
         self.bytes_written = 0
         self.torn = 0  # last lines that were set aside
-        self.unrescued = 0  # times that what went with a removed file could not be read any more
+        self.unrescued = 0  # times that the lines of a removed file could not be read any more
         self.write_latency = Latency()
-        self.blocked_since: float | None = None  # loop time since when lines wait and none is taken
-        self.blocked_s = 0.0  # for how long lines have waited in all, up to ``blocked_since``
+        self.blocked_since: float | None = None  # loop time since which lines wait and none is accepted
+        self.blocked_s = 0.0  # total seconds that lines have waited, up to ``blocked_since``
         self._failed = failed
         self._warn = warn
         self._outlet = outlet(fd)
@@ -133,11 +134,11 @@ class Sink:
         self._sync = Sync(self._sync_ended)
         self._lines: deque[bytes] = deque()
         self._chunk = memoryview(b"")
-        self._bytes = 0  # handed in and not taken yet
+        self._bytes = 0  # handed in and not written yet
         self._handed = 0
         self._scheduled = False
-        self._mark = self._place()  # what is in the file up to here was there when its name was, or is not ours
-        self._had_name = self._has_name()  # when it was opened
+        self._mark = self._place()  # up to this offset the file needs no rescue: it was saved, or is not ours
+        self._had_name = self._has_name()  # whether a path named the file when it was opened
         self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
@@ -146,7 +147,7 @@ class Sink:
     def open(
         cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
     ) -> Self:
-        """Return a sink that appends to the file at ``path``; ``warn`` is told of a torn last line.
+        """Open the file at ``path`` and return a sink that appends to it. ``warn`` is told of a torn last line.
 
         Raises:
             OutputFailed: it cannot be opened.
@@ -156,7 +157,7 @@ class Sink:
         sink._opened(path, torn)
         return sink
 
-    # -- what it is doing, for metrics and the state
+    # -- figures, for metrics and the checkpoint
 
     @property
     def fd(self) -> int:
@@ -165,7 +166,7 @@ class Sink:
 
     @property
     def pending(self) -> int:
-        """Bytes that no descriptor has taken yet."""
+        """Bytes that were handed in and not written yet."""
         return self._bytes
 
     @property
@@ -175,36 +176,36 @@ class Sink:
 
     @property
     def source(self) -> str | None:
-        """The path at which what was written before this run can be read, if it is a file's."""
+        """The path at which the output of earlier runs can be read; None if the output is not a regular file."""
         return (self.path or f"/proc/self/fd/{self.fd}") if self._outlet.regular else None
 
     @property
     def full(self) -> bool:
-        """Whether whoever makes lines should wait for :meth:`room`."""
+        """Whether callers should wait for :meth:`room` before they write more."""
         return self._bytes > HIGH_BYTES
 
     @property
     def held_since(self) -> float | None:
-        """The loop time since when the disk is full, if it is."""
+        """The loop time since which the disk is full; None if it is not."""
         return self._hold.since
 
     @property
     def syncs(self) -> int:
-        """How often what was written was brought to the disk."""
+        """How many fdatasyncs have ended since the start."""
         return self._sync.count
 
     @property
     def sync_latency(self) -> Latency:
-        """How long that took."""
+        """The histogram of how long the fdatasyncs took."""
         return self._sync.latency
 
     @property
     def sync_started(self) -> float | None:
-        """The loop time at which the fdatasync began that is under way, if one is."""
+        """The loop time at which the running fdatasync began; None if none is running."""
         return self._sync.started
 
     def figures(self) -> Output:
-        """What it has done, and how it is."""
+        """Return the output's figures for metrics: counts, sizes, and how long it has been blocked."""
         now = self._loop.time()
         blocked = None if self.blocked_since is None else now - self.blocked_since
         return Output(
@@ -223,7 +224,7 @@ class Sink:
         )
 
     def undelivered(self) -> OutputFailed:
-        """Return the error for what has to be given up: what it waits for."""
+        """Return the error that says why the output does not accept the pending lines."""
         now = self._loop.time()
         if self._hold.since is not None:
             return self._unwritten(f"The disk has been full for {now - self._hold.since:.1f} s")
@@ -237,8 +238,8 @@ class Sink:
     # -- lines
 
     def write(self, line: bytes, count: int = 1) -> None:
-        """Append a line, or several in one, line feeds included. Never waits; out at the latest when the event loop
-        turns."""
+        """Append a line, or several in one, line feeds included. Never waits: the lines are written at the latest when
+        the event loop turns."""
         self._lines.append(line)
         self._bytes += len(line)
         self._handed += len(line)
@@ -254,7 +255,7 @@ class Sink:
             await self._changed.wait()
 
     async def drained(self) -> None:
-        """Wait until every line that was handed in so far is written, or the output has failed."""
+        """Wait until every line that was handed in so far is written, or until the output has failed."""
         self._write_out()  # a full disk may have space again
         mark = self._handed
         while self._handed - self._bytes < mark and self.error is None:
@@ -263,7 +264,7 @@ class Sink:
 
     async def synced(self) -> None:
         """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
-        output has failed. Whoever comes while the disk is at work shares the next turn."""
+        output has failed. Calls made while an fdatasync runs share the next one."""
         mark = self._handed
         await self.drained()
         while self.error is None and self._sync.durable < mark and (self._outlet.regular or self._sync.behind):
@@ -272,40 +273,40 @@ class Sink:
             await self._changed.wait()
 
     def flush(self) -> None:
-        """Write what goes without waiting. A disk that was full is left alone until it is time."""
+        """Write as much as possible without waiting. Do nothing while the next try of a full disk is scheduled."""
         self._scheduled = False
         if not self._hold.waiting:
             self._write_out()
 
-    # -- the file at the path
+    # -- removed and rotated files
 
     def check(self) -> Literal["ok", "removed", "moved"]:
-        """Return whether what is written can still be read; meant for once per second, and for regular files.
+        """Return whether the file that is written to can still be read. Meant to be called once per second, for regular
+        files.
 
         ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
-        another file. If that lasts, nobody will send SIGHUP; call :meth:`reopen`. A file that was moved, with nothing
-        at its path, is ``ok``: a rotation may be under way.
+        another file. If that lasts, no SIGHUP will come: call :meth:`reopen`. A file that was moved, with nothing at
+        its path, is ``ok``: a rotation may be in progress.
         """
         if self._unread or self._removed():
             return "removed"
         return "moved" if self._another_at_path() else "ok"
 
     def kept(self, position: int) -> None:
-        """Remember that a checkpoint covers the output up to ``position``, and that it was in a file with a name: it
-        need not be rescued, should the file be removed later.
+        """Remember that a checkpoint covers the output up to ``position``, so that a rescue need not write it again.
 
-        To be called after a save that followed :meth:`synced`. Whether the file has its name still is looked at here:
-        what was written after a removal is rescued, however often it was saved.
+        Call this after a save that followed :meth:`synced`. It also checks that the file still has a name: what was
+        written after a removal is rescued, however often it was saved.
         """
         reached = self._sync.reached
         if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
             self._mark = reached[1]
 
     def rescue(self) -> int | None:
-        """Write on to a new file at the path, beginning with what the removed file got since the last :meth:`kept`.
+        """Open a new file at the path, and write to it what the removed file received since the last :meth:`kept`.
 
-        Returns how many bytes that is; None if they could not be read: then they are lost. :meth:`synced` waits until
-        they are on the disk again.
+        Returns how many bytes that is; None if they could not be read, which means that they are lost. :meth:`synced`
+        waits until they are on the disk again.
 
         Raises:
             OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
@@ -334,17 +335,17 @@ class Sink:
         return None if lines is None else len(lines)
 
     def reopen(self) -> None:
-        """Write on to a new file at the same path: what the old one has taken stays there, and reaches the disk. If
-        the old one was removed, the new one gets what it had, as after :meth:`rescue`.
+        """Continue in a new file at the same path. What the old file has stays there, and reaches the disk. If the old
+        one was removed, the new one receives its lines, as after :meth:`rescue`.
 
         Raises:
-            OutputFailed: it cannot be opened; the old one is written on.
+            OutputFailed: it cannot be opened; the old file stays in use.
         """
         if self.path is None or self.error is not None:
             return
         if self._removed():
             before = self.unrescued
-            self._unread = self.rescue() is None  # for the next check
+            self._unread = self.rescue() is None  # the next check reports it
             self.unrescued = before
             return
         self.flush()
@@ -361,7 +362,7 @@ class Sink:
         return path, open_output(path, torn.append), torn
 
     def _change_to(self, path: str, fd: int, torn: list[Torn]) -> None:
-        """Write to another file from now on."""
+        """Switch to another file, and let the old one reach the disk."""
         self._readiness.end()
         self._sync.retire(self._outlet)
         self._outlet = outlet(fd)
@@ -372,15 +373,15 @@ class Sink:
         self._write_out()
 
     def _place(self) -> int:
-        """Return where our last line in the file ends."""
+        """Return the offset at which our last line in the file ends."""
         return os.lseek(self._outlet.fd, 0, os.SEEK_CUR) if self._outlet.regular else 0
 
     def _has_name(self) -> bool:
-        """Return whether some path names the file."""
+        """Return whether any path names the file."""
         try:
             return os.fstat(self._outlet.fd).st_nlink > 0
         except OSError as error:
-            return error.errno != errno.ESTALE  # what a network file system says of a file that was removed elsewhere
+            return error.errno != errno.ESTALE  # a network file system: another machine removed the file
 
     def _removed(self) -> bool:
         return self._outlet.regular and self._had_name and not self._has_name()
@@ -388,12 +389,12 @@ class Sink:
     def _another_at_path(self) -> bool:
         if self.path is None or not self._outlet.regular:
             return False
-        with contextlib.suppress(OSError):  # nothing there, or nothing that we may look at
+        with contextlib.suppress(OSError):  # there is no file, or we may not look at it
             return not os.path.samestat(os.stat(self.path), os.fstat(self._outlet.fd))
         return False
 
     def close(self) -> None:
-        """Close the descriptor. Lines that were not drained are lost."""
+        """Close the descriptor if the sink opened it. Lines that were not drained are lost."""
         self._hold.pause()
         self._readiness.end()
         if self.path is not None:
@@ -406,11 +407,15 @@ class Sink:
             self.torn += 1
             self._warn("output_repaired", output=path, bytes=line.bytes, kept_as=line.kept_as)
 
-    # -- out
+    # -- writing
 
     def _write_out(self) -> None:
+        """Write lines until the outlet accepts nothing more, then report what changed."""
         if self.error is not None:
             return
+
+        # Write chunk after chunk. A short write leaves the rest in `_chunk`. An outlet that returns 0 is full: to try
+        # it again now would be a busy loop.
         before, failure = self._bytes, None
         try:
             while self._next_chunk():
@@ -424,14 +429,24 @@ class Sink:
                 self._bytes -= written
                 self._chunk = self._chunk[written:]
         except OSError as error:
-            failure = error
+            failure = error  # judged below, when the figures include what was written before it
+
+        # Keep the time since which no line is accepted. It must be known before a failure is judged, since patience
+        # with a full disk counts from it. Progress, even of one line, restarts it.
         if self._chunk or self.blocked_since is not None:
             self._note_blocked(progress=self._bytes < before)
+
+        # A full disk is tried again later, and any other error ends the output. Without an error after a hold, the disk
+        # has space again, and the hold is over.
         if failure is not None:
             self._refused(failure)
         elif self._hold.since is not None:
             self._warn("output_resumed", output=self.name, held_s=round(self._hold.over(), 1))
+
+        # Watch for space only while something waits: an idle pipe is always writable, and would wake the loop forever.
         self._readiness.wait(bool(self._chunk) and self.error is None)
+
+        # Wake the callers of `room`, `drained` and `synced`, also after a failure: each checks its own condition.
         self._changed.set()
 
     def _next_chunk(self) -> bool:
@@ -454,7 +469,7 @@ class Sink:
             self._hold.progressed()
 
     def _refused(self, error: OSError) -> None:
-        """Hold what a full disk does not take. Anything else is the end."""
+        """Schedule another try if the disk is full. Any other error ends the output."""
         if error.errno in GONE:
             self._reader_gone()
             return
@@ -493,7 +508,7 @@ class Sink:
     def _sync_ended(self, error: OSError | None) -> None:
         if error is not None:
             self._fail(not_on_disk(self.name, error))
-        elif self._sync.behind:  # a file was rotated away, or closed, meanwhile
+        elif self._sync.behind:  # a file was rotated away, or closed, in the meantime
             self._sync.start(self._outlet, self._handed - self._bytes)
         self._changed.set()
 

@@ -1,4 +1,4 @@
-"""What Kraken says about an API key: the answer of GetApiKeyInfo.
+"""Read what Kraken says about an API key: the answer of GetApiKeyInfo.
 
 Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info ; its documentation spells the fields in camel case,
 recordings have them with underscores.
@@ -17,11 +17,11 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
-    """A key's settings. Times are unix seconds, 0 for no limit; None is what Kraken did not say.
+    """A key's settings. Times are unix seconds, 0 for no limit; None if Kraken did not say.
 
-    ``nonce`` is the highest that the key has used, ``last_used`` when that was; 0: Kraken did not say.
+    ``nonce`` is the highest that the key has used, ``last_used`` the time of that; 0: Kraken did not say.
 
-    ``unreadable`` names the numbers that Kraken gave and that are none.
+    ``unreadable`` names the fields that should be numbers and are not.
     """
 
     name: str = ""
@@ -40,10 +40,10 @@ _NUMBERS = ("valid_until", "query_from", "query_to", "nonce_window", "nonce", "l
 
 
 def read(result: bytes | msgspec.Raw) -> KeyInfo:
-    """Read the result of GetApiKeyInfo, in either spelling. What is not of the expected type is not known.
+    """Read the result of GetApiKeyInfo, in either spelling. Values of an unexpected type count as unknown.
 
     Raises:
-        msgspec.DecodeError: it is no JSON object.
+        msgspec.DecodeError: it is not a JSON object.
     """
     try:
         fields = {_HUMP.sub("_", key).lower(): scalar(raw) for key, raw in members(bytes(result))}
@@ -61,14 +61,15 @@ def read(result: bytes | msgspec.Raw) -> KeyInfo:
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list. A list of one empty string was seen for an empty one: what is blank is none."""
+    """Return the strings of a list, without blank ones: a list of one empty string was seen in place of an empty
+    list."""
     if not isinstance(value, list):
         return None
     return tuple(encodable(str(text)) for text in value if text is not None and str(text).strip())
 
 
 def _number(value: object) -> int | None:
-    """Return a number that is given by value, as text, or not at all (null, ""); None for anything else."""
+    """Return an integer that is given as a number, as text, or not at all (null, ""); None for anything else."""
     if value is None or value == "":
         return 0
     if isinstance(value, float) and value.is_integer():

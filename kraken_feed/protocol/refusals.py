@@ -1,4 +1,4 @@
-"""What Kraken's error strings mean: permanent, transient, throttled or locked out, and how long to wait.
+"""Classify Kraken's error strings: permanent, transient, throttled or locked out, and how long to wait.
 
 Source of the strings: https://docs.kraken.com/api/docs/guides/spot-errors and
 https://support.kraken.com/hc/en-us/articles/360001491786 ; strings that only clients have recorded are here too.
@@ -16,19 +16,19 @@ Kind = Literal["permanent", "transient", "throttled", "locked_out"]
 SERVICE_S = 5.0  # Kraken asks for at most one attempt in five seconds during maintenance
 TOKEN_S = 1.0  # the token service can lag a deployment; 1–5 s is what clients wait
 SLOW_RETRY_S = 5.0  # an Invalid key was seen spuriously during outages: one slow retry, never a loop
-CALL_COUNTER_S = 15.0  # a Starter key's counter needs 45 s to drain; a call's worth of it is back after 15
+CALL_COUNTER_S = 15.0  # a Starter key's counter needs 45 s to drain; after 15 a history call fits again
 EDGE_S = 60.0  # throttled at the edge: by address, not by key
 AUTH_THROTTLE_S = 300.0  # "auth attempts throttled: back off minutes"
 LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
 
-MAX_TEXT = 200  # characters that are looked at; the peer decides how long its texts are
+MAX_TEXT = 200  # characters that are read; a peer's text may be of any length
 
 
 class Verdict(NamedTuple):
-    """What one error string means for a client that only reads.
+    """The meaning of one error string for a client that only reads.
 
-    ``delay`` is in seconds; ``attempts`` is how many times in a row the string may be met before it is final
-    (``None``: for ever, ``1``: at once); ``error`` is the class that a final one ends the process with.
+    ``delay`` is in seconds. ``attempts`` is how many times in a row the string may come before it is final (``None``:
+    never final, ``1``: at once). ``error`` is the class of the error that a final refusal raises.
     """
 
     kind: Kind
@@ -38,12 +38,12 @@ class Verdict(NamedTuple):
     meaning: str = ""
 
     def final(self, seen: int) -> bool:
-        """Whether having met it ``seen`` times in a row is enough."""
+        """Return whether the refusal is final after it came ``seen`` times in a row."""
         return self.attempts is not None and seen >= self.attempts
 
     def refuses(self, otherwise: str) -> str:
-        """Return what it refuses, in a word for people: the account, the key, or ``otherwise`` something that says
-        nothing about both; empty if it refuses nothing, but asks to wait."""
+        """Return what is refused, in one word for people: the account, the key, or ``otherwise`` if it is neither.
+        Return the empty text if Kraken only asks to wait."""
         if self.kind != "permanent":
             return ""
         if self.error is not CredentialsRefused:
@@ -56,7 +56,7 @@ def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) ->
 
 
 def _order(meaning: str) -> Verdict:
-    """An answer to order entry, which a tail never gets."""
+    """Return the verdict for an error of order entry, which a tail never gets."""
     return Verdict("permanent", SERVICE_S, 1, RequestRefused, meaning)
 
 
@@ -176,17 +176,17 @@ _BLANKS = re.compile(r"\s*:\s*")
 
 
 def normal(text: str) -> str:
-    """The beginning of an error string as prefixes are compared with it."""
+    """Return the beginning of an error string in the form in which prefixes are compared."""
     return _BLANKS.sub(":", text[:MAX_TEXT].strip()).casefold()
 
 
 def counter_full(text: str) -> bool:
-    """Tell whether the text says that the key's call counter is full."""
+    """Return whether the text means that the key's call counter is full."""
     return normal(text).startswith("eapi:rate limit exceeded")
 
 
 def classify(text: str, unix_now: float) -> Verdict:
-    """The verdict on one error string, as REST's ``error`` array or an acknowledgement carries it.
+    """Return the verdict on one error string, from REST's ``error`` array or from an acknowledgement.
 
     ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
     """

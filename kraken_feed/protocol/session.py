@@ -1,17 +1,16 @@
-"""The protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
+"""Implement the protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
 
 A session is told what happened and when (``connected``, ``authorize``, ``receive``, ``tick``, ``disconnected``). It
 answers with events, with what to send (``data_to_send``) and with when to wake it (``deadline``). It is also told of
-frames that arrive slowly (``progress``). Times are seconds of
-a clock that never steps back. It is used once: after ``failure`` is set it says nothing more, and to reconnect one
-makes a new session. It never raises for what the peer does.
+frames that arrive slowly (``progress``). Times are seconds of a clock that never steps back. It is used once: after
+``failure`` is set it does nothing more. To reconnect, make a new session. It never raises for what the peer does.
 
 A subscription is live after its own acknowledgement and its own snapshot, in whichever order they come. One that is
 refused, not answered in time, without a snapshot, or taken back by the server fails the whole session: Kraken leaves
 the socket open after an error, and a client that watches only the socket would receive nothing and not notice.
 
 A session sends application pings. The answer queues behind everything that Kraken sent before it, so all of that has
-been received. A server that answers pings can have stopped to feed us, so a heartbeat or data has to follow: see
+been received. A server that answers pings may have stopped sending data, so a heartbeat or data must follow: see
 :class:`Complete`.
 """
 
@@ -24,9 +23,9 @@ import msgspec
 
 from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, Pong, ServerError, Unknown, number
 
-OUTSTANDING = 8  # pings that wait for their answer; without any answer that is eight minutes of them
+OUTSTANDING = 8  # pings that wait for an answer; if none is answered, these span eight minutes
 ENGINES = frozenset({"online", "maintenance", "cancel_only", "limit_only", "post_only"})  # the states with a name
-UNANSWERED = 6  # times the interval of the pings: after so long without an answer the next ping is sent all the same
+UNANSWERED = 6  # ping intervals without an answer, after which the next ping is sent all the same
 
 # ------------------------------------------------------------------------------------------------ events
 
@@ -46,8 +45,8 @@ class Records(msgspec.Struct, gc=False):
 
 
 class Opaque(msgspec.Struct):
-    """A frame to be written complete: this version does not know it, or a part of it. ``json`` tells whether it is
-    JSON at all."""
+    """A complete frame to be written: this version does not know it, or a part of it. ``json`` tells whether it is
+    JSON."""
 
     frame: bytes
     json: bool
@@ -60,10 +59,10 @@ class Live(msgspec.Struct):
 
 
 class Resnapshot(msgspec.Struct):
-    """A live channel has got another snapshot. Its records come next, and then :class:`Live` once more.
+    """A live channel has received another snapshot. Its records come next, and then :class:`Live` again.
 
-    What happened between the channel's last frame and this snapshot may be missing. ``stamp`` is that of the last ping
-    that was answered before that frame; None if none was.
+    Events between the channel's last frame and this snapshot may be missing. ``stamp`` belongs to the last ping that
+    was answered before that frame; None if there was none.
     """
 
     channel: str
@@ -73,8 +72,8 @@ class Resnapshot(msgspec.Struct):
 class Answered(msgspec.Struct):
     """Kraken has answered a ping.
 
-    ``stamp`` is what the owner gave when the ping was sent. The times are Kraken's, in unix nanoseconds, if it said
-    them: its clock stood between the two at some moment between ``stamp`` and now.
+    ``stamp`` is what the owner passed when the ping was sent. The times are Kraken's, in unix nanoseconds, or None: its
+    clock was between the two at some moment between ``stamp`` and now.
     """
 
     stamp: int
@@ -83,19 +82,19 @@ class Answered(msgspec.Struct):
 
 
 class Complete(msgspec.Struct):
-    """Everything that Kraken had to say until the ping of ``stamp`` left us has been received."""
+    """Everything that Kraken sent until the ping of ``stamp`` left us has been received."""
 
     stamp: int
 
 
 class EngineChanged(msgspec.Struct):
-    """Kraken's engine is in another state than it was on this connection before."""
+    """The state of Kraken's engine has changed on this connection."""
 
     engine: str
 
 
 class Notice(msgspec.Struct):
-    """Something for the diagnostics. ``fields`` may hold text from the exchange, masked."""
+    """An event for the diagnostics. ``fields`` may hold text from the exchange, masked."""
 
     event: str
     fields: dict[str, object]
@@ -110,7 +109,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     ``cause`` is a word of a closed vocabulary: ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
     ``sequence``, ``silence``, ``closed``, ``frame_too_big``. ``detail`` is for people. ``refusal`` is Kraken's error
-    string as it came, if it gave one: mask it before it is shown.
+    string unchanged, if there was one: mask it before it is shown.
     """
 
     cause: str
@@ -119,7 +118,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Seconds.
+    """The deadlines of a session, in seconds.
 
     ``ack``: to wait for an acknowledgement, and then for the snapshot. ``silence``: without a text frame until the
     connection counts as dead. ``ping``: between two application pings.
@@ -134,7 +133,7 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Subscription:
-    """One channel of the session: what was asked, what came."""
+    """The state of one channel in the session."""
 
     __slots__ = ("acked", "channel", "deadline", "epoch", "last", "req_id", "sequence", "snapshot", "stamp")
 
@@ -143,7 +142,7 @@ class Subscription:
         self.req_id: int | None = None
         self.acked = False
         self.snapshot = False
-        self.stamp: int | None = None  # of the last ping that was answered before the last frame in its sequence
+        self.stamp: int | None = None  # of the last ping answered before the channel's last frame
         self.deadline: float | None = None
         self.sequence: int | None = None
         self.epoch = 0  # snapshots after the first
@@ -151,7 +150,7 @@ class Subscription:
 
     @property
     def live(self) -> bool:
-        """Tell whether the channel is acknowledged and has its snapshot."""
+        """Whether the channel is acknowledged and has its snapshot."""
         return self.acked and self.snapshot
 
 
@@ -159,13 +158,13 @@ class Subscription:
 
 
 class Session:
-    """See the module.
+    """The protocol of one connection. See the module.
 
     Args:
-        dialect: the module that knows the frames.
-        channels: what to subscribe to, at least one.
+        dialect: the module that decodes and encodes frames.
+        channels: the channels to subscribe to, at least one.
         timing: the deadlines.
-        mask: takes secrets out of Kraken's words.
+        mask: removes secrets from Kraken's texts.
 
     ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it
     right before what the session has to send goes to the socket.
@@ -180,28 +179,28 @@ class Session:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
-        self.greeted: str | None = None  # the first engine state that this connection told
+        self.greeted: str | None = None  # the first engine state on this connection
         self.last_text: float | None = None
-        self._arriving: tuple[float, float] | None = None  # when bytes came of a frame whose end has not come
-        self._told = 0.0  # the last time that the session was told
+        self._arriving: tuple[float, float] | None = None  # when bytes of an incomplete frame arrived
+        self._told = 0.0  # the last time that was passed to the session
         self._confirmed: int | None = None  # the stamp of the last answered ping
         self._beat: int | None = None  # the same when the last heartbeat came
         self._unproven: int | None = None  # that stamp, until it is in a Complete
         self._heard_heartbeat = False
         self._authorized = False
-        self._pings: dict[int, int] = {}  # stamps of those that wait for their answer, the oldest first
-        self._forgotten = 0  # pings that were dropped from these, whose answer may still come
-        self._pinged_at = 0.0  # when the last one was sent
-        self._pinged = False  # since the last text frame
-        self._answered = True  # the last one
+        self._pings: dict[int, int] = {}  # stamps of pings that wait for an answer, the oldest first
+        self._forgotten = 0  # pings dropped from `_pings`, whose answers may still come
+        self._pinged_at = 0.0  # when the last ping was sent
+        self._pinged = False  # whether a ping was sent since the last text frame
+        self._answered = True  # whether the last ping was answered
         self._hurried = False
         self._req_id = 0
         self._outbox: list[str] = []
 
-    # -- what happened
+    # -- input
 
     def connected(self, now: float) -> None:
-        """Note that the socket is open. Kraken greets first; a session does not insist on it."""
+        """Note that the socket is open. Kraken greets first, but a session does not require it."""
         self.last_text = self._told = now
 
     def authorize(self, token: str, now: float, stamp: int) -> None:
@@ -215,7 +214,7 @@ class Session:
         self._ping(now, stamp)
 
     def receive(self, frame: bytes, now: float) -> Sequence[Event]:
-        """Take in a text frame, and return what came of it, in order; nothing once the session has failed."""
+        """Handle a text frame, and return its events, in order; none once the session has failed."""
         if self.failure is not None:
             return ()
         heard = self.last_text
@@ -232,7 +231,7 @@ class Session:
                 return () if self._unproven is None else (self._prove(),)
             case Pong():
                 if self._heard_heartbeat:
-                    self.last_text = heard  # a pong proves the connection, not the feed, which has to speak by itself
+                    self.last_text = heard  # a pong proves the connection; only heartbeats and data prove the feed
                 return self._confirm(said)
             case Ack():
                 return self._ack(said, now)
@@ -267,12 +266,12 @@ class Session:
     def hurry(self) -> None:
         """Send a ping with the next :meth:`tick`, and make it due now, even if another ping waits for its answer.
 
-        Call it after a suspend or a step of the clock: whatever was sent before says nothing about the time since.
+        Call it after a suspend or a step of the clock: an earlier ping proves nothing about the time since.
         """
         self._hurried = True
 
     def excuse(self, seconds: float) -> None:
-        """Do not count the last ``seconds`` as silence: we did not listen (the output was full, the process was
+        """Do not count the last ``seconds`` as silence: we did not read (the output was full, the process was
         stopped)."""
         if self.last_text is not None:
             self.last_text = self._silent_at(self.last_text) - self.timing.silence + seconds
@@ -283,13 +282,13 @@ class Session:
     def progress(self, arriving: tuple[float, float] | None, delay: float) -> None:
         """Note how frames arrive on a slow line.
 
-        As long as one frame arrives, its bytes count like a frame, and the deadlines wait. Answers queue behind it, so
-        the time that it took is given to them as well. It must have begun before a deadline: of ever new frames in
-        pieces, only what they say counts.
+        While a frame is arriving, its bytes count like a frame, and the deadlines wait. Answers queue behind it, so
+        their deadlines are extended by the time that it took. It must have begun before a deadline, so that slow frames
+        one after the other cannot extend a deadline forever.
 
         Args:
-            arriving: when the first and the last bytes came of a frame whose end has not come; None: there is none.
-            delay: seconds that frames took which came slowly, and are complete since the last call.
+            arriving: when the first and the last bytes of an incomplete frame arrived; None: there is none.
+            delay: seconds that slow frames took which were completed since the last call.
         """
         self._arriving = arriving
         for subscription in self.subscriptions.values():
@@ -297,18 +296,18 @@ class Session:
                 subscription.deadline += delay
 
     def disconnected(self, detail: str, cause: str = "closed") -> None:
-        """Note that the socket is gone, for a reason of the peer's or the network's."""
+        """Note that the socket is gone, because of the peer or the network."""
         self._fail(cause, detail)
 
-    # -- what to do
+    # -- output
 
     def data_to_send(self) -> list[str]:
-        """Return the text frames to send, once. They hold the token: not for logs."""
+        """Return the text frames to send, each only once. They contain the token: do not log them."""
         outbox, self._outbox = self._outbox, []
         return outbox
 
     def deadline(self) -> float | None:
-        """Return when to call :meth:`tick`, as far as is known now; there may be nothing to do by then."""
+        """Return when to call :meth:`tick` next. There may be nothing to do at that time."""
         if self.failure is not None or self.last_text is None:
             return None
         times = [self._due(s.deadline) for s in self.subscriptions.values() if s.deadline is not None]
@@ -316,49 +315,64 @@ class Session:
 
     @property
     def spoke(self) -> int | None:
-        """Return the stamp of the last ping that was answered before the feed was last heard: a heartbeat, or data. A
-        server can answer pings and have nothing else to say any more. None: no ping was answered before."""
+        """The stamp of the last ping that was answered before the last heartbeat or data. A server can answer pings and
+        yet have stopped feeding. None: no ping was answered before."""
         stamps = [self._beat, *(subscription.stamp for subscription in self.subscriptions.values())]
         return max((stamp for stamp in stamps if stamp is not None), default=None)
 
     @property
     def live(self) -> bool:
-        """Tell whether every channel is live."""
+        """Whether every channel is live and the session has not failed."""
         return self.failure is None and all(s.live for s in self.subscriptions.values())
 
     # -- data
 
     def _data(self, data: Data, frame: bytes) -> Sequence[Event]:
+        """Check a data frame's place in its channel's sequence, and return its records."""
+        # Kraken should not send other channels than those subscribed to. If it does, write the frame as it is: nothing
+        # that came is dropped.
         subscription = self.subscriptions.get(data.channel)
         if subscription is None:
             return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": self._mask(data.channel)}))
+
+        # Each channel has its own sequence, and its frames are numbered without gaps. The first frame may have any
+        # number. A frame without a number cannot be checked, so it counts as the next one.
         before, sequence = subscription.sequence, data.sequence
         follows = before is None or sequence is None or sequence == before + 1
+
+        # Decide what the frame is, the most frequent case first. The exact repeat of the last frame is dropped, because
+        # its records were written already. Only then can it be a snapshot: v1 does not mark those, and a repeated first
+        # frame would look like one. Any other frame that does not follow means that frames were lost. Then the session
+        # ends, and the owner reconnects for a new snapshot. This frame itself is still written.
         if subscription.snapshot and follows and data.type != "snapshot":
-            pass  # by far the most frequent case, so it comes first
+            pass  # an ordinary update
         elif sequence is not None and frame == subscription.last:
             return (_repeated(data.channel, sequence),)
         elif _looks_like_a_snapshot(subscription, data):
             return self._snapshot(subscription, data, frame)
         elif not follows:
-            # What came is written all the same: it is what did not come that is lost.
             self._fail("sequence", f"{data.channel}: {sequence} after {before}")
             return _records(subscription, "update", data, frame)
+
+        # Remember the frame, to check the next one against it. The stamp tells how far the channel was complete, should
+        # it get another snapshot.
         if sequence is not None:
             subscription.sequence = sequence
         subscription.last, subscription.stamp = frame, self._confirmed
+
+        # Write the items, and the whole frame too if a part of it was not understood: nothing that came is dropped.
         if data.odd:
             return _records(subscription, "update", data, frame)
         return (Records(data.channel, "update", sequence, data.items, subscription.epoch),)
 
     def _snapshot(self, subscription: Subscription, data: Data, frame: bytes) -> Sequence[Event]:
-        """Take in a channel's snapshot, or another one of a channel that has its snapshot."""
+        """Handle a channel's first snapshot, or another one of a channel that has its snapshot."""
         before, sequence, again = subscription.sequence, data.sequence, subscription.snapshot
         if sequence is not None:
-            # An update may have come before the first snapshot; then the count goes on from the higher of the two. Any
-            # other snapshot starts the count again, at whatever number.
+            # An update may have come before the first snapshot; then the sequence continues from the higher of the two.
+            # Any other snapshot starts the sequence again, at any number.
             subscription.sequence = sequence if again or before is None else max(sequence, before)
-        # Ids contain the place of a frame, and the numbers may come a second time.
+        # Ids contain the frame's epoch and sequence. Without the epoch, repeated numbers would give repeated ids.
         subscription.epoch += again
         subscription.snapshot = True
         stamp = subscription.stamp
@@ -368,7 +382,7 @@ class Session:
         return (*first, *records, *self._progress(subscription))
 
     def _unknown(self, unknown: Unknown, frame: bytes) -> Sequence[Event]:
-        """Pass on a frame that is not understood. If it still tells its channel and sequence, it counts."""
+        """Pass on a frame that cannot be read. If its channel and sequence can be read, check and count it."""
         events = _opaque(frame, unknown.json, unknown.why)
         subscription = self.subscriptions.get(unknown.channel) if unknown.channel is not None else None
         sequence = unknown.sequence
@@ -409,8 +423,8 @@ class Session:
         return ()
 
     def _subscription_of(self, ack: Ack) -> Subscription | None:
-        """Find it by the request's number; by the channel's name where there is no number, or none of ours and bad
-        news."""
+        """Return the subscription that an answer is for. It is found by the request's number, or by the channel's name
+        if there is no number. A refusal with an unknown number counts for an acknowledged channel of that name."""
         req_id = number(ack.req_id)
         if req_id is not None:
             for subscription in self.subscriptions.values():
@@ -422,7 +436,7 @@ class Session:
         return named if named.acked and (ack.verb == "unsubscribe" or ack.error is not None) else None
 
     def _status(self, status: EngineStatus) -> Sequence[Event]:
-        """Take in the engine's state. The first one is the greeting, and it need not be "online"."""
+        """Note the engine's state. The first one is the greeting, and it need not be "online"."""
         engine = status.engine.casefold()
         engine = engine if engine == "online" else status.engine
         engine = engine if engine in ENGINES else self._mask(engine)
@@ -431,14 +445,15 @@ class Session:
             self.greeted = engine
             fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
             notice = Notice("greeted", fields, warning=False)
-            # Where nobody greeted, the first word of the engine on a live connection is a change. A greeting that is
-            # late says "online".
+            # Without a greeting, the first state on a live connection is a change, unless it is "online": that may be a
+            # late greeting.
             late = engine != "online" and any(subscription.live for subscription in self.subscriptions.values())
             return (notice, EngineChanged(engine)) if late else (notice,)
         return () if before.casefold() == engine.casefold() else (EngineChanged(engine),)
 
     def _error(self, error: ServerError) -> Sequence[Event]:
-        """Take an error that names no channel for the answer to what we wait for, unless its number says otherwise."""
+        """Handle an error without a channel. It counts as the answer to a waiting subscription, unless it has another
+        request's number."""
         waiting = [s.req_id for s in self.subscriptions.values() if s.req_id is not None and not s.acked]
         if waiting and (error.req_id is None or number(error.req_id) in waiting):
             self._fail("refused", self._mask(error.text), error.text)
@@ -458,8 +473,8 @@ class Session:
     def _ping_due(self, last_text: float) -> float:
         """Return when to send the next ping.
 
-        Until a heartbeat was heard a quiet peer may be a healthy one, so it is asked after half of ``silence``, once.
-        From then on it has to speak by itself.
+        Until the first heartbeat, a silent peer may be healthy, so it gets one ping after half of ``silence``. After
+        that it must send heartbeats by itself.
         """
         if self._hurried:
             return self._told
@@ -472,10 +487,10 @@ class Session:
         return due
 
     def _confirm(self, pong: Pong) -> Sequence[Event]:
-        """Find the ping that was answered.
+        """Find the ping that a pong answers, and note its stamp.
 
-        A pong without a number counts for the oldest ping that waits, or for one that is forgotten: it may be late.
-        So it never proves more than it says.
+        A pong without a number may be late, so it counts for the oldest ping that waits, or for a forgotten one. So it
+        never proves too much.
         """
         if pong.req_id is None:
             self._answered = True
@@ -493,12 +508,12 @@ class Session:
         return (Answered(stamp, pong.time_in_ns, pong.time_out_ns),)
 
     def _prove(self) -> Complete:
-        """The feed has spoken behind an answered ping."""
+        """Return the proof of completeness: a heartbeat or data came after an answered ping."""
         assert self._unproven is not None
         proof, self._unproven = Complete(self._unproven), None
         return proof
 
-    # -- small parts
+    # -- deadlines and failure
 
     def _progress(self, subscription: Subscription) -> Sequence[Event]:
         if not subscription.live:
@@ -507,15 +522,16 @@ class Session:
         return (Live(subscription.channel),)
 
     def _silent_at(self, last_text: float) -> float:
-        """Return when the peer counts as silent."""
+        """Return when the peer counts as silent, if nothing comes until then."""
         return self._postponed(last_text + self.timing.silence, self.timing.silence)
 
     def _due(self, deadline: float) -> float:
-        """Return when a subscription is overdue."""
+        """Return when a subscription is overdue, if nothing comes until then."""
         return self._postponed(deadline, self.timing.ack)
 
     def _postponed(self, deadline: float, seconds: float) -> float:
-        """Return the deadline, or so long after the last bytes of a frame that began to arrive before it."""
+        """Return the deadline. If a frame began to arrive before it, return ``seconds`` after that frame's last bytes,
+        if that is later."""
         if self._arriving is None or self._arriving[0] > deadline:
             return deadline
         return max(deadline, self._arriving[1] + seconds)
@@ -529,14 +545,14 @@ class Session:
             self.failure = Failure(cause, detail, refusal)
 
 
-# ------------------------------------------------------------------------------------------------ parts without state
+# ------------------------------------------------------------------------------------------------ functions
 
 
 def _looks_like_a_snapshot(subscription: Subscription, data: Data) -> bool:
-    """Tell whether a frame of v1, which does not say, is the channel's snapshot.
+    """Return whether a frame is the channel's snapshot. Frames of v1 do not say so themselves.
 
-    The first one is numbered 1 in every recording. A first frame of another number is believed only if no item looks
-    like a change. On a live channel a frame is believed that starts the count again with complete items.
+    The first one has the number 1 in every recording. A first frame with another number is accepted only if no item
+    looks like a change. On a live channel, a frame is accepted that starts the sequence again with complete items.
     """
     if data.type is not None:
         return data.type == "snapshot"
@@ -551,7 +567,7 @@ def _looks_like_a_snapshot(subscription: Subscription, data: Data) -> bool:
 
 
 def _records(subscription: Subscription, kind: FrameType, data: Data, frame: bytes) -> tuple[Event, ...]:
-    """Return the items of a frame, and the complete frame if it is odd."""
+    """Return the items of a frame, and the complete frame too if it is odd."""
     records = Records(data.channel, kind, data.sequence, data.items, subscription.epoch)
     return (records, *_opaque(frame, True, "a part of it has an unknown shape")) if data.odd else (records,)
 

@@ -1,4 +1,4 @@
-"""API credentials that cannot be printed, nonces that only rise, and Kraken's signature.
+"""Hold API credentials that cannot be printed, make nonces that only rise, and sign requests for Kraken.
 
 Source: https://docs.kraken.com/api/docs/guides/spot-rest-auth
 """
@@ -13,7 +13,7 @@ import re
 
 from ..errors import ConfigError
 
-KEY_LENGTH, SECRET_LENGTH = 56, 88  # characters of every one that Kraken gives out
+KEY_LENGTH, SECRET_LENGTH = 56, 88  # characters; the same for every key and secret of Kraken
 SECRET_SHAPE = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes of base64
 KEY_SHAPE = re.compile(r"[A-Za-z0-9+/]{56}")
 
@@ -60,7 +60,7 @@ class Credentials:
         return self.key[-4:] if len(self.key) >= 12 else "????"
 
     def secrets(self) -> list[str]:
-        """Every text that must not leave the process."""
+        """Return every text that must not leave the process."""
         texts = [self.key, base64.b64encode(self.secret).decode()]
         return [*texts, self.otp] if self.otp else texts
 
@@ -72,8 +72,8 @@ class Credentials:
 
 
 def _refuse_swapped(key: str, secret: str, source: str) -> None:
-    """Raise ConfigError if the key is a secret or the secret a key, by their shapes: a secret in the place of the key
-    would be sent to Kraken, and shown in part."""
+    """Raise ConfigError if the key has the shape of a secret, or the secret that of a key. A secret in place of the key
+    would be sent to Kraken, and partly shown."""
     lengths = f"Kraken's API key has {KEY_LENGTH} characters, its private key {SECRET_LENGTH}, with == at its end."
     if SECRET_SHAPE.fullmatch(key) and len(secret) <= KEY_LENGTH:
         raise ConfigError(
@@ -95,48 +95,48 @@ def _refuse_swapped(key: str, secret: str, source: str) -> None:
         )
 
 
-UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut takes the saves of seconds
+UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut loses the saves of the last seconds
 AHEAD_NS = 10_000_000_000  # ten seconds, after the first refusal in a row
-AHEAD_TIMES = 30  # as far after each further one: 5 minutes, 2.5 hours, 3 days, 3 months, 8 years
+AHEAD_TIMES = 30  # factor after each further one: 5 minutes, 2.5 hours, 3 days, 3 months, 8 years
 AHEAD_MOST_NS = 100 * 365 * 86_400 * 1_000_000_000  # a century: no clock is further off than that
-MOST = 2**63 - 2**60  # no step leads beyond it: 64 bits are what Kraken and the state's file have room for
+MOST = 2**63 - 2**60  # upper limit of a step: Kraken and the state's file have room for 64 bits
 
 
 class Nonce:
-    """Nanoseconds since 1970, strictly increasing, also when the clock steps back.
+    """Makes nonces: nanoseconds since 1970, strictly increasing even when the clock steps back.
 
-    Kraken takes a nonce only if it is above every one that it has accepted for the key, so everything that uses a
-    key shares one of these. ``last`` is the highest that an earlier run is known to have used.
+    Kraken accepts a nonce only if it is above all that it has accepted for the key, so all users of a key share one
+    instance. ``last`` is the highest that an earlier run is known to have used.
     """
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
-        self._ahead_ns = 0  # how far the last refusal in a row has led
+        self._ahead_ns = 0  # size of the last step, while refusals follow each other
 
     def refused(self) -> None:
-        """Get ahead of what the key has seen: a little at first, since other programs that use the key have to get
-        ahead of that in their turn, and further with each refusal in a row."""
+        """Raise the nonce after a refusal. The first step is small, since other programs that use the key must then
+        exceed it; each consecutive refusal makes a larger step."""
         self._ahead_ns = min(self._ahead_ns * AHEAD_TIMES or AHEAD_NS, AHEAD_MOST_NS)
         self.last = max(self.last, min(self.last + self._ahead_ns, MOST))
 
     def accepted(self) -> None:
-        """Note that Kraken has taken a nonce."""
+        """Note that Kraken has accepted a nonce."""
         self._ahead_ns = 0
 
     def go_on(self, now_ns: int) -> None:
-        """Begin a run, given the wall clock in nanoseconds. If that is behind, only what was saved tells which nonces
-        were used; and a power cut, or an old copy of the state, can lack the last ones."""
+        """Start a run at wall clock ``now_ns`` (nanoseconds). If the clock is behind the saved nonce, add an hour: a
+        power cut or an old copy of the state may lack the last nonces."""
         if now_ns <= self.last:
             self.last += UNSAVED_NS
 
     def next(self, now_ns: int) -> int:
-        """The next nonce, given the wall clock in nanoseconds."""
+        """Return the next nonce for the wall clock ``now_ns``, in nanoseconds."""
         self.last = max(self.last + 1, now_ns)
         return self.last
 
 
 def sign(path: str, nonce: int, body: bytes, secret: bytes) -> str:
-    """``API-Sign`` for ``body``, the exact bytes that will be sent to ``path`` (``/0/private/<Method>``).
+    """Return ``API-Sign`` for ``body``, the exact bytes that will be sent to ``path`` (``/0/private/<Method>``).
 
     base64(HMAC-SHA512(secret, path + SHA256(nonce + body))): 88 characters. ``secret`` is the decoded one.
     """

@@ -1,10 +1,10 @@
-"""Kraken Spot's private WebSocket v1: requests out, frames in.
+"""Encode requests and decode frames of Kraken Spot's private WebSocket v1.
 
 Source: https://docs.kraken.com/api/docs/websocket-v1/openorders and …/owntrades . Control frames are objects with
 ``event``; data frames are arrays ``[[{id: object}, …], channel, {"sequence": n}]``.
 
-Every frame is first read the fast way, which knows the shapes above and nothing else. What does not fit is read once
-more, part by part, before it is called unknown.
+Every frame is first read the fast way, which knows only the shapes above. A frame that does not fit is read again, part
+by part, before it counts as unknown.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _trade = msgspec.json.Decoder(_TradePeek).decode
 
 
 def decode(frame: bytes) -> Frame:
-    """Return what ``frame`` says. Never raises: what cannot be read is ``Unknown``."""
+    """Return the meaning of ``frame``. Never raises: a frame that cannot be read is ``Unknown``."""
     if len(frame) >= SHALLOW_BYTES and frame.count(b"[") + frame.count(b"{") > DEPTH and too_deep(frame):
         return TOO_DEEP
     if not (frame.isascii() or is_text(frame)):
@@ -108,7 +108,7 @@ def decode(frame: bytes) -> Frame:
 
 
 def _decode_data(frame: bytes) -> Data | None:
-    """Return the data of a frame whose every part is as expected; None, or an error of msgspec's: one is not."""
+    """Return the data of a frame if every part is as expected. Otherwise return None, or raise an error of msgspec."""
     if 10 in frame or 13 in frame:  # as numbers: a search for a bytes object takes ten times as long
         frame = one_line(frame)
     envelope = _data(frame)
@@ -176,7 +176,7 @@ def _ack(control: _Control) -> Ack:
 
 
 def _decode_slowly(frame: bytes) -> Frame:
-    """Read a frame part by part: integers in another spelling, lone surrogates, parts of another kind."""
+    """Read a frame part by part: integers in another spelling, lone surrogates, parts of another type."""
     error = not_json(frame)
     if error is not None:
         return Unknown(json=False, why=error)
@@ -210,7 +210,7 @@ def _control_by_parts(parts: Iterable[tuple[str, bytes]]) -> _Control:
 
 def _data_by_parts(parts: list[bytes]) -> Frame:
     values = [scalar(part) for part in parts]
-    # Where they belong, if they are there; else wherever they are.
+    # Look where they belong first, then anywhere.
     channel = next((v for v in values[1:2] + values if isinstance(v, str) and v in EVENT_NAMES), None)
     if channel is None:
         return Unknown(json=True, why="a channel that this version does not know")
@@ -236,7 +236,7 @@ def _data_by_parts(parts: list[bytes]) -> Frame:
                 read(said, name, raw, fields)
             else:
                 said.odd = True
-    said.partial = said.partial or said.odd  # what was not understood may be a change
+    said.partial = said.partial or said.odd  # a part that was not understood may be a change
     return said
 
 
@@ -261,7 +261,7 @@ def subscribe(channel: str, token: str, req_id: int) -> str:
     """Return the request for ``openOrders`` (which always sends a snapshot) or ``ownTrades``."""
     subscription: dict[str, object] = {"name": channel, "token": token}
     if channel == "ownTrades":
-        # Kraken's defaults, said aloud: what REST is asked for later has to be asked for alike.
+        # Kraken's defaults, sent explicitly: later REST calls must use the same ones.
         subscription |= {"snapshot": True, "consolidate_taker": True}
     return msgspec.json.encode({"event": "subscribe", "reqid": req_id, "subscription": subscription}).decode()
 

@@ -1,10 +1,10 @@
-"""Kraken Spot's private WebSocket v2: requests out, frames in.
+"""Encode requests and decode frames of Kraken Spot's private WebSocket v2.
 
 Source: https://docs.kraken.com/api/docs/websocket-v2/executions and …/balances . Every frame is an object, with
-``method`` (an answer) or ``channel`` (data). Numbers are JSON numbers whose trailing zeros mean something.
+``method`` (an answer) or ``channel`` (data). Numbers are JSON numbers whose trailing zeros are significant.
 
-Every frame is first read the fast way, which knows the shapes above and nothing else. What does not fit is read once
-more, part by part, before it is called unknown.
+Every frame is first read the fast way, which knows only the shapes above. A frame that does not fit is read again, part
+by part, before it counts as unknown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .wire import (
 
 NAME = "v2"
 EVENT_NAMES = {"executions": "execution", "balances": "balance"}
-CHANNELS = tuple(EVENT_NAMES)  # to look up what may be any JSON value
+CHANNELS = tuple(EVENT_NAMES)  # a tuple: the value looked up may be any JSON value, also an unhashable one
 TYPES: tuple[FrameType, ...] = ("update", "snapshot")
 TERMINAL = ("filled", "canceled", "expired")
 
@@ -74,7 +74,7 @@ _peek = msgspec.json.Decoder(_Peek).decode
 
 
 def decode(frame: bytes) -> Frame:
-    """Return what ``frame`` says. Never raises: what cannot be read is ``Unknown``."""
+    """Return the meaning of ``frame``. Never raises: a frame that cannot be read is ``Unknown``."""
     if len(frame) >= SHALLOW_BYTES and frame.count(b"[") + frame.count(b"{") > DEPTH and too_deep(frame):
         return TOO_DEEP
     if not (frame.isascii() or is_text(frame)):
@@ -115,7 +115,7 @@ def _item(data: bytes, peek: _Peek) -> Item:
 
 
 def _decode_other(envelope: _Envelope) -> Frame | None:
-    """Return what a frame says that is not data; None: this version does not know it."""
+    """Return the meaning of a frame that is not data; None if this version does not know it."""
     if envelope.channel is not None:
         return _decode_state(envelope)
     if envelope.method in ("subscribe", "unsubscribe"):
@@ -158,7 +158,7 @@ def _ack(envelope: _Envelope) -> Ack:
     if isinstance(result, dict):
         channel, warnings = result.get("channel"), result.get("warnings")
     error = None
-    if envelope.success is not True:  # absent, or no boolean, is a failure too
+    if envelope.success is not True:  # absent or not a boolean: a failure too
         error = legible(envelope.error) if envelope.error is not None else "no success, and no error either"
     return Ack(
         envelope.method,
@@ -173,7 +173,7 @@ def _ack(envelope: _Envelope) -> Ack:
 
 
 def _decode_slowly(frame: bytes) -> Frame:
-    """Read a frame part by part: integers in another spelling, lone surrogates, parts of another kind."""
+    """Read a frame part by part: integers in another spelling, lone surrogates, parts of another type."""
     error = not_json(frame)
     if error is not None:
         return Unknown(json=False, why=error)
@@ -207,7 +207,7 @@ def _data_by_parts(channel: str, fields: dict[str, bytes], values: dict[str, Any
     except NotJson:  # not an array
         return Unknown(json=True, why="data of another shape", channel=channel, sequence=sequence)
     said = Data(channel, [], sequence, kind)
-    # A member that comes twice hides its first value. A sequence that cannot be read makes the next one a jump.
+    # A repeated member hides its first value. A sequence that cannot be read makes the next one a jump.
     said.odd = repeated or (sequence is None and values.get("sequence") is not None)
     for row in rows:
         item = scalar(row)

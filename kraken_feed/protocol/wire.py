@@ -1,7 +1,7 @@
-"""The vocabulary of frames: what a dialect's ``decode`` returns, and the interface of a dialect.
+"""Define the vocabulary of frames: what a dialect's ``decode`` returns, and the interface of a dialect.
 
-A frame is decoded once. The items of a data frame stay the bytes that Kraken sent; only the few fields that the
-record needs are read.
+A frame is decoded once. The items of a data frame stay the bytes that Kraken sent; only the fields that the record
+needs are read.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Item(msgspec.Struct, gc=False):
     """One order, trade, execution or balance entry.
 
     ``data`` is Kraken's object, its bytes unchanged except that line breaks between tokens become blanks.
-    ``identity`` makes the item the same item in a snapshot, an update and REST: a trade id, a ledger id, an order's
-    end. It is None if only the frame's place tells the item apart. No id is ever the empty string.
+    ``identity`` is the same for an item in a snapshot, in an update and from REST: a trade id, a ledger id, an order's
+    end. It is None if only the frame's place identifies the item. No id is ever the empty string.
     """
 
     data: bytes
@@ -52,7 +52,7 @@ class Data(msgspec.Struct, gc=False):
 
 
 class Ack(msgspec.Struct):
-    """The answer to a request to subscribe or unsubscribe, or one that nobody asked for.
+    """The answer to a request to subscribe or unsubscribe, or one without a request.
 
     ``error`` is None on success. ``channel`` is None where the frame does not say (every v2 error).
     """
@@ -72,11 +72,11 @@ class EngineStatus(msgspec.Struct):
 
 
 class Heartbeat(msgspec.Struct):
-    """Nothing happened, and the subscription is alive."""
+    """A heartbeat: no data to send, and the subscription works."""
 
 
 class Pong(msgspec.Struct):
-    """The answer to an application ping. The times are Kraken's, in unix nanoseconds: when it took the ping in and
+    """The answer to an application ping. The times are Kraken's, in unix nanoseconds: when it received the ping and
     when it sent the answer. None: it did not say."""
 
     req_id: Any = None
@@ -85,7 +85,7 @@ class Pong(msgspec.Struct):
 
 
 class ServerError(msgspec.Struct):
-    """An error that belongs to no subscription, or does not say to which."""
+    """An error that belongs to no subscription, or does not name one."""
 
     text: str
     req_id: Any = None
@@ -94,8 +94,8 @@ class ServerError(msgspec.Struct):
 class Unknown(msgspec.Struct):
     """A frame that this version cannot read.
 
-    ``json`` tells whether it is JSON at all; ``why`` is for diagnostics. ``channel`` and ``sequence`` are given where
-    the frame still tells them.
+    ``json`` tells whether it is JSON at all; ``why`` is for diagnostics. ``channel`` and ``sequence`` are set if
+    they could still be read.
     """
 
     json: bool
@@ -111,7 +111,7 @@ TOO_DEEP = Unknown(json=False, why=f"nested deeper than {DEPTH} levels")
 
 
 class Dialect(Protocol):
-    """What a module of a dialect offers. ``EVENT_NAMES`` maps its channels to the ``event_name`` of their items."""
+    """The interface of a dialect's module. ``EVENT_NAMES`` maps its channels to the ``event_name`` of their items."""
 
     @property
     def NAME(self) -> str: ...
@@ -120,13 +120,13 @@ class Dialect(Protocol):
     def EVENT_NAMES(self) -> Mapping[str, str]: ...
 
     def decode(self, frame: bytes) -> Frame:
-        """Return what ``frame`` says. Never raises: what cannot be read is :class:`Unknown`."""
+        """Return the meaning of ``frame``. Never raises: a frame that cannot be read is :class:`Unknown`."""
 
     def subscribe(self, channel: str, token: str, req_id: int) -> str:
         """Return the request for a channel, with its snapshot."""
 
     def ping(self, req_id: int) -> str:
-        """Return the application ping: its answer proves more than a WebSocket pong does."""
+        """Return the application ping. Its answer proves more than a WebSocket pong does."""
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -139,7 +139,7 @@ _RFC_3339 = re.compile(r"([0-9-]{10})[Tt ]([0-9:]{8})(?:\.([0-9]+))?([Zz]|[+-][0
 def number(value: object) -> int | None:
     """Return an integer by its value, whatever its spelling: ``1``, ``1.0``, ``3e0`` or a string of these.
 
-    Anything else is None, true and false included. Strings of more than forty digits are none, too.
+    Anything else gives None, true and false included. So does a string of more than forty digits.
     """
     if type(value) is int:
         return value
@@ -155,7 +155,7 @@ def number(value: object) -> int | None:
 
 
 def unix_ns(value: object) -> int | None:
-    """Return unix nanoseconds of an RFC 3339 time; None if ``value`` is none."""
+    """Return the unix nanoseconds of an RFC 3339 time; None if ``value`` is not one."""
     found = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         return None
@@ -183,14 +183,14 @@ _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def too_deep(frame: bytes) -> bool:
-    """Tell whether ``frame`` nests deeper than ``DEPTH`` levels.
+    """Return whether ``frame`` nests deeper than ``DEPTH`` levels.
 
     Call it only for a frame of ``SHALLOW_BYTES`` or more with more than ``DEPTH`` opening brackets: it looks at every
     bracket outside strings.
     """
     if b"\\" in frame:
-        frame = _ESCAPE.sub(b"", frame)  # so that every quote that is left begins or ends a string
-    # Two quotes side by side are an empty string, or end one string and begin the next: nothing is lost with them.
+        frame = _ESCAPE.sub(b"", frame)  # now every remaining quote begins or ends a string
+    # Two adjacent quotes are an empty string, or end one string and begin the next: they can be removed.
     brackets = frame.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
     if b'"' in brackets:
         brackets = _STRING.sub(b"", brackets)
@@ -198,13 +198,13 @@ def too_deep(frame: bytes) -> bool:
 
 
 def unreadable(frame: bytes, why: str) -> Unknown:
-    """Return ``frame`` as :class:`Unknown`, after one more look at whether it is JSON."""
+    """Return ``frame`` as :class:`Unknown`, after a check whether it is JSON."""
     error = not_json(frame)
     return Unknown(json=False, why=error) if error is not None else Unknown(json=True, why=why)
 
 
 def not_json(frame: bytes) -> str | None:
-    """Return why ``frame`` is not JSON; None: it is. Lone surrogates are: the grammar allows them."""
+    """Return why ``frame`` is not JSON; None if it is. Lone surrogates are allowed, as in the grammar."""
     if not is_text(frame):
         return "not UTF-8"
     try:
@@ -215,7 +215,7 @@ def not_json(frame: bytes) -> str | None:
 
 
 def _replaced(escape: re.Match[bytes]) -> bytes:
-    """Return another character's escape for a surrogate's, which msgspec refuses unless it is one of a pair."""
+    """Return another character's escape in place of a surrogate's, which msgspec refuses unless it is one of a pair."""
     return escape[0] if len(escape[2]) == 1 else b"\\uFFFD"
 
 
@@ -225,7 +225,7 @@ def one_line(frame: bytes) -> bytes:
 
 
 def is_text(frame: bytes) -> bool:
-    """Tell whether ``frame`` is UTF-8. Decoders do not look into what they skip."""
+    """Return whether ``frame`` is UTF-8. Decoders do not check the parts that they skip."""
     if frame.isascii():
         return True
     try:

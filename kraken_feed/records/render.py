@@ -1,4 +1,4 @@
-"""One output line from one record: the key order of the contract, the item's bytes as they came, ids and times."""
+"""Render a record as a line of output: the key order of the contract, the item's bytes unchanged, ids and times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 
 SCHEMA_VERSION = 1
 
-# The order of the keys on a line; whatever else a marker has comes after these. `data` is rendered apart, last.
+# The order of the keys on a line. Further keys of a marker follow. `data` comes last.
 KEYS = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
 
-# An item's part of a line: `id`, `sequence`, `order_id`, `exec_id`, `data`.
+# The fields of a line that differ per item: `id`, `sequence`, `order_id`, `exec_id`, `data`.
 Line = tuple[str, int | None, str | None, str | None, bytes]
 
 _encode = msgspec.json.Encoder().encode
@@ -24,7 +24,8 @@ _second_text = ""
 
 
 def timestamp(unix_ns: int) -> str:
-    """``2026-11-20T22:41:05.123456Z`` from nanoseconds since 1970: UTC, RFC 3339, always six digits, cut."""
+    """Return a time in nanoseconds since 1970 as ``2026-11-20T22:41:05.123456Z``: UTC, RFC 3339, always six digits,
+    truncated."""
     global _second, _second_text
     second, rest = divmod(unix_ns, 1_000_000_000)
     if second != _second:  # a burst lies within one second: format that once
@@ -33,17 +34,18 @@ def timestamp(unix_ns: int) -> str:
 
 
 def item_id(account: str, channel: str, identity: str | None, connection: str, frame: int | str, index: int) -> str:
-    """The record's ``id``: the item's own identity where it has one, else the frame's place and the item's in it.
+    """Return the record's ``id``: the item's own identity if it has one, else the place of the frame and of the item in
+    it.
 
-    A fill, a ledger entry and an order's end so have the same id whichever way they come; a mere change of an order
-    is told apart by the frame that brought it (its sequence, or another name where it has none), since the same bytes
-    may rightly come twice.
+    So a fill, a ledger entry and an order's end have the same id whichever way they come. Changes of an order are
+    distinguished by their frame (its sequence, or another name where it has none), since the same bytes may
+    legitimately come twice.
     """
     return f"{account}:{channel}:{identity}" if identity else f"{account}:{channel}:{connection}:{frame}:{index}"
 
 
 def text(value: str) -> bytes:
-    """``value`` as a JSON string in UTF-8. A lone surrogate, which UTF-8 cannot carry, becomes an escape."""
+    """Return ``value`` as a JSON string in UTF-8. A lone surrogate, which UTF-8 cannot carry, becomes an escape."""
     try:
         return _encode(value)
     except UnicodeEncodeError:
@@ -51,16 +53,16 @@ def text(value: str) -> bytes:
 
 
 def opaque(frame: bytes, is_json: bool) -> dict[str, object]:
-    """The fields that carry a frame this version does not know: ``data`` if it is JSON, else ``data_base64``."""
+    """Return the fields for a frame that this version does not know: ``data`` if it is JSON, else ``data_base64``."""
     if is_json:
         return {"data": frame.replace(b"\n", b" ").replace(b"\r", b" ").strip()}
     return {"data_base64": base64.b64encode(frame).decode()}
 
 
 def render(fields: Mapping[str, Any]) -> bytes:
-    """The line for a record, its line feed included.
+    """Return the line for a record, with its line feed.
 
-    ``data`` is Kraken's bytes and stands as it is; every other value is a string, a number or None.
+    ``data`` is Kraken's bytes, written unchanged; every other value is a string, a number or None.
     """
     parts = [b'"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields]
     parts += [
@@ -72,7 +74,7 @@ def render(fields: Mapping[str, Any]) -> bytes:
 
 
 def render_items(fields: Mapping[str, Any], items: Sequence[Line]) -> bytes:
-    """The lines for several items that have the same fields otherwise: what :func:`render` gives for each."""
+    """Return the lines for several items whose other fields are the same, as :func:`render` would for each."""
     common = b"".join(b',"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields)
     head = b'{"id":%b' + common.replace(b"%", b"%%")
     order = head + b',"sequence":%d,"order_id":%b,"data":%b}\n'
@@ -100,10 +102,10 @@ def _render_item(fields: Mapping[str, Any], item: Line) -> bytes:
 
 
 def encode(fields: object) -> str:
-    """Any value as JSON text, for lines that are no records."""
+    """Return any value as JSON text, for lines that are not records."""
     try:
         return _encode(fields).decode()
-    except UnicodeEncodeError:  # a lone surrogate: a path that is no UTF-8
+    except UnicodeEncodeError:  # a lone surrogate: a path that is not UTF-8
         return json.dumps(fields, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of a record: what a consumer may rely on."""
+"""Make the JSON Schema (2020-12) of a record: what a consumer may rely on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ITEMS = {"order": "openOrders", "trade": "ownTrades", "execution": "executions"
 
 
 def _marker(name: str, **further: object) -> dict[str, object]:
-    """A marker has its own keys besides the common ones, and never ``data``."""
+    """Return the rule for a marker: it has its own keys besides the common ones, and never ``data``."""
     return {
         "if": {"properties": {"event_name": {"const": name}}},
         "then": {"properties": further, "required": list(further)},
@@ -28,7 +28,7 @@ def _item(event_name: str, channel: str) -> dict[str, object]:
 
 
 def record_schema() -> dict[str, object]:
-    """The schema, as a JSON-able dictionary. Fields may be added within version 1; names and meanings stay."""
+    """Return the schema, as a JSON-able dictionary. Fields may be added within version 1; names and meanings stay."""
     text: dict[str, object] = {"type": "string"}
     text_or_null = {"type": ["string", "null"]}
     return {

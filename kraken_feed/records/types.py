@@ -1,7 +1,7 @@
-"""Records as a Python program gets them: one for each line of the output, a type for each ``event_name``.
+"""The types of records in a Python program: one record per line of the output, one type per ``event_name``.
 
-What Kraken sent is there twice: ``data``, its bytes unchanged, and ``fields``, the same read, where a number is the
-:class:`~decimal.Decimal` of the digits that were sent.
+Kraken's object is there twice: ``data`` is its bytes, unchanged, and ``fields`` is the parsed object, in which a number
+is the :class:`~decimal.Decimal` of the digits that were sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUMBERS = frozenset({
     "amount", "balance",
     "opentm", "starttm", "expiretm", "closetm", "lastupdated", "time",
 })  # fmt: skip
-# Objects inside, and the numbers in those. A sign there makes a price relative, and stays a string, as does "5%".
+# Nested objects and their numbers. A sign there makes a price relative: it stays a string, as does "5%".
 INNER = {"descr": frozenset({"price", "price2"}), "contingent": frozenset({"price", "price2"})}
 
 _number = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -39,7 +39,7 @@ _unsigned = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What every record has.
+    """The fields that every record has.
 
     ``id`` is stable and unique; ``ts`` is when the frame was received, in UTC, as the line has it.
     """
@@ -53,7 +53,7 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def time(self) -> datetime:
-        """``ts`` as a time, in UTC."""
+        """The time ``ts`` as a datetime, in UTC."""
         return datetime.fromisoformat(self.ts)
 
     @property
@@ -62,14 +62,14 @@ class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return render.render({"event_name": self.event_name, "v": render.SCHEMA_VERSION, **self._members()})
 
     def _members(self) -> dict[str, Any]:
-        """The keys of the line and their values, but for those that all records of the type share."""
+        """Return the keys of the line and their values, without those that are constant for the type."""
         return {_KEYS.get(name, name): getattr(self, name) for name in self.__struct_fields__}
 
 
 class Item(_Base, frozen=True, kw_only=True):
     """Something of the account: an order, a trade, an execution or a balance entry.
 
-    ``type`` says which way it came. ``sequence`` is Kraken's counter of the frame, None on ``backfill``; ``order_id``
+    ``type`` says how it was received. ``sequence`` is Kraken's counter of the frame, None on ``backfill``; ``order_id``
     and ``exec_id`` (the trade id ``T…`` of a fill) are None where the item has none. ``data`` is Kraken's object: its
     bytes unchanged.
     """
@@ -83,10 +83,11 @@ class Item(_Base, frozen=True, kw_only=True):
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """``data`` read: every JSON number is a ``Decimal`` of its digits, trailing zeros and exponent included, and so
-        is a number that Spot v1 or REST send as a string (:data:`NUMBERS`). The rest is what ``json`` makes of it.
+        """The parsed ``data``: every JSON number is a ``Decimal`` of its digits, trailing zeros and exponent
+        included, and so is a number that Spot v1 or REST send as a string (:data:`NUMBERS`). All else is as
+        ``json`` parses it.
 
-        Read when first asked for, and then kept.
+        Parsed at the first access, and then kept.
         """
         fields: dict[str, Any] = json.loads(self.data, parse_float=Decimal, parse_int=Decimal)
         if self.type == "backfill" or self.channel in ("openOrders", "ownTrades"):
@@ -101,31 +102,31 @@ class Item(_Base, frozen=True, kw_only=True):
 
 
 class Order(Item, frozen=True, kw_only=True):
-    """An order of ``openOrders``: whole, or what has changed of it."""
+    """An order of ``openOrders``: the complete object, or its changes."""
 
     event_name = "order"
 
 
 class Trade(Item, frozen=True, kw_only=True):
-    """A fill, of ``ownTrades``."""
+    """A fill of the channel ``ownTrades``."""
 
     event_name = "trade"
 
 
 class Execution(Item, frozen=True, kw_only=True):
-    """An order's event or a fill, of ``executions``."""
+    """An order's event or a fill of ``executions``."""
 
     event_name = "execution"
 
 
 class Balance(Item, frozen=True, kw_only=True):
-    """A balance or an entry of the ledger, of ``balances``."""
+    """A balance or a ledger entry of ``balances``."""
 
     event_name = "balance"
 
 
 class Unknown(_Base, frozen=True, kw_only=True):
-    """A frame that this version does not know, whole. ``json`` tells whether it is JSON at all."""
+    """A complete frame that this version does not know. ``json`` tells whether it is JSON."""
 
     event_name = "unknown"
 
@@ -141,11 +142,12 @@ class Unknown(_Base, frozen=True, kw_only=True):
 
 
 class Marker(_Base, frozen=True, kw_only=True):
-    """What a channel says of itself: whether it is whole."""
+    """A statement about a channel: whether it is complete."""
 
 
 class Live(Marker, frozen=True, kw_only=True):
-    """Acknowledged, and the snapshot came before this: from here on the channel is whole.
+    """The channel is live: it was acknowledged, and its snapshot came before this record. From here on it is
+    complete.
 
     ``attempt`` counts connects since it was last live; ``engine`` is Kraken's system state.
     """
@@ -158,7 +160,7 @@ class Live(Marker, frozen=True, kw_only=True):
 
 
 class Lost(Marker, frozen=True, kw_only=True):
-    """No longer live, and why. ``last_ts`` is when Kraken was last heard."""
+    """The channel is no longer live, and why. ``last_ts`` is when Kraken last sent anything."""
 
     event_name = "feed.lost"
 
@@ -170,7 +172,8 @@ class Lost(Marker, frozen=True, kw_only=True):
 
 
 class Backfilled(Marker, frozen=True, kw_only=True):
-    """What was missed from ``start`` to ``end`` (``from`` and ``to`` on the line) is here: so many records of each."""
+    """The outage from ``start`` to ``end`` (``from`` and ``to`` on the line) was recovered, with so many records of
+    each kind."""
 
     event_name = "feed.backfilled"
 
@@ -182,7 +185,7 @@ class Backfilled(Marker, frozen=True, kw_only=True):
 
 
 class Gap(Marker, frozen=True, kw_only=True):
-    """What was missed from ``start`` (None: nobody knows) to ``end`` could not all be had, and why."""
+    """The outage from ``start`` (None: unknown) to ``end`` could not be recovered completely, and why."""
 
     event_name = "feed.gap"
 
@@ -193,7 +196,7 @@ class Gap(Marker, frozen=True, kw_only=True):
 
 
 class Status(Marker, frozen=True, kw_only=True):
-    """Kraken's engine changed its state."""
+    """The state of Kraken's engine has changed."""
 
     event_name = "feed.status"
 
@@ -212,7 +215,7 @@ class Stopped(Marker, frozen=True, kw_only=True):
 
 Record = Order | Trade | Execution | Balance | Unknown | Live | Lost | Backfilled | Gap | Status | Stopped
 
-_KEYS = {"start": "from", "end": "to"}  # of the line, where they are no names in Python
+_KEYS = {"start": "from", "end": "to"}  # keys of the line that cannot be names in Python
 
 
 class _Line(msgspec.Struct):
@@ -253,7 +256,7 @@ _line: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(_Line)
 
 
 def read(line: bytes) -> Record:
-    """The record of a line that :mod:`kraken_feed.records.render` has rendered."""
+    """Parse a line that :mod:`kraken_feed.records.render` has rendered, and return its record."""
     keys = _line.decode(line)
     kind = _TYPES[keys.event_name]
     given = {name: getattr(keys, name) for name in kind.__struct_fields__}
@@ -263,7 +266,7 @@ def read(line: bytes) -> Record:
 
 
 def _convert(fields: dict[str, Any], names: frozenset[str], pattern: re.Pattern[str]) -> None:
-    """Make numbers of the strings behind these names that are some."""
+    """Convert the values of these names that are strings of digits to ``Decimal``, in place."""
     for name in names & fields.keys():
         value = fields[name]
         if isinstance(value, str) and pattern.fullmatch(value):

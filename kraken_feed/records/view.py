@@ -1,7 +1,7 @@
-"""Orders and fills as a person reads them, whichever dialect brought them.
+"""Read orders and fills for display, in whichever dialect they came.
 
-Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So what is known of the open
-orders is kept, from snapshots and the changes since: enough to read a change that stands alone. Values stay the text
+Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So the known
+fields of open orders are kept, from snapshots and changes, to complete a change that comes alone. Values stay the text
 that Kraken sent, digits and trailing zeros included.
 """
 
@@ -21,12 +21,12 @@ Fields = dict[str, msgspec.Raw]
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
 _items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
-_LAST_S = 253_402_300_800  # the year 10000, where calendars end
+_LAST_S = 253_402_300_800  # the year 10000, which datetime cannot express
 
 
 class Order(msgspec.Struct):
-    """One order as far as it is known; an empty text is not known. ``filled``, ``cost`` and ``average`` are of all of
-    its fills so far; ``opened`` is as :func:`moment` reads it."""
+    """The known fields of one order; an empty text means unknown. ``filled``, ``cost`` and ``average`` cover all of its
+    fills so far; ``opened`` is as :func:`moment` reads it."""
 
     pair: str = ""
     side: str = ""
@@ -41,18 +41,18 @@ class Order(msgspec.Struct):
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing more will come of it."""
+        """Whether the order was filled, canceled or has expired."""
         return word(self.status) in _ENDED
 
     @property
     def shown_price(self) -> str:
-        """Return the price for a display: of a market order, which has none, the average of its fills; empty if that
-        is not known."""
+        """The price to display. For a market order, which has none, it is the average of the fills; empty if that is
+        unknown."""
         return nonzero(self.average) if word(self.kind) in _WITHOUT_PRICE else self.price
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """One fill. ``time`` is as :func:`moment` reads it; ``fee`` has its currency where that is said."""
+    """One fill. ``time`` is as :func:`moment` reads it; ``fee`` includes its currency if that is known."""
 
     order_id: str
     pair: str
@@ -107,10 +107,10 @@ class Orders:
         return len(self._known)
 
     def apply(self, channel: str, order_id: str | None, data: bytes) -> Order:
-        """Take in an item of ``openOrders`` or ``executions``, and return the order as it is now.
+        """Merge an item of ``openOrders`` or ``executions``, and return the order as it is now.
 
-        An order that has ended is forgotten. An item without an id is known by itself alone: two of them need not be
-        of one order. Values of an unexpected type are passed over.
+        An order that has ended is removed. An item without an id is not merged: two of them need not belong to one
+        order. Values of an unexpected type are ignored.
         """
         fields = parse(data)
         if not order_id:
@@ -127,13 +127,13 @@ class Orders:
         return order
 
     def clear(self, channel: str) -> None:
-        """Forget a channel's orders: its next snapshot says anew which are open."""
+        """Remove a channel's orders: its next snapshot lists those that are open."""
         for key in [key for key in self._known if key[0] == channel]:
             del self._known[key]
 
 
 def read_order(data: bytes) -> Order:
-    """Return an order of REST, whose fields are v1's, but for the average: REST calls it ``price``."""
+    """Read an order from REST. Its fields are v1's, except the average, which REST calls ``price``."""
     fields = parse(data)
     order = Order()
     _take_v1(order, fields)
@@ -142,25 +142,25 @@ def read_order(data: bytes) -> Order:
 
 
 def take(order: Order, channel: str, fields: Fields) -> None:
-    """Take in an item of ``openOrders`` or ``executions``, whole or what has changed."""
+    """Merge an item of ``openOrders`` or ``executions`` into ``order``: a complete one, or only changes."""
     if channel == "openOrders":
         _take_v1(order, fields)
         return
     _take(order, fields, _V2)
-    order.opened = order.opened or value(fields, "timestamp")  # of the event: the first is the one that opened it
+    order.opened = order.opened or value(fields, "timestamp")  # the event's time: the first event opened the order
     if not order.price and "triggers" in fields:
         trigger = parse(fields["triggers"])
         order.price = value(trigger, "price") + ("%" if value(trigger, "price_type") == "pct" else "")
 
 
 def read_fill(data: bytes) -> Fill:
-    """A trade of ``ownTrades`` or REST, whose fields are the same."""
+    """Read a trade of ``ownTrades`` or REST, whose fields are the same."""
     fields = parse(data)
     return Fill(**{ours: value(fields, theirs) for theirs, ours in _V1_FILL.items()})
 
 
 def read_execution(data: bytes) -> Fill | None:
-    """A fill of ``executions``; None if the item is something else."""
+    """Read a fill of ``executions``; return None if the item is something else."""
     fields = parse(data)
     if word(value(fields, "exec_type")) != "trade":
         return None
@@ -173,7 +173,7 @@ def read_execution(data: bytes) -> Fill | None:
 
 
 def moment(text: str) -> int:
-    """Unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it says none."""
+    """Return the unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it is not a time."""
     try:
         seconds = datetime.fromisoformat(text).timestamp() if "T" in text else float(text)
         return int(seconds * 1e9) if 0 < seconds < _LAST_S else 0
@@ -194,12 +194,12 @@ def _take_v1(order: Order, fields: Fields) -> None:
     if "descr" in fields:
         _take(order, parse(fields["descr"]), _V1_DESCR)
     limit = value(fields, "limitprice")
-    if nonzero(limit):  # of an amended or triggered order; of any other it is nothing
+    if nonzero(limit):  # set for an amended or triggered order, else absent or zero
         order.price = limit
 
 
 def is_past_trade(fields: Fields) -> bool:
-    """Return whether this is one of the last trades in a v2 snapshot: old news, with the order's final state on it."""
+    """Return whether the item is one of the last trades in a v2 snapshot: an old fill, with the order's final state."""
     return word(value(fields, "exec_type")) == "trade" and "cum_qty" not in fields
 
 
@@ -211,10 +211,10 @@ def _take(order: Order, fields: Fields, names: Mapping[str, str]) -> None:
 
 
 def parse(data: bytes | msgspec.Raw) -> Fields:
-    """Return the members of a JSON object, each still the bytes that were sent; none if it is no object, or nests too
-    deeply to be read.
+    """Return the members of a JSON object, each as the bytes that were sent. Return none if it is not an object, or is
+    nested too deeply.
 
-    Of several members with one name the last stands. Lone surrogates are no fault.
+    Of several members with one name, the last counts. Lone surrogates are accepted.
     """
     try:
         return _fields.decode(data)
@@ -240,7 +240,7 @@ def _list(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
 
 
 def value(fields: Fields, name: str) -> str:
-    """Return a member as text: a string's content, a number's digits as they stand, else the empty text."""
+    """Return a member as text: the content of a string, the digits of a number, else the empty text."""
     raw = bytes(fields[name]) if name in fields else b""
     if raw.startswith(b'"'):
         try:

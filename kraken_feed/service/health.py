@@ -1,4 +1,4 @@
-"""Whether the program is alive and ready, and if not, why: for probes, load balancers and the person they wake."""
+"""Say whether the program is alive and ready, and if not, why: for probes, load balancers and the person on call."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterator
 
 from ..telemetry.stats import Endpoint, Output, Program
 
-BLOCKED_S = 1.0  # a reader may be behind for moments; one that takes nothing for a second is a stalled one
+BLOCKED_S = 1.0  # a reader may be behind for moments; one that reads nothing for a second has stalled
 
 Reason = dict[str, str]
 
 
 def dead(program: Program) -> Reason | None:
-    """Why the program should be started again; None if it lives. That it could be asked proves its event loop."""
+    """Return why the program should be restarted; None if it is alive. The call itself proves that its event loop
+    runs."""
     return {"status": "overdue", "part": program.overdue} if program.overdue else None
 
 
 def unready(program: Program, fresh_s: float) -> list[Reason]:
-    """Why not everything that Kraken sends is on the output within moments; nothing if it is.
+    """Return why frames of Kraken may not reach the output within moments; nothing if they do.
 
-    Every channel of every account has to be live and its connection's last frame at most ``fresh_s`` seconds old, the
-    output has to take what is there, and nobody may have asked the program to stop.
+    Every channel of every account must be live, and its connection's last frame at most ``fresh_s`` seconds old. The
+    output must accept what is written, and the program must not be stopping.
     """
     reasons = [
         {"account": account.account, "channel": channel, "reason": reason}

@@ -1,8 +1,8 @@
-"""Metrics and health over HTTP: /metrics, /healthz and /readyz on a loopback address.
+"""Serve metrics and health over HTTP: /metrics, /healthz and /readyz on a loopback address.
 
-The listener has a daemon thread with an event loop of its own: it still answers when the feed's loop is stuck, and
-says so. What it tells is gathered in the feed's loop, which it asks without ever waiting there. A connection is good
-for one request and has a deadline from its first byte to its last, so that a slow client holds nothing for long.
+The listener has a daemon thread with its own event loop: when the feed's loop is stuck, it still answers, and says so.
+The figures are collected in the feed's loop, which the listener asks without blocking it. A connection serves one
+request and has one deadline for all of it, so that a slow client holds nothing for long.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ END = b"\r\n\r\n"  # of a head
 
 
 class Request(NamedTuple):
-    """The head of a request. The names of headers are in lower case."""
+    """The head of a request. Names of headers are in lower case."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is sent back."""
+    """An HTTP answer: its status, headers and body."""
 
     status: HTTPStatus
     headers: Sequence[tuple[str, str]]
@@ -48,10 +48,10 @@ class Answer(NamedTuple):
 
 
 def parse(head: bytes) -> Request:
-    """The request whose head this is.
+    """Parse the head of a request.
 
     Raises:
-        ValueError: it is none of HTTP/1.
+        ValueError: it is not a request of HTTP/1.
     """
     line, *fields = head.removesuffix(END).decode("latin-1").split("\r\n")
     method, target, version = line.split(" ")
@@ -67,10 +67,10 @@ def parse(head: bytes) -> Request:
 
 
 def objection(request: Request) -> Answer | None:
-    """Why the request is not answered as it wishes; None if it is.
+    """Return the answer that refuses a request; None if the request is allowed.
 
-    A page from elsewhere can make a browser ask here under a name that it has pointed at this machine; the Host
-    header tells.
+    A web page can make a browser send requests here, under a name that resolves to this machine. The Host header shows
+    that.
     """
     host = request.headers.get("host")
     if host is not None and not _is_ours(host):
@@ -90,17 +90,17 @@ def _is_ours(host: str) -> bool:
 
 
 def plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
-    """A line of text."""
+    """Return an answer with one line of text."""
     return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{text}\n".encode())
 
 
 def as_json(status: HTTPStatus, value: Mapping[str, object]) -> Answer:
-    """A JSON object."""
+    """Return an answer with a JSON object."""
     return Answer(status, [("Content-Type", "application/json")], f"{encode(value)}\n".encode())
 
 
 def render(answer: Answer, *, with_body: bool = True) -> bytes:
-    """The answer as it is sent: the only one on its connection. HEAD wants it without the body."""
+    """Return the answer as bytes. It closes the connection. For HEAD the body is left out."""
     headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
     lines = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
@@ -112,26 +112,26 @@ def render(answer: Answer, *, with_body: bool = True) -> bytes:
 
 
 HEAD_BYTES = 16 * 1024  # of a request; Prometheus sends half a kilobyte
-PAUSE_S = 1.0  # out of descriptors for now
-CONNECTIONS = 32  # at once; a scraper and some probes are five
-ANSWER_S = 2.0  # the loop turns many times a second; what scrapes waits for ten
+PAUSE_S = 1.0  # without new connections, when no descriptors are left
+CONNECTIONS = 32  # at the same time; a scraper and some probes need five
+ANSWER_S = 2.0  # the loop turns many times per second; a scraper waits for ten seconds
 EXCHANGE_S = 5.0  # from the connection to its end, ANSWER_S included
 
 Render = Callable[[Program, str, str], tuple[list[tuple[str, str]], bytes]]  # metrics.render
 
 
 class Listener:
-    """Serves from the moment it is made until :meth:`close`. To be made and closed in the feed's event loop.
+    """Serves requests from its creation until :meth:`close`. Create and close it in the feed's event loop.
 
     Args:
         listen: the configuration's ``metrics.listen``.
-        snapshot: gathers the figures; called in the feed's event loop.
-        fresh_s: older than so many seconds, a connection's last frame makes it stale.
-        answer_s: for how long the feed's loop may let a request wait.
-        exchange_s: how long a connection may take.
+        snapshot: returns the figures; called in the feed's event loop.
+        fresh_s: seconds after which a connection counts as stale if no frame comes.
+        answer_s: seconds to wait for the feed's loop.
+        exchange_s: seconds that a connection may take.
 
     Raises:
-        ConfigError: prometheus_client is not installed, or the address is taken or not to be had.
+        ConfigError: prometheus_client is not installed, or the address cannot be used.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """Cut off whoever is connected, give up the port and end the thread."""
+        """Close all connections, release the port and end the thread."""
         self._loop.call_soon_threadsafe(self._closed.set)
         self._thread.join()
 
@@ -187,12 +187,13 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        """Take one connection. Not asyncio's server: closed in between, that one loses what it has just accepted."""
+        """Accept one connection. asyncio's server is not used: it loses a connection that it has just accepted when it
+        is closed."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return  # it has gone again
-        except OSError:  # no descriptors are left: to try at once again would only burn the processor
+            return  # the client has gone again
+        except OSError:  # no descriptors are left: to try again at once would be a busy loop
             self._loop.remove_reader(self._socket)
             self._loop.call_later(PAUSE_S, self._resume)
             return
@@ -204,20 +205,20 @@ class Listener:
         exchange = self._loop.create_task(self._exchange(connection))
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
-        exchange.add_done_callback(lambda exchange: connection.close())  # also of one that never began
+        exchange.add_done_callback(lambda exchange: connection.close())  # also if the exchange never began
 
     async def _exchange(self, connection: socket.socket) -> None:
-        """One connection from its request to its end."""
-        with contextlib.suppress(TimeoutError, OSError):  # theirs: too slow, or gone
+        """Serve one connection from its request to its end."""
+        with contextlib.suppress(TimeoutError, OSError):  # the client is too slow, or gone
             async with asyncio.timeout(self._exchange_s):
                 await self._loop.sock_sendall(connection, await self._reply(connection))
                 connection.shutdown(socket.SHUT_WR)
-                # To close on what is not read yet would take back the answer.
+                # To close a socket with unread input would reset it, and lose the answer.
                 while await self._loop.sock_recv(connection, HEAD_BYTES):
                     pass
 
     async def _reply(self, connection: socket.socket) -> bytes:
-        """The bytes that answer whatever is sent."""
+        """Read a request, and return the bytes of the answer."""
         head = await self._head(connection)
         if not head.endswith(END):
             return render(plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"{HEAD_BYTES} bytes at most."))
@@ -229,7 +230,7 @@ class Listener:
         return render(answer, with_body=request.method != "HEAD")
 
     async def _head(self, connection: socket.socket) -> bytes:
-        """The bytes up to the empty line, or as many as are too many."""
+        """Return the bytes up to the empty line, or the first ``HEAD_BYTES`` if there is none."""
         head = b""
         while END not in head and len(head) < HEAD_BYTES:
             piece = await self._loop.sock_recv(connection, HEAD_BYTES)
@@ -239,7 +240,7 @@ class Listener:
         return head.partition(END)[0] + END if END in head else head
 
     async def _answer(self, request: Request) -> Answer:
-        """What the program has to say, or that it says nothing."""
+        """Return the answer with the program's figures or health, or one that says that the program is stuck."""
         try:
             program = await self._program()
         except TimeoutError:
@@ -257,7 +258,8 @@ class Listener:
         return as_json(HTTPStatus.OK, {"status": "ready"})
 
     async def _program(self) -> Program:
-        """Ask the feed's loop, once for all who want to know. Raises TimeoutError if it does not answer in time."""
+        """Return the program's figures from the feed's loop; requests at the same time share one call. Raises
+        TimeoutError if it does not answer in time."""
         if self._asked is None or self._asked.done():
             self._asked = asyncio.wrap_future(self._ask())
             self._asked_at = self._loop.time()

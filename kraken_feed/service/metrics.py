@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the metrics in its text format or as OpenMetrics, rendered by prometheus_client."""
+"""Render the metrics for Prometheus, in its text format or as OpenMetrics, with prometheus_client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Samples = Callable[[Program], Iterable[Sample]]
 
 
 class Family(NamedTuple):
-    """One metric: its name without the prefix, its labels, what it says, and how it is read off."""
+    """One metric: its name without the prefix, its labels, its help text, and the function that reads its samples."""
 
     kind: Literal["gauge", "counter"]
     name: str
@@ -59,7 +59,7 @@ def _endpoints(value: Callable[[Endpoint], float]) -> Samples:
 
 
 def _channels(value: Callable[[Endpoint], float]) -> Samples:
-    """The value of the endpoint, for each of its channels."""
+    """Return a reader that gives each channel the value of its endpoint."""
     return lambda program: [
         ((figures.account, channel), value(endpoint))
         for figures in program.accounts
@@ -69,7 +69,7 @@ def _channels(value: Callable[[Endpoint], float]) -> Samples:
 
 
 def _counts(counts: Callable[[Figures], Mapping[str, int] | Mapping[tuple[str, str], int]]) -> Samples:
-    """A sample for each of an account's counts; their keys are the labels."""
+    """Return a reader with one sample per count of an account; the counts' keys are the labels."""
     return lambda program: [
         ((figures.account, *((key,) if isinstance(key, str) else key)), count)
         for figures in program.accounts
@@ -231,13 +231,13 @@ _process = ProcessCollector(registry=None)
 
 
 def render(program: Program, accept: str, accept_encoding: str) -> tuple[list[tuple[str, str]], bytes]:
-    """Headers and body for a scrape that accepts such types and encodings: what the program says of itself, and what
-    the operating system says of the process."""
+    """Return headers and body for a scrape that accepts these types and encodings: the program's own metrics, and the
+    operating system's figures of the process."""
     registry = CollectorRegistry()
     registry.register(_Families(program))
     registry.register(_process)
     headers: list[tuple[str, str]] = []
-    # Of Accept one word counts: prometheus_client would copy a version from there, and trips over some.
+    # Only one word of Accept is passed on: prometheus_client would copy a version from it, and fails on some.
     openmetrics = "application/openmetrics-text" in accept
     environ = {
         "REQUEST_METHOD": "GET",
@@ -250,7 +250,7 @@ def render(program: Program, accept: str, accept_encoding: str) -> tuple[list[tu
 
 
 class _Families:
-    """The collector of one scrape."""
+    """The collector that prometheus_client calls for one scrape."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -271,6 +271,6 @@ def _metric(family: Family, program: Program) -> Metric:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Upper bounds and how many are at most so long, as Prometheus has them."""
+    """Return the buckets as Prometheus has them: upper bounds, and how many values are at most that."""
     bounds = [*map(str, histogram.bounds), "+Inf"]
     return list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))

@@ -1,4 +1,4 @@
-"""One run of the tail: where records and diagnostics go, where the state is kept, and what signals reach."""
+"""Run the tail once: open the output, diagnostics and state, and handle signals."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ async def serve(
     notifier: Notifier | None = None,
     watchdog: float | None = None,
 ) -> str:
-    """Tail ``channels`` of every account until a signal, a limit or an error ends it: the reason.
+    """Tail ``channels`` of every account until a signal, a limit or an error ends it; return the reason.
 
-    ``notifier`` is where systemd listens, ``watchdog`` the seconds within which it wants a sign of life.
+    ``notifier`` sends to systemd; ``watchdog`` is systemd's interval in seconds.
 
     Raises:
-        FeedError: it makes no sense to go on.
+        FeedError: an error that ends the run.
     """
     service = Service(arguments, config, channels, credentials, notifier or Notifier(None), watchdog)
     signals.obey(service)
@@ -66,12 +66,12 @@ async def serve(
 
 
 class Service:
-    """What belongs to a process around its feeds: what they write to, and who is told of them.
+    """The surroundings of a process's feeds: what they write to, and who is notified about them.
 
     Args:
         arguments: of ``tail`` or ``demo``.
         config: the policy.
-        channels: what to tail, of every account.
+        channels: the channels to tail, of every account.
         credentials: by account.
         notifier, watchdog: systemd's, as for :func:`serve`.
     """
@@ -93,7 +93,7 @@ class Service:
         self._config = config
         self._plan = _plan(arguments, config, channels, credentials)
         self._starting: asyncio.Task[Supervisor] | None = None
-        self._feeds: Supervisor | None = None  # none before everything is open
+        self._feeds: Supervisor | None = None  # None until everything is open
         self._sink: Sink | None = None
         self._held = ""  # what the start waits for
         self._stopped = ""  # the signal that asked for the end
@@ -102,10 +102,10 @@ class Service:
         self._posts: asyncio.Task[None] | None = None
 
     async def run(self) -> str:
-        """Until it ends: the reason.
+        """Run until a signal, a limit or an error ends it; return the reason.
 
         Raises:
-            FeedError: it makes no sense to go on.
+            FeedError: an error that ends the run.
         """
         reason = ""
         try:
@@ -124,7 +124,7 @@ class Service:
             if self._sink is not None:
                 self._sink.close()
 
-    # -- what signals ask for
+    # -- called by signals
 
     @property
     def reopens(self) -> bool:
@@ -132,7 +132,7 @@ class Service:
         return bool(self._arguments.output != "-")
 
     def stop(self, reason: str) -> None:
-        """Write out what was received, and end."""
+        """Write out what was received, and stop."""
         self._log.info("stopping", signal=reason)
         self._lifecycle.stopping(reason)
         self._stopped = reason
@@ -142,7 +142,7 @@ class Service:
             self._starting.cancel()
 
     def reopen(self) -> None:
-        """Write on to a new file at the same path, if there is one."""
+        """Continue in a new file at the same path, if the output is a file."""
         if self._sink is None or not self.reopens:
             self._log.info("nothing_to_reopen", output=self._name)
             return
@@ -169,14 +169,14 @@ class Service:
             held=self._held,
         )
 
-    # -- how it begins
+    # -- start
 
     @property
     def _name(self) -> str:
         return "stdout" if self._arguments.output == "-" else str(self._arguments.output)
 
     async def _start(self) -> Supervisor | None:
-        """Open states and output, however long they are waited for; None if a signal ends that."""
+        """Open states and output, and wait for them if necessary; return None if a signal ends the wait."""
         self._starting = asyncio.create_task(
             assemble(
                 self._plan,
@@ -191,26 +191,26 @@ class Service:
         if self._starting.cancelled():
             return None
         self._feeds = self._starting.result()
-        if self._stopped:  # since the task ended
+        if self._stopped:  # a signal came after the task ended
             self._feeds.stop(self._stopped)
         self._speak()
         return self._feeds
 
     def _hold(self, error: FeedError | None) -> None:
-        """Note what the start waits for, and tell whoever asks."""
+        """Note what the start waits for, and report it."""
         self._held = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
         self._speak()
         self._lifecycle.changed()
 
     def _speak(self) -> None:
-        """Begin to tell systemd and whoever asks, if that has not begun: when there is something to wait for, or all is
-        open, but not before it is clear that no other instance has the state."""
+        """Start to report to systemd and over HTTP, unless that has started. It starts when there is something to wait
+        for, or when all is open, but only once it is clear that no other instance holds the state."""
         if self._posts is None:
             self._posts = asyncio.create_task(self._lifecycle.keep_posted())
             self._listen(self._config)
 
     def _listen(self, config: Config) -> None:
-        """Serve metrics and health, if they are wanted."""
+        """Serve metrics and health, if they are configured."""
         if not config.metrics.listen:
             return
         from .listener import Listener
@@ -226,7 +226,8 @@ class Service:
 def _plan(
     arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
 ) -> Plan:
-    """What the command line asks for. The demo keeps no state: its exchange lives no longer than it does."""
+    """Return what to tail, from the command line and the configuration. The demo has no state: its exchange ends with
+    it."""
     directory = None
     if not getattr(arguments, "no_state", True):
         directory = arguments.state or config.state.directory or state_directory(os.environ)
@@ -243,13 +244,13 @@ def _plan(
 
 
 def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials]) -> FilteringBoundLogger:
-    """The logger for stderr, which masks what must not leave the process."""
+    """Return the logger for stderr, which masks secrets."""
     for key in credentials:
         arguments.secrets.add(*key.secrets())
     fmt = arguments.log_format
     if fmt == "auto":
         fmt = "console" if sys.stderr.isatty() else "json"
-    watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal say already what is live and what is lost
+    watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal show already what is live and what is lost
     level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "warning" if watched else "info"
     return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
 
@@ -257,7 +258,7 @@ def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials
 def _output(
     arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Fail
 ) -> tuple[Sink, FeedLogger]:
-    """Where records go, and the logger that brings them there in the format that fits."""
+    """Open the output; return the sink, and the logger that writes records to it in the right format."""
     path, patience = arguments.output, config.output.patience_s
     if path == "-":
         sink = Sink(1, "stdout", failed, warn=log.warning, patience=patience)

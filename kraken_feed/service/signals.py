@@ -1,4 +1,4 @@
-"""What signals do: stop, reopen, tell."""
+"""Handle signals: stop, reopen, report."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class Obedient(Protocol):
-    """What signals can ask for. None of it waits."""
+    """A service that signals control. None of its methods waits."""
 
     @property
     def reopens(self) -> bool:
         """Whether there is a file to reopen."""
 
     def stop(self, reason: str) -> None:
-        """SIGTERM, SIGINT: write everything out and end. ``reason`` is the signal's name."""
+        """Handle SIGTERM and SIGINT: write everything out and stop. ``reason`` is the signal's name."""
 
     def reopen(self) -> None:
-        """SIGHUP: write on to a new file at the same path."""
+        """Handle SIGHUP: continue in a new file at the same path."""
 
     def tell(self) -> None:
-        """SIGUSR1: one line about how things are."""
+        """Handle SIGUSR1: report the status in one line."""
 
 
 def obey(service: Obedient) -> None:
-    """Lead the signals of this process to ``service``, in the running loop; a second one to stop ends it at once.
+    """Send this process's signals to ``service``, in the running loop. A second signal to stop ends the process at
+    once.
 
-    With nothing to reopen, SIGHUP means that the terminal has gone, if stdout is one; after ``nohup`` it means nothing.
+    If there is nothing to reopen and stdout is a terminal, SIGHUP means that the terminal has gone. After ``nohup`` it
+    means nothing.
     """
     import asyncio  # loaded already, if there is a loop; without this `--version` would load it
 
     loop = asyncio.get_running_loop()
-    terminal = os.isatty(1)  # asked now: once it has gone nobody can tell any more
+    terminal = os.isatty(1)  # asked now: it is unknown once the terminal has gone
     asked: list[int] = []
 
     def stop(number: int) -> None:
@@ -62,7 +64,7 @@ def obey(service: Obedient) -> None:
 
 
 def die_of(number: int) -> NoReturn:
-    """End as the signal would have ended us, so that shells and supervisors see it."""
+    """End the process by the signal itself, so that shells and supervisors see it."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     sys.exit(128 + number)  # if the signal is blocked

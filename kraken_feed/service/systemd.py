@@ -1,7 +1,7 @@
-"""What systemd is told: ready, alive, status, reloading, stopping. Silent where nobody listens.
+"""Tell systemd the program's state: ready, alive, status, reloading, stopping. Do nothing without systemd.
 
-The protocol is one datagram a message (``sd_notify(3)``): lines of ``NAME=value`` to the socket that
-``$NOTIFY_SOCKET`` names. :class:`Notifier` sends them; :class:`Lifecycle` knows what to say and when.
+The protocol is one datagram per message (``sd_notify(3)``): lines of ``NAME=value`` to the socket that
+``$NOTIFY_SOCKET`` names. :class:`Notifier` sends them; :class:`Lifecycle` decides what to send and when.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..text import printable
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-BEAT_S = 5.0  # how old a status may get; the watchdog may want it sooner
-EXTEND_S = 30.0  # six beats: a start is given up by systemd only after so many that did not come
+BEAT_S = 5.0  # the longest age of a status; the watchdog may need it sooner
+EXTEND_S = 30.0  # six beats: systemd gives up a start only after this many are missing
 
 
 class Notifier:
@@ -37,7 +37,7 @@ class Notifier:
                 self._socket.setblocking(False)
 
     def send(self, fields: Mapping[str, str]) -> bool:
-        """Send one message, without waiting; whether the socket took it. Raises nothing."""
+        """Send one message without waiting, and return whether the socket accepted it. Raises nothing."""
         if self._socket is None or self._address is None:
             return False
         message = "\n".join(f"{name}={printable(value)}" for name, value in fields.items())
@@ -48,7 +48,7 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Close the socket: nothing more is sent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -61,7 +61,7 @@ def _address(name: str) -> bytes | None:
 
 
 def watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
-    """Seconds within which systemd wants a sign of life from this process; None if it wants none."""
+    """Return the watchdog's interval for this process in seconds; None if systemd wants no watchdog."""
     usec = environ.get("WATCHDOG_USEC", "")
     if not (usec.isascii() and usec.isdigit()) or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
@@ -69,8 +69,8 @@ def watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 def take(environ: MutableMapping[str, str], pid: int) -> tuple[Notifier, float | None]:
-    """The notifier and the watchdog's seconds. The variables are removed: no command that is started later, for a
-    password perhaps, shall speak in our name."""
+    """Return the notifier and the watchdog's seconds, and remove their variables. Otherwise a command that is started
+    later, such as a password manager, could notify in our name."""
     watchdog = watchdog_s(environ, pid)
     notifier = Notifier(environ.get("NOTIFY_SOCKET"))
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
@@ -79,7 +79,7 @@ def take(environ: MutableMapping[str, str], pid: int) -> tuple[Notifier, float |
 
 
 class Lifecycle:
-    """Keeps systemd posted, from the start to the stop.
+    """Notifies systemd from the start to the stop.
 
     Args:
         notifier: where the messages go.
@@ -105,8 +105,8 @@ class Lifecycle:
         self._overdue = ""
 
     async def keep_posted(self) -> None:
-        """Until :meth:`stopping`: READY=1 once, time for a start that takes long, the status when it has changed, and
-        the watchdog's sign of life at least every half of its time, but only while no part is overdue."""
+        """Send READY=1 once, more time for a long start, and each change of the status, until :meth:`stopping`. Send
+        the watchdog's message at least every half of its interval, but only while no component is overdue."""
         while not self._stopping:
             self._changed.clear()
             self._post()
@@ -115,12 +115,13 @@ class Lifecycle:
                     await self._changed.wait()
 
     def changed(self) -> None:
-        """Something is worth a look now, such as that every channel is live."""
+        """Check the state now, because something may have changed, such as that every channel is live."""
         self._changed.set()
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Around a reload. Before the first READY=1 nothing is said: it would end the start."""
+        """Report a reload around the block. Before the first READY=1 nothing is sent, because it would end the
+        start."""
         told = self._ready and not self._stopping
         if told:
             self._notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})
@@ -132,7 +133,7 @@ class Lifecycle:
                 self.changed()
 
     def stopping(self, reason: str) -> None:
-        """The last message."""
+        """Send STOPPING=1, the last message, with the reason."""
         if not self._stopping:
             self._stopping = True
             self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})
@@ -165,7 +166,7 @@ class Lifecycle:
         return fields
 
     def _note(self, overdue: str) -> None:
-        """Log that a part is overdue, and that none is any more."""
+        """Log when a part becomes overdue, and when none is any more."""
         if overdue != self._overdue:
             if overdue:
                 self._log.error("part_overdue", part=overdue, watchdog=self._watched)

@@ -1,6 +1,6 @@
-"""The files that make a service of the command: the unit, the user it runs as, the drop-in for newer systemds.
+"""Print the files that make a service of the command: the unit, its user, the drop-in for newer systemds.
 
-They are shipped as text beside this module, in ``unit/``; the unit has the command's path put in.
+They are shipped as text beside this module, in ``unit/``. The command's path is inserted into the unit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..text import printable
 FILES = {"service": "kraken-feed@.service", "sysusers": "sysusers.conf", "drop-in": "drop-in.conf"}
 PLACE = "@command@"  # in the unit, for the command's path
 
-# What ProtectHome= and PrivateTmp= of the unit take out of the service's sight.
+# The directories that ProtectHome= and PrivateTmp= of the unit hide from the service.
 HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108  # names to warn of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the ``unit`` command."""
+    """Add the options of the ``unit`` command."""
     parser.add_argument(
         "file", nargs="?", choices=tuple(FILES), default="service", metavar="FILE",
         help="service (default): the unit; sysusers: its user; drop-in: slower restarts, for systemd 254 and newer",
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compose(arguments: argparse.Namespace) -> str:
-    """The file that the options of :func:`add_arguments` ask for. On stderr a word if its command would not run."""
+    """Return the file that the options of :func:`add_arguments` ask for. Warn on stderr if its command could not
+    run."""
     command = arguments.exec or installed_command()
     content = text(arguments.file, command).rstrip("\n")
     unseen = hidden(command) if arguments.exec else hidden(command, sys.executable)
@@ -45,16 +46,16 @@ def compose(arguments: argparse.Namespace) -> str:
 
 
 def text(file: str, command: str) -> str:
-    """One of :data:`FILES`, as it is to be installed."""
+    """Return one of :data:`FILES`, ready to be installed."""
     content = resources.files(__package__).joinpath("unit", FILES[file]).read_text(encoding="utf-8")
     return content.replace(PLACE, exec_word(command))
 
 
 def exec_word(path: str) -> str:
-    """An absolute path as the first word of ``ExecStart=``: systemd.service(5), "Command lines".
+    """Return an absolute path as the first word of ``ExecStart=``: systemd.service(5), "Command lines".
 
     Raises:
-        UsageError: systemd would not take it.
+        UsageError: systemd would not accept it.
     """
     if not path.startswith("/") or not path.isprintable() or any(c in "\"'\\" for c in path):
         raise UsageError(
@@ -66,13 +67,14 @@ def exec_word(path: str) -> str:
 
 
 def installed_command() -> str:
-    """The path of the installed command, which is not what was typed if it was ``python -m kraken_feed``."""
+    """Return the path of the installed command, also if the program was started as ``python -m kraken_feed``."""
     script = os.path.join(sysconfig.get_path("scripts"), "kraken-feed")
     return script if os.path.exists(script) else os.path.abspath(sys.argv[0])
 
 
 def hidden(*paths: str) -> str | None:
-    """The first of the paths that the service would not see, wherever symbolic links lead it."""
+    """Return the first of the paths that the service could not see, with symbolic links followed; None if it sees
+    all."""
     for path in paths:
         for place in (path, os.path.realpath(path)):
             if place.startswith(HIDDEN):

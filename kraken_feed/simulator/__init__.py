@@ -1,4 +1,4 @@
-"""A stand-in for Kraken's private side on loopback: REST, WebSocket v1 and v2 on one port.
+"""Simulate Kraken's private side on loopback: REST, WebSocket v1 and v2 on one port.
 
 It is one exchange with one account, or several with a key each: tokens, subscriptions, snapshots, sequences, a flow of
 orders that a seed repeats, order entry, and faults by script or at random. Its frames look as recorded and documented

@@ -1,4 +1,4 @@
-"""`python -m kraken_feed.simulator`."""
+"""Run the simulator as ``python -m kraken_feed.simulator``."""
 
 import sys
 

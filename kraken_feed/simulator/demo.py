@@ -1,15 +1,16 @@
-"""The exchange of a fifteen second show: lively, and cut off once."""
+"""Make the exchange of the fifteen-second demo: busy, and disconnected once."""
 
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.simulator.faults.scenario import Scenario
 
-REST_DECAY = 100.0  # points per second: Kraken's own counter would let the recovery take longer than the show
-CUT_S = 6.0  # late enough to have seen the feed live, early enough to see it come back
+REST_DECAY = 100.0  # points per second: with Kraken's own, the recovery would take longer than the demo
+CUT_S = 6.0  # late enough to show the feed live, early enough to show its return
 
 
 def demo_exchange(now: float, seed: int = 7) -> Exchange:
-    """About three events a second, five open orders, one forced disconnect after six seconds."""
+    """Return an exchange with about three events per second, five open orders, and one forced disconnect after six
+    seconds."""
     cut = Fault("drop", at=CUT_S, code=1001)
     exchange = Exchange(now=now, seed=seed, rate=3.0, open_orders=5, scenario=Scenario(faults=(cut,)))
     for key in exchange.keys.values():

@@ -1,4 +1,4 @@
-"""The exchange as a whole, without sockets, clock or disk: time is an argument, chance comes from the seed."""
+"""The whole exchange, without sockets, clock or disk: time is an argument, chance comes from the seed."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (
 
 
 class Refused(Struct, frozen=True):
-    """A WebSocket upgrade that the edge turns down."""
+    """A WebSocket upgrade that the edge refuses."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +33,7 @@ class Refused(Struct, frozen=True):
 
 
 class _Waiting(Struct, frozen=True):
-    """A strike that finds nothing to hit yet; with a peer, it is meant for that one only."""
+    """A fault that has found nothing to hit yet; with a peer, it is meant for that peer only."""
 
     fault: Fault
     due: float
@@ -43,9 +43,9 @@ class _Waiting(Struct, frozen=True):
 class Exchange:
     """One exchange and its accounts.
 
-    What it has of a single account (`key`, `ledger`, `book`, `new_order`, …) is the first one's. REST knows the account
-    by the API key. A connection belongs to nobody until its first good token, and from then on to that token's account;
-    no public source says what becomes of another account's token on it: here it is no session.
+    Its attributes for one account (`key`, `ledger`, `book`, `new_order`, …) are the first account's. REST finds the
+    account by the API key. A connection has no account until its first valid token, and then that token's account. No
+    public source says what happens to another account's token on it: here it is an invalid session.
 
     `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and drain every
     peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, whatever the
@@ -98,7 +98,7 @@ class Exchange:
     # Connections and calls.
 
     def connect(self, dialect: Literal["v1", "v2"], now: float) -> Peer | Refused:
-        """A client asks for an upgrade; the greeting is queued unless a fault withholds it."""
+        """Accept or refuse a WebSocket upgrade. The greeting is queued, unless a fault withholds it."""
         self.advance(now)
         self.connections += 1
         number = self.connections
@@ -121,14 +121,15 @@ class Exchange:
         return peer
 
     def forget(self, peer: Peer) -> None:
-        """The connection is over; tokens that it used die with it."""
+        """Remove a connection; tokens that it used become invalid."""
         if peer in self.peers:
             self.peers.remove(peer)
         if peer.account is not None and peer in peer.account.listeners:
             peer.account.listeners.remove(peer)
 
     def redeem(self, value: str, peer: Peer, now: float) -> ApiKey | str:
-        """The key behind a token, or why it is not good; the first good one says whose connection it is."""
+        """Return the key behind a token, or why the token is not valid. The first valid one sets the connection's
+        account."""
         owner = self.world.tokens.owner(value)
         if owner is not None and peer.account not in (None, owner.account):
             return "ESession:Invalid session"
@@ -141,7 +142,7 @@ class Exchange:
         return key
 
     def rest(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """Answers one HTTP request."""
+        """Answer one HTTP request, and start the faults that wait for a token call."""
         self.advance(now)
         if path.endswith("/GetWebSocketsToken"):
             self.world.token_calls += 1
@@ -152,14 +153,14 @@ class Exchange:
     # Time.
 
     def advance(self, now: float) -> None:
-        """Lets everything happen that is due, in the order of its time."""
+        """Let all events happen that are due, in the order of their times."""
         while (due := self._due()) <= now:
-            self._moment = max(self._moment, due)  # what was put off by a maintenance happens after it
+            self._moment = max(self._moment, due)  # events that a maintenance delayed happen after it
             self._step(self._moment)
         self._moment = max(self._moment, now)
 
     def next_wakeup(self, now: float) -> float:
-        """When `advance` should be called next, if nothing else happens before."""
+        """Return when `advance` should be called next, if nothing else happens before."""
         return max(now, self._due())
 
     def _due(self) -> float:
@@ -188,7 +189,7 @@ class Exchange:
     # Faults.
 
     def inject(self, fault: Fault, now: float) -> None:
-        """Lets a fault happen now or, when it has a trigger, as if the scenario started now."""
+        """Start a fault now. If it has a trigger, its times count as if the scenario started now."""
         self.advance(now)
         if fault.triggered:
             self.world.schedule.add(fault, now)
@@ -196,7 +197,7 @@ class Exchange:
             self._happen(fault, now)
 
     def retry(self, now: float) -> None:
-        """Strikes again with the faults that have found nothing to hit so far."""
+        """Try the faults again that have found nothing to hit so far."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if one.peer is not None and one.peer.closed:
@@ -207,7 +208,7 @@ class Exchange:
                 self._waiting.append(_Waiting(one.fault, math.inf, one.peer))
 
     def _happen(self, fault: Fault, now: float, *, patient: bool = True) -> None:
-        """A fault that finds nobody to hit waits if it is `patient`; one that repeats waits once."""
+        """Start a fault. If it finds nothing to hit, it waits if it is `patient`; a repeated one waits only once."""
         if fault.kind in OCCASION_KINDS:
             self.world.schedule.ready(fault, now)
         elif fault.kind in EXCHANGE_KINDS:

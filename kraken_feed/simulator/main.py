@@ -1,4 +1,4 @@
-"""`kraken-feed simulate`: the exchange on a loopback port until a signal comes."""
+"""Run `kraken-feed simulate`: the exchange on a loopback port until a signal comes."""
 
 import argparse
 import asyncio
@@ -24,35 +24,35 @@ from kraken_feed.simulator.net.server import Server
 from kraken_feed.simulator.quirks import quirk
 
 MAX_RATE = 10_000.0  # more than one core can render
-MAX_ACCOUNTS = 100  # the rate is that of each
+MAX_ACCOUNTS = 100  # the rate applies to each
 MAX_ORDERS = 100_000  # a snapshot of them is 70 MB
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
 
 _DESCRIPTION = """\
-A stand-in for Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
+A simulation of Kraken's private REST and WebSocket v1 and v2, on one loopback port. It prints one line of JSON when it
 is ready (rest, ws_v1, ws_v2, key, secret, pid; with several accounts, accounts lists the key and secret of each) and
 serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of the command."""
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults to come, in TOML (default: none)")
+    """Add the options of the command."""
+    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults, in TOML (default: none)")
     parser.add_argument(
         "--quirk",
         type=_quirk,
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help='a standing behaviour, may be given several times; "list" names them all (default: none)',
+        help='a standing behaviour; may be repeated; "list" shows all (default: none)',
     )
-    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: by chance)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: random)")
     parser.add_argument(
         "--rate",
         type=_rate,
         default=2.0,
         metavar="R",
-        help="events a second and account; 0: none by itself (default: 2)",
+        help="events per second and account; 0: no events (default: 2)",
     )
     parser.add_argument("--port", type=_port, default=0, metavar="P", help="on 127.0.0.1 (default: any free one)")
     parser.add_argument(
@@ -62,16 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ledger", type=Path, metavar="FILE", help="write what happens and what is published, as JSON lines"
     )
     parser.add_argument(
-        "--open-orders", type=_orders, default=5, metavar="N", help="how many there are at the start (default: 5)"
+        "--open-orders", type=_orders, default=5, metavar="N", help="the number at the start (default: 5)"
     )
-    parser.add_argument("--trading", action="store_true", help="the keys may trade, too (default: they may only read)")
+    parser.add_argument("--trading", action="store_true", help="let the keys trade (default: they may only read)")
     parser.add_argument(
-        "--accounts", type=_accounts, default=1, metavar="N", help="so many, each with a key of its own (default: 1)"
+        "--accounts", type=_accounts, default=1, metavar="N", help="number of accounts, each with a key (default: 1)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
     if None in args.quirk:
         sys.stdout.write(quirk.catalogue())
         return 0
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _quirk(text: str) -> tuple[str, object] | None:
-    """A quirk's name and value; None asks for the list."""
+    """Parse a quirk's name and value; None asks for the list."""
     if text in ("list", "help"):
         return None
     try:
@@ -183,7 +183,7 @@ def _tls(cert: Path, key: Path) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _sink(path: Path | None) -> Iterator[Sink | None]:
-    """Writes each batch of lines through to the file."""
+    """Return a function that writes each batch of lines to the file at once."""
     if path is None:
         yield None
         return
@@ -197,7 +197,7 @@ def _write(descriptor: int, lines: bytes) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m kraken_feed.simulator`."""
+    """Run the command of `python -m kraken_feed.simulator`, and return the exit code."""
     parser = argparse.ArgumentParser(prog="kraken-feed simulate", description=_DESCRIPTION)
     add_arguments(parser)
     return run(parser.parse_args(argv))

@@ -1,4 +1,4 @@
-"""What each fault does to one connection. A strike says whether there was anything to hit."""
+"""Define what each fault does to one connection. Each function returns whether there was anything to hit."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,7 +19,7 @@ _GARBAGE = {
 
 
 def drop(peer: Peer, fault: Fault, now: float) -> bool:
-    """A reset, or a close code."""
+    """End the connection with a reset, or with a close code."""
     if fault.code is None:
         peer.close(Abort(), at_once=True)
     else:
@@ -29,7 +29,7 @@ def drop(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def half_open(peer: Peer, fault: Fault, now: float) -> bool:
-    """Nothing leaves any more, but the socket stays."""
+    """Let nothing leave the connection any more, but keep the socket open."""
     peer.stalled = True
     if fault.duration is not None:
         peer.stall_ends = now + fault.duration
@@ -37,7 +37,7 @@ def half_open(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def silent(peer: Peer, fault: Fault, now: float) -> bool:
-    """Neither data nor heartbeats, but pings are answered."""
+    """Stop data and heartbeats, but still answer pings."""
     if not peer.subscriptions:
         return False
     peer.silent = True
@@ -47,7 +47,7 @@ def silent(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
-    """The server ends a subscription unasked."""
+    """End a subscription without a request."""
     hit = list(_subscriptions(peer, fault))
     for subscription in hit:
         peer.unsubscribe(subscription.channel, now)
@@ -56,7 +56,7 @@ def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def sequence_skip(peer: Peer, fault: Fault, now: float) -> bool:
-    """The next frame's number jumps (jump), or the next update itself gets lost (lost)."""
+    """Let the next frame's number jump (jump), or lose the next update (lost)."""
     hit = list(_subscriptions(peer, fault))
     for subscription in hit:
         if fault.shape == "lost":
@@ -67,7 +67,7 @@ def sequence_skip(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def duplicate_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """The last data frame comes once more."""
+    """Send the last data frame again."""
     frames = [subscription.last for subscription in _subscriptions(peer, fault)]
     known = [frame for frame in frames if frame is not None]
     for frame in known:
@@ -76,19 +76,19 @@ def duplicate_frame(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def garbage_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """A frame that makes no sense."""
+    """Send a frame that makes no sense."""
     peer.say(_GARBAGE[fault.shape], now)
     return True
 
 
 def big_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """A frame that makes sense and is huge."""
+    """Send a valid but huge frame."""
     peer.say(peer.speak.big(fault.bytes or _BIG), now)
     return True
 
 
 def unknown_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """A frame of a kind that was not there yesterday; an unknown type (type) counts in its channel's sequence."""
+    """Send a frame of a new kind; an unknown type (type) counts in its channel's sequence."""
     if fault.shape == "type":
         hit = list(_subscriptions(peer, fault))
         for subscription in hit:
@@ -99,7 +99,7 @@ def unknown_frame(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def split(peer: Peer, fault: Fault, now: float) -> bool:
-    """From now on, frames come in small pieces."""
+    """Send frames in small pieces from now on."""
     peer.split = fault
     if fault.duration is not None:
         peer.split_ends = now + fault.duration
@@ -107,9 +107,9 @@ def split(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def resnapshot(peer: Peer, fault: Fault, now: float) -> bool:
-    """The server restarts behind the socket: updates of some seconds (two) are lost uncounted, then a snapshot comes.
+    """Restart the server behind the socket: updates of some seconds (two) are lost uncounted, then a snapshot comes.
 
-    Its sequence starts again at 1 (restart), goes on without a gap (continue), or jumps (jump).
+    The snapshot's sequence starts again at 1 (restart), continues (continue), or jumps (jump).
     """
     hit = [subscription for subscription in _subscriptions(peer, fault) if peer.restarts(subscription)]
     for subscription in hit:
@@ -134,7 +134,7 @@ STRIKES: dict[str, Callable[[Peer, Fault, float], bool]] = {
 
 
 def strike(peer: Peer, fault: Fault, now: float) -> bool:
-    """Does it, if it concerns this connection."""
+    """Apply a fault to a connection that it concerns, and return whether there was anything to hit."""
     if peer.closed or fault.dialect not in (None, peer.dialect):
         return False
     if fault.account is not None and (peer.account is None or peer.account.number != fault.account):

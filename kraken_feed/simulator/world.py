@@ -16,7 +16,7 @@ from kraken_feed.simulator.market.pair import Asset, Pair
 
 
 class World:
-    """What REST, the connections and the faults read and change. It knows none of them.
+    """The state that REST, the connections and the faults read and change. It does not know them.
 
     The same seed gives the same keys, ids and flow of orders, whatever the clients do.
     """
@@ -39,15 +39,15 @@ class World:
         self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
         self.rest_lag = scenario.rest_lag
         self.key_info_style: Literal["snake", "camel"] = "snake"  # as recorded, or as documented
-        self.clock_offset_s = 0.0  # by how much the clock that clients are shown is ahead
-        self.untold = False  # nobody is told what happens before the engine is online again
+        self.clock_offset_s = 0.0  # seconds by which the clock that clients see is ahead
+        self.untold = False  # events are not published until the engine is online again
         self.tier = TIERS[scenario.tier]
         self.schedule = Schedule(generator(seed, "faults"), scenario.random, now)
         self.tokens = Tokens(generator(seed, "tokens"))
         self.token_calls = 0
         self.keys: dict[str, ApiKey] = {}
         self._key_rng = generator(seed, "keys")
-        self.ledger = ledger  # the first account's, and the one that knows of the faults
+        self.ledger = ledger  # the first account's; it also records the faults
         self.accounts: list[Account] = []
         for number in range(1, accounts + 1):
             account = Account(
@@ -72,23 +72,23 @@ class World:
         return self.accounts[0].engine.status
 
     def set_status(self, state: str) -> None:
-        """Brings every account's engine into that state."""
+        """Set the engine's state for every account."""
         self.untold = self.untold and state != "online"
         for account in self.accounts:
             account.engine.status = state
 
     @property
     def assets(self) -> Sequence[Asset]:
-        """The assets that the exchange knows."""
+        """The assets of the exchange, which all accounts share."""
         return self.accounts[0].book.assets
 
     @property
     def pairs(self) -> Sequence[Pair]:
-        """The pairs that it trades."""
+        """The pairs that can be traded."""
         return self.accounts[0].book.pairs
 
     def shown_time(self, now: float) -> float:
-        """What the clock says that clients are shown: by REST's Time and SystemStatus, and in Date headers."""
+        """Return the time that clients are shown: in REST's Time and SystemStatus, and in Date headers."""
         return now + self.clock_offset_s
 
     # Keys and tokens.
@@ -102,7 +102,7 @@ class World:
         limits: Limits = NO_LIMITS,
         now: float | None = None,
     ) -> ApiKey:
-        """A further API key of an account, the first one unless another is given."""
+        """Make another API key of an account, by default of the first one."""
         at = self.started if now is None else now
         key = ApiKey(
             key=public_key(self._key_rng),
@@ -118,11 +118,11 @@ class World:
         return key
 
     def first_key(self, account: Account) -> ApiKey:
-        """The API key that the account has had from the start."""
+        """Return the API key that the account has had from the start."""
         return next(key for key in self.keys.values() if key.account is account)
 
     def issue_token(self, key: ApiKey, now: float) -> str:
-        """A new WebSocket token, unless a fault makes it stale from the start."""
+        """Return a new WebSocket token. A fault can make it expired from the start."""
         stale = self.schedule.take("expired_token", now, token=self.token_calls)
         if stale is not None:
             self.ledger.struck("expired_token", now)
@@ -130,5 +130,5 @@ class World:
 
 
 def generator(seed: int, purpose: str) -> Random:
-    """A generator for each purpose, so that what a client does cannot change the flow of orders."""
+    """Return a random generator for one purpose, so that a client's actions cannot change the flow of orders."""
     return Random(f"{seed}:{purpose}")

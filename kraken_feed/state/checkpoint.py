@@ -1,4 +1,4 @@
-"""What the output holds, as values: the whole of it at a start, and what has changed since it was last kept."""
+"""The values of a checkpoint: all that the output holds, as read at a start, and the changes since the last save."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-# An id that is known, and the CRC-32 of the bytes that an update of the feed brought under it, if one has.
+# A known id; with the CRC-32 of its bytes if an update of the feed brought them.
 Known = str | tuple[str, int]
 
 
 class Outage(msgspec.Struct):
     """An interval in which a channel was not live. Times are Kraken's, in unix nanoseconds.
 
-    ``start_ns`` is None if nobody knows it, ``end_ns`` as long as the channel is not live again. ``missing`` are orders
-    that were open before it and are not in the snapshot that ended it, ``short`` those whose fills did not add up when
-    it was declared. ``complete`` says, by source, up to when that source has been read completely. ``tries``
-    counts the passes that did not recover it. ``declared_ns`` is when it was declared as a gap, 0 if it was not; after
-    that it is tried less often. ``due_ns`` is when it is tried next.
+    ``start_ns`` is None if it is unknown, ``end_ns`` until the channel is live again. ``missing`` are orders that were
+    open before the outage and are not in the snapshot that ended it. ``short`` are orders whose fills did not add up
+    when the gap was declared. ``complete`` is the time by source up to which that source was read completely.
+    ``tries`` counts the attempts that did not recover it. ``declared_ns`` is when it was declared as a gap, 0 if it was
+    not; after that it is tried less often. ``due_ns`` is the time of the next try.
     """
 
     channel: str
@@ -35,11 +35,12 @@ class Outage(msgspec.Struct):
 
 
 class Scan(msgspec.Struct):
-    """A history query that is under way: the next run goes on at ``offset``. Unix seconds, and Kraken's nanoseconds.
+    """A history query in progress: the next run continues at ``offset``. Times are unix seconds, and Kraken's
+    nanoseconds where the name ends in ``_ns``.
 
-    ``channels`` says for which channels its rows are written, and up to which time. ``returned`` counts the different
-    rows so far, ``counted`` is how many Kraken says there are, None if it does not; ``page`` has the CRC-32 of each row
-    of the last page.
+    ``channels`` are the channels that its rows are written for, each with a time up to which. ``returned`` counts the
+    different rows so far. ``counted`` is the number of rows according to Kraken, None if it gives none. ``page`` has
+    the CRC-32 of each row of the last page.
     """
 
     source: str
@@ -55,12 +56,12 @@ class Scan(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """What the output holds of one channel.
+    """The part of the checkpoint for one channel.
 
-    ``complete_ns``: until when nothing is missing but the outages, in Kraken's time; 0: since never. ``orders``: of
-    each open order the last whole object and the changes since, as they were written (of balances: the asset's last
-    object). ``ended`` and ``seen``: ids of ended orders, of trades and ledger entries, the oldest first; the caller
-    bounds them.
+    ``complete_ns``: the time up to which nothing but the outages is missing, in Kraken's time; 0: never complete.
+    ``orders``: per open order the last complete object and the changes since, as they were written (for balances: the
+    asset's last object). ``ended`` and ``seen``: ids of ended orders, of trades and ledger entries, the oldest first;
+    the caller bounds them.
     """
 
     complete_ns: int = 0
@@ -71,16 +72,16 @@ class ChannelState(msgspec.Struct):
 
 
 class CallLevel(msgspec.Struct, frozen=True):
-    """Where the key's call counter stood, and when in Kraken's time (unix nanoseconds)."""
+    """The level of the key's call counter, and its time in Kraken's unix nanoseconds."""
 
     level: float
     at_ns: int
 
 
 class Checkpoint(msgspec.Struct):
-    """All that a save left behind. ``nonce`` is the highest that was handed out, as far as it was saved; ``saved_ns``
-    is Kraken's time where it was known, else this machine's. ``legacy``: an older version has written it, and its
-    times are those of this machine's wall clock."""
+    """A checkpoint as it was saved. ``nonce`` is the highest saved nonce. ``saved_ns`` is Kraken's time if it was
+    known, else this machine's. ``legacy``: an older version wrote it, and its times are those of this machine's wall
+    clock."""
 
     nonce: int = 0
     saved_ns: int = 0
@@ -91,9 +92,9 @@ class Checkpoint(msgspec.Struct):
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
-    """What is new of one channel. Later entries build on earlier ones.
+    """The changes of one channel. Later entries build on earlier ones.
 
-    ``orders`` replaces an order's objects, and forgets the order if there are none; ``grown`` appends to them, after
+    ``orders`` replaces an order's objects, and removes the order if there are none; ``grown`` appends to them, after
     ``orders``. ``ended`` and ``seen`` are appended; an id that is there already moves to the end.
     """
 
@@ -103,16 +104,16 @@ class Entry(msgspec.Struct, omit_defaults=True):
     seen: list[Known] = []
 
     def set_order(self, order_id: str, objects: Iterable[bytes]) -> None:
-        """The order is this now: a whole object, and perhaps changes to it; or nothing."""
+        """Replace an order's objects by a complete object with its changes, or by nothing if the order is gone."""
         self.orders[order_id] = list(objects)
         self.grown.pop(order_id, None)
 
     def grow_order(self, order_id: str, changes: Iterable[bytes]) -> None:
-        """The order has changed."""
+        """Append changes to an order's objects."""
         (self.orders[order_id] if order_id in self.orders else self.grown.setdefault(order_id, [])).extend(changes)
 
     def merge(self, later: Entry) -> None:
-        """Take in what came after."""
+        """Add the changes of a later entry."""
         for order_id, objects in later.orders.items():
             self.set_order(order_id, objects)
         for order_id, changes in later.grown.items():
@@ -121,7 +122,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
         self.seen += later.seen
 
     def apply(self, state: ChannelState) -> None:
-        """Bring it into what was known before. Ids that come again are still there twice."""
+        """Apply the changes to the channel's state. Repeated ids stay in it twice."""
         for order_id, objects in self.orders.items():
             if objects:
                 state.orders[order_id] = objects
@@ -134,10 +135,10 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
 
 class Changes(msgspec.Struct):
-    """What is new since the last save. Saving the same changes twice is harmless.
+    """Everything that changed since the last save. To save the same changes twice is harmless.
 
-    ``nonce``, ``counter`` and ``scans`` are kept if None; ``complete`` and ``outages`` replace. ``anew`` are channels
-    whose entry is all that there is to know of them: those that were kept before are dropped.
+    If ``nonce``, ``counter`` or ``scans`` is None, the saved value stays; ``complete`` and ``outages`` replace theirs.
+    ``anew`` are channels whose entry is complete: their earlier entries are dropped.
     """
 
     nonce: int | None = None
@@ -150,11 +151,11 @@ class Changes(msgspec.Struct):
     scans: list[Scan] | None = None
 
     def entry(self, channel: str) -> Entry:
-        """The channel's, made if it is missing."""
+        """Return the channel's entry; make it if it is missing."""
         return self.entries.setdefault(channel, Entry())
 
     def merge(self, later: Changes) -> None:
-        """Take in what came after: saving the result is saving both. For when a save has failed."""
+        """Add later changes, so that saving the result saves both. Used when a save has failed."""
         self.nonce = self.nonce if later.nonce is None else later.nonce
         self.saved_ns = later.saved_ns
         self.complete.update(later.complete)

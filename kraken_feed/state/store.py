@@ -1,11 +1,11 @@
-"""The checkpoint: what the output already holds, in one SQLite file per account, so that an outage can be recovered.
+"""Keep the checkpoint, the record of what the output holds, in one SQLite file per account.
 
 It is written after the output, never before it: after a kill the last records may be repeated, with the same ids;
-nothing is lost. A save costs what has changed, not what the account has, except when a long journal is rewritten.
-Everything is read once, when the file is opened.
+nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
+is rewritten. Everything is read once, when the file is opened.
 
-The layout and the first save are on the disk, in the main file, before their call returns. From then on a missing file
-means that somebody has removed it, and a main file without its -wal is an older checkpoint, never none.
+The layout and the first save are on the disk, in the main file, before their call returns. From then on, a missing
+file was removed by somebody, and a main file without its -wal is an older checkpoint, never none.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ..output.disk import passes
 from . import tables
 from .checkpoint import Changes, Checkpoint
 
-APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from anybody else's
-BUSY_S = 1.0  # nobody else should have the file; wait so long for a person who looks into it
-WAL_PAGES = 1000  # copied into the file when the -wal has so many: 4 MB, a few minutes of a busy account
+APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from others
+BUSY_S = 1.0  # only a person who looks into the file can have it open; wait this long for that
+WAL_PAGES = 1000  # the -wal is copied into the file at this size: 4 MB, a few minutes of a busy account
 WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer is cut back to this
-SECTOR = 512  # the smallest page that SQLite has; a complete file is a multiple
-DURABLE_LAYOUT = 3  # from this one on, a file in which nothing was saved has never lost a save
+SECTOR = 512  # SQLite's smallest page; a complete file is a multiple of it
+DURABLE_LAYOUT = 3  # from this layout on, a file without a save has never lost one
 
 CACHE_KIB = 256  # nothing is read again, once the file is open
-JOURNAL_BYTES = 1024 * 1024  # rewriting the journal is worthwhile when so much was appended, and it has doubled
+JOURNAL_BYTES = 1024 * 1024  # the journal is rewritten when this much was appended, and it has doubled
 
 Step = tuple[str, ...] | Callable[[sqlite3.Connection], None]
 
@@ -61,26 +61,31 @@ MIGRATIONS: tuple[Step, ...] = (
     tables.to_outages,
 )
 
-# What SQLite says when the file is not what was written, and when the file is not to blame.
+# SQLite's errors for a file that is not what was written, and for causes outside the file.
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _WORLD = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # of what the system has, whatever the path
+_SHORT = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOLCK,
+}  # a resource of the system is used up
 _AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # a directory that cannot be brought to the disk by us
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
 
 Found = Literal["kept", "new", "lost"]
 
 
 class Opened(NamedTuple):
-    """An open store and what it held.
+    """An open store and the checkpoint that it held.
 
     ``checkpoint`` is None if there is none; ``found`` says why: ``kept`` (there is one), ``new`` (nothing was ever
-    saved here) or ``lost`` (a file was here, and is empty, gone or damaged). ``set_aside`` is the name that a damaged
-    file has now.
+    saved here) or ``lost`` (a file was here, and is empty, gone or damaged). ``set_aside`` is the new name of a
+    damaged file.
     """
 
     store: Store
@@ -90,7 +95,7 @@ class Opened(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """The files that a store has open, and which ones they are: device and inode by path."""
+    """The files that a store has open, with their identities: device and inode by path."""
 
     database: sqlite3.Connection
     lock: int
@@ -99,7 +104,7 @@ class _Held(NamedTuple):
 
 
 class Store:
-    """One account's state, held against other processes until it is closed, or the process ends in whatever way.
+    """One account's state. It is locked against other processes until it is closed or the process ends.
 
     Calls may come from any thread, and wait for each other: a save whose awaiter was cancelled still runs in its own.
     Get one from :meth:`open`.
@@ -120,12 +125,12 @@ class Store:
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
-        """Lock and read ``account``'s state in ``directory``; both are made if they are missing.
+        """Lock and read ``account``'s state in ``directory``; make both if they are missing.
 
-        A damaged file is kept under another name, which ``now_ns`` (unix time) is part of, and a new one begun.
+        A damaged file is renamed, with ``now_ns`` (unix time) in its new name, and a new one is begun.
 
         Raises:
-            StateHeld: another process has it.
+            StateHeld: another process has it open.
             ConfigError: the directory or the file cannot be used, or a newer version has written it.
             StateFailed: the disk is full or fails; StateAway if that may pass by itself, or the file system is missing
                 or read-only.
@@ -141,11 +146,11 @@ class Store:
         return self._appended > max(JOURNAL_BYTES, self._base)
 
     def save(self, changes: Changes) -> None:
-        """Write what has changed: all of it, or nothing. The changes stay the caller's.
+        """Write all of the changes, or nothing. The changes remain the caller's.
 
         Raises:
-            StateFailed: nothing was written, or it may not be on the disk. Merge what comes after into these changes
-                and try again later.
+            StateFailed: nothing was written, or it may not be on the disk. Merge later changes into these, and try
+                again later.
         """
         with self._turn, _told(self.path, running=True):
             if self._absent:
@@ -172,10 +177,10 @@ class Store:
             self._turn.release()
 
     def reopen(self, now_ns: int) -> Checkpoint | None:
-        """Let go of files that are no longer at their paths, and open or make those that are.
+        """Close files that are no longer at their paths, and open or make the files there.
 
-        Returns what the file there held: None if it is a new one. Afterwards save everything that is known, with all
-        channels in ``anew``. ``set_aside`` says where a damaged file was put.
+        Returns the checkpoint in the file there; None if it is a new one. Afterwards save everything that is known,
+        with all channels in ``anew``. ``set_aside`` says where a damaged file was put.
 
         Raises:
             StateHeld: another process has the file at the path.
@@ -193,7 +198,7 @@ class Store:
             return held.opened[0]
 
     def close(self) -> None:
-        """Leave one complete file behind and let go of the lock."""
+        """Close the database, which leaves one complete file, and release the lock."""
         with self._turn:
             self._let_go()
 
@@ -217,14 +222,14 @@ class Store:
 
 
 class _Damaged(sqlite3.DatabaseError):
-    """The file is not what we wrote, though SQLite may not mind."""
+    """The file is not what we wrote, even if SQLite accepts it."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     sqlite_errorname = "SQLITE_CORRUPT"
 
 
 def _checked(account: str) -> str:
-    """Return the account's name, which may come from the command line, if it can be part of a file's."""
+    """Return the account's name if it can be part of a file's name; it may come from the command line."""
     try:
         return msgspec.convert(account, Name)
     except msgspec.ValidationError as error:
@@ -235,7 +240,7 @@ def _checked(account: str) -> str:
 
 
 def _hold(directory: str, account: str, now_ns: int) -> _Held:
-    """Lock and open the files. Raises what the system and SQLite raise, and StateHeld."""
+    """Lock and open the files. Raises the errors of the system and of SQLite, and StateHeld."""
     base = os.path.join(directory, account)
     path, lock_path = f"{base}.sqlite3", f"{base}.lock"
     with contextlib.ExitStack() as undo:
@@ -257,8 +262,9 @@ def _hold(directory: str, account: str, now_ns: int) -> _Held:
             if (identity := _identity(name)) is not None:
                 files[name] = identity
         undo.pop_all()
-    # A start makes the database right after the lock. So a lock alone, or a file without a layout, has lost it; at
-    # worst it was a first start, killed within its first milliseconds. Old layouts could be alone without their saves.
+    # A start makes the database right after the lock. So if there is only a lock, or a file without a layout, the
+    # database was lost; at worst it was a first start, killed within milliseconds. Files of old layouts could lose
+    # saves.
     lost = set_aside is not None or (layout < DURABLE_LAYOUT if existed else locked_before)
     found: Found = "kept" if checkpoint is not None else "lost" if lost else "new"
     return _Held(database, lock, files, (checkpoint, set_aside, found))
@@ -276,7 +282,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _compare(files: dict[str, tuple[int, int]]) -> Literal["ok", "gone", "replaced"]:
-    """Return whether the paths still name the same files. A disk that fails does not say that they are gone."""
+    """Return whether the paths still name the same files. An error of the disk does not mean that they are gone."""
     with contextlib.suppress(OSError):
         now = {path: _identity(path) for path in files}
         if now != files:
@@ -285,7 +291,8 @@ def _compare(files: dict[str, tuple[int, int]]) -> Literal["ok", "gone", "replac
 
 
 def _remove_rest(path: str, files: dict[str, tuple[int, int]]) -> None:
-    """Remove what SQLite has left of ours because our file is not at its path: it would go with another file there."""
+    """Remove the -wal and -shm that SQLite has left if our file is no longer at its path: they would be used for
+    another file there."""
     with contextlib.suppress(OSError):
         if _identity(path) != files[path]:
             for name in (f"{path}-wal", f"{path}-shm"):
@@ -294,10 +301,10 @@ def _remove_rest(path: str, files: dict[str, tuple[int, int]]) -> None:
 
 
 def _lock(path: str, account: str) -> int:
-    """Return a descriptor that holds the lock; the kernel lets go of it with the process.
+    """Return a descriptor that holds the lock. The kernel releases the lock when the process ends.
 
-    We never remove the file: a process that waits for a removed one would hold nothing. Others may; so it counts only
-    if it is still at its path when it is locked.
+    We never remove the file: a process that waits for a removed one would lock nothing. Others may remove it, so the
+    lock counts only if the file is still at its path afterwards.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -321,14 +328,15 @@ def _lock(path: str, account: str) -> int:
         if current:
             break
         os.close(lock)
-    with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk; the lock is held all the same
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
-    """Open the file, made if it is missing, bring it to our layout, and read it. Returns the layout that it had, too.
+    """Open the file, migrate it to our layout, and read it; make it if it is missing. Also returns the layout that it
+    had.
 
     Raises:
         _Damaged: it is not what we wrote.
@@ -341,7 +349,7 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # until _settle
         database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
+        database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite deleted content with zeros
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         if version < len(MIGRATIONS):
@@ -355,15 +363,15 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
 
 
 def _settle(database: sqlite3.Connection, directory: str) -> bool:
-    """Bring all that is committed into the main file, and the file and its name to the disk; False if a reader of the
-    file is in the way.
+    """Copy everything that is committed into the main file, and sync the file and its name to the disk. Return False if
+    a reader of the file prevents that.
 
     From then on committed pages stay in the -wal, unsynced, until SQLite copies them into the file; only that waits
     for the disk. So a power cut loses the last saves, whose records are then repeated, and damages nothing. FULL would
-    make every save wait, to spare us those repeats.
+    avoid those repeats, but make every save wait.
     """
     ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # we may have made both
+    for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # this process may have made both
         _directory_to_disk(path)
     if not busy:
         database.execute("PRAGMA synchronous = NORMAL")
@@ -383,7 +391,7 @@ def _directory_to_disk(path: str) -> None:
 
 
 def _make(path: str) -> None:
-    """Make an empty file with mode 0600 if there is none; SQLite gives the -wal and the -shm the mode of the file."""
+    """Make an empty file with mode 0600 if there is none. SQLite gives the -wal and the -shm the same mode."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except IsADirectoryError as error:
@@ -392,8 +400,8 @@ def _make(path: str) -> None:
     os.close(file)
     if not stat.S_ISREG(status.st_mode):
         raise _Damaged
-    # SQLite would not mind: it takes an empty file for a new one, and removes the -wal that is left of the old one; and
-    # it fills a page that was cut with zeros, which is right only if the -wal or the -journal has the rest.
+    # SQLite accepts both. It treats an empty file as a new one, and removes the old one's -wal. It fills a truncated
+    # page with zeros, which is right only if the -wal or the -journal has the rest.
     if status.st_size < SECTOR and _size(f"{path}-wal"):
         raise _Damaged
     if status.st_size % SECTOR and not _size(f"{path}-wal") and not _size(f"{path}-journal"):
@@ -405,10 +413,10 @@ def _size(path: str) -> int:
 
 
 def _version(database: sqlite3.Connection, path: str) -> int:
-    """Return the layout's number in a sound file of ours; 0 if it has none yet.
+    """Return the layout's number of an intact file of ours; 0 if it has none yet.
 
-    The check reads every page; what is in the journal has checksums of its own. So there is no need to know whether the
-    last run ended well.
+    The check reads every page; the rows of the journal have checksums of their own. So it does not matter how the last
+    run ended.
     """
     with _checking():
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -431,7 +439,7 @@ def _version(database: sqlite3.Connection, path: str) -> int:
 
 
 def _migrate(database: sqlite3.Connection, version: int) -> None:
-    """Take all the steps that the file lacks, or none."""
+    """Apply all the migrations that the file lacks, or none."""
     with _transaction(database):
         for step in MIGRATIONS[version:]:
             if callable(step):
@@ -444,7 +452,7 @@ def _migrate(database: sqlite3.Connection, version: int) -> None:
 
 
 def _set_aside(path: str, now_ns: int) -> str:
-    """Rename the file, and what belongs to it, to names that nobody has; return the file's."""
+    """Rename the file, and those that belong to it, to unused names; return the file's new name."""
     stamp = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
     parts = ("", "-wal", "-shm", "-journal")
     target, number = f"{path}.damaged-{stamp}", 1
@@ -474,7 +482,7 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _checking() -> Iterator[None]:
-    """Raise _Damaged for what is not what we wrote; let the system's errors pass."""
+    """Raise _Damaged for content that we did not write; let the system's errors pass."""
     try:
         yield
     except sqlite3.Error as error:
@@ -487,7 +495,8 @@ def _checking() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _told(path: str, *, running: bool = False) -> Iterator[None]:
-    """Raise the disk's errors in words, with what to do. Any other of SQLite's is a defect of ours, and passes.
+    """Raise errors of the disk as errors with a text and a remedy. Other errors of SQLite are our defects, and pass
+    unchanged.
 
     At a start a path that cannot be used is the configuration's fault; later, when it could be used before, it is not.
     """

@@ -1,8 +1,8 @@
-"""The checkpoint in the tables of an open database: read completely, written by what has changed.
+"""Read and write the checkpoint in the tables of an open database: read completely, write only the changes.
 
-What is known of orders, fills and ended orders is a journal: each save appends one entry per channel, encoded as
-MessagePack, with its checksum. A row per order and id would cost as much as the rest of the tail. From time to time the
-journal is replaced by one that says the same in fewer entries. Outages and scans are one row each, encoded in the same
+The state of orders, fills and ended orders is a journal: each save appends one entry per channel, encoded as
+MessagePack, with its checksum. A row per order and id would cost as much as the rest of the program. From time to time
+the journal is replaced by an equivalent one with fewer entries. Outages and scans are one row each, encoded in the same
 way.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from .checkpoint import CallLevel, Changes, ChannelState, Checkpoint, Entry, Known, Outage, Scan
 
 BATCH = 10_000  # rows decoded at a time
-ORDERS, IDS = 20, 2_000  # in one row: small blocks do not fragment the heap, and other threads go on between two
+ORDERS, IDS = 20, 2_000  # in one row: small blocks do not fragment the heap, and other threads run in between
 
 Row = TypeVar("Row")
 
@@ -30,7 +30,7 @@ _decode_scan = msgspec.msgpack.Decoder(Scan).decode
 
 
 def load(database: sqlite3.Connection) -> Checkpoint | None:
-    """Return all that is in the tables; None if nothing was ever saved.
+    """Read the checkpoint from the tables; return None if nothing was ever saved.
 
     Raises:
         msgspec.DecodeError, ValueError, KeyError: it is not what was written.
@@ -64,7 +64,7 @@ def load(database: sqlite3.Connection) -> Checkpoint | None:
 
 
 def _once(ids: list[Known]) -> list[Known]:
-    """Return each id where it stands last, with the last checksum that came with it."""
+    """Return each id once, at its last place, with the last checksum that came with it."""
     last: dict[str, Known] = {}
     for known in ids:
         name = known if isinstance(known, str) else known[0]
@@ -74,7 +74,8 @@ def _once(ids: list[Known]) -> list[Known]:
 
 
 def _checked(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int, bytes]]:
-    """Yield what the statement selects, a number and what was encoded with :func:`_row`, if the checksum is right."""
+    """Yield the rows of the statement, a number and the value that :func:`_row` encoded. Raise ValueError if a checksum
+    is wrong."""
     for row in database.execute(statement):
         number, checksum, encoded = msgspec.convert(row, tuple[int, int, bytes])
         if crc32(encoded, number) != checksum:
@@ -83,20 +84,21 @@ def _checked(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int
 
 
 def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -> Iterator[Row]:
-    """Yield what the statement selects, if it has the types that it should have."""
+    """Yield the rows of the statement, converted to ``kind``."""
     cursor = database.execute(statement)
     while rows := cursor.fetchmany(BATCH):
         yield from msgspec.convert(rows, kind)
 
 
 def journal_bytes(database: sqlite3.Connection) -> int:
-    """Return the length of the journal."""
+    """Return the length of the journal, in bytes."""
     (size,) = database.execute("SELECT coalesce(sum(length(entry)), 0) FROM journal").fetchone()
     return int(size)
 
 
 def write(database: sqlite3.Connection, changes: Changes) -> int:
-    """Write the changes into the tables, within the caller's transaction. Returns the bytes that the journal got."""
+    """Write the changes into the tables, within the caller's transaction. Return the bytes that were added to the
+    journal."""
     many = database.executemany
     level, level_ns = (None, None) if changes.counter is None else (changes.counter.level, changes.counter.at_ns)
     database.execute(
@@ -123,7 +125,7 @@ def write(database: sqlite3.Connection, changes: Changes) -> int:
 
 
 def _append(database: sqlite3.Connection, channel: int, entry: Entry) -> int:
-    """Write an entry of the journal, and return its length."""
+    """Append an entry to the journal, and return its length in bytes."""
     size = 0
     for part in _parts(entry):
         row = _row(channel, part)
@@ -138,7 +140,7 @@ def _add_outages(database: sqlite3.Connection, channel: int, outages: Iterable[O
 
 
 def _row(number: int, value: Entry | Outage | Scan) -> tuple[int, int, bytes]:
-    """Return the number, a checksum of both, and the encoded value."""
+    """Return the number, a checksum of the number and the value, and the encoded value."""
     try:
         encoded = _encode(value)
     except UnicodeEncodeError:
@@ -176,7 +178,7 @@ def _slices(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def _numbers(database: sqlite3.Connection, changes: Changes) -> dict[str, int]:
-    """Return the channels' numbers by name; new ones get one."""
+    """Return the channels' numbers by name; new channels get a number."""
     names = {*changes.complete, *changes.outages, *changes.entries, *changes.anew}
     statement = "INSERT INTO channel (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
     database.executemany(statement, ((name,) for name in sorted(names)))
@@ -209,8 +211,8 @@ def to_journal(database: sqlite3.Connection) -> None:
 def to_outages(database: sqlite3.Connection) -> None:
     """Migrate from version 2, which had holes, to version 3.
 
-    The old times are those of this machine's wall clock: so ``legacy`` is set for every channel, until its time is
-    saved again.
+    The old times are of this machine's wall clock. So ``legacy`` is set for every channel, until its time is saved
+    again.
     """
     for statement in (
         "ALTER TABLE account ADD COLUMN level REAL",

@@ -1,4 +1,4 @@
-"""Say how the program is: loggers, stderr, the status line and the figures.
+"""Report the program's condition: loggers, stderr, the status line and the figures.
 
 The home of structlog. Nothing here is a record.
 

@@ -1,12 +1,12 @@
-"""The two loggers, both structlog: the feed's (records, stdout) and the diagnostics' (stderr).
+"""Make the two loggers, both structlog: the feed's (records, stdout) and the diagnostics' (stderr).
 
-The feed's logger binds what is constant and renders a record to the line that goes to the sink. The diagnostics'
+The feed's logger binds the constant fields and renders a record to the line for the sink. The diagnostics'
 logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
-above whatever our level: websockets at DEBUG shows the subscribe request, token included. Text from outside comes
-masked, from where it has entered; what the libraries say enters here. Time, level, name and keys of an event are ours.
+above whatever our level: websockets at DEBUG shows the subscribe request, token included. Text from outside is
+masked where it enters the program; the libraries' texts enter here. Time, level, name and keys of an event are ours.
 
-In somebody else's program diagnostics go to the logger that it gives, masked too, and no logger of its is touched:
-websockets gets one that nobody else has.
+In another program, diagnostics go to the logger that it passes, masked too. None of its own loggers is changed:
+websockets gets a private one.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
 
 LIBRARIES = ("websockets", "httpx", "httpcore", "asyncio")
-MAX_TEXT = 1000  # characters of one value: the peer decides how long its texts are, we how long our lines
+MAX_TEXT = 1000  # characters of one value: a peer's text may be of any length, our lines may not
 
 
 # ------------------------------------------------------------------------------------------------ records: stdout
 
 
 class LineWriter(Protocol):
-    """Where rendered records go."""
+    """The destination of rendered records, such as a sink."""
 
     def write(self, line: bytes, count: int = 1) -> None:
-        """Take one line, or several in one."""
+        """Accept one line, or several in one."""
 
 
 class FeedLogger(structlog.BoundLoggerBase):
-    """A logger with one verb."""
+    """A logger that emits records, and nothing else."""
 
     def record(self, event_name: str, **fields: object) -> None:
-        """Emit one record."""
+        """Emit one record; ``event_name`` and the fields are its keys."""
         self._proxy_to_logger("write", event_name, **fields)
 
     def records(self, event_name: str, items: Sequence[Line], **fields: object) -> None:
-        """Emit one record for each item, all with the same fields."""
+        """Emit one record per item, all with the same fields."""
         self._proxy_to_logger("write", event_name, items=items, **fields)
 
 
 def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes | tuple[tuple[bytes, int], Any]:
-    """The processor that makes the JSON line, or several."""
+    """Render a record as a JSON line, or several items as several lines. A structlog processor."""
     event_dict["event_name"] = event_dict.pop("event")
     items = event_dict.pop("items", None)
     if items is None:
@@ -65,7 +65,7 @@ def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> by
 
 
 def render_for_terminal(logger: WrappedLogger, name: str, event_dict: EventDict) -> Any:
-    """Make the same lines for a terminal: what could steer it is escaped as JSON does that."""
+    """Render the same lines for a terminal: control characters are escaped as in JSON."""
     rendered = render_record(logger, name, event_dict)
     if isinstance(rendered, bytes):
         return _for_terminal(rendered)
@@ -78,7 +78,7 @@ def _for_terminal(lines: bytes) -> bytes:
 
 
 def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) -> FeedLogger:
-    """The feed's logger, writing to ``sink``. The last of ``processors`` gives the line as bytes."""
+    """Return the feed's logger, which writes to ``sink``. The last of ``processors`` returns the line as bytes."""
     logger: FeedLogger = structlog.wrap_logger(
         sink, processors=processors or (render_record,), wrapper_class=FeedLogger, context_class=dict
     ).bind(**constant)
@@ -88,11 +88,11 @@ def feed_logger(sink: LineWriter, *processors: Processor, **constant: object) ->
 # ------------------------------------------------------------------------------------------------ diagnostics: stderr
 
 
-OURS = ("ts", "level")  # of a diagnostic: never masked
+OURS = ("ts", "level")  # fields of a diagnostic that are never masked
 
 
 def _masked(secrets: Secrets) -> Processor:
-    """The last line of defence: no long secret is in a value, whoever has forgotten to mask it."""
+    """Return a processor that masks long secrets in every value, in case a caller forgot to mask them."""
 
     def clean(value: object) -> object:
         if isinstance(value, str):
@@ -117,12 +117,12 @@ def _masked(secrets: Secrets) -> Processor:
 
 
 def _ours(key: str, value: object) -> bool:
-    """Tell whether the field is made of our own words: the time, the level, or an event's name."""
+    """Return whether the field is made of our own words: the time, the level, or an event's name."""
     return key in OURS or (key == "event" and str(value) in EVENTS)
 
 
 def _exception(given: object) -> BaseException | None:
-    """Return the exception that ``exc_info`` means."""
+    """Return the exception that ``exc_info`` stands for."""
     if isinstance(given, tuple):
         given = given[1]
     if isinstance(given, BaseException):
@@ -135,7 +135,7 @@ def _escaped(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDi
 
 
 def _printable(key: str, value: str) -> str:
-    """A traceback keeps its lines."""
+    """Escape control characters in a value. A traceback keeps its line breaks."""
     return "\n".join(map(printable, value.split("\n"))) if key == "exception" else printable(value)
 
 
@@ -148,10 +148,10 @@ def _json_renderer(stream: TextIO) -> Processor:
 
 
 class _ToStructlog(logging.Handler):
-    """The libraries' records, made into diagnostics."""
+    """Turns the log records of libraries into diagnostics."""
 
     def __init__(self, diagnostics: Any, secrets: Secrets) -> None:
-        super().__init__(logging.WARNING)  # also where somebody lowers a child's level
+        super().__init__(logging.WARNING)  # also where a program lowers a child's level
         self._diagnostics = diagnostics
         self._secrets = secrets
 
@@ -165,9 +165,10 @@ class _ToStructlog(logging.Handler):
 
 
 def _is_left_over(entry: logging.LogRecord) -> bool:
-    """Whether this tells how a connection ended that had been given up, so that no one waited for it any more.
+    """Return whether the log entry reports the end of a connection that was already given up, so that nothing awaits
+    it.
 
-    asyncio says so when the garbage is collected, thus at any point of the program: no traceback is made there.
+    asyncio logs it during garbage collection, so at any point of the program: no traceback is made there.
     """
     if entry.name != "asyncio" or not entry.getMessage().startswith("Future exception was never retrieved"):
         return False
@@ -178,7 +179,7 @@ def _is_left_over(entry: logging.LogRecord) -> bool:
 def diagnostics_logger(
     secrets: Secrets, *, level: Level, fmt: LogFormat, colors: bool, stream: TextIO | None = None
 ) -> structlog.typing.FilteringBoundLogger:
-    """The diagnostics' logger, and the libraries' logs led into it."""
+    """Return the diagnostics' logger, and send the libraries' logs to it."""
     rendering: Sequence[Processor]
     stream = stream or sys.stderr
     if fmt == "json":
@@ -203,25 +204,25 @@ def diagnostics_logger(
 
 
 class Log(Protocol):
-    """What diagnostics are handed to: a structlog logger, or what has the same verbs."""
+    """A logger for diagnostics: a structlog logger, or any object with the same methods."""
 
     def debug(self, event: str, /, **fields: Any) -> Any:
-        """Say what nobody has to know."""
+        """Log an event that helps to find a defect."""
 
     def info(self, event: str, /, **fields: Any) -> Any:
-        """Say what is well."""
+        """Log an event of normal operation."""
 
     def warning(self, event: str, /, **fields: Any) -> Any:
-        """Say what may need a look."""
+        """Log an event that a person may have to look at."""
 
     def error(self, event: str, /, **fields: Any) -> Any:
-        """Say what is trouble."""
+        """Log an event that a person has to look at."""
 
 
 def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> structlog.typing.FilteringBoundLogger:
-    """The diagnostics' logger in somebody else's program: masked, then handed on to ``log``, which decides what is
-    shown. None is the standard library's logger ``kraken_feed``, which is silent until the program sets up logging.
-    """
+    """Return the diagnostics' logger for use in another program. It masks diagnostics and passes them to ``log``, which
+    decides what is shown. If ``log`` is None, it is the standard library's logger ``kraken_feed``, which is silent
+    until the program sets up logging."""
     if log is None:
         log = logging.getLogger("kraken_feed")
         if not log.handlers:
@@ -238,7 +239,7 @@ def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> struct
 
 
 def library_logger(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> logging.Logger:
-    """A logger for websockets that belongs to nobody else, and leads its warnings into ``diagnostics``."""
+    """Return a private logger for websockets that sends its warnings to ``diagnostics``."""
     logger = logging.Logger("websockets", logging.WARNING)
     logger.addHandler(_ToStructlog(diagnostics, secrets))
     return logger
@@ -260,7 +261,7 @@ def _handed_on(logger: WrappedLogger, name: str, event_dict: EventDict) -> tuple
 
 
 def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger, secrets: Secrets) -> None:
-    """Lead the libraries' logs into ``diagnostics``, in a process that is ours."""
+    """Send the libraries' logs to ``diagnostics``, in a process that is ours."""
     handler = _ToStructlog(diagnostics, secrets)
     for name in LIBRARIES:
         library = logging.getLogger(name)
@@ -270,7 +271,8 @@ def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger, secrets: S
 
 
 def hear_command(log: structlog.typing.FilteringBoundLogger) -> Callable[[str, str], None]:
-    """Return what takes the words of a ``*_command`` of the configuration, masked: its key, and what it said."""
+    """Return a function that logs the output of a ``*_command`` of the configuration. It takes the command's key and
+    the masked text."""
 
     def heard(command: str, text: str) -> None:
         log.warning("command_said", command=command, text=text)
@@ -279,5 +281,6 @@ def hear_command(log: structlog.typing.FilteringBoundLogger) -> Callable[[str, s
 
 
 def wants_color(fd: int, environ: Mapping[str, str]) -> bool:
-    """Whether to colour: a terminal that can, and nobody who said no (https://no-color.org)."""
+    """Return whether to colour: the descriptor is a capable terminal, and NO_COLOR is not set
+    (https://no-color.org)."""
     return os.isatty(fd) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -1,4 +1,5 @@
-"""Counts what repeats, and tells when to say so: a peer that sends nonsense must not fill the diagnostics."""
+"""Count repeated events and limit how often they are logged: a peer that sends nonsense must not fill the
+diagnostics."""
 
 from __future__ import annotations
 
@@ -6,21 +7,21 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-KINDS = 20  # kinds of an event that are told apart; the peer decides how many there are
+KINDS = 20  # kinds of an event that are counted separately; a peer may cause any number
 
 _DIGITS = re.compile(r"[0-9]+")
 
 
 class Repeats:
-    """Counts events by their kind: the name, and the texts in their fields, whatever numbers these have in them."""
+    """Counts events by kind. The kind is the name and the texts in the fields, with all digits made equal."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._kinds: Counter[str] = Counter()  # told apart so far, by event
+        self._kinds: Counter[str] = Counter()  # counted separately so far, by event
 
     def count(self, event: str, fields: Mapping[str, object]) -> int | None:
-        """Count one. Returns how many there were of its kind if that is to be said (the first, the tenth, the
-        hundredth, …), else None."""
+        """Count one event. Return the number of its kind if it should be logged (the first, the tenth, the hundredth,
+        …), else None."""
         texts = (text for text in fields.values() if isinstance(text, str))
         kind = event, _DIGITS.sub("0", " ".join(texts))
         if kind not in self._counts:

@@ -20,8 +20,8 @@ BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # secon
 
 
 class Latency:
-    """A histogram: ``counts[i]`` took at most ``BOUNDS[i]`` seconds and longer than the bound before; the last count
-    is what took longer than all of them."""
+    """A histogram of durations. ``counts[i]`` is how many were above ``BOUNDS[i - 1]`` and at most ``BOUNDS[i]``
+    seconds; the last count is those above all bounds."""
 
     __slots__ = ("counts", "last", "total")
 
@@ -31,7 +31,7 @@ class Latency:
         self.last = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration, in seconds."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
         self.last = seconds
@@ -43,11 +43,12 @@ RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST ca
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One connection, or the attempts at one. Seconds are of now; ``engine`` is Kraken's system state.
+    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is Kraken's
+    system state.
 
-    ``last_frame_s`` is of the connection that there is, ``last_frame_ns`` of any: unix nanoseconds, 0 for never.
-    ``late_s`` is for how long no ping was answered, if that is too long: what Kraken sent since may not be here.
-    ``refused`` is what Kraken refuses now, in a word: the key, the account, the token, the subscription.
+    ``last_frame_s`` is of the present connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s``
+    is how long no ping has been answered, if that is too long: frames that Kraken sent since may be missing.
+    ``refused`` is what Kraken refuses now, in one word: the key, the account, the token, the subscription.
     ``sequences`` are the last frames' numbers by channel, ``losses`` counts lost connections and failed attempts.
     ``overdue`` says that a deadline of its own has passed by far: nobody watches over it any more.
     """
@@ -59,7 +60,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     down_s: float | None
     last_frame_s: float | None
     attempts: int
-    retry_s: float | None  # until the next attempt, while it waits for one
+    retry_s: float | None  # until the next attempt, during a backoff
     cause: str  # of the last loss; empty if there was none
     engine: str | None
     last_frame_ns: int = 0
@@ -72,7 +73,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class OutageCounts(msgspec.Struct, frozen=True):
-    """Outages: how many began, were recovered, were declared as gaps, and wait for either."""
+    """How many outages began, were recovered, were declared as gaps, and are still open."""
 
     opened: int
     closed: int
@@ -81,7 +82,7 @@ class OutageCounts(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One account. Times are unix nanoseconds, 0 for never.
+    """The figures of one account. Times are unix nanoseconds, 0 for never.
 
     ``open_orders`` by channel; ``records`` by channel and ``event_name``; ``losses`` by cause (:data:`CAUSES`);
     ``calls`` by REST method and result (:data:`RESULTS`).
@@ -98,19 +99,19 @@ class Figures(msgspec.Struct, frozen=True):
     last_frame_ns: int
     last_record_ns: int
     checkpoint_ns: int
-    stopped: str = ""  # why this account has come to its end; empty while it goes on
-    stopping: str = ""  # why it is coming to it
+    stopped: str = ""  # why this account has stopped; empty while it runs
+    stopping: str = ""  # why it is stopping, or has stopped
     overdue: str = ""  # the part that should have done something by now and has not
 
     @property
     def live(self) -> bool:
-        """Whether every channel is."""
+        """Whether every channel of the account is live."""
         return all(endpoint.live for endpoint in self.endpoints)
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """How long something took, and how often: ``counts`` by upper bound in seconds, and one more for what took longer
-    than the last bound; ``sum_s`` of all."""
+    """A histogram of durations: ``counts`` by upper bound in seconds, plus one for those above the last bound;
+    ``sum_s`` is their total."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -118,12 +119,12 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Output(msgspec.Struct, frozen=True):
-    """What all accounts write to.
+    """The figures of the output, to which all accounts write.
 
-    ``writes`` are system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is for how long it
-    has been taking less than is there, None if it takes everything; ``blocked_total_s`` adds up all such spans, the
-    present one included. ``full`` means that reading from Kraken waits for it. ``torn`` lines were cut off by a crash
-    and put aside. ``overdue`` says that bringing it to the disk hangs.
+    ``writes`` counts system calls that wrote something, ``write_s`` how long they took. ``blocked_s`` is how long lines
+    have been waiting, None if none wait; ``blocked_total_s`` is the sum of all such spans, the present one included.
+    ``full`` means that reading from Kraken waits for the output. ``torn`` lines were cut off by a crash and moved
+    aside. ``overdue`` says that an fdatasync hangs.
     """
 
     name: str

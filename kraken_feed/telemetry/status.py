@@ -1,4 +1,4 @@
-"""The one line of state that an operator reads first, composed from figures: trouble before the rest."""
+"""Compose the status line that an operator reads first: problems come before the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..text import printable
 from .stats import Endpoint, Figures, Output, Program
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
-MAX_WORD = 40  # of a cause or an engine's state: words of a few letters, whatever a peer may say
+MAX_WORD = 40  # of a cause or an engine's state: normally one word, but a peer may send anything
 
 
 def state(program: Program) -> dict[str, object]:
@@ -57,10 +57,10 @@ def program_line(program: Program) -> str:
 
 
 def status_line(accounts: Sequence[Figures], output: Output) -> str:
-    """Return the line of some accounts, at most :data:`MAX_LINE` characters and none of them a control character.
+    """Return the status line of some accounts, at most :data:`MAX_LINE` characters and without control characters.
 
-    ``live openOrders,ownTrades; 3 open orders; last frame 0.4s; 2 reconnects; output ok``. Several accounts are named,
-    and those that are not live come first; if they do not all fit, the live ones are counted.
+    ``live openOrders,ownTrades; 3 open orders; last frame 0.4s; 2 reconnects; output ok``. Several accounts are named;
+    those that are not live come first. If they do not all fit, the live ones are only counted.
     """
     end = f"; {_output(output)}"
     if len(accounts) == 1:
@@ -91,7 +91,7 @@ def _account(account: Figures) -> str:
         parts.append(_count(max(account.open_orders.values()), "open order"))
     heard = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]
     if heard:
-        parts.append(f"last frame {span(max(heard))}")  # of the quietest
+        parts.append(f"last frame {span(max(heard))}")  # of the channel that was silent for longest
     if account.reconnects:
         parts.append(_count(account.reconnects, "reconnect"))
     return "; ".join(parts)
@@ -115,7 +115,7 @@ def _output(output: Output) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time as short as it can be read: ``0.4s``, ``120s``, ``17m``, ``5h``, ``3d``."""
+    """Return a span of time in its shortest readable form: ``0.4s``, ``120s``, ``17m``, ``5h``, ``3d``."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f}s"
     for unit, size, last in (("s", 1, 600), ("m", 60, 180), ("h", 3600, 72)):

@@ -1,4 +1,4 @@
-"""Where diagnostics leave. A reader of stderr that stalls must not stop the feed; the journal learns their level."""
+"""Write diagnostics to stderr. A stalled reader of stderr must not stop the feed; the journal gets their level."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TextIO
 from ..records.render import encode
 from ..text import PLAIN, printable_json
 
-# syslog(3)'s numbers, which journald takes off the start of a line: sd-daemon(3)
+# syslog(3)'s numbers; journald reads them at the start of a line: sd-daemon(3)
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
 
 
 def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
-    """Whether the descriptor is the journal's, and not what somebody has put in its place: systemd.exec(5)."""
+    """Return whether the descriptor is the journal's own, and was not redirected since: systemd.exec(5)."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -25,13 +25,13 @@ def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
 
 
 def json_line(stream: TextIO, fields: object) -> str:
-    """Return the fields as one line of JSON. On a terminal, what could steer it is escaped as JSON does that."""
+    """Return the fields as one line of JSON. On a terminal, control characters are escaped as in JSON."""
     line = encode(fields)
     return printable_json(line) if stream.isatty() else line
 
 
 class Stderr:
-    """Lines to stderr. What would have to wait is dropped, and the next line that goes says how many.
+    """Writes lines to stderr. Lines that would have to wait are dropped, and the next line says how many.
 
     Args:
         stream: stderr.
@@ -55,19 +55,19 @@ class Stderr:
         self._poll.register(fd, select.POLLOUT)
 
     def debug(self, text: str) -> None:
-        """Write what helps to find a defect, or drop it."""
+        """Write an event that helps to find a defect, or drop it."""
         self._say(text, DEBUG)
 
     def info(self, text: str) -> None:
-        """Write what happened, or drop it."""
+        """Write an event of normal operation, or drop it."""
         self._say(text, INFO)
 
     def warning(self, text: str) -> None:
-        """Write what may become trouble, or drop it."""
+        """Write an event that may become a problem, or drop it."""
         self._say(text, WARNING)
 
     def error(self, text: str) -> None:
-        """Write what is trouble, or drop it."""
+        """Write a problem, or drop it."""
         self._say(text, ERROR)
 
     msg, critical = info, error
@@ -91,12 +91,12 @@ class Stderr:
             self._dropped += 1
 
     def _marked(self, text: str, priority: int) -> str:
-        """For the journal a priority before every line: each becomes an entry of its own."""
+        """Put the priority before every line if stderr is the journal: each line becomes an entry of its own."""
         return "\n".join(f"<{priority}>{line}" for line in text.split("\n")) if self._journal else text
 
     def _write_now(self, data: bytes) -> bool:
-        """Write what goes without waiting; whether it was all. A pipe that can be written to takes so much for
-        certain, and a longer line would wait for the rest."""
+        """Write as much as possible without waiting, and return whether that was everything. A writable pipe is certain
+        to accept PIPE_BUF bytes; more at once could block."""
         assert self._poll is not None
         for start in range(0, len(data), select.PIPE_BUF):
             if not self._poll.poll(0):

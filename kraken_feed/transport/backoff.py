@@ -1,4 +1,4 @@
-"""How long to wait: before the next connect, and before the next call of a key."""
+"""Calculate how long to wait: before the next connect, and before the next call of a key."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import msgspec
 from ..errors import CredentialsRefused
 from ..protocol.refusals import NONCE, Verdict
 
-# ------------------------------------------------------------- How long a refusal is taken for something that passes
+# ----------------------------------------------------------------- How long a refusal is treated as temporary
 #
-# Kraken refuses good keys during its incidents, and a nonce for as long as another program's clock was ahead. A key
-# that has worked is therefore tried again, seldom enough for Kraken's lockout, and given up after hours; one that never
-# worked is given up at once.
+# Kraken refuses good keys during its incidents. It refuses a nonce for as long as another program's clock was ahead. So
+# a key that has worked is tried again, slowly enough to avoid Kraken's lockout, and given up after hours. A key that
+# never worked is given up at once.
 
 
-SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last one for all further ones
-REQUEST_S = (5.0, 5.0, 5.0, 15.0, 60.0, 300.0)  # after a text that says nothing about the key: no lockout threatens
-NONCE_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # a minute, in which the nonce gets ahead of any clock that is off by years
-ONCE_S = (1.0, 1.0, 2.0, 2.0)  # the same for a command that runs once, and does not wait for a minute
-KEY = "key"  # the subject of what Kraken says about the key as a whole
+SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last value repeats
+REQUEST_S = (5.0, 5.0, 5.0, 15.0, 60.0, 300.0)  # after an error that is not about the key: no risk of a lockout
+NONCE_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # one minute: the nonce overtakes even a clock that is off by years
+ONCE_S = (1.0, 1.0, 2.0, 2.0)  # the same for a command that runs once and must not wait for a minute
+KEY = "key"  # the subject of errors about the key as a whole
 
 
 class Patience:
-    """Counts the refusals in a row, by subject: the key, one method, one channel.
+    """Counts consecutive refusals by subject: the key, one method, one channel.
 
     Args:
-        limit_s: for so long a key that has worked may be refused; 0: it counts as one that never worked.
-        worked: subjects that an earlier run has used.
+        limit_s: seconds for which a key that has worked may be refused; 0: treat it like a key that never worked.
+        worked: subjects that worked in an earlier run.
         nonce_s: waits after a refused nonce.
     """
 
@@ -40,13 +40,13 @@ class Patience:
         self._refused: dict[tuple[str, Verdict], tuple[float, int]] = {}  # since when, and how often in a row
 
     def succeed(self, *subjects: str) -> None:
-        """Note that these subjects work: what was asked for has been given."""
+        """Note that these subjects work, and forget their refusals."""
         self._worked.update(subjects)
         if self._refused:
             self._refused = {key: row for key, row in self._refused.items() if key[0] not in subjects}
 
     def refused(self, subject: str, verdict: Verdict, now: float) -> float | None:
-        """Note a refusal at ``now`` (seconds of any clock that does not jump).
+        """Count a refusal at ``now`` (seconds of any clock that does not jump).
 
         Returns how many seconds to wait before the next try; None if the refusal is final.
         """
@@ -68,36 +68,36 @@ class Patience:
         return slow[min(seen, len(slow) - 1)]
 
 
-HISTORY_COST = 4.0  # ClosedOrders, TradesHistory, Ledgers: Kraken's pages say 2 and 4, and 2 reckoned at 4 is refused
+HISTORY_COST = 4.0  # ClosedOrders, TradesHistory, Ledgers: Kraken's pages say 2 or 4; 4 is the safe value
 CALL_COST = 1.0  # every other private call
-EDGE_CONNECTS, EDGE_WINDOW_S = 150, 600.0  # at so many in so long Kraken's edge bans an address
+EDGE_CONNECTS, EDGE_WINDOW_S = 150, 600.0  # connects per window at which Kraken's edge bans an address
 SPACING_S = 0.2  # between connects: five per second, a quarter of what Kraken's support named
 BURST = 4  # connects at once: a single account with two endpoints never waits, not even for its first reconnect
 
 
 class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds: the span of the first wait, and the longest."""
+    """The span of the first wait and the longest span, in seconds."""
 
     initial: float
     longest: float
 
 
 def delay(failures: int, policy: BackoffPolicy, draw: float, floor: float = 0.0) -> float:
-    """Seconds to wait after ``failures`` losses in a row (1 is the first).
+    """Return the seconds to wait after ``failures`` losses in a row (1 is the first).
 
     The span doubles with every failure up to ``policy.longest``, and ``draw``, uniform in [0, 1), picks a point
-    anywhere in it: a thousand clients that lost the same server come back spread out, at the cap too. ``floor`` is
-    what the failure itself demands (a lockout, a throttle); the jitter comes on top of it.
+    anywhere in it: a thousand clients that lost the same server come back spread out, even at the cap. ``floor`` is the
+    wait that the failure itself demands (a lockout, a throttle); the jitter is added to it.
     """
     doublings = min(failures - 1, 63)  # beyond this every span is the longest; 2.0**1024 would overflow
     return floor + draw * min(policy.longest, policy.initial * 2.0**doublings)
 
 
 class CallCounter:
-    """Model the call counter that Kraken keeps for each API key: calls add to it, time takes away.
+    """A model of the call counter that Kraken keeps per API key: calls raise it, time lowers it.
 
-    Beyond ``limit`` calls are refused, and a refused call counts too. A call counts from when it was sent
-    (:meth:`send`), and does not decay before it has ended (:meth:`end`): nobody knows when in between Kraken counts it.
+    Beyond ``limit``, Kraken refuses calls, and a refused call counts too. A call counts from when it was sent
+    (:meth:`send`). It decays only after it has ended (:meth:`end`): Kraken counts it at an unknown time in between.
 
     Source: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits
     """
@@ -111,36 +111,37 @@ class CallCounter:
         self._in_flight = 0.0
 
     def level(self, now: float) -> float:
-        """Return where the counter stands."""
+        """Return the counter's value at ``now``, calls in flight included."""
         return self._decayed(now) + self._in_flight
 
     def wait(self, cost: float, reserve: float, now: float) -> float:
-        """Return the seconds until a call of ``cost`` leaves ``reserve`` points to others; 0 if it does now.
+        """Return the seconds until a call of ``cost`` leaves ``reserve`` points to others; 0 if it can be made now.
 
-        A counter too small for both still admits the call once it is empty.
+        If the limit is too small for both, the call is admitted once the counter is empty.
         """
         over = self.level(now) + cost - max(self.limit - reserve, cost)
-        return over / self._decay if over > 1e-6 else 0.0  # less than that is a rounding of the clock
+        return over / self._decay if over > 1e-6 else 0.0  # less than that is a rounding error of the clock
 
     def send(self, cost: float, now: float) -> None:
-        """Count a call that is about to be sent."""
+        """Add the cost of a call that is about to be sent."""
         self._settle(now)
         self._in_flight += cost
 
     def end(self, cost: float, now: float) -> None:
-        """Let the points of a call decay from now on: it was answered, or it failed."""
+        """Let the cost of a call decay from now on: it was answered, or it failed."""
         self._settle(now)
         self._in_flight = max(0.0, self._in_flight - cost)
         self._level += cost
 
     def succeed(self) -> None:
-        """Note that a call was answered: what was refused before is over."""
+        """Note that a call was answered: the run of refusals is over."""
         self.consecutive = 0
 
     def fill(self, now: float) -> None:
-        """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more.
+        """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more than
+        assumed.
 
-        Each refusal in a row counts a history call's points on top, so that the waits grow, up to twice the limit.
+        Each consecutive refusal adds the cost of a history call, so that the waits grow, up to twice the limit.
         """
         self.consecutive += 1
         self._settle(now)
@@ -148,7 +149,7 @@ class CallCounter:
         self._level = min(full, 2 * self.limit)
 
     def restore(self, level: float, seconds_ago: float, now: float) -> None:
-        """Start from where an earlier run left the counter. The higher of this level and the present one holds."""
+        """Start from the counter of an earlier run. The higher of that level and the present one is used."""
         self._settle(now)
         left = min(level, 2 * self.limit) - self._decay * max(0.0, seconds_ago)
         self._level = max(self._level, left)
@@ -161,7 +162,8 @@ class CallCounter:
 
 
 class Budget:
-    """At most ``limit`` connects in any ``window`` seconds, and never many at once, for all connections of the process.
+    """Allows at most ``limit`` connects in any ``window`` seconds, and never many at once, for all connections of the
+    process.
 
     Kraken's edge bans an address for ten minutes at about 150 connects in ten minutes
     (https://docs.kraken.com/exchange/guides/websockets/reconnection). Support once spoke of 20 new connections per
@@ -171,14 +173,15 @@ class Budget:
     def __init__(self, limit: int, window: float) -> None:
         self.limit = limit
         self.window = window
-        self._spacing = min(SPACING_S, window / limit)  # a larger budget asks for a faster pace
+        self._spacing = min(SPACING_S, window / limit)  # a larger budget needs a faster pace
         self._reserved: deque[float] = deque(maxlen=limit)  # when the last connects were, or will be, allowed
-        self._due = float("-inf")  # when the next connect would be, if every one had kept its distance
+        self._due = float("-inf")  # when the next connect would be due, had each kept its distance
 
     def reserve(self, now: float, draw: Callable[[], float]) -> float:
-        """Count one connect, and return the seconds to wait before it; 0 if it may begin now.
+        """Reserve one connect, and return the seconds to wait before it; 0 if it may begin now.
 
-        Who waits keeps its place, so nobody is woken in vain. ``draw``, uniform in [0, 1), is the jitter.
+        A reservation keeps its place in the queue, so nobody is woken in vain. ``draw``, uniform in [0, 1), is the
+        jitter.
         """
         at = max(now, self._due - BURST * self._spacing)
         if len(self._reserved) == self.limit:
@@ -189,14 +192,14 @@ class Budget:
         return at - now
 
     def span(self, connects: int) -> float:
-        """Return the seconds after which so many connects have begun that are wanted at once."""
+        """Return the seconds until the last of ``connects`` begins, if all are wanted at once."""
         windows = (connects - 1) // self.limit * self.window
         return windows + max(0, (connects - 1) % self.limit - BURST) * self._spacing
 
 
 def excess(connects: int, budget: Budget, *, public: bool) -> int | None:
-    """Return how many connects there should be at most, if ``connects`` at once are too many: for the budget, or for
-    Kraken's edge if they go to the ``public`` network. None if they are not."""
+    """Return how many connects there should be at most, if ``connects`` at once are too many; None if they are not. The
+    limit is the budget's, and that of Kraken's edge if they go to the ``public`` network."""
     edge = int(EDGE_CONNECTS * budget.window / EDGE_WINDOW_S)
     most = min(budget.limit, edge) if public else budget.limit
     return most if connects > most else None

@@ -1,4 +1,4 @@
-"""One WebSocket, pumping one session: opened, run and closed once."""
+"""Run one session over one WebSocket: open it, bring bytes and time, close it once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from .proxy import bad_proxy, no_socks, proxy_for
 from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
-LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not that the peer was silent
-BATCH = 250  # frames taken in at once: what comes of them stays in the processor's cache, and out of the heap
-GRACE_S = 2.0  # after such a time, for what the peer has sent meanwhile to get here
+LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not a silent peer
+BATCH = 250  # frames handled at once: their events stay in the processor's cache, and off the heap
+GRACE_S = 2.0  # after such a pause, for frames that the peer sent in the meantime to arrive
 BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
-BLOCK_S = 300.0  # 403 is a challenge of the edge; minutes, says Kraken's documentation
-ODD_S = 60.0  # 3xx, 400, 401, 404: an endpoint that is none, or a deployment gone wrong
+BLOCK_S = 300.0  # 403 is a challenge of the edge; Kraken's documentation says "minutes"
+ODD_S = 60.0  # 3xx, 400, 401, 404: a wrong endpoint, or a failed deployment
 
 
 class Socket(Protocol):
-    """What a session needs of a WebSocket; :class:`kraken_feed.transport.stream.Stream` is one.
+    """What a session needs from a WebSocket; :class:`kraken_feed.transport.stream.Stream` implements it.
 
-    ``progress`` is when the first and the last bytes came of a message whose end has not come, on the loop's clock;
-    None if no message is in progress. ``delay`` is how many seconds other messages took that came slowly; whoever takes
-    that into account sets it back to 0.
+    ``progress`` has the loop times of the first and the last bytes of an incomplete message; None if there is none.
+    ``delay`` is the total seconds that slow messages took to arrive; the reader sets it back to 0.
     """
 
     progress: tuple[float, float] | None
@@ -45,17 +44,17 @@ class Socket(Protocol):
     def transport(self) -> asyncio.Transport: ...
 
     async def burst(self) -> Sequence[bytes]:
-        """Every message that is here, in order; waits for one if there is none. Raises ConnectionClosed."""
+        """Return every message that has arrived, in order; wait for one if there is none. Raises ConnectionClosed."""
 
     async def send(self, message: str) -> None:
-        """Send a text frame."""
+        """Send a text frame. Raises ConnectionClosed."""
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close, and wait a little for the peer to agree."""
+        """Close the connection, and wait briefly for the peer's answer."""
 
 
 class Room(Protocol):
-    """Where records pile up when nobody takes them."""
+    """An output that can be full."""
 
     @property
     def full(self) -> bool: ...
@@ -69,22 +68,22 @@ Mask = Callable[[str], str]
 
 
 class _Connect(connect):
-    """websockets' connect, without following redirects: the token would go wherever a redirect points, and each one
-    would be a connect that no budget knows of."""
+    """The connect of websockets, without redirects: the token would go to wherever a redirect points, and each redirect
+    would be a connect outside the budget."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None = None) -> Socket:
-    """Open a WebSocket. ``logger`` is the library's, instead of the one of that name that belongs to the program.
+    """Open a WebSocket. ``logger`` replaces the library's global logger, which belongs to the program.
 
     No compression is offered: frames are small, and a peer's answer to the offer once broke clients
     (https://github.com/knowm/XChange/issues/3804). No WebSocket pings are sent: their pongs prove the transport only,
     and are not read while the output is full; the session watches the feed itself.
 
     Raises:
-        Transient: not now. ``delay`` says for how long it is useless to try.
+        Transient: it cannot be opened now. ``delay`` says for how long it is useless to try.
         ConfigError: the proxy that the environment names cannot be used.
     """
 
@@ -117,9 +116,9 @@ async def dial(url: str, config: ConnectionConfig, logger: logging.Logger | None
 
 
 def unreachable(url: str, error: Exception) -> Transient:
-    """Why a WebSocket could not be opened, and how long to wait at least.
+    """Return the error for a WebSocket that could not be opened, with the minimum delay before the next try.
 
-    Nothing here is final: a network heals, an edge is redeployed, a ban ends. What differs is the pace.
+    None of these errors is final: networks recover, edges are redeployed, bans end. Only the delay differs.
     """
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
@@ -134,7 +133,7 @@ def unreachable(url: str, error: Exception) -> Transient:
 
 
 async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
-    """Close with code 1000; a peer that does not agree within so long is cut off."""
+    """Close with code 1000. Abort the connection if the peer does not answer within ``seconds``."""
     try:
         async with asyncio.timeout(seconds):
             await socket.close()
@@ -143,7 +142,8 @@ async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
 
 
 async def burst(socket: Socket, mask: Mask) -> Sequence[bytes]:
-    """Every message that is here, for who has no session. Raises Transient: none is here, and none will come."""
+    """Return every message that has arrived, for callers without a session. Raises Transient when the connection is
+    over."""
     try:
         return await socket.burst()
     except ConnectionClosed as closed:
@@ -151,7 +151,7 @@ async def burst(socket: Socket, mask: Mask) -> Sequence[bytes]:
 
 
 async def send(socket: Socket, message: str, mask: Mask) -> None:
-    """Send a text frame, for who has no session. Raises Transient: nobody knows whether it has left."""
+    """Send a text frame, for callers without a session. Raises Transient if it may not have been sent."""
     try:
         await socket.send(message)
     except ConnectionClosed as closed:
@@ -163,7 +163,8 @@ def _over(closed: ConnectionClosed, mask: Mask) -> Transient:
 
 
 async def open_socket(dial: Dial, url: str, config: ConnectionConfig, mask: Mask) -> Socket:
-    """Dial. What an error gives as the reason is the words of a library, of the system or of a proxy: masked here."""
+    """Open a socket with ``dial``, and mask the reason of its errors. These are texts of a library, of the system or of
+    a proxy."""
     try:
         return await dial(url, config)
     except FeedError as error:
@@ -176,15 +177,15 @@ class _Over(Exception):
 
 
 class Connection:
-    """Brings one session bytes and time, and takes away what it wants sent. Used once: run, then close.
+    """Brings one session bytes and time, and sends what it wants to send. Used once: run, then close.
 
     Args:
         url: the endpoint.
-        session: what to pump.
+        session: the session to run.
         config: deadlines and bounds.
         dial: opens the socket.
-        stamp: the moment that a ping's answer is evidence for: nanoseconds of a clock that runs through suspends.
-        mask: takes secrets out of the words of libraries and of the peer.
+        stamp: the clock that dates pings: nanoseconds of a clock that runs through suspends.
+        mask: removes secrets from texts of libraries and of the peer.
     """
 
     def __init__(
@@ -215,21 +216,21 @@ class Connection:
         output: Room,
         stop: asyncio.Event,
     ) -> None:
-        """Connect, fetch a token, subscribe, and deliver what comes of each frame, until the session fails or ``stop``
+        """Connect, fetch a token, subscribe, and deliver the events of each frame, until the session fails or ``stop``
         is set.
 
-        ``deliver`` is called for every ``BATCH`` frames, with an empty sequence for those that say nothing. After
-        ``stop`` what had been received by then is still delivered.
+        ``deliver`` is called for every ``BATCH`` frames, with an empty sequence if they have no events. After ``stop``,
+        frames that had arrived by then are still delivered.
 
         Raises:
             Transient, ConfigError: the socket cannot be opened.
-            FeedError: whatever ``token`` raises.
+            FeedError: as ``token`` raises it.
         """
         task = asyncio.current_task()
         assert task is not None  # a coroutine is run by one
         cancelled = task.cancelling()
-        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13), which
-        # would hide one that somebody wished in the same moment, and before 3.11.3 pass for one at the next deadline.
+        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13). That
+        # would hide a real cancellation in the same moment, and before 3.11.3 look like one at the next deadline.
         error = await asyncio.create_task(self._run(token, deliver, output, stop))
         if task.cancelling() > cancelled:
             raise asyncio.CancelledError
@@ -245,7 +246,7 @@ class Connection:
         output: Room,
         stop: asyncio.Event,
     ) -> FeedError | None:
-        """Until one of the tasks ends them all; the error, if it is one."""
+        """Run the connection's tasks until one ends them all; return the error, if there was one."""
         errors: list[FeedError] = []
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -258,12 +259,12 @@ class Connection:
         return errors[0] if errors else None
 
     def hurry(self) -> None:
-        """Ping at once: the machine was suspended, or one of its clocks was set."""
+        """Send a ping at once: the machine was suspended, or one of its clocks was set."""
         self.session.hurry()
         self._woken.set()
 
     async def close(self, seconds: float = CLOSE_S) -> None:
-        """Close with code 1000; a peer that does not agree within so long is cut off."""
+        """Close with code 1000. Abort the connection if the peer does not answer within ``seconds``."""
         if self._socket is not None:
             await hang_up(self._socket, seconds)
 
@@ -274,7 +275,7 @@ class Connection:
         deliver: Callable[[Sequence[Event]], None],
         output: Room,
     ) -> None:
-        """First the socket, then the token: an outage of the network so costs no call of the key's counter."""
+        """Open the socket first, then fetch the token, so that a network outage costs no call of the key's counter."""
         self._socket = await open_socket(self._dial, self.url, self._config, self._mask)
         self.session.connected(self._now())
         tasks.create_task(self._keep_time(self._socket))
@@ -298,7 +299,7 @@ class Connection:
         raise _Over
 
     def _receive(self, frames: Sequence[bytes]) -> list[Event]:
-        """What comes of a burst; nothing of what lies behind the frame that ends the session."""
+        """Return the events of a burst of frames. Frames after the one that ends the session have none."""
         session, now = self.session, self._now()
         events: list[Event] = []
         for frame in frames:
@@ -306,7 +307,7 @@ class Connection:
         return events
 
     async def _wait_for_room(self, output: Room) -> None:
-        """Read nothing while nobody takes what we write. The peer's frames wait in the kernel; it was not silent."""
+        """Stop reading until the output has room. The peer's frames wait in the kernel; this is not its silence."""
         self.paused, since = True, self._now()
         await output.room()
         self.session.excuse(self._now() - since)
@@ -314,7 +315,7 @@ class Connection:
         self._woken.set()
 
     async def _keep_time(self, socket: Socket) -> None:
-        """Run one timer for all of the session's deadlines; it is set again only when it runs out or is woken."""
+        """Run one timer for all of the session's deadlines. It is set again only when it runs out or is woken."""
         while True:
             self._woken.clear()
             since, due = self._now(), self._deadline(socket)
@@ -323,9 +324,9 @@ class Connection:
                     await self._woken.wait()
             now, deadline = self._now(), self._deadline(socket)
             if deadline is None or deadline > now:
-                continue  # frames came in the meantime, or nothing is read
-            # A timer that is late tells that we did not run. What the peer has sent meanwhile is still to be read, so
-            # nobody is declared dead before that; a ping can leave at once.
+                continue  # frames came in the meantime, or reading is paused
+            # A late timer means that we did not run. Frames that the peer sent in the meantime are still unread, so do
+            # not declare it dead before they are read. A ping can be sent at once.
             late = 0.0 if due is None else now - max(since, due)
             if late > LATE_S:
                 self.session.excuse(late + GRACE_S)
@@ -339,7 +340,7 @@ class Connection:
         return None if self.paused else self.session.deadline()
 
     def _note_progress(self, socket: Socket) -> None:
-        """Let the session know of messages that come slowly."""
+        """Tell the session about messages that arrive slowly."""
         self.session.progress(socket.progress, socket.delay)
         socket.delay = 0.0
 
@@ -359,26 +360,27 @@ class Connection:
             except TimeoutError:
                 self.session.disconnected("the peer takes nothing", cause="silence")
             except ConnectionClosed:
-                return  # the pump is told the same, with the reason
+                return  # the pump gets the same error, with the reason
 
     async def _stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
         raise _Over
 
     async def _drain(self, socket: Socket, deliver: Callable[[Sequence[Event]], None]) -> None:
-        """Deliver what is here already, without waiting for more."""
+        """Deliver what has arrived already, without waiting for more."""
         try:
             async with asyncio.timeout(0):
                 while self.session.failure is None:
                     deliver(self._receive(await socket.burst()))
         except (TimeoutError, ConnectionClosed):
             return
-        except AssertionError:  # websockets 17.4, where a message of too many fragments was cut off in the middle
+        except AssertionError:  # websockets 17.4: a message of too many fragments was cut off
             return
 
 
 def _closing(closed: ConnectionClosed, mask: Mask) -> tuple[str, str]:
-    """The detail and the cause of a connection's end: the peer's reason, or the library's, if it ended it."""
+    """Return the detail and the cause of a connection's end: the peer's reason, or the library's, if the library closed
+    it."""
     ours = closed.sent if closed.sent is not None and not closed.rcvd_then_sent else None
     if ours is not None and ours.code == CloseCode.MESSAGE_TOO_BIG:
         return "a frame is larger than connection.max_frame_bytes", "frame_too_big"

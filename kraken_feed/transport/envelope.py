@@ -1,7 +1,7 @@
-"""The envelope of every REST answer: ``{"error": […], "result": …}``.
+"""Read the envelope of every REST answer: ``{"error": […], "result": …}``.
 
-Entries of ``error`` begin with E, warnings with W. Some endpoints send a bare string, and an error of any other shape
-is an error too. Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro
+Entries of ``error`` begin with E, warnings with W. Some endpoints send a bare string. An error of any other shape
+counts as an error too. Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ..json_members import NotJson, members, scalar
 from ..protocol.wire import is_text
 from ..text import encodable
 
-_WARNING = re.compile(r"W[A-Za-z]+:")  # a code like an error's; a sentence that begins with a W is none
+_WARNING = re.compile(r"W[A-Za-z]+:")  # a code like an error's, not just a sentence that begins with W
 _ABSENT = msgspec.Raw()
 
 
 class NotAnEnvelope(ValueError):
-    """The body is no answer of Kraken's."""
+    """The body is not an answer in Kraken's format."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What an answer says. ``result`` has the bytes that were sent; None: there is none."""
+    """The content of an answer. ``result`` has the bytes that were sent; None if the answer has no result."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(_Members).decode
 
 
 def read(body: bytes) -> Envelope:
-    """Read an answer.
+    """Read the body of a REST answer.
 
     Raises:
         NotAnEnvelope: it is not JSON, or not an object with ``error``.
@@ -63,9 +63,9 @@ def read(body: bytes) -> Envelope:
 
 
 def _leniently(body: bytes, why: str) -> _Members:
-    """Read what msgspec refuses though it is JSON: lone surrogates. ``why`` is what it said."""
+    """Read JSON that msgspec refuses because of lone surrogates. ``why`` is the error of msgspec."""
     try:
-        json.loads(body, parse_constant=_refuse)  # NaN is none
+        json.loads(body, parse_constant=_refuse)  # NaN is not JSON
         found = {name: msgspec.Raw(value) for name, value in members(body)}
     except (ValueError, RecursionError) as error:
         raise NotAnEnvelope(why) from error
@@ -77,15 +77,16 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _texts(error: bytes) -> list[str]:
-    """Return the entries of ``error``: of an array each one, of anything else that is not empty its text."""
+    """Return the entries of ``error`` as texts: each entry of an array, or the text of any other value that is not
+    empty."""
     try:
         value = scalar(error)
         entries = value if isinstance(value, list) else [value] if value else []
         return [_text(entry) for entry in entries]
-    except (NotJson, RecursionError):  # nests too deeply to be read
+    except (NotJson, RecursionError):  # nested too deeply to be read
         return [error.decode()]
 
 
 def _text(entry: object) -> str:
-    """Return a string as it is, and anything else as compact JSON."""
+    """Return a string unchanged, and any other value as compact JSON."""
     return encodable(entry if isinstance(entry, str) else json.dumps(entry, separators=(",", ":"), ensure_ascii=False))

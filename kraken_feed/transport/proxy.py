@@ -1,7 +1,7 @@
-"""Find the proxy that the environment names for a URL, in one form that every library takes.
+"""Find the proxy that the environment names for a URL, in one form that both libraries accept.
 
-REST and WebSocket use different libraries. They disagree on variables, schemes, default ports and on what NO_PROXY may
-contain. So neither reads the environment: both are handed what :func:`proxy_for` returns.
+REST and WebSocket use different libraries. They disagree on variables, schemes, default ports and the syntax of
+NO_PROXY. So neither reads the environment: both get what :func:`proxy_for` returns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VARIABLES = {
 
 
 class Proxy(NamedTuple):
-    """A proxy, and the variable that names it. ``url`` may hold a password; it has always a port, and no path."""
+    """A proxy, and the variable that names it. ``url`` always has a port and no path; it may hold a password."""
 
     url: str
     variable: str
@@ -39,7 +39,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None:
-    """Return the proxy on the way to ``url``; None if there is none, as on the way to this machine.
+    """Return the proxy to use for ``url``; None if there is none, as for URLs of this machine.
 
     Raises:
         ConfigError: the environment names one that cannot be used. The message shows the variable, not its value.
@@ -62,7 +62,7 @@ def proxy_for(url: str, environ: Mapping[str, str] = os.environ) -> Proxy | None
 
 
 def bypassed(scheme: str, host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether ``NO_PROXY`` exempts a host. An entry that means nothing here is passed over.
+    """Return whether ``NO_PROXY`` exempts a host. Entries without a meaning here are ignored.
 
     Entries are ``*``, a name (its subdomains included), an address, a network (``fd00::/8``), each also with a scheme
     before or a port behind it.
@@ -71,7 +71,7 @@ def bypassed(scheme: str, host: str, port: int, no_proxy: str) -> bool:
 
 
 def no_socks() -> ConfigError:
-    """The error for a SOCKS proxy without the packages that it takes."""
+    """Return the error for a SOCKS proxy without the packages that it needs."""
     return ConfigError(
         "The environment names a SOCKS proxy, and the packages for it are not installed.",
         remedy="Install kraken-feed[socks], or name an HTTP proxy.",
@@ -79,7 +79,8 @@ def no_socks() -> ConfigError:
 
 
 def bad_proxy(proxy: Proxy | None, why: str) -> ConfigError:
-    """The error for a proxy that a library does not take, in the library's words, which must not quote the URL."""
+    """Return the error for a proxy that a library rejects. ``why`` is the library's text, which must not quote the
+    URL."""
     variable = proxy.variable if proxy is not None else "The proxy's variable"
     return ConfigError(
         f"{variable} names a proxy that cannot be used.",
@@ -106,7 +107,8 @@ def _matches(entry: str, scheme: str, host: str, port: int) -> bool:
 
 
 def _without_port(entry: str) -> tuple[str, str]:
-    """Split the port off an entry. The colons of an IPv6 address are no ports, unless it has brackets."""
+    """Split an entry of NO_PROXY into host and port. The colons of an IPv6 address do not separate a port, unless it
+    has brackets."""
     if entry.startswith("["):
         address, _, rest = entry[1:].partition("]")
         return (address + rest, "") if rest.startswith("/") else (address, rest.removeprefix(":"))
@@ -115,7 +117,7 @@ def _without_port(entry: str) -> tuple[str, str]:
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return the network that an entry means; of an address the one that holds only it."""
+    """Return the network of a NO_PROXY entry, for an address the one with only that address; None if it is neither."""
     try:
         return ipaddress.ip_network(entry, strict=False)
     except ValueError:
@@ -130,12 +132,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """Return the variable's name as it is spelled in the environment; small letters win, as they do for urllib."""
+    """Return the variable's name as it is spelled in the environment. Lower case wins, as in urllib."""
     return next((known for known in (name, name.upper()) if environ.get(known)), name)
 
 
 def _normal(value: str, variable: str) -> str:
-    """Return the proxy's URL in the form that both libraries take. Without a scheme it is an HTTP proxy, as for curl.
+    """Return the proxy's URL in the form that both libraries accept. Without a scheme it is an HTTP proxy, as for
+    curl.
 
     Raises:
         ConfigError: as :func:`proxy_for`.

@@ -1,7 +1,7 @@
-"""Call Kraken's REST API, as far as a feed needs it: private methods, and the exchange's clock.
+"""Call Kraken's REST API: the private methods that a feed needs, and the exchange's clock.
 
-One :class:`Rest` per API key: calls are signed and sent one after the other, so that nonces arrive in order, and what
-Kraken says about the key (a throttle, a lockout, a refusal) holds for everybody who uses it.
+One :class:`Rest` per API key: calls are signed and sent one after the other, so that nonces arrive in order, and a
+throttle, a lockout or a refusal of the key applies to all calls with it.
 
 Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-rest-auth
 """
@@ -44,24 +44,24 @@ from .envelope import Envelope, NotAnEnvelope
 from .kraken_clock import NS, KrakenClock
 from .proxy import bad_proxy, no_socks, proxy_for
 
-try:  # SOCKS proxies report some failures in a class of their own; it is there with kraken-feed[socks]
+try:  # SOCKS proxies report some failures in a class of their own, installed with kraken-feed[socks]
     _SOCKS: tuple[type[Exception], ...] = (importlib.import_module("socksio.exceptions").SOCKSError,)
 except ImportError:
     _SOCKS = ()
 
-# OSError: a TLS error after the handshake comes as it is.
+# OSError: httpx does not wrap a TLS error after the handshake.
 _UNREACHABLE: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.InvalidURL, OSError, *_SOCKS)
 
 NEWER = "If the [endpoints] in use are right, look for a newer version of kraken-feed; if there is none, report this."
 TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
-MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows; nothing honest comes near
-CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer is not coming back
+MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows, far below this
+CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer gets no answer
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
-WARNINGS_KEPT = 100  # different warnings that are remembered as logged
+WARNINGS_KEPT = 100  # different warnings that are remembered, to log each once
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A WebSocket token and the seconds within which it has to be used. Printing it does not show it."""
+    """A WebSocket token and the seconds within which it must be used. Its repr does not show it."""
 
     value: str
     expires: int
@@ -71,7 +71,8 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class ServerTime(NamedTuple):
-    """Kraken's clock in unix seconds, cut to whole ones, and the TLS connection it came over: what ssl knows of it."""
+    """Kraken's clock in whole unix seconds, and the ssl object of the TLS connection it came over (None without
+    TLS)."""
 
     unix: int
     tls: Any
@@ -87,7 +88,7 @@ class _TimeResult(msgspec.Struct):
 
 
 class _Answer(NamedTuple):
-    """An HTTP response with its body, and our clock before it was asked for and when its head had arrived."""
+    """An HTTP response with its body, and our clock before the request was sent and when the headers arrived."""
 
     response: httpx.Response
     body: bytes
@@ -96,28 +97,28 @@ class _Answer(NamedTuple):
 
 
 def _ignore(event: str, **fields: object) -> None:
-    """Take a diagnostic that nobody wants."""
+    """Ignore a diagnostic: the default of ``warn``."""
 
 
 def _nothing() -> None:
-    """Take a call of a hook that nobody set."""
+    """Do nothing: the hook is not set."""
 
 
 class Rest:
-    """Signed calls for one API key.
+    """Makes signed calls for one API key.
 
     Args:
-        url: where Kraken is, without a path: ``https://api.kraken.com``.
+        url: Kraken's address, without a path: ``https://api.kraken.com``.
         credentials: the key.
-        nonce: shared by everything that uses the key.
+        nonce: shared by all calls with the key.
         counter: the model of the key's call counter.
-        transport: what carries the requests instead of the network.
-        unix_ns: the wall clock, for nonces; tests have their own.
+        transport: carries the requests instead of the network.
+        unix_ns: the wall clock, for nonces; tests pass their own.
         clock: learns Kraken's time from the answers.
         warn: takes diagnostics as a structlog method does: the event, and its fields.
-        patience: with refusals; by default with none.
-        called: is called right before each private call is sent, when the counter has counted it.
-        mask: takes secrets out of the words of Kraken and of libraries, which errors and diagnostics quote.
+        patience: decides how often a refused call is repeated; by default never.
+        called: called right before each private call is sent, after the counter has counted it.
+        mask: removes secrets from texts of Kraken and of libraries, which errors and diagnostics quote.
     """
 
     def __init__(
@@ -144,9 +145,9 @@ class Rest:
         self._called = called
         self._mask = mask
         self._turn = asyncio.Lock()
-        self.calls: Counter[tuple[str, str]] = Counter()  # made, by method and result
+        self.calls: Counter[tuple[str, str]] = Counter()  # calls made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
-        self._refused = ""  # what Kraken refuses since the last call that was answered, in a word
+        self._refused = ""  # what Kraken refuses since the last successful call, in one word
         self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
         self._client = _open(url, transport)
@@ -156,15 +157,15 @@ class Rest:
         await self._client.aclose()
 
     def quiet_for(self) -> float:
-        """Seconds for which Kraken wants no private call of this key."""
+        """Return the seconds for which Kraken wants no private call of this key."""
         return max(0.0, self._quiet_until - asyncio.get_running_loop().time())
 
     async def token(self) -> Token:
-        """A fresh WebSocket token (GetWebSocketsToken).
+        """Fetch a new WebSocket token (GetWebSocketsToken).
 
         Raises:
             Transient: it may work later; ``delay`` says when at the earliest.
-            CredentialsRefused: it will not.
+            CredentialsRefused: it will never work.
         """
         result = await self.call(TOKEN)
         try:
@@ -179,13 +180,14 @@ class Rest:
     async def call(
         self, method: str, /, *, cost: float = CALL_COST, reserve: float = 0.0, **parameters: str
     ) -> msgspec.Raw:
-        """Return the ``result`` of a private method, its bytes unchanged. Parameters are sent as they are given.
+        """Call a private method, and return its ``result``, its bytes unchanged. Parameters are sent as they are
+        given.
 
         The call waits until the key's counter has room for its ``cost`` and still ``reserve`` points for others.
 
         Raises:
             Transient: the network, the edge or the service failed, or Kraken wants us to wait.
-            CredentialsRefused, RequestRefused: Kraken means it.
+            CredentialsRefused, RequestRefused: Kraken refused the call for good.
         """
         now = asyncio.get_running_loop().time
         while True:
@@ -193,7 +195,7 @@ class Rest:
                 await asyncio.sleep(wait)
             async with self._turn:
                 if self._counter.wait(cost, reserve, now()) > 0:
-                    continue  # whoever had the turn before has taken the room
+                    continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait > 0:
                     what = f"Kraken wants no call for another {wait:.0f} s."
@@ -210,9 +212,9 @@ class Rest:
                 return result
 
     async def time(self) -> int:
-        """Return Kraken's time in unix seconds, cut to whole ones, and let the clock learn it (GET /0/public/Time).
+        """Fetch Kraken's time in whole unix seconds, and give it to the clock (GET /0/public/Time).
 
-        It costs no point of the counter. It is for when answers have no Date, or the last one is long ago.
+        It costs no points of the counter. Use it when answers have no Date, or the last one is long ago.
 
         Raises:
             Transient: the network, the edge or the service failed.
@@ -229,7 +231,7 @@ class Rest:
         return unix
 
     async def _send(self, method: str, cost: float, parameters: dict[str, str]) -> _Answer:
-        """Sign and send a call. Every attempt is made from scratch: a nonce is good for one."""
+        """Sign and send a call. Every attempt is signed again: a nonce can be used only once."""
         path = f"/0/private/{method}"
         nonce = self._nonce.next(self._unix_ns())
         otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
@@ -249,7 +251,7 @@ class Rest:
             self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
 
     def _result(self, method: str, answer: _Answer) -> msgspec.Raw:
-        """Return what is behind the envelope, or raise the error that it holds."""
+        """Return the result in the envelope, or raise the error in it."""
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
         found = _envelope(method, answer, self._mask)
@@ -269,14 +271,14 @@ class Rest:
         return error
 
     def _by_text(self, method: str, text: str) -> FeedError:
-        """Return the error that a text of Kraken's means, having noted what it says about the key."""
+        """Return the error for an error text of Kraken, and note what the text says about the key."""
         verdict = classify(text, self.unix_now())
         if counter_full(text):
             self._counter.fill(asyncio.get_running_loop().time())
         if verdict == NONCE:
             self._nonce.refused()
         wait = self._wait_after(method, verdict)
-        if verdict.error is not RequestRefused or method == TOKEN:  # other calls say nothing about each other
+        if verdict.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
             self.keep_quiet(verdict.delay if wait is None else wait)
         text = self._mask(text)
         why = f"{text}: {verdict.meaning}." if verdict.meaning else text
@@ -290,10 +292,10 @@ class Rest:
         return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
 
     def _wait_after(self, method: str, verdict: Verdict) -> float | None:
-        """Return the seconds to wait before the call is made again; None: it is refused for good.
+        """Return the seconds to wait before the call is repeated; None: it is refused for good.
 
-        The recovery of outages has patience of its own: for it, what the key may not read is a gap, and so is what
-        Kraken calls malformed.
+        The recovery of outages has its own patience. It declares a gap if the key may not read the data, or if Kraken
+        calls the request malformed.
         """
         about_key = verdict.error is CredentialsRefused and verdict != PERMISSION
         if about_key or method == TOKEN or verdict in UNKNOWN or verdict.kind != "permanent":
@@ -302,7 +304,7 @@ class Rest:
         return None
 
     def _log_warnings(self, method: str, found: Envelope) -> None:
-        """Log each text once per run; after very many different ones, start over."""
+        """Log each warning once per run. Start again after ``WARNINGS_KEPT`` different ones."""
         for text in found.warnings:
             if text not in self._warned:
                 if len(self._warned) >= WARNINGS_KEPT:
@@ -311,7 +313,7 @@ class Rest:
                 self._warn("kraken_warns", method=method, text=self._mask(text))
 
     def unix_now(self) -> float:
-        """Return Kraken's unix time, at the earliest; this machine's if Kraken's is not known."""
+        """Return the earliest possible Kraken time in unix seconds; this machine's time if Kraken's is not known."""
         known = self._clock.earliest() if self._clock is not None else None
         return (self._unix_ns() if known is None else known) / NS
 
@@ -319,7 +321,7 @@ class Rest:
         return self._clock.boot() if self._clock is not None else 0
 
     def _learn(self, answer: _Answer, unix: int | None) -> None:
-        """Let the clock learn that an answer was made in this second of Kraken's."""
+        """Tell the clock that Kraken made an answer in the second ``unix``."""
         if self._clock is None or unix is None:
             return
         off = self._clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
@@ -327,7 +329,7 @@ class Rest:
             self._warn("clock_contradicted", seconds=round(off, 3))
 
     def keep_quiet(self, seconds: float) -> None:
-        """Make no call for so long: Kraken said so."""
+        """Make no private call for ``seconds``, because Kraken said so."""
         self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + seconds)
 
 
@@ -338,7 +340,7 @@ async def server_time(
     clock: KrakenClock | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> ServerTime:
-    """What Kraken's clock says (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
+    """Fetch Kraken's time (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
 
     Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
 
@@ -365,7 +367,7 @@ async def server_time(
 
 
 def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
-    """Return the time that an answer of Time holds."""
+    """Return the unix time in an answer of Time."""
     try:
         if found.errors:
             raise msgspec.DecodeError("; ".join(found.errors))
@@ -376,7 +378,7 @@ def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
 
 
 def _date(response: httpx.Response) -> int | None:
-    """Return the Date header in unix seconds; None if there is none that says when this answer was made."""
+    """Return the Date header in unix seconds; None if there is none, or if a cache kept the answer."""
     if _is_old(response):
         return None
     try:
@@ -387,7 +389,7 @@ def _date(response: httpx.Response) -> int | None:
 
 
 def _is_old(response: httpx.Response) -> bool:
-    """Tell whether a cache on the way has kept the answer: then its times are those of another one."""
+    """Return whether the answer comes from a cache: then its times are those of an earlier answer."""
     return bool(response.headers.get("age", "0").strip() != "0")
 
 
@@ -398,7 +400,7 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
             base_url=url,
             transport=transport,
             timeout=CALL_S,
-            limits=httpx.Limits(max_keepalive_connections=1),  # calls come one after the other
+            limits=httpx.Limits(max_keepalive_connections=1),  # calls are made one after the other
             trust_env=False,  # it would read NO_PROXY, and raise for entries that it does not understand
             proxy=proxy.url if proxy is not None else None,
             verify=_trust(url),
@@ -422,7 +424,7 @@ async def _ask(
     mask: Callable[[str], str],
     moment: Callable[[], int] = lambda: 0,
 ) -> _Answer:
-    """Send what is being opened, and return the answer with its body, however it is encoded."""
+    """Send a request, and return the answer with its body, not decompressed."""
     try:
         sent = moment()
         async with asyncio.timeout(CALL_S), opening as response:
@@ -442,7 +444,7 @@ async def _ask(
 
 
 def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envelope:
-    """Read an answer's envelope."""
+    """Read an answer's envelope; raise Transient if it is not Kraken's JSON."""
     try:
         return envelope.read(answer.body)
     except NotAnEnvelope as error:
@@ -453,7 +455,8 @@ def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envel
 
 
 def _by_status(method: str, answer: httpx.Response) -> Transient:
-    """Anything but 200 did not get past Cloudflare or the network's edge."""
+    """Return the error for an HTTP status other than 200: the request did not get past Cloudflare or the network's
+    edge."""
     delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
     retry_after = answer.headers.get("retry-after", "")
     if retry_after.isascii() and retry_after.isdigit():
@@ -463,7 +466,7 @@ def _by_status(method: str, answer: httpx.Response) -> Transient:
 
 
 def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
-    """The error for a key that Kraken does not take, naming the key and what to look at in its settings.
+    """Return the error for a key that Kraken refuses. It names the key and the settings to check.
 
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
@@ -492,19 +495,20 @@ def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Cre
 
 
 def _outcome(error: FeedError) -> str:
-    """The word that figures have for it."""
+    """Return the result of a failed call in one word, for metrics."""
     if not isinstance(error, Transient):
         return "refused"
     return error.cause if error.cause in ("throttled", "locked_out", "refused") else "failed"
 
 
 def _trust(url: str) -> ssl.SSLContext:
-    """The same trust as the WebSocket's: the system's, or SSL_CERT_FILE. Without TLS none, which loads at once."""
+    """Return the TLS context, the same as the WebSocket's: the system's, or SSL_CERT_FILE. For plain HTTP return an
+    empty one, which loads at once."""
     return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _reason(error: BaseException) -> str:
-    """Return the words of a library: those of the first error that has any, of this one and those that caused it."""
+    """Return the text of a library's error. If it has none, use the first error among its causes that has one."""
     name, told = type(error).__name__, error
     while not str(told) and told.__cause__ is not None:
         told = told.__cause__

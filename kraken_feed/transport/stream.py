@@ -1,4 +1,4 @@
-"""websockets' connection with another way to its messages: a burst at a time."""
+"""Read messages from websockets' connection in bursts."""
 
 from __future__ import annotations
 
@@ -9,43 +9,42 @@ from typing import Any, ClassVar
 from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 
-# ------------------- Whole text frames out of a stream of WebSocket bytes, a burst at a time (RFC 6455, section 5.2)
+# ---------------- Complete text frames from a stream of WebSocket bytes, one burst per read (RFC 6455, section 5.2)
 #
-# A library looks at every frame with the care that the protocol asks for. Nearly every frame of a feed is the simplest
-# there is: one unfragmented, unmasked message without extensions. Those are taken here in one pass over what the socket
-# gave; whatever else comes (pings, closes, fragments, what is against the rules) is passed on to the library, whole.
+# The library handles every frame with all of the protocol's checks. Nearly every frame of a feed is of the simplest
+# kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
+# socket returned. All other frames (pings, closes, fragments, violations) are passed on to the library, complete.
 
 
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
 CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
 CLOSE = 0x88
 FINAL, CONTROL_BIT = 0x80, 0x08  # in the first byte: the last frame of a message; a control frame
-MASKED = 0x80  # in the length: no server may do that
+MASKED = 0x80  # in the length: a server must not set it
 
 
 class Splitter:
-    """Takes messages out of one connection's bytes.
+    """Splits one connection's bytes into messages.
 
-    Once something comes that is neither a message in one frame nor a control frame, or a close, everything that
-    follows is left to the library (``done``): the order of what both bring would be lost otherwise. From then on
-    :meth:`follow` is told what the library gets.
+    After a close, or a frame that is neither a complete message nor a control frame, everything is left to the library
+    (``done``): otherwise the order of the messages would be lost. From then on :meth:`follow` sees the library's bytes.
 
-    ``partial`` tells whether the bytes so far end within a message or a frame.
+    ``partial``: the bytes so far end within a message or a frame.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.done = False
         self.partial = False
-        self._header = b""  # of a frame of the library's, as far as it has come
-        self._left = 0  # bytes of that frame that have not come
+        self._header = b""  # of a frame of the library's, as far as it has arrived
+        self._left = 0  # bytes of that frame that have not arrived
         self._fragments = False  # a message of the library's has begun and not ended
         self._max = max_bytes
-        self._held: list[bytes] = []  # the beginning of a frame whose end has not come
+        self._held: list[bytes] = []  # the beginning of an incomplete frame
         self._size = 0
-        self._need = 0  # bytes of it that make another look worthwhile
+        self._need = 0  # bytes of it that are needed before the next look
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The messages that are whole now, and the bytes that are the library's."""
+        """Return the messages that are complete now, and the bytes that are for the library."""
         if self._held:
             self._held.append(data)
             self._size += len(data)
@@ -90,7 +89,7 @@ class Splitter:
         return messages, b"".join(others)
 
     def follow(self, data: bytes) -> None:
-        """Follow the frames that the library gets. It judges them; only where they end matters here."""
+        """Find the ends of the frames that the library gets. The library checks them; only their ends matter here."""
         data, self._header = self._header + data, b""
         place, end = 0, len(data)
         while place < end:
@@ -113,7 +112,7 @@ class Splitter:
         self.partial = self._fragments or bool(self._left or self._header)
 
     def _hold(self, rest: bytes) -> None:
-        """Keep the beginning of a frame, and reckon how much of it is worth another look."""
+        """Keep the beginning of a frame, and calculate how many bytes are needed before the next look."""
         self._held.append(rest)
         self._size = len(rest)
         header = 2 if len(rest) < 2 else {126: 4, 127: 10}.get(rest[1], 2)
@@ -130,16 +129,16 @@ class Splitter:
         return messages, b"".join([*others, rest])
 
 
-AHEAD_BYTES = 128 * 1024  # of messages that nobody has taken yet: then the peer waits
+AHEAD_BYTES = 128 * 1024  # of messages that nobody has read yet: beyond this, reading from the socket pauses
 
 
 class Stream(ClientConnection):
-    """websockets' connection, whose messages are taken a burst at a time.
+    """The connection of websockets, with messages read in bursts.
 
-    What the socket gives is split here as long as it is simple, and handed to the library otherwise: the opening, pings
-    and the close are the library's, and so is everything after the first thing that is not simple.
+    Simple frames are split here, and all others are handed to the library: the opening, pings and the close, and
+    everything after the first frame that is not simple.
 
-    ``progress`` and ``delay`` are as :class:`kraken_feed.transport.connection.Socket` has them.
+    ``progress`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
     """
 
     max_bytes: ClassVar[int] = 0  # of a message; set by :func:`dial`
@@ -148,22 +147,22 @@ class Stream(ClientConnection):
         super().__init__(*args, **options)
         self._splitter = Splitter(self.max_bytes)
         self._opened = False
-        self._head = b""  # the last bytes of the opening, should its end be cut in two
+        self._head = b""  # the last bytes of the opening, in case its end is split over two reads
         self._messages: list[bytes] = []
-        self._bytes = 0  # in them, about
+        self._bytes = 0  # approximate size of these messages
         self._paused_reading = False
         self.progress: tuple[float, float] | None = None
         self.delay = 0.0
-        self._slow = False  # a read has brought a middle part of it, and nothing else
+        self._slow = False  # a read has returned only a middle part of the message in progress
         self._lost = False
         self._cut: asyncio.TimerHandle | None = None  # when the closing handshake is given up
         self._woken = asyncio.Event()
 
     async def burst(self) -> Sequence[bytes]:
-        """Every message that is here, in order; waits for one if there is none.
+        """Return every message that has arrived, in order; wait for one if there is none.
 
         Raises:
-            ConnectionClosed: none is here, and none will come.
+            ConnectionClosed: no message is left, and none will come.
         """
         while not self._messages:
             if self._lost or self._splitter.done:
@@ -178,7 +177,7 @@ class Stream(ClientConnection):
         return burst
 
     def data_received(self, data: bytes) -> None:
-        """What the socket has given, as asyncio says it."""
+        """Split the bytes that the socket received; asyncio calls this."""
         if not self._opened:
             data = self._open(data)
         splitter = self._splitter
@@ -210,9 +209,9 @@ class Stream(ClientConnection):
             self._cut = self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
 
     def _note_progress(self, *, whole: bool) -> None:
-        """Note when bytes of a message came whose end has not come; ``whole``: they also end an earlier one.
+        """Note the times of an incomplete message's bytes. ``whole``: these bytes also completed an earlier message.
 
-        A message that is cut in two by a read is nothing unusual. One that takes three or more came slowly.
+        A message that is split over two reads is normal. One that takes three or more reads arrived slowly.
         """
         now, partial = self.loop.time(), self._splitter.partial
         since = now if self.progress is None else self.progress[0]
@@ -234,7 +233,7 @@ class Stream(ClientConnection):
         self._woken.set()
 
     def _open(self, data: bytes) -> bytes:
-        """Hand the opening to the library: what is behind its end, if it was one."""
+        """Hand the opening to the library, and return the bytes behind its end."""
         if not data:
             return data
         end = (self._head + data).find(b"\r\n\r\n")
@@ -245,5 +244,5 @@ class Stream(ClientConnection):
         end += 4 - len(self._head)
         super().data_received(data[:end])
         self._opened = True
-        self._splitter.done = self.state is not State.OPEN  # refused: the rest is its body
+        self._splitter.done = self.state is not State.OPEN  # the upgrade was refused: the rest is the answer's body
         return data[end:]

@@ -1,7 +1,7 @@
-"""`kraken-feed watch`: a tail whose records go on a board, and the board on the screen of a terminal.
+"""Run `kraken-feed watch`: a tail whose records are shown on the screen of a terminal.
 
-It is a tail of its own, without a state: it holds no lock, writes no checkpoint, and the service beside it does not
-know of it. While the screen is up nothing else is written to the terminal.
+It is a separate tail without a state: it holds no lock, writes no checkpoint, and does not disturb a service for the
+same account. While the screen is shown, nothing else is written to the terminal.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from .screen import NOTICES, Painter, Said, View, draw
 from .terminal import Terminal
 
 CHANNELS = ("executions",)  # orders and fills in one, over one connection
-FRAME_S = 0.2  # between two pictures: what changes faster nobody reads
-UNSHOWN = ("connection", "exception")  # of a diagnostic: names for the log's reader, and what takes many lines
-AGES_S = 1.0  # after which there is a new one although nothing has happened: ages grow
+FRAME_S = 0.2  # between two pictures: nobody can read faster changes
+UNSHOWN = ("connection", "exception")  # fields of a diagnostic that are only for the log, or need many lines
+AGES_S = 1.0  # after which the picture is redrawn even without news, to update the ages
 
 
 class Notices:
-    """Takes diagnostics, and keeps the last warnings and errors for the screen. They come masked and escaped."""
+    """Keeps the last warnings and errors of the diagnostics for the screen. They come masked and escaped."""
 
     def __init__(self) -> None:
         self.last: deque[Said] = deque(maxlen=NOTICES)
 
     def debug(self, event: str, /, **fields: Any) -> None:
-        """Nobody has to know."""
+        """Ignore the event: it is not for the screen."""
 
     def info(self, event: str, /, **fields: Any) -> None:
-        """The screen shows what is well."""
+        """Ignore the event: the screen shows normal operation itself."""
 
     def warning(self, event: str, /, **fields: Any) -> None:
-        """May need a look."""
+        """Keep a warning for the screen."""
         self._keep("warning", event, fields)
 
     def error(self, event: str, /, **fields: Any) -> None:
-        """Trouble."""
+        """Keep an error for the screen."""
         self._keep("error", event, fields)
 
     def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class Notices:
 
 
 def check(channels: tuple[str, ...]) -> tuple[str, ...]:
-    """``channels``, if there is something of each to be seen; else raise UsageError."""
+    """Return ``channels`` if ``watch`` can show each of them; else raise UsageError."""
     if "balances" in channels:
         raise UsageError("watch shows orders and fills, and balances has neither.", remedy="Leave it out.")
     return channels
@@ -69,10 +69,11 @@ def check(channels: tuple[str, ...]) -> tuple[str, ...]:
 async def watch(
     arguments: argparse.Namespace, config: Config, channels: tuple[str, ...], credentials: Mapping[str, Credentials]
 ) -> str:
-    """Watch ``channels`` of every account until a signal, the key ``q``, a limit or an error ends it: the reason.
+    """Watch ``channels`` of every account until a signal, the key ``q``, a limit or an error ends it; return the
+    reason.
 
     Raises:
-        FeedError: it makes no sense to go on.
+        FeedError: an error that ends the run.
     """
     plan = Plan(
         config=config,
@@ -91,14 +92,14 @@ async def watch(
 
 
 class Watch:
-    """Brings records on a board, and the board on a screen.
+    """Puts records on a board, and draws the board on the screen.
 
     Args:
-        records: entered; of snapshots that are whole.
-        board: of their channels.
-        notices: takes their diagnostics.
-        terminal: entered.
-        painter: makes lines for it.
+        records: the records, entered, with complete snapshots.
+        board: the board for their channels.
+        notices: receives their diagnostics.
+        terminal: the terminal, entered.
+        painter: makes lines for the terminal.
     """
 
     def __init__(self, records: Records, board: Board, notices: Notices, terminal: Terminal, painter: Painter) -> None:
@@ -108,11 +109,11 @@ class Watch:
         self._terminal = terminal
         self._painter = painter
         self._reason = ""
-        self._news = True  # since the last picture
+        self._news = True  # whether anything changed since the last picture
         self._drawn = 0.0
 
     async def run(self) -> str:
-        """Until it ends: the reason."""
+        """Draw until a signal, a key, a limit or an error ends it; return the reason."""
         with self._signals():
             reading = asyncio.create_task(self._read())
             try:
@@ -134,7 +135,7 @@ class Watch:
             self._news = True
 
     def _draw(self) -> None:
-        """A new picture, if there is something new on it."""
+        """Draw the screen, if something new is on it or the ages have to be updated."""
         now = time.monotonic()
         if self._terminal.busy or not (self._news or now - self._drawn >= AGES_S):
             return
@@ -143,7 +144,7 @@ class Watch:
         self._terminal.show(self._painter.paint(draw(view)))
         self._news, self._drawn = False, now
 
-    # -- what a person and the system ask for
+    # -- keys and signals
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -157,11 +158,11 @@ class Watch:
             yield
         finally:
             loop.remove_reader(fd)
-            for number in (signal.SIGTSTP, signal.SIGWINCH):  # there is no screen any more
+            for number in (signal.SIGTSTP, signal.SIGWINCH):  # the screen is gone
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: int) -> None:
-        """Take what was received, and end; a second signal, or SIGQUIT, ends it at once."""
+        """Stop after what was received is taken. A second signal, or SIGQUIT, ends it at once."""
         if self._reason or number == signal.SIGQUIT:
             self._terminal.leave()
             die_of(number)
@@ -172,9 +173,9 @@ class Watch:
         self._records.stop()
 
     def _suspend(self) -> None:
-        """Ctrl-Z: the shell gets its terminal for as long as it likes."""
+        """Give the terminal back to the shell on Ctrl-Z, and take it again when the program continues."""
         loop = asyncio.get_running_loop()
-        loop.remove_signal_handler(signal.SIGTSTP)  # so that the system does what it does: nothing, without a shell
+        loop.remove_signal_handler(signal.SIGTSTP)  # so that the system's default applies: nothing, without a shell
         self._terminal.leave()
         os.kill(os.getpid(), signal.SIGTSTP)
         loop.add_signal_handler(signal.SIGTSTP, self._suspend)

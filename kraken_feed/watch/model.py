@@ -1,8 +1,8 @@
-"""What a person wants to see of an account: its open orders, its last fills, and whether that is how things are now.
+"""Keep what the screen shows of an account: its open orders, its last fills, and whether that is up to date.
 
-It is made of the records of a tail whose snapshots are whole (``snapshots="all"``). Orders are those of one channel and
-fills those of one, so that nothing is there twice: ``executions`` has both; without it there are ``openOrders`` and
-``ownTrades``; and without ``ownTrades`` a fill is what an order's executed volume has grown by.
+It is built from the records of a tail with complete snapshots (``snapshots="all"``). Orders come from one channel and
+fills from one, so that nothing is shown twice. ``executions`` has both; without it they come from ``openOrders`` and
+``ownTrades``. Without ``ownTrades``, a fill is the growth of an order's executed volume.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ..records.types import Order as OrderRecord
 from ..records.view import Fill, Order, is_past_trade, moment, parse, read_execution, read_fill, read_order, take
 
 FILLS_KEPT = 100  # more than any screen shows
-DIGITS = 20  # before or after the point; a number with more would be written out in zeros
-ENDED_KEPT = 1000  # a snapshot that is older than the end of an order comes within seconds of it
+DIGITS = 20  # before or after the point; a number with more would be filled with zeros
+ENDED_KEPT = 1000  # a snapshot from before an order's end comes within seconds of that end
 
 
 class Row(msgspec.Struct):
-    """An open order. ``changed`` has the fields that have changed, and when: unix nanoseconds, as all times here."""
+    """An open order. ``changed`` has the fields that have changed, and when. All times here are unix nanoseconds."""
 
     order_id: str
     order: Order
-    connection: str  # that mentioned it last
+    connection: str  # the last one that listed it
     opened_ns: int = 0  # 0: not known
     turn: int = 0  # the higher, the later it changed; 0: not since the first snapshot
     changed: dict[str, int] = {}
 
 
 class Deal(msgspec.Struct, frozen=True):
-    """A fill of an account; ``seen_ns`` is 0 if it was history when the watch began."""
+    """A fill of an account; ``seen_ns`` is 0 if it happened before the watch began."""
 
     name: str  # the trade id, if it has one
     account: str
@@ -48,39 +48,39 @@ class Deal(msgspec.Struct, frozen=True):
 
 
 class Account:
-    """The open orders of one account, and how its channels are."""
+    """The open orders of one account, and the state of its channels."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.live: dict[str, bool] = {}  # by channel; those that were never live are missing
-        self.since: dict[str, int] = {}  # by channel: when it became so
-        self.ended: OrderedDict[str, None] = OrderedDict()  # whatever an old snapshot may say
-        self.missing: OrderedDict[str, Order] = OrderedDict()  # REST may tell yet how they ended
+        self.since: dict[str, int] = {}  # by channel: since when
+        self.ended: OrderedDict[str, None] = OrderedDict()  # so that an old snapshot cannot bring them back
+        self.missing: OrderedDict[str, Order] = OrderedDict()  # REST may still report how they ended
 
     def known(self, order_id: str) -> Order | None:
-        """The order as it was last seen; None once it has ended."""
+        """Return the order as it was last seen; None once it has ended."""
         row = self.rows.get(order_id)
         return self.missing.get(order_id) if row is None else row.order
 
     def end(self, order_id: str) -> None:
-        """The order is no longer open."""
+        """Remove an order that is no longer open."""
         self.rows.pop(order_id, None)
         self.missing.pop(order_id, None)
         self.ended[order_id] = None
         _trim(self.ended)
 
     def sweep(self, connection: str | None) -> None:
-        """A snapshot is whole: what its connection has not mentioned is no longer open."""
+        """Remove orders that a complete snapshot has not listed: they are no longer open."""
         for order_id in [name for name, row in self.rows.items() if row.connection != connection]:
             self.missing[order_id] = self.rows.pop(order_id).order
         _trim(self.missing)
 
 
 class Board:
-    """Takes records in, and says what is on the board now.
+    """Collects records, and returns the orders and fills to show.
 
     Args:
-        channels: those that are tailed.
+        channels: the channels that are tailed.
     """
 
     def __init__(self, channels: Sequence[str]) -> None:
@@ -91,20 +91,20 @@ class Board:
         self._turns = 0
 
     def account(self, name: str) -> Account:
-        """What is known of an account."""
+        """Return the data of an account; make it if it is missing."""
         return self._accounts.setdefault(name, Account())
 
     def rows(self, account: str, most: int) -> list[Row]:
-        """The open orders that changed last, and below them the youngest; so many at most."""
+        """Return at most ``most`` open orders: those that changed last, then the youngest."""
         rows = self.account(account).rows.values()
         return heapq.nlargest(most, rows, key=lambda row: (row.turn, row.opened_ns, row.order_id))
 
     def deals(self, most: int) -> list[Deal]:
-        """The last fills of all accounts, the newest first; so many at most."""
+        """Return at most ``most`` fills of all accounts, the newest first."""
         return heapq.nlargest(most, self._deals.values(), key=lambda deal: (deal.time_ns, deal.name))
 
     def take(self, record: Record, now_ns: int) -> None:
-        """Take in a record; it came now."""
+        """Handle a record that was received now."""
         account = self.account(record.account)
         match record:
             case Live(channel=channel):
@@ -121,7 +121,7 @@ class Board:
 
     def _order(self, account: Account, item: Item, order_id: str, now_ns: int) -> None:
         if is_past_trade(parse(item.data)) or (item.type == "backfill" and item.exec_id is not None):
-            return  # a fill, and old news of its order
+            return  # a fill with an old state of its order
         known = account.known(order_id)
         order = _after(known, item)
         if self.fills_from == "openOrders" and order_id not in account.ended:
@@ -133,7 +133,7 @@ class Board:
             self._put(account, Row(order_id, order, item.connection, moment(order.opened)), item, now_ns)
 
     def _put(self, account: Account, row: Row, item: Item, now_ns: int) -> None:
-        """Put the order on the board, and mark what is new about it."""
+        """Show the order, and mark the fields that changed."""
         before = account.rows.get(row.order_id)
         account.rows[row.order_id] = row
         row.turn, row.changed = (before.turn, before.changed) if before is not None else (0, {})
@@ -145,9 +145,9 @@ class Board:
             row.changed.update(dict.fromkeys(changed, now_ns))
 
     def _grown(self, known: Order | None, order: Order, item: Item, order_id: str, now_ns: int) -> None:
-        """Take in a fill that only its order tells of."""
+        """Add a fill that is known only from its order's volume."""
         if known is None and item.type == "snapshot":
-            return  # nobody knows when
+            return  # its time is unknown
         volume, cost, price = growth(known or Order(), order)
         if volume:
             fill = Fill(order_id, order.pair, order.side, order.kind, price, volume, cost, item.ts)
@@ -162,13 +162,13 @@ class Board:
             self._deals = {(deal.account, deal.name): deal for deal in self.deals(FILLS_KEPT)}
 
     def _is_history(self, item: Item) -> bool:
-        """Whether it was so before the watch began."""
+        """Return whether the item was there before the watch began."""
         return item.type == "snapshot" and item.channel not in self.account(item.account).live
 
 
 def growth(before: Order, after: Order) -> tuple[str, str, str]:
-    """The volume and the cost by which an order's fills have grown, and the price that they make, in as many digits as
-    the average has; empty if there is none."""
+    """Return the volume and the cost by which an order's fills have grown, and the price of that, with as many digits
+    as the average has; empty if they have not grown."""
     try:
         volume = Decimal(after.filled or "0") - Decimal(before.filled or "0")
         cost = Decimal(after.cost or "0") - Decimal(before.cost or "0")
@@ -176,7 +176,7 @@ def growth(before: Order, after: Order) -> tuple[str, str, str]:
             return "", "", ""
         with contextlib.suppress(DecimalException):
             return _plain(volume), _plain(cost), _plain((cost / volume).quantize(Decimal(after.average or "0")))
-    except DecimalException:  # they are no numbers
+    except DecimalException:  # they are not numbers
         return "", "", ""
     return _plain(volume), _plain(cost), ""
 
@@ -186,13 +186,13 @@ def _plain(number: Decimal) -> str:
 
 
 def _fill(item: Item) -> Fill:
-    """The fill of an item that is one. REST's fields are v1's."""
+    """Return the fill of an item that is one. REST's fields are v1's."""
     found = read_execution(item.data) if isinstance(item, Execution) and item.type != "backfill" else None
     return found or read_fill(item.data)
 
 
 def _after(known: Order | None, item: Item) -> Order:
-    """The order after the item. A snapshot's is whole, unless it is older than what is known."""
+    """Return the order after the item. An order in a snapshot is complete, unless it is older than the known one."""
     if item.type == "backfill":
         return read_order(item.data)
     order = copy.copy(known) if known is not None and item.type == "update" else Order()

@@ -1,7 +1,7 @@
-"""The screen of ``watch``: a board, the feed's figures and the last warnings, as lines for a terminal of any size.
+"""Draw the screen of ``watch``: orders, the feed's figures and the last warnings, as lines for any terminal size.
 
-From top to bottom: the state of each connection, the open orders account by account, the last fills, and what was last
-said. The same input makes the same lines; there is no clock and no terminal here.
+From top to bottom: the state of each connection, the open orders by account, the last fills, and the last warnings.
+The same input makes the same lines; there is no clock and no terminal here.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .model import Board, Deal, Row
 from .table import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, flashes, heading, line, order_columns
 from .table import plain as escaped
 
-ROOMY = 16  # lines from which on there are blank ones between the parts
-TALL = 40  # lines from which on more than one warning is shown
-NOTICES = 3  # then
+ROOMY = 16  # lines from which there are blank lines between the parts
+TALL = 40  # lines from which more than one warning is shown
+NOTICES = 3  # warnings on such a screen
 SEVERE = {"error": "bold red", "warning": "yellow"}
 
 
 class Said(NamedTuple):
-    """A diagnostic: when it was said, at which level, and what."""
+    """A diagnostic: its time, its level and its text."""
 
     unix_ns: int
     level: str
@@ -37,7 +37,7 @@ class Said(NamedTuple):
 
 
 class View(NamedTuple):
-    """All that is to be seen at one moment: ``now_ns`` in unix nanoseconds, ``width`` and ``height`` in cells."""
+    """The input of one picture: ``now_ns`` in unix nanoseconds, ``width`` and ``height`` in cells."""
 
     board: Board
     accounts: Sequence[Figures]
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
 
 class Painter:
-    """Makes lines with escape sequences: of colour and emphasis only, and none of them from the exchange."""
+    """Turns lines into escape sequences, of colour and emphasis only. None of them come from the exchange."""
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors
@@ -62,7 +62,7 @@ class Painter:
         )
 
     def paint(self, lines: Iterable[Text]) -> list[str]:
-        """Each line as what is written to the terminal."""
+        """Return each line as it is written to the terminal."""
         return ["".join(map(self._painted, self._segments(text))) for text in lines]
 
     def _segments(self, text: Text) -> Iterable[Segment]:
@@ -75,7 +75,7 @@ class Painter:
 
 
 def draw(view: View) -> list[Text]:
-    """The lines of the screen, ``height`` of them, none wider than ``width``."""
+    """Return the lines of the screen: ``height`` lines, none wider than ``width``."""
     top = [_title(view), *_states(view)]
     bottom = _bottom(view)
     gap = int(view.roomy)
@@ -95,7 +95,8 @@ def draw(view: View) -> list[Text]:
 
 
 def _divide(view: View, room: int) -> tuple[int, int]:
-    """How many lines orders and fills get, headings included: the fills a third, and what the orders do not need."""
+    """Return how many lines orders and fills get, headings included. Fills get a third, and the lines that the orders
+    do not need."""
     board, head = view.board, 1 + view.roomy
     if board.orders_from is None:
         return 0, max(0, room)
@@ -105,7 +106,7 @@ def _divide(view: View, room: int) -> tuple[int, int]:
     between = int(view.roomy)
     left = max(0, room - between)
     given = min(fills, max(left // 3, left - orders))
-    if given <= head:  # a heading alone helps nobody
+    if given <= head:  # a heading alone is useless
         return max(0, room), 0
     return left - given, given
 
@@ -121,7 +122,7 @@ def _title(view: View) -> Text:
 
 
 class _State(NamedTuple):
-    """One connection: whether it is live, what it is called, and how it is."""
+    """One connection: whether it is live, its name, and its state."""
 
     live: bool
     name: str
@@ -129,7 +130,7 @@ class _State(NamedTuple):
 
 
 def _states(view: View) -> list[Text]:
-    """A line a connection; if there are too many, those with trouble first."""
+    """Return one line per connection; if there are too many, those that are not live come first."""
     states = [state for figures in view.accounts for state in _account(figures, view.now_ns)]
     room, more = max(1, view.height // 3), []
     if len(states) > room:
@@ -192,7 +193,7 @@ def _names(view: View) -> list[str]:
 
 
 def _orders(view: View, room: int) -> list[Text]:
-    """The open orders, account by account, in so many lines."""
+    """Return the open orders by account, in at most ``room`` lines."""
     board, names = view.board, _names(view)
     if room < 2 or board.orders_from is None:
         return []
@@ -223,7 +224,7 @@ def _orders(view: View, room: int) -> list[Text]:
 def _group(
     view: View, name: str, rows: Sequence[Row], room: int, widths: Sequence[tuple[Column[Row], int]]
 ) -> list[Text]:
-    """One account's orders, in so many lines."""
+    """Return one account's orders, in at most ``room`` lines."""
     account = view.board.account(name)
     stale = not account.live.get(view.board.orders_from or "")
     style = partial(_order_style, now_ns=view.now_ns, stale=stale)
@@ -243,7 +244,7 @@ def _styled(style: str, *, flashing: bool, stale: bool) -> str:
 
 
 def _standing(view: View, name: str, channel: str) -> Text:
-    """Whether what is shown is how things are now."""
+    """Return a warning if the orders shown are not up to date, else an empty text."""
     account = view.board.account(name)
     match account.live.get(channel):
         case None:
@@ -254,7 +255,7 @@ def _standing(view: View, name: str, channel: str) -> Text:
 
 
 def allot(needs: Sequence[int], room: int) -> list[int]:
-    """Room for each: what it needs if that is little, and of the rest the same for all who need more."""
+    """Divide ``room``: small needs are met in full, and the rest is shared equally among the larger ones."""
     given = [0] * len(needs)
     while room > 0 and (wanting := [i for i, need in enumerate(needs) if given[i] < need]):
         each = max(1, room // len(wanting))
@@ -269,7 +270,7 @@ def allot(needs: Sequence[int], room: int) -> list[int]:
 
 
 def _fills(view: View, room: int) -> list[Text]:
-    """The last fills, in so many lines."""
+    """Return the last fills, in at most ``room`` lines."""
     board, names = view.board, _names(view)
     if room < 2 or board.fills_from is None:
         return []
@@ -287,7 +288,7 @@ def _deal_style(view: View, deal: Deal, column: Column[Deal]) -> str:
 
 
 def _bottom(view: View) -> list[Text]:
-    """What was said last."""
+    """Return the lines of the last warnings, more of them on a tall terminal."""
     if view.height < 3:
         return []
     return [

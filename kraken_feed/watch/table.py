@@ -1,7 +1,7 @@
-"""The columns of the tables on the screen: which ones fit, how wide they are, and what stands in them.
+"""Define the columns of the tables on the screen: which ones fit, how wide they are, and their texts.
 
-A terminal's width decides which columns there are, whatever stands in them, so that none comes and goes while one
-looks. What the exchange has sent is escaped, and cut by the cells that it takes; markup is not interpreted.
+Only the terminal's width decides which columns are shown, not their content, so that no column comes and goes. Texts
+of the exchange are escaped, and cut by their width in cells; markup is not interpreted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .model import Deal, Row
 
 FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
 GAP = 2  # cells between two columns
-LONGEST = 200  # characters of a text that are looked at
+LONGEST = 200  # characters of a text that are read
 BAR = 8  # cells of a full bar
 DAY_NS = 86_400 * 10**9
 SIDES = {"buy": "green", "sell": "red"}
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 class Column(NamedTuple, Generic[T]):
-    """One column.
+    """One column of a table.
 
-    ``cell`` is its text for an item, given the time and the cells that there are. ``need`` is how wide it has to be,
-    ``most`` how wide it may become; ``order`` says in which order columns are left out, the highest first; ``fields``
-    are those of an order that make it flash.
+    ``cell`` returns its text for an item, from the time and the width. ``need`` is its minimum width, ``most`` its
+    maximum. ``order`` is the order in which columns are left out, the highest first. ``fields`` are an order's fields
+    that make it flash.
     """
 
     heading: str
@@ -54,7 +54,8 @@ Widths = Sequence[tuple[Column[T], int]]
 
 
 def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns: int) -> list[tuple[Column[T], int]]:
-    """The columns that fit, and how wide they are: as each needs, and what is left goes to those with longer texts."""
+    """Return the columns that fit, with their widths. Each gets what it needs; the rest goes to those with longer
+    texts."""
     chosen = list(columns)
     while len(chosen) > 1 and _total([column.need for column in chosen]) > width:
         chosen.remove(max(chosen, key=lambda column: column.order))
@@ -68,13 +69,13 @@ def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns:
 
 
 def heading(widths: Widths[T]) -> Text:
-    """The line above the items."""
+    """Return the line above the items."""
     cells = [cut(column.heading, width, right=column.right) for column, width in widths]
     return Text((" " * GAP).join(cells), style="dim", no_wrap=True)
 
 
 def line(widths: Widths[T], item: T, now_ns: int, style: Callable[[T, Column[T]], str]) -> Text:
-    """One item."""
+    """Return the line of one item."""
     text = Text(no_wrap=True)
     for column, width in widths:
         if text:
@@ -85,7 +86,7 @@ def line(widths: Widths[T], item: T, now_ns: int, style: Callable[[T, Column[T]]
 
 
 def cut(text: str, width: int, *, right: bool = False) -> str:
-    """``text`` in exactly so many cells; what was cut off shows as an ellipsis. A number loses zeros first."""
+    """Return ``text`` in exactly ``width`` cells, with an ellipsis where it was cut. A number loses zeros first."""
     size = cell_len(text)
     if size > width and right and "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -96,8 +97,8 @@ def cut(text: str, width: int, *, right: bool = False) -> str:
 
 
 def plain(text: str) -> str:
-    """``text`` without anything that a terminal might do more with than show it. Marks that join the character before
-    them are escaped, too: terminals do not agree on how wide that makes it."""
+    """Return ``text`` without characters that a terminal would interpret. Combining marks are escaped too: terminals do
+    not agree on their width."""
     text = text[:LONGEST]
     if text.isascii() and text.isprintable():
         return text
@@ -109,11 +110,11 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-# ------------------------------------------------------------------------------------------------ what stands in them
+# ------------------------------------------------------------------------------------------------ their texts
 
 
 def clock(unix_ns: int, now_ns: int) -> str:
-    """The time of day in UTC, or the date of what is not of today; nothing if it is not known."""
+    """Return the time of day in UTC, or the date if it is not today's; empty if the time is not known."""
     if not unix_ns:
         return ""
     date, _, time = timestamp(unix_ns).partition("T")
@@ -121,12 +122,12 @@ def clock(unix_ns: int, now_ns: int) -> str:
 
 
 def age(unix_ns: int, now_ns: int) -> str:
-    """How long ago that is; the exchange's clock may be ahead of ours."""
+    """Return how long ago a time was. The exchange's clock may be ahead of ours."""
     return span(max(0, now_ns - unix_ns) / 1e9) if unix_ns else ""
 
 
 def share(filled: str, volume: str) -> float | None:
-    """How much of it is filled, from 0 to 1; None if nobody can tell."""
+    """Return the filled part, from 0 to 1; None if it is unknown."""
     try:
         done, all_ = Decimal(filled or "0"), Decimal(volume)
         return float(min(max(done / all_, Decimal(0)), Decimal(1)))
@@ -135,7 +136,8 @@ def share(filled: str, volume: str) -> float | None:
 
 
 def bar(filled: str, volume: str, width: int) -> str:
-    """A bar and the percentage, or the percentage alone where there is no room. It says 0 % and 100 % only if so."""
+    """Return a bar and the percentage, or only the percentage if there is no room. 0 % and 100 % are shown only if
+    exact."""
     part = share(filled, volume)
     if part is None:
         return ""
@@ -147,12 +149,12 @@ def bar(filled: str, volume: str, width: int) -> str:
 
 
 def flashes(row: Row, column: Column[Row], now_ns: int) -> bool:
-    """Whether what stands there has just changed."""
+    """Return whether the cell has just changed."""
     return any(0 <= now_ns - row.changed.get(name, -FLASH_NS) < FLASH_NS for name in column.fields)
 
 
 def order_columns(width: int) -> list[Column[Row]]:
-    """Those of the open orders."""
+    """Return the columns of the open orders."""
     bar_width = BAR + 5 if width >= 60 else 4
     return [
         Column("age", lambda row, now, _: age(row.opened_ns, now), 4, 4, 5, right=True, fields=("opened",)),
@@ -175,7 +177,7 @@ def order_columns(width: int) -> list[Column[Row]]:
 
 
 def deal_columns(several: bool) -> list[Column[Deal]]:
-    """Those of the last fills; with the account if there are several."""
+    """Return the columns of the last fills, with the account if there are several."""
     account: Column[Deal] = Column("account", lambda deal, *_: deal.account, 8, 16, 5)
     return [
         Column("time", lambda deal, now, _: clock(deal.time_ns, now), 8, 10, 4),

@@ -1,7 +1,7 @@
-"""A terminal whose whole screen is ours for a while, and which is then as it was.
+"""Use the whole screen of a terminal, and restore it on exit.
 
-It is written to without waiting, through an open file of our own: a terminal that stands still (Ctrl-S, a dead line)
-keeps nothing else from going on, and what it has not taken is not followed by a newer picture.
+It is written to without waiting, through an open file of our own. So a stopped terminal (Ctrl-S, a dead line) blocks
+nothing else. A newer picture is written only when the one before has been accepted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..errors import UsageError
 # Source: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
 ENTER = b"\x1b[?1049h\x1b[?25l\x1b[2J"
 LEAVE = b"\x18\x1b[0m\x1b[?25h\x1b[?1049l"
-LEAVE_S = 0.5  # for the terminal to take that
+LEAVE_S = 0.5  # for the terminal to accept that
 USUAL = (80, 24)  # of a terminal that does not know its size
 
 
 def check_terminal(fd: int, environ: Mapping[str, str], channels: Sequence[str]) -> None:
-    """Raise UsageError unless ``fd`` is a terminal that a screen can be drawn on."""
+    """Raise UsageError unless ``fd`` is a terminal on which a screen can be drawn."""
     instead = f"For a pipe or a file: kraken-feed {' '.join(channels)} --format json"
     if not os.isatty(fd):
         raise UsageError("watch draws a screen, and stdout is no terminal.", remedy=instead)
@@ -39,16 +39,17 @@ def check_terminal(fd: int, environ: Mapping[str, str], channels: Sequence[str])
 
 
 class Terminal:
-    """The terminal behind a descriptor, inside ``with``: nothing is changed before, and nothing remains after.
+    """The terminal behind a descriptor. Used with ``with``: it switches to the alternate screen, and restores the
+    terminal on exit.
 
-    Typed keys are neither shown nor left to the shell; :meth:`keys` has them.
+    Typed keys are not shown, and not left for the shell; :meth:`keys` returns them.
     """
 
     def __init__(self, fd: int) -> None:
         self.gone = False  # it can no longer be written to
         try:
             self.fd = os.open(os.ttyname(fd), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # someone else's terminal, as after `su`: then the plain descriptor, which may have to wait
+        except OSError:  # another user's terminal, as after `su`: use the plain descriptor, which may block
             self.fd = os.dup(fd)
         self._loop = asyncio.get_running_loop()
         self._ours = False
@@ -67,7 +68,7 @@ class Terminal:
         os.close(self.fd)
 
     def enter(self) -> None:
-        """Take the screen."""
+        """Switch to the alternate screen, and turn off echo."""
         self._ours = True
         self.renew()
         with contextlib.suppress(termios.error):
@@ -78,14 +79,14 @@ class Terminal:
         self._write(ENTER)
 
     def leave(self) -> None:
-        """Give it back as it was; again if it was done already does nothing."""
+        """Restore the terminal. Calling it again does nothing."""
         if not self._ours:
             return
         self._ours = False
         self._loop.remove_writer(self.fd)
         self._pending = b""
-        with contextlib.suppress(termios.error):  # whoever stopped it with Ctrl-S could not see that we are gone
-            termios.tcflow(self.fd, termios.TCOOFF)  # what Ctrl-S has stopped TCOON alone does not start
+        with contextlib.suppress(termios.error):  # after Ctrl-S the user could not see that we are gone
+            termios.tcflow(self.fd, termios.TCOOFF)  # TCOON alone does not undo Ctrl-S
             termios.tcflow(self.fd, termios.TCOON)
         _write_out(self.fd, LEAVE, time.monotonic() + LEAVE_S)
         if self._before:
@@ -93,7 +94,7 @@ class Terminal:
                 termios.tcsetattr(self.fd, termios.TCSANOW, self._before)
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines."""
+        """Return the size in columns and lines."""
         try:
             columns, lines = os.get_terminal_size(self.fd)
         except OSError:
@@ -101,16 +102,16 @@ class Terminal:
         return (columns, lines) if columns and lines else USUAL
 
     def renew(self) -> None:
-        """What is on the screen is not known: it has another size, or somebody else has written there."""
+        """Forget what is on the screen: its size has changed, or another program has written there."""
         self._shown = []
 
     @property
     def busy(self) -> bool:
-        """Whether it still has to take what was written before."""
+        """Whether an earlier picture is still being written."""
         return bool(self._pending)
 
     def show(self, lines: Sequence[str]) -> None:
-        """Bring these on the screen, writing only those that differ."""
+        """Show these lines, and write only those that differ."""
         data = b"" if self._shown else b"\x1b[2J"
         for number, text in enumerate(lines):
             if number >= len(self._shown) or self._shown[number] != text:
@@ -119,7 +120,7 @@ class Terminal:
         self._write(data)
 
     def keys(self) -> bytes:
-        """What was typed."""
+        """Return the keys that were typed."""
         try:
             typed = os.read(self.fd, 1024)
         except BlockingIOError:
@@ -147,7 +148,7 @@ class Terminal:
 
 
 def _write_out(fd: int, data: bytes, until: float) -> None:
-    """Write all of it, if the terminal takes it in time."""
+    """Write all of the data, if the terminal accepts it in time."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     with contextlib.suppress(OSError):

@@ -91,7 +91,7 @@ async def test_for_people_each_item_is_a_line_and_the_verdict_the_last(tmp_path:
     assert done.code == 0
     assert any(line.startswith(" OK   openOrders     live after") for line in lines)
     assert "WARN  addresses      The key works from every address." in lines
-    assert lines[-1].startswith("WARN  1 to look at (addresses), ")
+    assert lines[-1].startswith("WARN  1 warning (addresses), ")
     assert b"\x1b" not in done.out
 
 

@@ -1,4 +1,4 @@
-"""API keys: what they may do, from where and until when, and the proof that a request was signed with one.
+"""Keep API keys: their permissions, the limits of their use, and the proof that a request was signed with one.
 
 Sources: https://docs.kraken.com/api/docs/guides/spot-rest-auth ,
 https://docs.kraken.com/api/docs/rest-api/get-api-key-info
@@ -15,7 +15,7 @@ from msgspec import Struct
 from kraken_feed.simulator.market.account import Account
 from kraken_feed.simulator.market.counter import Counter
 
-# Everything that a key can be allowed, in the documented order.
+# All permissions of a key, in the documented order.
 PERMISSIONS = (
     "query-funds",
     "add-funds",
@@ -43,7 +43,7 @@ TRADING_PERMISSIONS = ("modify-trades", "close-trades")
 
 
 class Limits(Struct, frozen=True):
-    """What a key is limited to besides its permissions, as its owner set it. Times are unix seconds; 0 is no limit."""
+    """The limits of a key besides its permissions, as its owner set them. Times are unix seconds; 0 is no limit."""
 
     valid_until: int = 0
     query_from: int = 0
@@ -56,14 +56,14 @@ class Limits(Struct, frozen=True):
             ip_network(text)  # raises ValueError
 
     def admit(self, address: str) -> bool:
-        """Whether a call may come from there."""
+        """Return whether a call may come from this address."""
         return not self.ip_allowlist or any(ip_address(address) in ip_network(text) for text in self.ip_allowlist)
 
     def expired(self, now: float) -> bool:
         return 0 < self.valid_until <= now
 
     def shows(self, moment: float) -> bool:
-        """Whether the history of that moment may be asked for."""
+        """Return whether the history of that moment may be read."""
         return self.query_from <= moment and (not self.query_to or moment <= self.query_to)
 
 
@@ -72,7 +72,7 @@ NO_LIMITS = Limits()
 
 @dataclass
 class ApiKey:
-    """One key and what the server remembers of it."""
+    """One key, and the server's memory of it."""
 
     key: str
     secret: str
@@ -87,7 +87,7 @@ class ApiKey:
     _used: set[int] = field(default_factory=set)  # the nonces within the window
 
     def accept(self, nonce: int) -> bool:
-        """Uses the nonce up: one above all others, or one within the window below that was not used before."""
+        """Use up a nonce, and return whether it is valid: above all others, or unused and within the window below."""
         window = self.limits.nonce_window
         if nonce <= self.nonce - window - 1 or nonce in self._used:
             return False
@@ -97,13 +97,13 @@ class ApiKey:
 
 
 def signature(secret: str, path: str, nonce: str, body: bytes) -> str:
-    """What `API-Sign` must be for these exact bytes."""
+    """Return the right `API-Sign` for these exact bytes."""
     inner = hashlib.sha256(nonce.encode() + body).digest()
     mac = hmac.new(base64.b64decode(secret), path.encode() + inner, hashlib.sha512)
     return base64.b64encode(mac.digest()).decode()
 
 
 def signed(secret: str, path: str, nonce: str, body: bytes, given: str) -> bool:
-    """Whether the signature that was given is the right one."""
+    """Return whether the given signature is the right one."""
     expected = signature(secret, path, nonce, body)
     return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""Faults: what can go wrong, with which parameters, and when."""
+"""Define faults: what can go wrong, with which parameters, and when."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from kraken_feed.simulator.quirks.quirk import nearest
 
 _TRIGGERS = ("at", "every", "first", "on_connect", "on_token", "times")
-_PEER = ("account", "dialect", "channel", "after")  # which connections, and how long after their connect
+_PEER = ("account", "dialect", "channel", "after")  # the connections to hit, and how long after their connect
 
 # Every kind and the parameters that it takes besides its trigger.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # the first is the default
     "no_answer": ("lost", "ignored"),
     "msg_rate": ("error", "status", "bare"),
 }
-ORDER_KINDS = frozenset({"refuse_order", "no_answer", "duplicate_answer", "drop_answer"})  # they meet order entry only
+ORDER_KINDS = frozenset({"refuse_order", "no_answer", "duplicate_answer", "drop_answer"})  # they hit only order entry
 PEER_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "after" in names)
 EXCHANGE_KINDS = frozenset({"multi", "many_orders", "maintenance"})
 REST_KINDS = frozenset(kind for kind, names in PARAMETERS.items() if "method" in names)
@@ -87,7 +87,7 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True):
     on_token: int | None = None
     times: int | None = None
     duration: float | None = field(default=None, name="for")
-    account: int | None = None  # counted from 1; a connection has one from its first good token on
+    account: int | None = None  # counted from 1; a connection has one from its first valid token on
     dialect: Literal["v1", "v2"] | None = None
     channel: Literal["openOrders", "ownTrades", "executions", "balances"] | None = None
     after: float = 0.0
@@ -128,12 +128,12 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def triggered(self) -> bool:
-        """Whether it says when it happens; an injected fault need not."""
+        """Whether it has a trigger; an injected fault needs none."""
         return any(value is not None for value in (self.at, self.every, self.on_connect, self.on_token))
 
 
 def fault(table: dict[str, object]) -> Fault:
-    """A fault from a table of a scenario file. Raises ValueError that names the wrong key."""
+    """Read a fault from a table of a scenario file. Raises ValueError that names the wrong key."""
     kind = table.get("kind")
     if not isinstance(kind, str):
         raise ValueError('needs a "kind"')

@@ -1,4 +1,4 @@
-"""Scenarios: the script of faults for a run, from Python or from a TOML file.
+"""Read scenarios: the script of faults for a run, from Python or from a TOML file.
 
 rest_lag = 30.0               # REST learns of fills and ends half a minute late
 tier = "pro"                  # or starter (the default), intermediate: the limits of the counters
@@ -36,7 +36,7 @@ from kraken_feed.simulator.market.counter import TIERS
 from kraken_feed.simulator.quirks import quirk
 from kraken_feed.simulator.quirks.quirk import Quirks, nearest
 
-# What random mode picks from unless told otherwise: everything a client can recover from within a minute.
+# The default kinds of random mode: everything from which a client can recover within a minute.
 LIKELY: dict[str, float] = {
     "drop": 6,
     "half_open": 1,
@@ -66,7 +66,7 @@ class ScenarioError(ValueError):
 
 
 class RandomFaults(Struct, frozen=True, forbid_unknown_fields=True):
-    """Faults picked by weight every so many seconds, by the exchange's seed."""
+    """Faults that are picked by weight every so many seconds, by the exchange's seed."""
 
     every: float
     first: float | None = None
@@ -85,14 +85,14 @@ class Scenario(Struct, frozen=True):
 
     faults: tuple[Fault, ...] = ()
     random: RandomFaults | None = None
-    rest_lag: float = 0.0  # seconds by which REST learns later of fills and terminal states
+    rest_lag: float = 0.0  # seconds by which REST's fills and terminal states are late
     tier: str = "starter"
-    mixed_frames: bool = True  # False: what happens at one moment is told in a frame for each event
+    mixed_frames: bool = True  # False: events of one moment are sent in one frame per event
     quirks: Quirks = Quirks()
 
 
 def load(path: Path) -> Scenario:
-    """Reads a TOML file. Raises ScenarioError."""
+    """Read a TOML file. Raises ScenarioError."""
     try:
         text = path.read_text(encoding="utf-8")
         return parse(tomllib.loads(text))
@@ -103,7 +103,7 @@ def load(path: Path) -> Scenario:
 
 
 def parse(table: Mapping[str, object]) -> Scenario:
-    """A scenario from the file's top table. Raises ScenarioError."""
+    """Read a scenario from the file's top table. Raises ScenarioError."""
     names = ("fault", "random", "quirks", "rest_lag", "tier", "mixed_frames")
     for name in table:
         if name not in names:

@@ -1,4 +1,4 @@
-"""When faults happen: due ones by the clock, ready ones for their occasion."""
+"""Decide when faults happen: at a time, or at the next occasion."""
 
 import math
 from random import Random
@@ -8,11 +8,11 @@ from msgspec import Struct
 from kraken_feed.simulator.faults.fault import OCCASION_KINDS, Fault
 from kraken_feed.simulator.faults.scenario import RandomFaults
 
-_SHORT = {"half_open": 20.0, "silent": 20.0, "split": 5.0}  # at random, these end again
+_SHORT = {"half_open": 20.0, "silent": 20.0, "split": 5.0}  # seconds after which random faults end
 
 
 class _Clocked(Struct):
-    """A fault that the clock triggers, and how often it still does."""
+    """A fault that the clock triggers, and how many times are left."""
 
     fault: Fault
     due: float
@@ -20,7 +20,7 @@ class _Clocked(Struct):
 
 
 class _Ready(Struct):
-    """A fault that waits for its occasion, and how often or how long it does."""
+    """A fault that waits for its occasion, and how often or how long it still waits."""
 
     fault: Fault
     left: float
@@ -28,7 +28,7 @@ class _Ready(Struct):
 
 
 class Schedule:
-    """The faults of a run. It decides when; what they do is decided elsewhere."""
+    """The faults of a run. It decides when they happen; other modules decide what they do."""
 
     def __init__(self, rng: Random, random: RandomFaults | None, now: float) -> None:
         self._rng = rng
@@ -41,7 +41,7 @@ class Schedule:
         self._ready: list[_Ready] = []
 
     def add(self, fault: Fault, now: float) -> None:
-        """Takes in a fault with a trigger; its times count from `now`."""
+        """Add a fault with a trigger; its times count from `now`."""
         if fault.at is not None:
             repeats = 1 if fault.kind in OCCASION_KINDS else fault.times or 1
             for _ in range(repeats):
@@ -53,11 +53,11 @@ class Schedule:
             self._counted.append(fault)
 
     def due(self) -> float:
-        """When `fire` should be called next."""
+        """Return when `fire` should be called next."""
         return min([self._random_due, *(clocked.due for clocked in self._clocked)])
 
     def fire(self, now: float) -> list[Fault]:
-        """The faults of the script whose time has come."""
+        """Return the faults of the script whose time has come."""
         fired: list[Fault] = []
         for clocked in self._clocked:
             if clocked.due <= now:
@@ -68,10 +68,10 @@ class Schedule:
         return fired
 
     def roll(self, now: float) -> Fault | None:
-        """The fault that chance picks, if it is time for one and it needs no occasion.
+        """Return a randomly picked fault, if it is time for one and it needs no occasion.
 
-        One that needs an occasion waits for it until the next roll and no longer: while nobody is connected,
-        chance must not pile up what would keep a client out for ever.
+        One that needs an occasion waits for it only until the next roll. Otherwise faults would pile up while nobody is
+        connected, and keep a client out for ever.
         """
         if self._random is None or self._random_due > now:
             return None
@@ -85,7 +85,7 @@ class Schedule:
         return None
 
     def connected(self, number: int) -> list[Fault]:
-        """The faults that strike connection `number` at once, or `after` some seconds."""
+        """Return the faults that hit connection `number`, at once or `after` some seconds."""
         return [
             fault
             for fault in self._counted
@@ -93,7 +93,7 @@ class Schedule:
         ]
 
     def called(self, number: int) -> list[Fault]:
-        """The faults that happen, to whomever, at the token call `number`."""
+        """Return the faults that the token call `number` triggers, whoever makes it."""
         return [
             fault
             for fault in self._counted
@@ -101,9 +101,9 @@ class Schedule:
         ]
 
     def ready(self, fault: Fault, now: float) -> None:
-        """Lets a fault wait for its occasion: for `for` seconds, else for `times` occasions.
+        """Let a fault wait for its occasion: for `for` seconds, else for `times` occasions.
 
-        One that comes `every` so often waits once, however often its time has come.
+        A repeated fault (`every`) waits only once, however often its time has come.
         """
         self._prune(now)
         if fault.every is not None and any(one.fault is fault for one in self._ready):
@@ -125,7 +125,7 @@ class Schedule:
         token: int | None = None,
         method: str | None = None,
     ) -> Fault | None:
-        """The fault of that kind that meets this occasion, if any; a counted one is used up by it."""
+        """Return the fault of that kind for this occasion, if any; a counted one is used up by it."""
         self._prune(now)
         for ready in self._ready:
             if ready.fault.kind == kind and _fits(ready.fault, dialect, channel, method):

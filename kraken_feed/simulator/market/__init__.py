@@ -1,7 +1,7 @@
-"""Keep an account's orders, fills, balances and entries, and the truth about all of them.
+"""Keep an account's orders, fills, balances and entries, and the record of what truly happened.
 
-No connection, no request, no fault: what an exchange would have if nobody were connected to it. Numbers, ids and times
-are also written here as Kraken writes them.
+There are no connections, requests or faults here, only what an exchange has without clients. Numbers, ids and times are
+also written here as Kraken writes them.
 
 Read ``order`` first, then ``book``.
 """

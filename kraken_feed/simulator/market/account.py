@@ -1,4 +1,4 @@
-"""One account: its book, the flow of its orders, its ledger, and the connections that listen to it."""
+"""Keep one account: its book, the flow of its orders, its ledger, and its listening connections."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -14,26 +14,26 @@ from kraken_feed.simulator.market.order import Change, Order, Side
 from kraken_feed.simulator.market.pair import find
 from kraken_feed.simulator.quirks.quirk import Quirks
 
-_CROWD = 500  # orders a frame when many come at once
+_CROWD = 500  # orders per frame when many come at once
 
 
-# What each frame tells of some changes, by what was asked for: listeners who ask for the same share it.
+# The rendered content of frames, by options: listeners with the same options share it.
 Rendered = dict[Hashable, list[Content]]
 
 
 class Listener(Protocol):
-    """Who is told what happens to an account's orders: a connection."""
+    """Receives the changes of an account's orders: a connection."""
 
     def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
-        """Takes note of the changes. What is not in `rendered` yet, the listener renders and adds."""
+        """Handle the changes. The listener renders content that is not in `rendered` yet, and adds it."""
         ...
 
 
 class Account:
-    """What one customer of the exchange has.
+    """The data of one customer of the exchange.
 
-    `number` counts from 1. The methods that change something leave everything else that is due alone; call the
-    exchange's `advance` for that.
+    `number` counts from 1. The methods that change something do not run other events that are due; call the exchange's
+    `advance` for that.
     """
 
     def __init__(
@@ -53,24 +53,24 @@ class Account:
         self.mixed_frames = mixed_frames
         self.book = Book(self._rng(seed, "ids"), tier, quirks)
         self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
-        self.cancel_at = math.inf  # when all orders are canceled, unless the client asks for later
-        self.listeners: list[Listener] = []  # in the order in which they showed their first good token
+        self.cancel_at = math.inf  # when all orders are canceled, unless the client postpones it
+        self.listeners: list[Listener] = []  # in the order of their first valid tokens
 
     def _rng(self, seed: int, purpose: str) -> Random:
-        """The first account's generators are those of an exchange that has no other."""
+        """Return a generator for one purpose. The first account's are those of an exchange with only one."""
         return Random(f"{seed}:{purpose}" if self.number == 1 else f"{seed}:{purpose}:{self.number}")
 
     def begin(self, past_trades: int, open_orders: int, now: float) -> None:
-        """Gives the account a past, which nobody is told of."""
+        """Give the account a history, which is not sent to anybody."""
         self.ledger.happened(self.engine.past(past_trades, now))
         self.ledger.happened(self.engine.populate(open_orders, now, age=600.0))
 
     def due(self) -> float:
-        """When `live` should be called next."""
+        """Return when `live` should be called next."""
         return min(self.engine.due(), self.cancel_at)
 
     def live(self, now: float) -> None:
-        """Lets its orders live until now."""
+        """Run the account's orders until now."""
         if self.cancel_at <= now:
             self.cancel_at = math.inf
             for order_id in list(self.book.open):
@@ -79,9 +79,9 @@ class Account:
             self.publish(frame, now)
 
     def publish(self, changes: Sequence[Change], now: float) -> None:
-        """Enters the changes in the ledger and tells them to everybody, in one frame a channel.
+        """Record the changes in the ledger and send them to all listeners, in one frame per channel.
 
-        Without `mixed_frames`, it is a frame a channel for each change; both legs of a trade are one event.
+        Without `mixed_frames`, it is one frame per channel and change; both legs of a trade are one event.
         """
         self.ledger.happened(changes)
         for frame in [changes] if self.mixed_frames else apart(changes):
@@ -90,7 +90,7 @@ class Account:
                 listener.tell(frame, rendered, now)
 
     def crowd(self, count: int, now: float) -> None:
-        """That many new orders, told in large frames."""
+        """Add that many new orders, sent in large frames."""
         changes = self.engine.populate(count, now)
         for start in range(0, len(changes), 2 * _CROWD):
             self.publish(changes[start : start + 2 * _CROWD], now)
@@ -113,7 +113,8 @@ class Account:
         post_only: bool = False,
         accept: bool = True,
     ) -> str:
-        """A new order, told in two frames (pending, open) or, without `accept`, in one; returns its id."""
+        """Place a new order, and return its id. It is sent in two frames (pending, open) or, without `accept`, in
+        one."""
         changes = self.book.submit(
             now,
             pair=find(pair, self.book.pairs),
@@ -132,16 +133,16 @@ class Account:
         return order_id
 
     def fill(self, order_id: str, volume: str | Decimal, now: float, *, price: str | Decimal | None = None) -> None:
-        """An execution, told in one frame, and a second one when it completes the order."""
+        """Execute a part of an order, sent in one frame, and in a second one if it completes the order."""
         at = None if price is None else Decimal(price)
         self._apart(self.book.fill(order_id, Decimal(volume), now, price=at), now)
 
     def cancel(self, order_id: str, now: float, reason: str = "User requested") -> None:
-        """The order is taken off the book, told in one frame."""
+        """Cancel the order, sent in one frame."""
         self._apart(self.book.cancel(order_id, now, reason), now)
 
     def expire(self, order_id: str, now: float) -> None:
-        """The order's time is over, told in one frame."""
+        """Let the order expire, sent in one frame."""
         self._apart(self.book.expire(order_id, now), now)
 
     def amend(
@@ -152,11 +153,11 @@ class Account:
         volume: str | Decimal | None = None,
         price: str | Decimal | None = None,
     ) -> None:
-        """The order gets another volume or limit price, told in one frame."""
+        """Change the order's volume or limit price, sent in one frame."""
         new_volume = None if volume is None else Decimal(volume)
         new_price = None if price is None else Decimal(price)
         self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)
 
     def order(self, order_id: str) -> Order:
-        """The order's latest state."""
+        """Return the latest state of an order. Raises KeyError for an unknown id."""
         return self.book.order(order_id)

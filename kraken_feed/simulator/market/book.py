@@ -1,4 +1,4 @@
-"""The account's book: every order, trade and balance, and the only place that changes them."""
+"""Keep the account's book: every order, trade and balance. Only this module changes them."""
 
 import math
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ _MATCHED_S = 0.000009  # an order closes microseconds after its last fill
 
 
 class Book:
-    """Exact decimal bookkeeping.
+    """The account's book, with exact decimals.
 
-    Every method that changes something returns the changes, in order, and raises ValueError or KeyError for
-    what cannot be: a terminal order never changes again, no fill exceeds what is left.
+    Every method that changes something returns the changes, in order. It raises ValueError or KeyError for impossible
+    changes: a terminal order never changes again, and no fill exceeds the remaining volume.
     """
 
     def __init__(self, rng: Random, tier: Tier, quirks: Quirks = USUAL) -> None:
@@ -53,30 +53,30 @@ class Book:
         self._counters = {pair.rest: Counter(tier.engine_decay, 0.0) for pair in self.pairs}
 
     def order(self, order_id: str) -> Order:
-        """The order's latest state."""
+        """Return the latest state of an order. Raises KeyError for an unknown id."""
         return self.states[order_id][-1][1]
 
     def ident(self, prefix: str) -> str:
-        """A new id, of something that is no order, trade or ledger entry."""
+        """Return a new id, for something other than an order, trade or ledger entry."""
         return self._idents.transaction(prefix)
 
     def orders(self) -> Iterator[Order]:
-        """The latest state of every order there ever was, oldest first."""
+        """Yield the latest state of every order, oldest first."""
         return (states[-1][1] for states in self.states.values())
 
     def legs(self, trade_id: str) -> tuple[str, ...]:
-        """The ids of a trade's ledger entries."""
+        """Return the ids of a trade's ledger entries."""
         return self._legs.get(trade_id, ())
 
     def expiry(self) -> float:
-        """When the next open order expires."""
+        """Return when the next open order expires."""
         heap = self._expiries
         while heap and heap[0][1] not in self.open:
             heappop(heap)
         return heap[0][0] if heap else math.inf
 
     def expiring(self, now: float) -> list[str]:
-        """The open orders whose end has come, in the order of their ends, each told once."""
+        """Return the open orders whose end has come, in the order of their ends, each only once."""
         found = []
         while self.expiry() <= now:
             found.append(heappop(self._expiries)[1])
@@ -95,7 +95,7 @@ class Book:
         expires: float | None = None,
         post_only: bool = False,
     ) -> list[Change]:
-        """A new order arrives: one `pending` change. Without a price it is a market order."""
+        """Add a new order: one `pending` change. Without a price it is a market order."""
         if volume <= 0:
             raise ValueError(f"volume {volume} is not positive")
         if cl_ord_id is not None and userref:
@@ -115,14 +115,14 @@ class Book:
         return [self._change("pending", order, now, action="add")]
 
     def accept(self, order_id: str, now: float) -> list[Change]:
-        """The order comes onto the book."""
+        """Accept a pending order onto the book."""
         order = self._alive(order_id)
         if order.status != "pending":
             raise ValueError(f"{order_id} is {order.status}, not pending")
         return [self._change("open", replace(order, status="open"), now)]
 
     def fill(self, order_id: str, volume: Decimal, now: float, *, price: Decimal | None = None) -> list[Change]:
-        """An execution: a `fill`, and a `closed` after it when nothing is left."""
+        """Execute a part of an order: a `fill`, and a `closed` after it if nothing is left."""
         order = self._alive(order_id)
         if not 0 < volume <= order.remaining:
             raise ValueError(f"cannot fill {volume} of {order.remaining}")
@@ -139,19 +139,19 @@ class Book:
         return changes
 
     def cancel(self, order_id: str, now: float, reason: str = "User requested") -> list[Change]:
-        """The order is taken off the book, filled or not."""
+        """Cancel the order, filled in part or not: one `canceled` change."""
         order = replace(self._alive(order_id), status="canceled", closed=now, reason=reason)
         return [self._change("canceled", order, now, action="cancel")]
 
     def expire(self, order_id: str, now: float) -> list[Change]:
-        """The order's time is over."""
+        """Expire the order: one `expired` change."""
         order = replace(self._alive(order_id), status="expired", closed=now)
         return [self._change("expired", order, now)]
 
     def amend(
         self, order_id: str, now: float, *, volume: Decimal | None = None, price: Decimal | None = None
     ) -> list[Change]:
-        """The order keeps its id and gets another volume or limit price."""
+        """Change the order's volume or limit price; it keeps its id."""
         order = self._alive(order_id)
         if volume is not None and volume <= order.vol_exec:
             raise ValueError(f"volume {volume} is not above what is executed, {order.vol_exec}")
@@ -229,7 +229,7 @@ class Book:
         )
 
     def _entries(self, trade: Trade) -> Iterator[Entry]:
-        """Both legs, the asset that is paid first; the fee is taken in the quote currency.
+        """Yield both legs, the asset that is paid first. The fee is taken in the quote currency.
 
         Balances are settled to the asset's own decimals, which may be fewer than those of a cost.
         """
@@ -258,5 +258,5 @@ class Book:
 
 
 def _raw(quirks: Quirks, trade: Trade) -> int:
-    """How many fills a trade was before they were merged: a taker's may have been several."""
+    """Return how many fills a trade was before they were merged: a taker's may have been several."""
     return 2 + int(3 * draw("raw fills", trade.id)) if quirks.merged_pages and not trade.maker else 1

@@ -1,4 +1,4 @@
-"""Counters that fill with calls and drain with time, and the tiers that set their size.
+"""Count calls in counters that drain with time, and define the tiers that set their size.
 
 Sources: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits ,
 https://docs.kraken.com/api/docs/guides/spot-ratelimits
@@ -28,7 +28,7 @@ _CANCEL = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
 
 
 class Counter:
-    """A level that sinks by `decay` a second and never below zero."""
+    """A level that falls by `decay` per second, and never below zero."""
 
     def __init__(self, decay: float, now: float) -> None:
         self.decay = decay
@@ -39,13 +39,14 @@ class Counter:
         return max(0.0, self._level - self.decay * max(0.0, now - self._at))
 
     def add(self, cost: float, now: float) -> float:
-        """Adds `cost` and returns the new level."""
+        """Add `cost` and return the new level."""
         self._level = self.level(now) + cost
         self._at = max(self._at, now)
         return self._level
 
     def call(self, cost: float, limit: float, now: float) -> bool:
-        """Whether a call of that cost is allowed. A refused one pushes the counter too, up to twice the limit."""
+        """Count a call of that cost, and return whether it is allowed. A refused one counts too, up to twice the
+        limit."""
         allowed = self.level(now) + cost <= limit
         self.add(cost, now)
         self._level = min(self._level, 2 * limit)
@@ -53,7 +54,7 @@ class Counter:
 
 
 def engine_cost(action: str, age: float) -> int:
-    """What one order action adds to the engine counter of its pair."""
+    """Return the points that one order action adds to the engine counter of its pair."""
     if action == "add":
         return 1
     fixed, steps = (1, _AMEND) if action == "amend" else (0, _CANCEL)

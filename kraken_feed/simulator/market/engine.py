@@ -1,4 +1,4 @@
-"""Orders that live by themselves: when the next thing happens, and what it is, both from a seed."""
+"""Generate a flow of orders from a seed: when the next event happens, and what it is."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, quantum
 from kraken_feed.simulator.market.order import Change, Order, Side
 from kraken_feed.simulator.market.pair import Pair
 
-Frames = list[list[Change]]  # what happened, cut into the frames in which it is told
+Frames = list[list[Change]]  # changes, divided into the frames that report them
 
 FEW, MANY = 3, 40  # below, only new orders come; above, none
 _ACCEPTED_S = 0.000049  # between arrival and the book
@@ -25,12 +25,12 @@ _ALLOWED = {  # by the engine's state: nothing is matched before it is online ag
 
 
 def apart(changes: Sequence[Change]) -> Frames:
-    """Each change in a frame of its own, the usual case."""
+    """Put each change in a frame of its own, the usual case."""
     return [[change] for change in changes]
 
 
 class Engine:
-    """Draws `rate` events a second; with rate 0 nothing happens by itself, not even an expiry.
+    """Draws `rate` events per second. With rate 0 nothing happens by itself, not even an expiry.
 
     The times and the events depend on the seed and on nothing else, so a flow can be repeated.
     """
@@ -53,13 +53,13 @@ class Engine:
         }
 
     def due(self) -> float:
-        """When `live` should be called next."""
+        """Return when `live` should be called next."""
         if not self.rate:
             return math.inf
         return min(self._next, self._expiry())
 
     def live(self, now: float) -> Frames:
-        """What happens at `now`; nothing when it is not due."""
+        """Return the frames of what happens at `now`; none if nothing is due."""
         frames: Frames = []
         if not self.rate:
             return frames
@@ -73,11 +73,11 @@ class Engine:
         return frames
 
     def market(self, pair: Pair) -> Decimal:
-        """What the pair costs now."""
+        """Return the pair's present price, rounded to its decimals."""
         return self._market[pair.rest].quantize(quantum(pair.price_decimals))
 
     def populate(self, count: int, now: float, *, age: float = 0.0) -> list[Change]:
-        """Brings `count` open orders onto the book; with an `age`, they have been there that long."""
+        """Bring `count` open orders onto the book; with an `age`, they have been there that long."""
         changes: list[Change] = []
         for _ in range(count):
             changes += self._submit(now - age, age)
@@ -85,7 +85,7 @@ class Engine:
         return changes
 
     def past(self, count: int, now: float) -> list[Change]:
-        """Orders that were executed before the exchange started, an hour ago and later."""
+        """Add orders that were executed before the exchange started, one hour ago and earlier."""
         changes: list[Change] = []
         for index in range(count):
             at = now - 3600 + index * 3000 / count
@@ -95,7 +95,7 @@ class Engine:
         return changes
 
     def lifetime(self, now: float) -> list[Change]:
-        """One order from its arrival to its end: pending, open, two fills, closed."""
+        """Run one order from its arrival to its end: pending, open, two fills, closed."""
         changes = self.populate(1, now)
         order = changes[-1].order
         part = self._part(order)
@@ -163,7 +163,7 @@ class Engine:
         return apart(changes)
 
     def _crowd(self, now: float) -> Frames:
-        """Several things at once, told in one frame; the same order may be in it twice."""
+        """Make several changes at once, sent in one frame; the same order may be in it twice."""
         frame: list[Change] = []
         for step in range(self._rng.randrange(2, 5)):
             at = now + step * 0.00001
@@ -196,7 +196,7 @@ class Engine:
         )
 
     def _end(self, now: float) -> float:
-        """When a good-till-date order expires: soon enough, at this rate, to live until then now and then."""
+        """Return when a good-till-date order expires: soon enough that some live until then at this rate."""
         return now + self._rng.uniform(1, 20) * (5 / self.rate if self.rate else 12)
 
     def _volume(self, pair: Pair) -> Decimal:
@@ -212,7 +212,7 @@ class Engine:
         return price.quantize(quantum(pair.price_decimals))
 
     def _part(self, order: Order) -> Decimal:
-        """Some of what is left: never nothing and, if it can be cut at all, never everything."""
+        """Return a part of the remaining volume: never nothing and, if it can be divided, never all."""
         step = quantum(VOLUME_PLACES)
         share = (order.remaining * self._rng.randrange(20, 80) / 100).quantize(step)
         return min(max(share, step), max(order.remaining - step, step), order.remaining or ZERO)

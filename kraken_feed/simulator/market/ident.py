@@ -1,4 +1,4 @@
-"""Ids in Kraken's format: `OAAAAA-BBBBB-CCCCCC` and the like, unique within one exchange."""
+"""Make ids in Kraken's format: `OAAAAA-BBBBB-CCCCCC` and the like, unique within one exchange."""
 
 import base64
 from random import Random
@@ -17,7 +17,7 @@ class Idents:
         self._seen: set[str] = set()
 
     def transaction(self, prefix: str) -> str:
-        """An order (`O`), trade (`T`) or ledger (`L`) id."""
+        """Return an order (`O`), trade (`T`) or ledger (`L`) id."""
         while True:
             bits = self._rng.getrandbits(80)  # sixteen letters of five bits, taken two at a time
             text = "".join([_TWO[bits >> shift & 1023] for shift in _SHIFTS])
@@ -28,20 +28,20 @@ class Idents:
 
 
 def connection_id(rng: Random) -> int:
-    """A 64-bit id above 2**63, so that a parser which uses doubles or signed integers is found out."""
+    """Return a 64-bit id above 2**63, so that parsers that use doubles or signed integers fail."""
     return _CONNECTION_FLOOR + rng.randrange(2**63)
 
 
 def secret(rng: Random) -> str:
-    """An API secret: base64 of 64 bytes."""
+    """Return an API secret: base64 of 64 bytes."""
     return base64.b64encode(rng.randbytes(64)).decode()
 
 
 def public_key(rng: Random) -> str:
-    """An API key: 56 characters of base64."""
+    """Return an API key: 56 characters of base64."""
     return base64.b64encode(rng.randbytes(42)).decode()
 
 
 def token(rng: Random) -> str:
-    """A WebSocket token: 43 characters of base64, `+` and `/` among them."""
+    """Return a WebSocket token: 43 characters of base64, `+` and `/` among them."""
     return base64.b64encode(rng.randbytes(32)).decode().rstrip("=")

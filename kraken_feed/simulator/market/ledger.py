@@ -1,4 +1,4 @@
-"""What happened and what was published: the truth that a client's output is held against."""
+"""Record what happened and what was published, to compare a client's output with."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
@@ -13,14 +13,14 @@ Sink = Callable[[bytes], None]
 
 
 class Item(Struct, frozen=True, gc=False):
-    """One element of a data frame: the ids it speaks of, and its exact bytes."""
+    """One element of a data frame: its ids, and its exact bytes."""
 
     ids: tuple[str, ...]
     data: bytes
 
 
 class Content(Struct, frozen=True, gc=False):
-    """What a data frame tells: its items, and the array that they stand in."""
+    """The content of a data frame: its items, and their array."""
 
     items: tuple[Item, ...]
     payload: bytes
@@ -74,7 +74,7 @@ class Ledger:
 
     Whatever quirks and faults do to frames and replies, `changes` is what happened: each order state, fill and entry
     once, an entry with the id that the feed and REST give it (compare entries by their `fact`). `frames` holds what was
-    sent, byte for byte, also ends that were sent twice; what only counts in a sequence and says nothing is not in it.
+    sent, byte for byte, also ends that were sent twice. Frames that only count in a sequence are not in it.
 
     With `keep=False` only the sink sees them, for runs that last for days. A ledger is one account's; in the sink, the
     records of all but the first name it.
@@ -89,16 +89,16 @@ class Ledger:
         self._keep = keep
 
     def another(self, account: int) -> "Ledger":
-        """The ledger of a further account, with the same sink."""
+        """Return the ledger of another account, with the same sink."""
         return Ledger(self._sink, keep=self._keep, account=account)
 
     @property
     def published(self) -> Iterator[Published]:
-        """Every published item, in the order in which it left."""
+        """Every published item, in the order in which it was sent."""
         return (item for frame in self.frames for item in items(frame))
 
     def happened(self, changes: Iterable[Change]) -> None:
-        """Records what the account went through."""
+        """Record changes of the account's orders, with their fills and entries."""
         batch = list(changes)
         if self._keep:
             self.changes += batch
@@ -106,14 +106,14 @@ class Ledger:
             self._write([_change_record(change) for change in batch])
 
     def publish(self, frame: Frame) -> None:
-        """Records a data frame at the moment it leaves."""
+        """Record a data frame at the moment it is sent."""
         if self._keep:
             self.frames.append(frame)
         if self._sink is not None:
             self._write([_frame_record(frame), *(_item_record(item) for item in items(frame))])
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
-        """Records that a fault took effect."""
+        """Record that a fault took effect."""
         self.faults.append(Struck(at, kind, connection_id))
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 
@@ -124,7 +124,7 @@ class Ledger:
 
 
 def items(frame: Frame) -> Iterator[Published]:
-    """The frame's items as records of their own."""
+    """Yield the frame's items as separate records."""
     for index, item in enumerate(frame.items):
         yield Published(
             connection_id=frame.connection_id,
@@ -155,7 +155,7 @@ def _item_record(item: Published) -> dict[str, object]:
 
 
 def _entry_record(entry: Entry) -> dict[str, object]:
-    """With everything that its `fact` is made of: an id can be empty or shared."""
+    """Return an entry with all that its `fact` is made of: an id can be empty or shared."""
     names = ("ref", "asset", "asset_class", "amount", "balance")
     return {"id": entry.id, **dict(zip(names, entry.fact, strict=True)), "fee": str(entry.fee)}
 

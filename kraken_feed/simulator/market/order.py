@@ -1,4 +1,4 @@
-"""Orders, their trades and ledger entries as frozen states, and the changes that lead from one to the next."""
+"""Define orders, their trades and ledger entries as frozen states, and the changes between them."""
 
 from decimal import Decimal
 from typing import Literal
@@ -15,7 +15,7 @@ TERMINAL: frozenset[str] = frozenset({"closed", "canceled", "expired"})
 
 
 class Order(Struct, frozen=True, gc=False):
-    """One state of an order. A change makes a new state; nothing is ever modified."""
+    """One state of an order. A change makes a new state; no state is ever modified."""
 
     id: str
     pair: Pair
@@ -67,7 +67,7 @@ class Order(Struct, frozen=True, gc=False):
 
 
 class Trade(Struct, frozen=True, gc=False):
-    """One execution."""
+    """One execution of an order, with its price, volume and fee."""
 
     id: str
     position: str
@@ -83,9 +83,9 @@ class Trade(Struct, frozen=True, gc=False):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """One leg of a trade in the account's books.
+    """One leg of a trade in the account's ledger.
 
-    By quirk, its id can be empty or the other leg's too. `fact` tells it from all others in any case.
+    A quirk can make its id empty, or equal to the other leg's. `fact` identifies it in any case.
     """
 
     id: str
@@ -104,7 +104,7 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Change(Struct, frozen=True, gc=False):
-    """Something that happened to an order; `order` is its state afterwards."""
+    """A change of an order; `order` is its state afterwards."""
 
     kind: Kind
     at: float

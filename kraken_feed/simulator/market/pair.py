@@ -1,4 +1,4 @@
-"""Assets and pairs, each with its three spellings: REST, v1 and v2."""
+"""Define assets and pairs, each with its three spellings: REST, v1 and v2."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -12,18 +12,18 @@ CURRENCY, TOKENIZED = "currency", "tokenized_asset"
 
 
 class Asset(Struct, frozen=True):
-    """`XXBT` in REST, `XBT` in v1, `BTC` in v2."""
+    """An asset: `XXBT` in REST, `XBT` in v1, `BTC` in v2."""
 
     rest: str
     v1: str
     v2: str
-    usd: Decimal  # what one unit is worth, for fee_usd_equiv
+    usd: Decimal  # the value of one unit, for fee_usd_equiv
     decimals: int = 10  # of its balance and of the ledger's amounts
     aclass: str = CURRENCY
 
     @property
     def key(self) -> str:
-        """What no other asset has: the same name in another class is another asset."""
+        """The unique name: the same name in another class is another asset."""
         return self.v2 if self.aclass == CURRENCY else f"{self.v2}:{self.aclass}"
 
     @property
@@ -33,13 +33,13 @@ class Asset(Struct, frozen=True):
 
 
 class Pair(Struct, frozen=True):
-    """What is traded for what, and with how many decimals."""
+    """A base and a quote asset, and the decimals of their prices and amounts."""
 
     rest: str
     base: Asset
     quote: Asset
     price_decimals: int
-    price: Decimal  # where the market stands when the exchange starts
+    price: Decimal  # the market's price when the exchange starts
     lot: Decimal  # a usual volume
     base_name: str = ""  # in the pair's names, if it is not the asset's own
     wide_decimals: int = MONEY_PLACES  # of costs and fees everywhere, and of prices in v1 and the trade history
@@ -81,7 +81,7 @@ SHARE_PAIR = Pair("SOLxUSD", SOL_SHARE, USD, 2, Decimal(12), Decimal(40), base_n
 
 
 def find(name: str, pairs: Sequence[Pair] = PAIRS) -> Pair:
-    """The pair of that name in any spelling; KeyError when there is none."""
+    """Return the pair with that name in any spelling. Raises KeyError if there is none."""
     for pair in pairs:
         if name in (pair.v1, pair.v2, pair.rest, pair.altname):
             return pair

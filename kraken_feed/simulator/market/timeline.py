@@ -1,4 +1,4 @@
-"""Rows in the order of their times, so that a page of a long history costs no more than one of a short history."""
+"""Keep rows in the order of their times, so that a page of a long history costs no more than one of a short history."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Row = TypeVar("Row")
 
 
 class Timeline(Generic[Row]):
-    """Rows, oldest first; rows of one time stay in the order in which they were added.
+    """Rows, oldest first; rows of the same time stay in the order in which they were added.
 
     A row can stand for several raw rows (`weigh`); `ends` counts the raw rows up to and with each row.
     """

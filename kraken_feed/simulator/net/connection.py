@@ -1,4 +1,4 @@
-"""One accepted socket: HTTP requests until one of them is a WebSocket upgrade."""
+"""Serve one accepted socket: HTTP requests until one of them is a WebSocket upgrade."""
 
 import asyncio
 import socket
@@ -17,31 +17,31 @@ from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
 from kraken_feed.simulator.wire.peer import Peer
 
-MAX_BUFFER = 64 * 1024 * 1024  # a client that reads nothing loses its connection here
+MAX_BUFFER = 64 * 1024 * 1024  # a client that reads nothing is disconnected here
 MAX_MESSAGE = 8 * 1024 * 1024  # what a client may send
-_MAX_UNREAD = 1024 * 1024  # what is kept of a client's bytes while the connection is stalled
+_MAX_UNREAD = 1024 * 1024  # bytes of a client that are kept while the connection is stalled
 CLOSE_S = 5.0  # how long a client may take to answer a close frame
 _LINGER_NOT = struct.pack("ii", 1, 0)  # closing with this sends a reset
 _DIALECTS: dict[str, Literal["v1", "v2"]] = {"": "v1", "/": "v1", "/v2": "v2", "/v2/": "v2"}
 
 
 class Host(Protocol):
-    """What a connection needs of the server that accepted it."""
+    """What a connection needs from the server that accepted it."""
 
     exchange: Exchange
     connections: "set[Connection]"
 
     def now(self) -> float:
-        """The exchange's time."""
+        """Return the exchange's time, in unix seconds."""
         ...
 
     def tick(self) -> None:
-        """Lets the exchange live until now, reads every connection, and sends what that brought."""
+        """Let the exchange advance to now, read every connection, and send the results."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and, after an upgrade, a WebSocket."""
+    """One socket: HTTP/1.1 with keep-alive and, after an upgrade, a WebSocket."""
 
     def __init__(self, host: Host) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         if self._peer is not None:
             self._host.tick()  # also reads what was just received, unless the connection is stalled
         elif len(self._received) > MAX_HEAD + MAX_BODY:
-            self.abort()  # a client that is not answered must not go on for ever
+            self.abort()  # a client that gets no answer must not wait for ever
         else:
             self._serve_http()
 
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
     # What the server calls.
 
     def abort(self) -> None:
-        """Ends the connection at once, with a reset."""
+        """End the connection at once, with a reset."""
         transport = self._transport
         if transport is None:
             return
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         transport.abort()
 
     def read(self) -> None:
-        """Takes the frames that were received; a stalled connection leaves them where they are."""
+        """Handle the frames that were received; a stalled connection leaves them unread."""
         if self._peer is None or self._socket is None:
             return
         if self._peer.stalled:
@@ -108,11 +108,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
             return
         if self._peer.closed and self._socket.state is State.OPEN:
-            return  # the close comes first: what was received in a stall is not answered any more
+            return  # the close comes first: frames received in a stall are not answered any more
         self._read_frames()
 
     def send(self) -> None:
-        """Writes what the exchange has to say; a stalled connection says nothing."""
+        """Write the frames of the exchange; a stalled connection writes nothing."""
         if self._peer is None or self._peer.stalled:
             return
         for message in self._peer.outgoing():
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Frame):
                 self._take(event)
         if self._socket.state is not State.OPEN and self._peer is not None:
-            self._peer.disconnect()  # the client broke the protocol: nothing more goes out, so nothing more counts
+            self._peer.disconnect()  # the client broke the protocol: nothing more is sent, so nothing more counts
 
     def _take(self, frame: Frame) -> None:
         if self._peer is None:
@@ -236,9 +236,9 @@ class Connection(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(CLOSE_S, self._hang_up)
 
     def _hang_up(self) -> None:
-        """Ends what is sent, behind everything that was written: a client that is late may still be reading it.
+        """Close the sending side after all output, so that a slow client can still read it.
 
-        A reset, or closing both ways while the client talks on, would lose what it has not read.
+        A reset, or closing both sides while the client still sends, would lose output that it has not read.
         """
         if self._transport is None or self._transport.is_closing():
             return

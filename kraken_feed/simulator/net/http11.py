@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as REST clients and WebSocket upgrades need."""
+"""Parse and write as much of HTTP/1.1 as REST clients and WebSocket upgrades need."""
 
 from http import HTTPStatus
 
@@ -11,7 +11,7 @@ MAX_BODY = 1024 * 1024
 
 
 class BadRequest(Exception):
-    """Bytes that are no request that this server understands."""
+    """The bytes are not a request that this server understands."""
 
 
 class Head(Struct, frozen=True):
@@ -42,7 +42,7 @@ class Head(Struct, frozen=True):
 
 
 def head(data: bytes | bytearray) -> Head | None:
-    """The head of the request that stands at the beginning, or None while it is incomplete.
+    """Parse the head of the request at the beginning of the data; return None while it is incomplete.
 
     Raises BadRequest.
     """
@@ -65,7 +65,7 @@ def head(data: bytes | bytearray) -> Head | None:
 
 
 def response(reply: Reply, *, keep_alive: bool, date: str) -> bytes:
-    """A reply as bytes."""
+    """Return a reply as the bytes of an HTTP/1.1 response."""
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Gives an exchange sockets: REST and both WebSocket dialects on one loopback port."""
+"""Serve REST and both WebSocket dialects of an exchange on one loopback port."""
 
 import asyncio
 import ssl
@@ -10,14 +10,14 @@ from typing import Self
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.net.connection import Connection
 
-_LONGEST_S = 1.0  # the clock is looked at this often even when nothing is due
+_LONGEST_S = 1.0  # the clock is read this often even when nothing is due
 _CLOSING_S = 5.0
 
 
 class Server:
     """Serves the exchange while the `async with` block runs; afterwards every socket is closed.
 
-    There is no task: a timer lets the exchange live, every received byte does so too. `clock` returns unix
+    There is no task: a timer and every received byte advance the exchange. `clock` returns unix
     seconds; a test that moves its own clock calls `tick` after each move. The exchange's clock may be ahead of it
     (the quirk `clock_offset`); start the exchange with that clock's time.
     """
@@ -80,7 +80,7 @@ class Server:
         return self.clock() + self.exchange.world.quirks.clock_offset
 
     def tick(self) -> None:
-        """Lets the exchange live until now, sends what that brought, and sets the next timer."""
+        """Let the exchange advance to now, send the results, and set the next timer."""
         now = self.now()
         self.exchange.advance(now)
         for connection in list(self.connections):

@@ -1,6 +1,6 @@
-"""Know the standing behaviours that clients do not expect, and the spellings of JSON that some of them bring.
+"""Define the standing behaviours that clients do not expect, and the spellings of JSON that some of them cause.
 
-Only what holds for a whole run goes in here. What happens at a moment is a fault, see ``faults``.
+Only behaviours for a whole run belong here. Something that happens at a moment is a fault, see ``faults``.
 
 Read ``quirk`` first.
 """

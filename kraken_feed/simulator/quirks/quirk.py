@@ -1,10 +1,10 @@
-"""Quirks: standing behaviours of an exchange that keeps to Kraken's documents and still surprises clients.
+"""Define quirks: standing behaviours that Kraken's documents allow, and that still surprise clients.
 
-Kraken's documents leave much open, and recordings show more than the documents say. Each quirk is one such liberty; the
-defaults are the usual behaviour. A fault happens at a moment, a quirk holds for the whole run.
+Kraken's documents leave much open, and recordings show more than the documents say. Each quirk is one such behaviour;
+the defaults are the usual ones. A fault happens at a moment, a quirk holds for the whole run.
 
-A *share* is a number from 0 to 1. What it hits is decided by the id of the order, trade or ledger entry, so the same
-seed always hits the same ones.
+A *share* is a number from 0 to 1. The id of the order, trade or ledger entry decides whether it is hit, so the
+same seed always hits the same ones.
 """
 
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 
 class Quirks(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the exchange behaves where Kraken's documents leave it a choice. Raises ValueError for impossible numbers.
+    """The exchange's behaviours that Kraken's documents leave open. Raises ValueError for impossible numbers.
 
     `QUIRKS` says of each what it does.
     """
@@ -28,7 +28,7 @@ class Quirks(Struct, frozen=True, forbid_unknown_fields=True):
     withheld_rows: float = 0.0
     withheld_s: float = 0.0
     count: Literal["asked", "always", "null"] = "asked"
-    # REST: prices of calls. Kraken's pages say 2 and 4; 4 is what a client has to expect.
+    # REST: costs of calls. Kraken's pages say 2 or 4; a client has to expect 4.
     history_cost: float = 4.0
     closed_orders_cost: float | None = None
     # REST: delays, in seconds; None is the scenario's rest_lag
@@ -82,7 +82,7 @@ class Quirks(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Quirk(Struct, frozen=True):
-    """What a quirk does, and the value that it has when only its name is given."""
+    """A quirk's description, and its value when only its name is given."""
 
     alone: object
     does: str
@@ -139,21 +139,21 @@ SHARES = frozenset({
     "repeated_rows", "withheld_rows", "odd_states", "odd_query_states", "refused_ids", "surrogates", "strange_frames",
     "lost_pongs", "empty_ledger_ids", "shared_ledger_ids",
 })  # fmt: skip
-USUAL = Quirks()  # checked with SHARES, so it stands below them
+USUAL = Quirks()  # checked with SHARES, so it is defined below them
 
 
 def share(portion: float, purpose: str, ident: str) -> bool:
-    """Whether something with this id belongs to that portion; purposes are independent of each other."""
+    """Return whether the thing with this id is in the portion. Different purposes are independent of each other."""
     return portion > 0 and draw(purpose, ident) < portion
 
 
 def draw(purpose: str, ident: str) -> float:
-    """A number from 0 to 1 that depends on the purpose and the id only."""
+    """Return a number from 0 to 1 that depends only on the purpose and the id."""
     return crc32(f"{purpose}:{ident}".encode()) / 2**32
 
 
 def parse(text: str) -> tuple[str, object]:
-    """A quirk's name and value from `NAME` or `NAME=VALUE`. Raises ValueError."""
+    """Parse a quirk's name and value from `NAME` or `NAME=VALUE`. Raises ValueError."""
     name, equals, value = text.partition("=")
     _known(name)
     given = value if equals else QUIRKS[name].alone
@@ -168,21 +168,21 @@ def parse(text: str) -> tuple[str, object]:
 
 
 def convert(table: object) -> Quirks:
-    """The quirks of a table of a scenario file. Raises ValueError that names the wrong key."""
+    """Read the quirks from a table of a scenario file. Raises ValueError that names the wrong key."""
     for name in table if isinstance(table, dict) else ():
         _known(name)
     return msgspec.convert(table, Quirks)
 
 
 def catalogue() -> str:
-    """One line for each quirk."""
+    """Return the list of quirks, one line per quirk."""
     names = [(f"{name}{_value(quirk.alone)}", quirk.does) for name, quirk in QUIRKS.items()]
     width = max(len(name) for name, _ in names)
     return "".join(f"{name:{width}}  {does}\n" for name, does in names)
 
 
 def nearest(name: str, names: Any) -> str:
-    """`, did you mean "drop"?`, or nothing when no name is near."""
+    """Return `, did you mean "drop"?`, or nothing if no name is near."""
     found = get_close_matches(name, list(names), n=1)
     return f', did you mean "{found[0]}"?' if found else ""
 
@@ -199,6 +199,6 @@ def _value(alone: Any) -> str:
 
 
 def _plain(exc: ValueError) -> str:
-    """The message without the place, which is known; a message of ours names the quirk itself."""
+    """Return the message without the place, which is known. Our own messages name the quirk."""
     text = str(exc).partition(" - at ")[0]
     return text.partition(": ")[2] or text

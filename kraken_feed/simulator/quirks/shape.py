@@ -1,4 +1,4 @@
-"""Other spellings of the same facts: what JSON allows, Kraken's documents do not forbid, and clients trip over."""
+"""Write the same facts in other spellings, which JSON allows, Kraken's documents do not forbid, and clients fail on."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,12 @@ from msgspec import Raw
 
 from kraken_feed.simulator.quirks.quirk import Quirks, share
 
-_SURROGATE = rb"\ud800"  # half of a pair: valid JSON, and no valid Unicode
+_SURROGATE = rb"\ud800"  # half of a pair: valid JSON, but not valid Unicode
 _NEW_MEMBER = b'"x_new":{"since":[2026,null],"on":true}'
 
 
 def table(rows: Iterable[tuple[str, dict[str, object]]], quirks: Quirks) -> Raw:
-    """Write rows as an object by id. Ids can be empty or repeated, so this is no dict."""
+    """Write rows as an object by id. Ids can be empty or repeated, so the rows are not a dict."""
     members = [member for ident, row in rows for member in _members(ident, row, quirks)]
     if not members and quirks.empty_as_list:
         return Raw(b"[]")
@@ -27,7 +27,7 @@ def _members(ident: str, row: dict[str, object], quirks: Quirks) -> Iterable[byt
 
 
 def dress(data: bytes, ident: str, quirks: Quirks) -> bytes:
-    """Add to a JSON object the members and characters that quirks want."""
+    """Add the members and characters to a JSON object that the quirks ask for."""
     if share(quirks.surrogates, "surrogate", ident):
         if b'"misc":"' in data:
             data = data.replace(b'"misc":"', b'"misc":"' + _SURROGATE, 1)
@@ -46,7 +46,7 @@ def integer(value: int, quirks: Quirks) -> object:
 
 
 def errors(quirks: Quirks) -> object:
-    """What stands under "error" in an answer that has a result."""
+    """Return the value of "error" in an answer that has a result."""
     if quirks.errors == "object":
         return {}
     return ["WGeneral:Deprecated parameter"] if quirks.errors == "warning" else []

@@ -1,6 +1,6 @@
-"""Answer REST calls out of the world's state, without HTTP on a socket.
+"""Answer REST calls from the world's state, without HTTP on a socket.
 
-Checks in Kraken's order, methods, pages of the history. It knows no connections.
+It has the checks in Kraken's order, the methods, and the pages of the history. It does not know connections.
 
 Read ``api`` first.
 """

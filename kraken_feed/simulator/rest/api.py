@@ -1,4 +1,4 @@
-"""The REST side: one request in, one reply out, with Kraken's checks in Kraken's order.
+"""Answer one REST request with one reply, with Kraken's checks in Kraken's order.
 
 Sources: https://docs.kraken.com/api/docs/guides/spot-rest-auth , …/spot-rest-ratelimits , …/spot-errors
 """
@@ -23,13 +23,13 @@ PRIVATE, PUBLIC = "/0/private/", "/0/public/"
 LOCKOUT_AFTER = 10  # bad keys, nonces or signatures within a minute …
 LOCKOUT_WINDOW_S = 60.0
 LOCKOUT_S = 900.0  # … and the key is locked for a quarter of an hour
-CALLER = "127.0.0.1"  # where every client is
+CALLER = "127.0.0.1"  # the address of every client
 _FAULTS = ("http_502", "http_429", "http_403", "rest_timeout", "rest_error")
 _BURNING = ("EAPI:Invalid key", "EAPI:Invalid signature", "EAPI:Invalid nonce")
 
 
 class RestApi:
-    """Answers requests out of the world's state."""
+    """Answers requests from the world's state."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -37,7 +37,7 @@ class RestApi:
         self._locked: dict[str, float] = {}
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """One request, one reply. Its Date is the exchange's clock, whatever else is wrong with it."""
+        """Answer one request. The reply's Date is the exchange's clock, whatever else is wrong with it."""
         reply = self._handle(method, path, headers, body, now)
         date = http_date(self._world.shown_time(now))
         return replace(reply, headers={"Date": date, **reply.headers})
@@ -95,7 +95,7 @@ class RestApi:
         return key, params
 
     def _burn(self, given: str, error: str, now: float) -> None:
-        """Counts a failed proof; too many of them lock the key out."""
+        """Count a failed authentication; too many of them lock the key out."""
         if error not in _BURNING:
             return
         failures = self._failures.setdefault(given, deque(maxlen=LOCKOUT_AFTER))
@@ -115,7 +115,7 @@ class RestApi:
 
 
 def _params(content_type: str, body: bytes) -> dict[str, str]:
-    """The body's fields as text, from a form or from JSON."""
+    """Return the body's fields as text, from a form or from JSON."""
     try:
         if "json" not in content_type and not body.startswith(b"{"):
             return dict(parse_qsl(body.decode(), keep_blank_values=True))

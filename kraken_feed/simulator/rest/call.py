@@ -1,4 +1,4 @@
-"""A private REST call: who asks what, when, and what the parameters say."""
+"""Represent a private REST call: its key, its time and its parameters."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class RestError(Exception):
 
 
 class Call(Struct, frozen=True):
-    """An authenticated request."""
+    """An authenticated request to a private method."""
 
     world: World
     key: ApiKey
@@ -31,7 +31,7 @@ class Call(Struct, frozen=True):
         return View(self.book, self.now, self._lag(), self.key.limits, late_orders=late)
 
     def _lag(self) -> float:
-        """Each source can be late by a time of its own."""
+        """Return the lag of a source: each source can have its own."""
         quirks = self.quirks
         own = {
             "QueryOrders": quirks.query_lag,
@@ -70,7 +70,7 @@ class Call(Struct, frozen=True):
         return int(text)
 
     def span(self) -> Span:
-        """Return the bounds. Raises RestError for bad ones, and if they are an error for a key limited in time."""
+        """Return the bounds of a query. Raises RestError for bad ones, and if a key limited in time may have none."""
         span = Span(self._bound("start"), self._bound("end"))
         limits, how = self.key.limits, self.quirks.key_span
         start = -math.inf if span.start is None else span.start
@@ -89,12 +89,12 @@ class Call(Struct, frozen=True):
             raise RestError(f"EGeneral:Invalid arguments:{name}") from exc
 
     def refuses(self, order_id: str) -> bool:
-        """Whether this id spoils a batch of QueryOrders."""
+        """Return whether this id spoils a batch of QueryOrders."""
         world = self.world
         return order_id in world.refused_ids or share(world.quirks.refused_ids, "refused id", order_id)
 
     def check_outside(self, order_id: str) -> None:
-        """Raise RestError if the order lies outside of the key's span and that is an error."""
+        """Raise RestError if the order is outside of the key's span and the quirk makes that an error."""
         if self.quirks.key_span != "silent" and order_id in self.book.states:
             raise RestError("EGeneral:Invalid arguments")
 

@@ -1,4 +1,4 @@
-"""What REST knows of an account at a moment: lags, a key's span, bounds, and pages of the history.
+"""Show an account's history as REST knows it at a moment: lags, a key's span, bounds, and pages.
 
 Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-closed-orders , …/get-trade-history
 """
@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 
 class Span(Struct, frozen=True):
-    """The bounds of a question: `start` is exclusive, `end` inclusive."""
+    """The bounds of a query: `start` is exclusive, `end` inclusive."""
 
     start: float | None = None
     end: float | None = None
@@ -31,7 +31,7 @@ class Span(Struct, frozen=True):
 
 
 class Rows(Struct, Generic[Row], frozen=True):
-    """Rows that answer a question, oldest first: `low` to `high` of a timeline."""
+    """The rows that answer a query, oldest first: `low` to `high` of a timeline."""
 
     timeline: Timeline[Row]
     low: int
@@ -41,7 +41,7 @@ class Rows(Struct, Generic[Row], frozen=True):
         return self.high - self.low
 
     def page(self, offset: int, size: int) -> list[Row]:
-        """Return the rows of a window of raw rows, newest first; the raw rows before it are skipped."""
+        """Return the rows in a window of raw rows, newest first; skip the raw rows before it."""
         ends = self.timeline.ends
         bottom = ends[self.low - 1] if self.low else 0
         top = (ends[self.high - 1] if self.high else 0) - offset
@@ -53,10 +53,10 @@ class Rows(Struct, Generic[Row], frozen=True):
 
 
 class View:
-    """The book as REST knows it: everything comes `lag` seconds late.
+    """The book as REST knows it: everything is `lag` seconds late.
 
-    What lies outside the span that the key is limited to is left out without a word: trades, entries, and orders by
-    their end. Open orders are no history.
+    Rows outside the span that the key is limited to are left out silently: trades, entries, and orders by their end.
+    Open orders do not count as history.
     """
 
     def __init__(
@@ -68,13 +68,14 @@ class View:
         self._late_orders = late_orders
 
     def order(self, order_id: str) -> Order | None:
-        """The order's state, if the key may see it."""
+        """Return the order's state, if the key may see it."""
         order = self._state(order_id)
         seen = order is None or order.closed is None or self._limits.shows(order.closed)
         return order if seen else None
 
     def _state(self, order_id: str) -> Order | None:
-        """The state; one that is younger than the lag is shown as it came onto the book, or not at all."""
+        """Return the order's state. One that is younger than the lag is shown as it was when it was accepted, or not at
+        all."""
         states = self._book.states.get(order_id)
         if states is None or (self._late_orders and states[0][0] > self._until):
             return None
@@ -87,18 +88,19 @@ class View:
         return fresh[-1]
 
     def open(self) -> list[Order]:
-        """The orders that REST believes to be open, oldest first: also those whose end it does not know yet."""
+        """Return the orders that REST believes to be open, oldest first, including those whose end it does not know
+        yet."""
         ended = self._book.ended
         late = ended.rows[ended.span(self._until, -math.inf, math.inf)[0] :] if self._until < math.inf else []
         states = [self._state(order.id) for order in (*self._book.open.values(), *late)]
         return sorted((order for order in states if order is not None and not order.terminal), key=_opened)
 
     def ended(self, span: Span, by: str) -> Rows[Order]:
-        """The orders that ended, by the time of their opening, of their end, or of either."""
+        """Return the orders that ended, selected by the time of their opening, of their end, or of either."""
         if by == "close":
             return self._rows(self._book.ended, span)
         timeline = self._book.ended
-        low, high = self._span(timeline, Span(span.start))  # none that is in question ended before the span
+        low, high = self._span(timeline, Span(span.start))  # no order in the span ended before it
         rows = timeline.rows[low:high]
         if by == "open":
             found = Timeline[Order](_opened)
@@ -127,7 +129,7 @@ class View:
         return timeline.span(-math.inf if span.start is None else span.start, self._limits.query_from, last)
 
     def moment(self, bound: str | None) -> float | None:
-        """A bound as unix seconds: a number, or the opening time of an order, or the time of a trade.
+        """Return a bound as unix seconds: a number, the opening time of an order, or the time of a trade.
 
         Raises ValueError for anything else.
         """
@@ -143,10 +145,10 @@ class View:
 
 
 class Pager(Struct, frozen=True):
-    """How pages of the history are cut: usually fifty rows each, newest first."""
+    """Cuts the history into pages: usually fifty rows each, newest first."""
 
     quirks: Quirks
-    question: str  # the same question gets the same page
+    question: str  # the same query gets the same page
     now: float
 
     def cut(

@@ -1,4 +1,4 @@
-"""The private REST methods, once the caller is known: permissions, parameters, results."""
+"""Answer the private REST methods, once the caller is authenticated: permissions, parameters, results."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,19 +16,19 @@ from kraken_feed.simulator.rest.history import Rows, collected
 from kraken_feed.simulator.rest.row import entry_object, order_object, state, trade_object
 
 _HISTORY = ("ClosedOrders", "TradesHistory", "QueryTrades", "Ledgers")
-MAX_ORDERS, MAX_TRADES = 50, 20  # txids a query
+MAX_ORDERS, MAX_TRADES = 50, 20  # txids per query
 Result = Mapping[str, object] | Raw
 
 
 def cost(name: str, quirks: Quirks) -> float:
-    """Return what a call adds to the key's counter; Kraken's pages disagree about that of history."""
+    """Return the points that a call adds to the key's counter. Kraken's pages disagree about those of history."""
     if name == "ClosedOrders" and quirks.closed_orders_cost is not None:
         return quirks.closed_orders_cost
     return quirks.history_cost if name in _HISTORY else 1.0
 
 
 def answer(call: Call) -> Result:
-    """The result of a private method. Raises RestError."""
+    """Return the result of a private method. Raises RestError."""
     return METHODS[call.name](call)
 
 
@@ -38,7 +38,8 @@ def _token(call: Call) -> Result:
 
 
 def _key_info(call: Call) -> Result:
-    """In the spelling of a recording, or in that of the documentation, where the window is a number."""
+    """Return the key's settings, in the spelling of a recording, or in that of the documentation, where the window is a
+    number."""
     key, limits = call.key, call.key.limits
     camel = call.world.key_info_style == "camel"
     info: dict[str, object] = {
@@ -71,7 +72,7 @@ def _balance(call: Call) -> Result:
 
 
 def _balance_ex(call: Call) -> Result:
-    """The balances, and what open orders hold of them."""
+    """Return the balances, and the amounts that open orders hold."""
     call.need("query-funds")
     book = call.book
     held = {asset.key: ZERO for asset in book.assets}
@@ -139,7 +140,7 @@ def _query_trades(call: Call) -> Result:
 
 
 def _ledgers(call: Call) -> Result:
-    """Entries of one asset class: currencies unless another one is asked for."""
+    """Return entries of one asset class, by default of currencies."""
     call.need("query-ledger")
     aclass = call.choice("aclass", CURRENCY, (CURRENCY, TOKENIZED))
     rows = call.view.entries(call.span(), aclass)
@@ -175,7 +176,7 @@ def _ident(row: Order | Trade) -> str:
 
 
 def _wanted(call: Call, order: Order) -> bool:
-    """Whether the order passes the filters."""
+    """Return whether the order passes the filters."""
     userref, client_id = call.params.get("userref"), call.params.get("cl_ord_id")
     if userref is not None and (order.cl_ord_id is not None or str(order.userref) != userref):
         return False
@@ -183,14 +184,14 @@ def _wanted(call: Call, order: Order) -> bool:
 
 
 def _orders(call: Call, orders: list[Order], odd: float = 0.0) -> Raw:
-    """The orders by id; that share of the ended ones has an odd state."""
+    """Return the orders by id; a share (`odd`) of the ended ones has an odd state."""
     trades = call.flag("trades")
     rows = ((order.id, order_object(order, with_trades=trades, status=state(order, odd))) for order in orders)
     return table(rows, call.quirks)
 
 
 def _count(call: Call, count: int) -> dict[str, object]:
-    """The total of all pages; without_count leaves it out."""
+    """Return the total over all pages, unless without_count leaves it out."""
     how = call.quirks.count
     if how == "null":
         return {"count": None}

@@ -1,4 +1,4 @@
-"""The few public REST methods that clients ask for at their start."""
+"""Answer the few public REST methods that clients call at their start."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from kraken_feed.simulator.world import World
 
 
 def answer(world: World, name: str, params: Mapping[str, str], now: float) -> object:
-    """The result of a public method. Raises RestError."""
+    """Return the result of a public method. Raises RestError."""
     if name == "Time":
         shown = world.shown_time(now)
         return {"unixtime": int(shown), "rfc1123": rfc1123(shown)}

@@ -1,4 +1,4 @@
-"""HTTP replies of the REST side: results, errors, and what faults put in their place."""
+"""Make HTTP replies of the REST side: results, errors, and what faults send instead."""
 
 import msgspec
 from msgspec import Struct
@@ -20,18 +20,18 @@ class Reply(Struct, frozen=True):
 
 
 def success(result: object, errors: object, delay: float) -> Reply:
-    """Reply with a result, and what stands under "error" beside it."""
+    """Return a reply with a result, and the value of "error" beside it."""
     body = msgspec.json.encode({"error": errors, "result": result})
     return Reply(200, {"Content-Type": "application/json"}, body, delay)
 
 
 def failure(text: str, delay: float) -> Reply:
-    """Reply with an error text of Kraken's."""
+    """Return a reply with an error text of Kraken's."""
     return Reply(200, {"Content-Type": "application/json"}, msgspec.json.encode({"error": [text]}), delay)
 
 
 def faulty(fault: Fault) -> Reply:
-    """Reply as a fault wants it."""
+    """Return the reply that a fault asks for."""
     html = {"Content-Type": "text/html; charset=UTF-8"}
     if fault.kind == "http_502":
         return Reply(502, html, _BAD_GATEWAY)

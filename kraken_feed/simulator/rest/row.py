@@ -1,4 +1,4 @@
-"""Orders, trades and ledger entries as REST writes them.
+"""Write orders, trades and ledger entries as REST does.
 
 Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-trade-history , …/get-ledgers
 """
@@ -19,7 +19,7 @@ def _average(order: Order, value: Decimal) -> str:
 
 
 def state(order: Order, odd: float) -> str:
-    """The order's state; of that share of ended orders, one that no document knows, or in another case."""
+    """Return the order's state. For a share (`odd`) of ended orders it is undocumented, or in another case."""
     if not (order.terminal and share(odd, "odd state", order.id)):
         return order.status
     words = ("rejected", order.status.capitalize(), order.status.upper())
@@ -27,7 +27,8 @@ def state(order: Order, odd: float) -> str:
 
 
 def order_object(order: Order, *, with_trades: bool, status: str | None = None) -> dict[str, object]:
-    """An order; `price` is the average fill price, `descr.price` the limit. `status` replaces its state."""
+    """Return an order as JSON. `price` is the average fill price, `descr.price` the limit. `status` replaces its
+    state."""
     pair = order.pair
     price = "0" if order.price is None else fixed(order.price, pair.price_decimals)
     what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {pair.altname} @ {order.ordertype}"
@@ -68,7 +69,7 @@ def order_object(order: Order, *, with_trades: bool, status: str | None = None) 
 
 
 def trade_object(trade: Trade, ledgers: Sequence[str] | None = None) -> dict[str, object]:
-    """A trade; the pair has its REST name."""
+    """Return a trade as JSON; the pair has its REST name."""
     order = trade.order
     return {
         "ordertxid": order.id,
@@ -92,7 +93,7 @@ def trade_object(trade: Trade, ledgers: Sequence[str] | None = None) -> dict[str
 
 
 def entry_object(entry: Entry) -> dict[str, object]:
-    """A line of the account's ledger."""
+    """Return an entry of the account's ledger as JSON."""
     return {
         "refid": entry.ref,
         "time": unix_number(entry.at),

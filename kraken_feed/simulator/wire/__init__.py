@@ -1,6 +1,7 @@
-"""Speak the WebSocket protocols v1 and v2 on one connection, without a socket.
+"""Implement the WebSocket protocols v1 and v2 of one connection, without a socket.
 
-Requests in, frames out: subscriptions, the feeds, order entry. What v1 and v2 share is in ``dialect``.
+It takes requests and returns frames: subscriptions, the feeds, order entry. The parts that v1 and v2 share are in
+``dialect``.
 
 Read ``peer`` first.
 """

@@ -1,4 +1,4 @@
-"""What data frames tell of changes, rendered once for all connections that ask for the same."""
+"""Render changes as the content of data frames, once for all connections with the same options."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from kraken_feed.simulator.wire.subscription import Options
 
 
 def content(speak: Dialect, items: Sequence[Item], quirks: Quirks) -> Content:
-    """Put the items into a frame's array."""
+    """Return the items with the array of a frame that contains them."""
     if quirks.unknown_members or quirks.surrogates:
         items = [speak.dressed(item, quirks) for item in items]
     return Content(tuple(items), _payload(items, quirks))
 
 
 def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Options, quirks: Quirks) -> list[Content]:
-    """Return what each frame that tells of the changes holds: one frame, two if orders end twice, or none."""
+    """Return the contents of the frames that report the changes: one frame, two if orders end twice, or none."""
     if quirks.double_ends == "once":
         items = speak.updates(channel, changes, options)
         return [content(speak, items, quirks)] if items else []
@@ -32,7 +32,7 @@ def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Opt
 
 
 def _payload(items: Sequence[Item], quirks: Quirks) -> bytes:
-    """Write the items of a data frame: an array, with a null in front, or null when there are none."""
+    """Write the items of a data frame: an array, with a null in front, or null if there are none."""
     if not items:
         return b"null" if quirks.null_snapshots else b"[]"
     body = b",".join([item.data for item in items])
@@ -40,7 +40,7 @@ def _payload(items: Sequence[Item], quirks: Quirks) -> bytes:
 
 
 def _richer(change: Change, quirks: Quirks) -> bool:
-    """Whether the second end of the order says more than the first, instead of the same."""
+    """Return whether the second end of the order says more than the first, instead of the same."""
     return quirks.double_ends == "richer" or (
         quirks.double_ends == "both" and draw("richer end", change.order.id) < 0.5
     )

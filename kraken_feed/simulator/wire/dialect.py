@@ -1,4 +1,4 @@
-"""What v1 and v2 have in common: requests once they are understood, and what a dialect must be able to say."""
+"""Define what v1 and v2 have in common: parsed requests, and the interface of a dialect."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -12,11 +12,11 @@ from kraken_feed.simulator.quirks.quirk import Quirks
 from kraken_feed.simulator.wire.order_entry import Desk
 from kraken_feed.simulator.wire.subscription import Options
 
-SNAPSHOT_TRADES = 50  # a snapshot tells the newest fifty trades, never more
+SNAPSHOT_TRADES = 50  # a snapshot has the newest fifty trades, never more
 
 
 class Request(Struct, frozen=True):
-    """A client's message that could be understood."""
+    """A client's message that was understood."""
 
     kind: Literal["ping", "subscribe", "unsubscribe", "order"]
     event: str  # as the client called it
@@ -25,22 +25,22 @@ class Request(Struct, frozen=True):
     token: str = ""
     options: Options = Options()
     echo: object = None  # what an error ack repeats
-    message: Mapping[str, Any] = {}  # the whole of it, where more than that is needed
+    message: Mapping[str, Any] = {}  # the complete message, where more of it is needed
 
 
 class Complaint(Struct, frozen=True):
-    """A client's message that was wrong, and the frame that says so."""
+    """The frame that answers a wrong message of a client."""
 
     reply: bytes
 
 
 class Dialect(Protocol):
-    """The functions of the modules `v1` and `v2`."""
+    """The interface of the modules `v1` and `v2`."""
 
     CHANNELS: tuple[str, ...]
 
     def parse(self, text: bytes, now: float) -> Request | Complaint:
-        """Reads a client's frame; never raises for what stands in it."""
+        """Parse a client's frame; never raises because of its content."""
         ...
 
     def status(self, connection_id: int, state: str) -> bytes: ...
@@ -58,7 +58,7 @@ class Dialect(Protocol):
     def refused(self, request: Request, text: str, now: float) -> bytes: ...
 
     def order(self, event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
-        """Does what a request of order entry asks for: the answers."""
+        """Carry out a request of order entry, and return the answers."""
         ...
 
     def rate_exceeded(self, request: Request | None, variant: str, now: float) -> bytes: ...
@@ -68,21 +68,21 @@ class Dialect(Protocol):
     def big(self, size: int) -> bytes: ...
 
     def snapshot(self, channel: str, book: Book, options: Options) -> list[Item] | None:
-        """The items of the snapshot; None when the options ask for none."""
+        """Return the items of the snapshot; None if the options ask for none."""
         ...
 
     def updates(self, channel: str, changes: Sequence[Change], options: Options) -> list[Item]: ...
 
     def bare_end(self, channel: str, change: Change) -> list[Item]:
-        """The end of an order without anything but its state, as documents show it."""
+        """Return the end of an order with only its state, as documents show it."""
         ...
 
     def dressed(self, item: Item, quirks: Quirks) -> Item:
-        """The item with what quirks add to it."""
+        """Return the item with the additions of the quirks."""
         ...
 
     def frame(self, channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes: ...
 
     def notice(self, channel: str, sequence: bytes) -> bytes:
-        """A frame of a type that no client knows, with a sequence of the channel."""
+        """Return a frame of an unknown type, with a number of the channel's sequence."""
         ...

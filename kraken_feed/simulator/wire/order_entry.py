@@ -1,7 +1,7 @@
-"""Order entry: what requests do to an account, and Kraken's words for what they cannot do. Both dialects speak of it.
+"""Carry out order entry for both dialects: what requests do to an account, and Kraken's error texts.
 
-It knows limit and market orders. Limit orders rest whatever their time in force, but for GTD's end; a market order is
-executed at once. Orders of other types are checked, and refused if they are meant. There is no margin.
+It knows limit and market orders. Limit orders rest whatever their time in force, except for GTD's end; a market order
+is executed at once. Orders of other types are only checked: to place one is refused. There is no margin.
 
 Sources: https://docs.kraken.com/api/docs/guides/spot-errors ; for the permissions
 https://docs.kraken.com/api-reference/trading/add-order , …/edit-order , …/amend-order , …/cancel-order
@@ -34,11 +34,11 @@ MAX_TIMER_S = 86_400
 _DEADLINE_S = 60.0
 _FAR = 100  # times the market's price
 _MAX_VOLUME = 10**9
-_ORDERMIN = 1000  # a usual volume is so many times the least
+_ORDERMIN = 1000  # a usual volume divided by the smallest one
 
 
 class Refusal(Exception):
-    """A request that is not done: the text is what goes on the wire."""
+    """A request is refused: the text is what goes on the wire."""
 
 
 Kind = Literal["text", "flag", "number", "integer", "texts", "integers", "object", "objects"]
@@ -58,7 +58,7 @@ _FITS: dict[Kind, Callable[[object], bool]] = {
 def check_types(method: str, given: Mapping[str, Any], types: Types, around: Collection[str] = ()) -> None:
     """Refuse parameters that the method does not document, or documents with another JSON type.
 
-    `validate` is left to `Desk.checks_only`: how Kraken takes one of the wrong type is not known.
+    `validate` is left to `Desk.checks_only`: it is not known how Kraken handles one of the wrong type.
     """
     for name, value in given.items():
         if name in around:
@@ -70,8 +70,8 @@ def check_types(method: str, given: Mapping[str, Any], types: Types, around: Col
 
 
 class Fields:
-    """The parameters of a request, each read once. v1 writes numbers as strings, v2 as numbers, and neither takes the
-    other's."""
+    """The parameters of a request; each must be read once. v1 writes numbers as strings, v2 as numbers, and neither
+    accepts the other's."""
 
     def __init__(self, given: Mapping[str, Any], *, strings: bool) -> None:
         self._given = given
@@ -128,7 +128,7 @@ class Fields:
         return value
 
     def inner(self, name: str) -> "Fields | None":
-        """The parameters of an object within."""
+        """Return the parameters of a nested object; None if it is absent."""
         value = self._given.get(name)
         if value is not None and not isinstance(value, dict):
             raise invalid(name)
@@ -141,7 +141,7 @@ class Fields:
             raise Refusal("EQuery:Unknown asset pair") from None
 
     def deadline(self, now: float) -> None:
-        """Refuse a request that comes too late, or whose end is too far away."""
+        """Refuse a request that comes after its deadline, or whose deadline is too far away."""
         if (moment := self.moment("deadline")) is None:
             return
         if moment <= now:
@@ -162,7 +162,7 @@ class Fields:
 
 
 class Wish(Struct, frozen=True):
-    """A new order as it is asked for."""
+    """A new order as it was requested."""
 
     pair: Pair
     side: Side
@@ -176,7 +176,7 @@ class Wish(Struct, frozen=True):
 
 
 class Desk:
-    """What a key may do to its account, now."""
+    """The actions that a key may take on its account at a moment."""
 
     def __init__(self, key: ApiKey, now: float, quirks: Quirks = USUAL) -> None:
         self._key = key
@@ -185,8 +185,8 @@ class Desk:
         self.quirks = quirks
 
     def checks_only(self, fields: Fields, kind: Kind) -> bool:
-        """Tell whether `validate`, which the method documents as this kind, asks for a check. The quirk
-        `wrong_validate` decides what the other kind does."""
+        """Return whether `validate`, which the method documents as this kind, asks for a check. The quirk
+        `wrong_validate` decides about the other kind."""
         value = fields.raw("validate")
         texts = ("true", "false")
         if not fields.has("validate") or (isinstance(value, bool) if kind == "flag" else value in texts):
@@ -198,8 +198,7 @@ class Desk:
         raise invalid("validate")
 
     def time_in_force(self, fields: Fields, name: str, choices: Collection[str]) -> str:
-        """Return the time in force in upper case. Refuse all but the listed spellings, unless by quirk any case is
-        taken."""
+        """Return the time in force in upper case. Refuse unlisted spellings, unless a quirk accepts any case."""
         if self.quirks.any_case:
             text = fields.text(name, (*map(str.upper, choices), *map(str.lower, choices)))
         else:
@@ -207,13 +206,13 @@ class Desk:
         return (text or "GTC").upper()
 
     def may(self, *permissions: str, every: bool = True) -> None:
-        """Refuse unless the key has all of them, or without `every` one."""
+        """Refuse unless the key has all of these permissions or, without `every`, one of them."""
         has = [name in self._key.permissions for name in permissions]
         if not (all(has) if every else any(has)):
             raise Refusal("EGeneral:Permission denied")
 
     def check(self, wish: Wish) -> None:
-        """Refuse what the market or the account does not allow."""
+        """Refuse an order that the market or the account does not allow."""
         if wish.cl_ord_id is not None and wish.userref:
             raise invalid("cl_ord_id")
         self._open_for_orders(post_only=wish.post_only)
@@ -230,7 +229,7 @@ class Desk:
             raise Refusal("EOrder:Insufficient funds")
 
     def add(self, wish: Wish) -> Order:
-        """The order, placed."""
+        """Place an order, and return it."""
         self.check(wish)
         if wish.ordertype not in TRADED:
             raise invalid("ordertype")
@@ -251,7 +250,7 @@ class Desk:
         return self._account.order(order_id)
 
     def edit(self, old: Order, wish: Wish, *, check_only: bool = False) -> Order:
-        """A new order in the place of the old one, which is canceled."""
+        """Cancel the old order, and return a new one in its place."""
         if old.vol_exec or old.pair != wish.pair:
             raise Refusal("EOrder:Invalid order")
         self.check(wish)
@@ -261,7 +260,7 @@ class Desk:
         return self.add(wish)
 
     def check_pair(self, order: Order, fields: Fields, name: str) -> None:
-        """Refuse an amendment that names another pair than the order's, or none where the pair is not crypto."""
+        """Refuse an amendment that names another pair than the order's, or none if the pair is not crypto."""
         if not fields.has(name):
             if order.pair.base.aclass != CURRENCY:
                 raise invalid(name)
@@ -269,7 +268,7 @@ class Desk:
             raise Refusal("EOrder:Invalid order")
 
     def amend(self, order: Order, volume: Decimal | None, price: Decimal | None) -> Order:
-        """The same order with another volume or price; nothing is left of one that has more executed than that."""
+        """Change the order's volume or price. If the new volume is executed already, the order is canceled."""
         self._open_for_orders(post_only=order.post_only)
         if price is not None and order.price is None:
             raise Refusal("EOrder:Invalid price")
@@ -285,16 +284,16 @@ class Desk:
         return self._account.order(order.id)
 
     def amend_id(self) -> str:
-        """What an amendment is called."""
+        """Return a new id for an amendment."""
         return self._account.book.ident("T")
 
     def cancel(self, order: Order) -> None:
-        """The order is taken off the book."""
+        """Cancel the order, unless the engine's state forbids it."""
         self._working()
         self._account.cancel(order.id, self.now)
 
     def cancel_all(self) -> int:
-        """Every open order is taken off the book: how many."""
+        """Cancel all open orders, and return how many."""
         self._working()
         orders = list(self._account.book.open.values())
         for order in orders:
@@ -302,32 +301,32 @@ class Desk:
         return len(orders)
 
     def cancel_after(self, seconds: int) -> float | None:
-        """Set the timer that cancels all, or switch it off (0): when it will."""
+        """Set the timer that cancels all orders, or switch it off (0); return when it will fire."""
         if not 0 <= seconds < MAX_TIMER_S:
             raise invalid("timeout")
         self._account.cancel_at = self.now + seconds if seconds else math.inf
         return self._account.cancel_at if seconds else None
 
     def find(self, name: str) -> Order:
-        """The one open order of that id, reference or client's id."""
+        """Return the one open order with that id, reference or client's id."""
         orders = self.named(name) or self.called(name)
         if len(orders) != 1:
             raise Refusal("EOrder:Unknown order")
         return orders[0]
 
     def named(self, name: str) -> list[Order]:
-        """The open orders of that id or reference."""
+        """Return the open orders with that id or reference."""
         opened = self._account.book.open
         if name in opened:
             return [opened[name]]
         return [order for order in opened.values() if whole_number(name) and order.userref == int(name) != 0]
 
     def called(self, cl_ord_id: str) -> list[Order]:
-        """The open orders that the client called so."""
+        """Return the open orders with that client's id."""
         return [order for order in self._account.book.open.values() if order.cl_ord_id == cl_ord_id]
 
     def _check_price(self, pair: Pair, price: Decimal | None) -> None:
-        """Refuse one that the pair does not have, or that is absurdly far away."""
+        """Refuse a price with too many decimals for the pair, or one that is absurdly far away."""
         if price is not None and not (0 < price < _FAR * self._price(pair) and not _finer(price, pair.price_decimals)):
             raise Refusal("EOrder:Invalid price")
 
@@ -346,16 +345,16 @@ class Desk:
 
 
 def invalid(name: str) -> Refusal:
-    """The refusal of a parameter."""
+    """Return the refusal of a parameter."""
     return Refusal(f"EGeneral:Invalid arguments:{name}")
 
 
 def whole_number(text: str) -> bool:
-    """Whether it is one, in plain digits."""
+    """Return whether the text is an integer in plain digits."""
     return re.fullmatch(r"-?\d{1,18}", text, re.A) is not None
 
 
 def _finer(value: Decimal, places: int) -> bool:
-    """Whether it has more decimals than that."""
+    """Return whether the number has more decimals than that."""
     exponent = value.normalize().as_tuple().exponent
     return not isinstance(exponent, int) or -exponent > places

@@ -1,4 +1,4 @@
-"""What leaves a connection, in order: at once, or as fast as a slow line transmits it."""
+"""Queue what leaves a connection, in order: at once, or as fast as a slow line transmits it."""
 
 import math
 from collections import deque
@@ -25,14 +25,14 @@ class Close(Struct, frozen=True):
 
 
 class Abort(Struct, frozen=True):
-    """A TCP reset."""
+    """The end of a connection by a TCP reset."""
 
 
 Outgoing = Text | Close | Abort
 
 
 class Waiting(Struct, frozen=True, gc=False):
-    """A message that leaves the connection at a time, and the publication that it is, if it is one."""
+    """A message that will leave the connection at a time, and its publication, if it is one."""
 
     leaves: float
     message: Outgoing
@@ -57,20 +57,20 @@ class Line:
         self._waiting.append(Waiting(leaves, text, frame))
 
     def end(self, how: Close | Abort, *, at_once: bool) -> None:
-        """End the connection, behind what waits or without it. A cut loses what a slow line has not transmitted."""
+        """End the connection, after the queue or without it. A cut loses what a slow line has not transmitted."""
         if at_once or self.rate:
             self._waiting.clear()
         self._waiting.append(Waiting(-math.inf, how, None))
 
     def take(self, now: float) -> list[Waiting]:
-        """Drain what has been transmitted."""
+        """Return and remove the messages that have been transmitted."""
         taken = []
         while self._waiting and self._waiting[0].leaves <= now:
             taken.append(self._waiting.popleft())
         return taken
 
     def due(self, now: float) -> float:
-        """When the next message that is still on its way will have been transmitted."""
+        """Return when the next message will have been transmitted."""
         return self._waiting[0].leaves if self._waiting and self._waiting[0].leaves > now else math.inf
 
     def clear(self) -> None:

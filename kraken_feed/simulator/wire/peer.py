@@ -1,4 +1,4 @@
-"""One WebSocket connection as the server sees it: subscriptions, sequences, and what waits to be sent."""
+"""Serve one WebSocket connection as the server sees it: subscriptions, sequences, and the queue of frames."""
 
 import math
 from collections import deque
@@ -26,12 +26,12 @@ from kraken_feed.simulator.world import World
 HEARTBEAT_S = 1.0
 IDLE_S = 60.0  # a connection without a private subscription is closed after about a minute
 MAX_QUEUE = 50_000  # frames that may wait while a connection is stalled; then it is reset
-BURST = 20  # messages a second; more were answered with "Exceeded msg rate" in the field
+BURST = 20  # messages per second; more were answered with "Exceeded msg rate" in the field
 _DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
 
 
 class Venue(Protocol):
-    """What a peer needs of the exchange that it is connected to."""
+    """What a peer needs from the exchange that it is connected to."""
 
     world: World
 
@@ -41,19 +41,19 @@ class Venue(Protocol):
         ...
 
     def advance(self, now: float) -> None:
-        """Lets everything happen that is due."""
+        """Let all events happen that are due."""
         ...
 
     def retry(self, now: float) -> None:
-        """Strikes again with the faults that have found nothing to hit so far."""
+        """Try the faults again that have found nothing to hit so far."""
         ...
 
     def redeem(self, value: str, peer: "Peer", now: float) -> ApiKey | str:
-        """The key behind a token, or why it is not good."""
+        """Return the key behind a token, or why the token is not valid."""
         ...
 
     def forget(self, peer: "Peer") -> None:
-        """The connection is over."""
+        """Remove a connection that is over."""
         ...
 
 
@@ -70,7 +70,7 @@ class Peer:
         self.dialect = dialect
         self.number = number
         self.connection_id = connection_id
-        self.account: Account | None = None  # nobody's until a token says whose
+        self.account: Account | None = None  # None until the first valid token
         self.subscriptions: dict[str, Subscription] = {}
         self.closed = False
         self.stalled = False
@@ -80,13 +80,13 @@ class Peer:
         self.split: Fault | None = None
         self.split_ends = math.inf
         self.speak = _DIALECTS[dialect]
-        self.status: str | None = None  # what a late_online connection was told instead of the engine's state …
-        self.online_at = math.inf  # … and when it is told that the engine is online
+        self.status: str | None = None  # what a late_online connection was sent instead of the engine's state …
+        self.online_at = math.inf  # … and when it is sent that the engine is online
         self._quirks = self.world.quirks
         self._beats = not (dialect == "v1" and self._quirks.no_v1_heartbeats)
         self._pings = 0
         self._line = Line(self._quirks.line_rate)
-        self._pongs: list[tuple[float, bytes]] = []  # those that come late
+        self._pongs: list[tuple[float, bytes]] = []  # pongs that are sent late
         self._unread: list[bytes] = []
         self._delayed: list[tuple[float, Request]] = []
         self._recent: deque[float] = deque(maxlen=BURST)
@@ -96,7 +96,7 @@ class Peer:
     # What the server part calls.
 
     def receive(self, text: bytes, now: float) -> None:
-        """Takes a client's text frame; what was due before it happens first."""
+        """Handle a client's text frame; events that were due before it happen first."""
         self._venue.advance(now)
         if self.closed:
             return
@@ -107,7 +107,7 @@ class Peer:
         self._venue.retry(now)
 
     def outgoing(self) -> list[Outgoing]:
-        """Drains what is to be sent, in order. Data frames count as published from here on."""
+        """Return and remove what is to be sent, in order. Data frames count as published from then on."""
         if self.stalled:
             return []
         drained: list[Outgoing] = []
@@ -118,7 +118,7 @@ class Peer:
         return drained
 
     def disconnect(self) -> None:
-        """The connection is gone: nothing can be sent any more."""
+        """Note that the connection is gone: nothing can be sent any more."""
         self.closed = True
         self.subscriptions.clear()
         self._line.clear()
@@ -129,7 +129,7 @@ class Peer:
     # What the exchange calls.
 
     def due(self) -> float:
-        """When `live` should be called next."""
+        """Return when `live` should be called next."""
         if self.closed:
             return math.inf
         if self.stalled:
@@ -145,7 +145,7 @@ class Peer:
         return min(timers)
 
     def live(self, now: float) -> None:
-        """Runs the timers that are due: ends of faults, late acks, the heartbeat, the idle close."""
+        """Run the timers that are due: ends of faults, late acks, the heartbeat, the idle close."""
         if self.closed:
             return
         if self.stalled:
@@ -172,9 +172,9 @@ class Peer:
             self.say(self.speak.heartbeat(), now)
 
     def greet(self, late: Fault | None, now: float) -> None:
-        """Says in which state the engine is, or another one and only later that it is online.
+        """Send the engine's state, or another state first and "online" only later.
 
-        What changes in between is not told to this connection, and no snapshot makes up for it.
+        Changes in between are not sent to this connection, and no snapshot makes up for them.
         """
         if late is not None:
             self.world.ledger.struck(late.kind, now, self.connection_id)
@@ -183,7 +183,7 @@ class Peer:
         self.say(self.speak.status(self.connection_id, self.status or self.world.status), now)
 
     def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
-        """Publishes the changes on every channel that they concern, in one frame each, or two if orders end twice."""
+        """Publish the changes on every channel that they concern, in one frame each, or two if orders end twice."""
         if self.status is not None or self.world.untold:
             return
         for subscription in list(self.subscriptions.values()):
@@ -199,22 +199,23 @@ class Peer:
                 self._publish(subscription, "update", told, now)
 
     def restarts(self, subscription: Subscription) -> bool:
-        """Whether the server can restart behind this subscription: without a snapshot, nothing would tell of it."""
+        """Return whether the server can restart behind this subscription: without a snapshot, clients would not
+        notice."""
         snapshot = self.account and self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
         return snapshot is not None and subscription.restart is None
 
     def notice(self, subscription: Subscription, now: float) -> None:
-        """Sends a frame of an unknown type, which counts in the channel's sequence and publishes nothing."""
+        """Send a frame of an unknown type, which counts in the channel's sequence and publishes nothing."""
         text = self.speak.notice(subscription.channel, self._spelled(subscription.next_sequence()))
         if not self.silent:
             self.say(text, now)
 
     def say(self, text: bytes, now: float) -> None:
-        """Queues a frame that is not a publication."""
+        """Queue a frame that is not a publication."""
         self._queue(text, None, now)
 
     def close(self, how: Close | Abort, *, at_once: bool = False) -> None:
-        """Ends the connection after what is queued or, `at_once`, without it."""
+        """End the connection, after the queue or, with `at_once`, without it."""
         self._line.end(how, at_once=at_once)
         self.stalled = self.stalled and not (at_once or self._line.rate)
         self.closed = True
@@ -224,7 +225,7 @@ class Peer:
         self._venue.forget(self)
 
     def unsubscribe(self, channel: str, now: float) -> None:
-        """Ends a subscription."""
+        """End a subscription; the last one starts the idle timer."""
         del self.subscriptions[channel]
         if not self.subscriptions:
             self._idle_since = now
@@ -257,7 +258,7 @@ class Peer:
             self._subscribe(request, now)
 
     def _pong(self, request: Request, now: float) -> None:
-        """Answers a ping, as the quirks have it: with or without its id, late, or not at all."""
+        """Answer a ping, as the quirks say: with or without its id, late, or not at all."""
         quirks = self._quirks
         self._pings += 1
         lost = share(quirks.lost_pongs, "lost pong", f"{self.connection_id} {self._pings}")
@@ -274,7 +275,7 @@ class Peer:
             self.say(pong, now)
 
     def _order(self, request: Request, now: float) -> None:
-        """Does what order entry asks for, and says what became of it."""
+        """Carry out a request of order entry, and send the answers."""
         refusal = self._fault("refuse_order", now)
         mute = self._fault("no_answer", now)
         if mute is not None and mute.shape == "ignored":
@@ -361,7 +362,7 @@ class Peer:
         self._publish(subscription, "snapshot", content(self.speak, items, self._quirks), now)
 
     def _come_back(self, subscription: Subscription, fault: Fault, now: float) -> None:
-        """The server is there again: it tells the channel's state with a sequence as the fault has it."""
+        """Send a new snapshot after a restart, with a sequence as the fault says."""
         subscription.restart = None
         if fault.shape == "restart":
             subscription.sequence = 0
@@ -395,7 +396,7 @@ class Peer:
             self.notice(subscription, now)
 
     def _queue(self, text: bytes, frame: Frame | None, now: float) -> None:
-        """A silent connection loses its data frames: they are counted, never sent, never published."""
+        """Queue a message. A silent connection loses its data frames: they are counted, but never sent or published."""
         if self.closed or (self.silent and frame is not None):
             return
         if len(self._line) >= MAX_QUEUE:

@@ -1,4 +1,4 @@
-"""One channel on one connection: what a key must be allowed, what the client chose, and how far its sequence is."""
+"""Keep one channel on one connection: the permissions it needs, the client's options, and its sequence."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from kraken_feed.simulator.faults.fault import Fault
 
 OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
 
-# What a key must be allowed to do before it may subscribe.
+# The permissions that a key needs to subscribe.
 PERMISSIONS: dict[str, tuple[str, ...]] = {
     "openOrders": (OPEN_TRADES,),
     "ownTrades": (CLOSED_TRADES,),
@@ -27,7 +27,7 @@ class Options(Struct, frozen=True):
 
 
 class Restart(Struct, frozen=True):
-    """A server that comes back behind a living socket: until then, a channel's updates are lost uncounted."""
+    """A server restart behind an open socket: until it ends, a channel's updates are lost uncounted."""
 
     until: float
     fault: Fault
@@ -41,7 +41,7 @@ class Subscription:
         self.options = options
         self.token = token
         self.sequence = 0
-        self.lose = False  # the next update is counted, but gets lost
+        self.lose = False  # the next update is counted, but lost
         self.last: bytes | None = None
         self.restart: Restart | None = None
 

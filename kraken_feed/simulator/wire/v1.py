@@ -1,4 +1,4 @@
-"""The v1 dialect: control messages and requests. The feeds are in `v1_feed`.
+"""Speak the v1 dialect: control messages and requests. The feeds are in `v1_feed`.
 
 Sources: https://docs.kraken.com/api/docs/websocket-v1/openorders , …/owntrades , …/subscriptionstatus ,
 https://support.kraken.com/hc/en-us/articles/360022326871
@@ -30,12 +30,12 @@ _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """The greeting."""
+    """Return the greeting, with the engine's state."""
     return _encode({"connectionID": connection_id, "event": "systemStatus", "status": state, "version": "1.9.6"})
 
 
 def status_changed(connection_id: int, state: str) -> bytes:
-    """What is pushed when the engine's state changes: the same as the greeting."""
+    """Return the frame for a change of the engine's state: the same as the greeting."""
     return status(connection_id, state)
 
 
@@ -48,18 +48,18 @@ def pong(request: Request, now: float) -> bytes:
 
 
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
-    """The positive ack; only openOrders tells the engine counter's limit."""
+    """Return the positive ack; only openOrders has the engine counter's limit."""
     subscription: dict[str, object] = {"maxratecount": limit} if channel == "openOrders" else {}
     return _subscription_status("subscribed", channel, request.reqid, subscription)
 
 
 def unsubscribed(channel: str, now: float, reqid: object = None) -> bytes:
-    """The ack of an unsubscribe or, without a reqid, the server's own decision."""
+    """Return the ack of an unsubscribe or, without a reqid, the frame for the server's own decision."""
     return _subscription_status("unsubscribed", channel, reqid, {})
 
 
 def refused(request: Request, text: str, now: float) -> bytes:
-    """A negative answer; the socket stays open after it."""
+    """Return a negative answer; the socket stays open after it."""
     if request.kind == "order":
         answer = {"errorMessage": text, "event": f"{request.event}Status", **_reqid(request.reqid)}
         return _encode({**answer, "status": "error"})
@@ -67,7 +67,7 @@ def refused(request: Request, text: str, now: float) -> bytes:
 
 
 def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
-    """`Exceeded msg rate` in the three shapes in which it was seen: error, status, bare."""
+    """Return `Exceeded msg rate` in one of the three shapes that were seen: error, status, bare."""
     text = "Exceeded msg rate"
     reqid = _reqid(request.reqid if request else None)
     if variant == "bare":
@@ -78,19 +78,19 @@ def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
 
 
 def unknown(variant: str) -> bytes:
-    """A well-formed frame of a kind that no client knows."""
+    """Return a well-formed frame of a kind that no client knows."""
     if variant == "channel":
         return b'[[{"NAAAAA-BBBBB-CCCCCC":{"note":"new"}}],"ownNotes",{"sequence":1}]'
     return b'{"event":"notice","text":"something new","level":1}'
 
 
 def big(size: int) -> bytes:
-    """A well-formed control frame of about that many bytes."""
+    """Return a well-formed control frame of about that many bytes."""
     return b'{"event":"notice","text":"' + b"x" * size + b'"}'
 
 
 def parse(text: bytes, now: float) -> Request | Complaint:
-    """Reads a client's frame."""
+    """Parse a client's frame; a wrong one becomes a Complaint."""
     try:
         message: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -159,7 +159,7 @@ def _problem(event: str, message: dict[str, Any], subscription: dict[str, Any]) 
 
 
 def _flag(value: object) -> bool:
-    """One sample of the docs shows the string `"true"`; both are taken."""
+    """Return a flag's value. One sample of the docs shows the string `"true"`, so both types are accepted."""
     return value in (True, "true")
 
 
@@ -180,7 +180,7 @@ def _subscription_status(state: str, channel: str, reqid: object, subscription: 
 
 
 def _refusal(text: str, reqid: object, echo: object) -> bytes:
-    """The echoed subscription holds the token, as on the real host."""
+    """Return an error status. The echoed subscription holds the token, as on the real host."""
     answer = {"errorMessage": text, "event": "subscriptionStatus", **_reqid(reqid), "status": "error"}
     if isinstance(echo, dict):
         answer["subscription"] = {key: echo[key] for key in ("name", "token") if key in echo}

@@ -1,4 +1,4 @@
-"""The v1 feeds: openOrders and ownTrades, all strings, deltas that carry only what changed."""
+"""Write the v1 feeds: openOrders and ownTrades, all strings, with updates that carry only what changed."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,29 +19,29 @@ from kraken_feed.simulator.wire.subscription import Options
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
-    """`[[item, …], "channel", {"sequence": n}]`; v1 does not say whether it is a snapshot."""
+    """Return `[[item, …], "channel", {"sequence": n}]`; v1 does not say whether it is a snapshot."""
     return b'[%b,"%b",{"sequence":%b}]' % (payload, channel.encode(), sequence)
 
 
 def notice(channel: str, sequence: bytes) -> bytes:
-    """An object where the items usually are."""
+    """Return a frame with an object in place of the items."""
     return frame(channel, "update", sequence, b'{"notice":"something new"}')
 
 
 def bare_end(channel: str, change: Change) -> list[Item]:
-    """`{"status": …}` twice, as in the "status only" sample of the documents."""
+    """Return `{"status": …}` twice, as in the "status only" sample of the documents."""
     return [_item(change.order.id, {"status": change.order.status})] * 2 if channel == "openOrders" else []
 
 
 def dressed(item: Item, quirks: Quirks) -> Item:
-    """With additions to the object under the id."""
+    """Return the item with additions to the object under the id."""
     head = len(item.ids[0]) + 4
     value = dress(item.data[head:-1], item.ids[0], quirks)
     return Item(item.ids, item.data[:head] + value + b"}")
 
 
 def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
-    """All open orders, or the newest trades, newest first."""
+    """Return all open orders, or the newest trades, newest first."""
     if channel == "openOrders":
         return [_item(order.id, full(order)) for order in book.open.values()]
     if not options.snapshot:
@@ -51,7 +51,7 @@ def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
 
 
 def updates(channel: str, changes: Sequence[Change], options: Options) -> list[Item]:
-    """What a frame tells about the changes; nothing when the channel has no part in them."""
+    """Return the items of a frame for the changes; none if they do not concern the channel."""
     if channel == "openOrders":
         return [_item(change.order.id, _delta(change, options)) for change in changes]
     trades = [change.trade for change in changes if change.trade is not None]
@@ -94,7 +94,7 @@ def _reference(order: Order) -> dict[str, object]:
 
 
 def _totals(order: Order) -> dict[str, object]:
-    """Totals so far, not increments."""
+    """Return the totals so far, not increments."""
     return {
         "vol_exec": fixed(order.vol_exec, VOLUME_PLACES),
         "cost": _money(order, order.cost),
@@ -104,7 +104,7 @@ def _totals(order: Order) -> dict[str, object]:
 
 
 def _money(order: Order, value: Decimal) -> str:
-    """Prices, costs and fees have the pair's decimals, zeros too."""
+    """Return an amount with the pair's decimals, zeros included."""
     return fixed(value, order.pair.wide_decimals)
 
 
@@ -124,7 +124,7 @@ def _description(order: Order) -> dict[str, object]:
 
 
 def full(order: Order) -> dict[str, object]:
-    """The whole order, as in a snapshot and when it is new."""
+    """Return the complete order, as in a snapshot and when it is new."""
     return {
         "avg_price": _money(order, order.average),
         "cost": _money(order, order.cost),
@@ -148,7 +148,7 @@ def full(order: Order) -> dict[str, object]:
 
 
 def _trade(trade: Trade, *, update: bool = False) -> dict[str, object]:
-    """One execution; only updates carry the client's reference."""
+    """Return one execution; only updates carry the client's reference."""
     order = trade.order
     with_client_id = update and order.cl_ord_id is not None
     with_userref = update and order.cl_ord_id is None

@@ -1,4 +1,4 @@
-"""Order entry in v1: requests with strings for numbers, answers that are called after them.
+"""Answer order entry in v1: requests with numbers as strings, answers named after the request.
 
 Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1/addorder , …/editorder , …/amendorder ,
 …/cancelorder , …/cancelall , …/cancelallordersafter
@@ -61,7 +61,7 @@ Answer = dict[str, object]
 
 
 def order(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
-    """What is answered to a request, in order: one answer, or one for each order that was to be canceled."""
+    """Carry out a request, and return its answers in order: one, or one per order that was to be canceled."""
     number = {"reqid": message["reqid"]} if "reqid" in message else {}
     answers: list[Answer] = []
     try:
@@ -125,7 +125,7 @@ def _edit(fields: Fields, desk: Desk) -> list[Answer]:
 
 
 def _as_edited(old: Order, **changes: Any) -> Wish:
-    """The order that is to take the place of an old one: what is not given stays."""
+    """Return the order that replaces an old one: values that are not given stay."""
     kept = {"volume": old.volume, "price": old.price, "userref": old.userref}
     given = {name: value for name, value in changes.items() if value is not None}
     return Wish(side=old.side, ordertype=old.ordertype, expires=old.expires, **(kept | given))
@@ -190,7 +190,7 @@ def _volume(fields: Fields) -> Decimal:
 
 
 def _price(fields: Fields, name: str) -> Decimal | None:
-    """A price; relative ones (+5, -1%, #2) are more than this exchange can follow."""
+    """Return a price. Relative ones (+5, -1%, #2) are refused: this exchange does not support them."""
     text = fields.text(name)
     if text is not None and (text[:1] in "+-#" or text.endswith("%")):
         raise Refusal("EOrder:Invalid price")
@@ -205,7 +205,7 @@ def _userref(fields: Fields, name: str) -> int:
 
 
 def _end(fields: Fields, desk: Desk) -> float | None:
-    """GTD's end: unix seconds, or `+` and seconds from now."""
+    """Return GTD's end: unix seconds, or `+` and seconds from now."""
     text = fields.text("expiretm")
     if desk.time_in_force(fields, "timeinforce", ("GTC", "IOC", "GTD", "FOK")) != "GTD" or text is None:
         return None

@@ -1,4 +1,4 @@
-"""The v2 dialect: control messages and requests. The feeds are in `v2_feed`.
+"""Speak the v2 dialect: control messages and requests. The feeds are in `v2_feed`.
 
 Sources: https://docs.kraken.com/api/docs/websocket-v2/executions , …/balances , …/status , …/ping
 """
@@ -38,18 +38,18 @@ _WARNINGS = (
     "triggered_price is deprecated use triggers.last_price",
 )
 _UNREADABLE = "error"  # the method in the answer to a request whose own could not be read
-_HANDLING_S = 0.000123  # what an answer takes
+_HANDLING_S = 0.000123  # seconds that an answer takes
 _encode = msgspec.json.encode
 
 
 def status(connection_id: int, state: str) -> bytes:
-    """The greeting."""
+    """Return the greeting, with the engine's state."""
     data = {"version": "2.0.10", "system": state, "api_version": "v2", "connection_id": connection_id}
     return _encode({"channel": "status", "type": "update", "data": [data]})
 
 
 def status_changed(connection_id: int, state: str) -> bytes:
-    """What is pushed when the engine's state changes: without the id, and its type after its data."""
+    """Return the frame for a change of the engine's state: without the id, and with its type after its data."""
     data = {"api_version": "v2", "system": state, "version": "2.0.10"}
     return _encode({"channel": "status", "data": [data], "type": "update"})
 
@@ -63,7 +63,7 @@ def pong(request: Request, now: float) -> bytes:
 
 
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
-    """The positive ack; it repeats the accepted parameters."""
+    """Return the positive ack; it repeats the accepted parameters."""
     options = request.options
     result: dict[str, object]
     if channel == "executions":
@@ -81,17 +81,18 @@ def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
 
 
 def unsubscribed(channel: str, now: float, reqid: object = None) -> bytes:
-    """The ack of an unsubscribe or, without a req_id, the server's own decision."""
+    """Return the ack of an unsubscribe or, without a req_id, the frame for the server's own decision."""
     return _success("unsubscribe", reqid, {"channel": channel}, now)
 
 
 def refused(request: Request, text: str, now: float) -> bytes:
-    """A negative answer: it names no channel, and the socket stays open after it."""
+    """Return a negative answer. It names no channel, and the socket stays open after it."""
     return _failure(request.event, request.reqid, text, now)
 
 
 def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
-    """`Exceeded msg rate`: as an error of no method, as an ack (status), or bare; only the ack was recorded."""
+    """Return `Exceeded msg rate`: as an error without a method, as an ack (status), or bare; only the ack was
+    recorded."""
     text = "Exceeded msg rate"
     if variant == "bare":
         return _encode({"error": text})
@@ -101,19 +102,19 @@ def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
 
 
 def unknown(variant: str) -> bytes:
-    """A well-formed frame of a kind that no client knows."""
+    """Return a well-formed frame of a kind that no client knows."""
     if variant == "channel":
         return b'{"channel":"notes","type":"update","data":[{"note":"new"}],"sequence":1}'
     return b'{"method":"notice","result":{"text":"something new"},"success":true}'
 
 
 def big(size: int) -> bytes:
-    """A well-formed frame of about that many bytes, on a channel that no client knows."""
+    """Return a well-formed frame of about that many bytes, on a channel that no client knows."""
     return b'{"channel":"notes","type":"update","data":[{"note":"' + b"x" * size + b'"}]}'
 
 
 def parse(text: bytes, now: float) -> Request | Complaint:
-    """Reads a client's frame."""
+    """Parse a client's frame; a wrong one becomes a Complaint."""
     try:
         message: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -178,7 +179,7 @@ def _problem(method: str, message: dict[str, Any]) -> str:
 
 
 def _unsupported(method: str, given: Mapping[str, object], known: Set[str]) -> str:
-    """The complaint about the first field that is not known, or nothing."""
+    """Return the complaint about the first unknown field; empty if there is none."""
     for field in given:
         if field not in known:
             return f"Unsupported field: '{field}' for the given msg type: {method}"
@@ -198,7 +199,7 @@ def _success(method: str, reqid: object, result: dict[str, object], now: float) 
 
 
 def _failure(method: str, reqid: object, text: str, now: float) -> bytes:
-    """Only the refusal of a session was seen with a status beside its success."""
+    """Return a failure. Only the refusal of a session was seen with a status beside its success."""
     status = {"status": "error"} if text == "ESession:Invalid session" else {}
     named = {"error": text, "method": method, **_req_id(reqid)}
     return _encode({**named, **status, "success": False, **_times(now)})

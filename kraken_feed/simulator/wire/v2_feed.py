@@ -1,4 +1,4 @@
-"""The v2 feeds: executions and balances, JSON numbers that keep their zeros, RFC 3339 times."""
+"""Write the v2 feeds: executions and balances, JSON numbers that keep their zeros, RFC 3339 times."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -25,7 +25,7 @@ Event = dict[str, object]
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
-    """`{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
+    """Return `{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
     return b'{"channel":"%b","type":"%b","data":%b,"sequence":%b}' % (
         channel.encode(),
         kind.encode(),
@@ -35,13 +35,13 @@ def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, pa
 
 
 def notice(channel: str, sequence: bytes) -> bytes:
-    """A type that is neither snapshot nor update."""
+    """Return a frame with a type that is neither snapshot nor update."""
     data = b'[{"text":"something new"}]'
     return b'{"channel":"%b","type":"notice","data":%b,"sequence":%b}' % (channel.encode(), data, sequence)
 
 
 def bare_end(channel: str, change: Change) -> list[Item]:
-    """The end without volumes, costs and references."""
+    """Return the end of an order without volumes, costs and references."""
     if channel != "executions":
         return []
     state = _TRANSITIONS[change.kind]
@@ -50,12 +50,12 @@ def bare_end(channel: str, change: Change) -> list[Item]:
 
 
 def dressed(item: Item, quirks: Quirks) -> Item:
-    """With additions to the object."""
+    """Return the item with additions to the object."""
     return Item(item.ids, dress(item.data, item.ids[-1], quirks))
 
 
 def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
-    """Balances by asset, or open orders and, if asked for, the newest trades."""
+    """Return balances by asset, or open orders and, if asked for, the newest trades."""
     if options.all_users:
         return None
     if channel == "balances":
@@ -72,7 +72,7 @@ def snapshot(channel: str, book: Book, options: Options) -> list[Item] | None:
 
 
 def updates(channel: str, changes: Sequence[Change], options: Options) -> list[Item]:
-    """What a frame tells about the changes; nothing when the channel has no part in them."""
+    """Return the items of a frame for the changes; none if they do not concern the channel."""
     user: Event = {"user": _USER} if options.all_users else {}
     if channel == "balances":
         return [_item({**_entry(entry), **user}, entry.id) for change in changes for entry in change.entries]
@@ -154,7 +154,7 @@ def _money(order: Order, value: Decimal) -> Raw:
 
 
 def _summed(order: Order, value: Decimal) -> Raw:
-    """As snapshots print what has come together: longer than the updates, unless it is nothing."""
+    """Return a sum as snapshots print it: with more decimals than updates, unless it is zero."""
     return number(value, SNAPSHOT_PLACES) if value else _money(order, value)
 
 
@@ -201,12 +201,12 @@ def _tail(order: Order, exec_type: str) -> Event:
 
 
 def _pending(order: Order) -> Event:
-    """A new order: its cost is told, its executed volume and average price are not."""
+    """Return a new order: with its cost, but without executed volume and average price."""
     return {**_head(order), **_tail(order, "pending_new")}
 
 
 def _full(order: Order) -> Event:
-    """An open order in a snapshot."""
+    """Return an open order as in a snapshot."""
     return {
         **_head(order),
         "cum_qty": number(order.vol_exec, VOLUME_PLACES),
@@ -216,13 +216,13 @@ def _full(order: Order) -> Event:
 
 
 def _past_trade(book: Book, trade: Trade) -> Item:
-    """A trade in a snapshot: no totals, and the state in which its order is now."""
+    """Return a trade as in a snapshot: without totals, and with its order's present state."""
     event = _trade(trade, _state(book.order(trade.order.id)), totals=False)
     return _item(event, trade.order.id, trade.id)
 
 
 def _trade(trade: Trade, state: str, *, totals: bool) -> Event:
-    """One execution; the one that completes the order still says `partially_filled`."""
+    """Return one execution; the one that completes the order still says `partially_filled`."""
     order = trade.order
     event: Event = {
         "order_id": order.id,

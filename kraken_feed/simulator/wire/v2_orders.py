@@ -1,4 +1,4 @@
-"""Order entry in v2: requests with numbers, answers with a result.
+"""Answer order entry in v2: requests with numbers, answers with a result.
 
 Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v2/add_order , …/amend_order , …/edit_order ,
 …/cancel_order , …/cancel_all , …/cancel_after , …/batch_add , …/batch_cancel
@@ -68,13 +68,13 @@ _CONDITIONAL: Types = {
 METHODS = tuple(_KNOWN)
 _NAMES = ("order_id", "cl_ord_id", "order_userref")
 _BATCH_ADD, _BATCH_CANCEL = (2, 15), (2, 50)
-_HANDLING_S = 0.000123  # what an answer takes; each of several is sent a little later
+_HANDLING_S = 0.000123  # seconds that an answer takes; each of several is sent a little later
 Result = dict[str, object]
 Done = Result | list[Result] | Refusal
 
 
 def order(method: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
-    """What is answered to a request, in order: one answer, or one for each order that was to be canceled."""
+    """Carry out a request, and return its answers in order: one, or one per order that was to be canceled."""
     params = message.get("params")
     done: list[Done]
     try:
@@ -126,7 +126,7 @@ def _wish(fields: Fields, pair: Pair, desk: Desk) -> Wish:
 
 
 def _trigger(fields: Fields) -> Decimal | None:
-    """The price of an order that has no other."""
+    """Return the trigger price, for an order that has no other price."""
     inner = fields.inner("triggers")
     return None if inner is None else inner.decimal("price")
 
@@ -217,7 +217,7 @@ def _cancel_after(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list
 
 
 def _batch_add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
-    """The batch is checked as a whole; what the account cannot pay for is refused one by one."""
+    """Add a batch. It is checked as a whole; orders that the account cannot pay for are refused one by one."""
     desk.may(MODIFY, CLOSE)
     pair, rows = fields.pair("symbol"), params.get("orders")
     if rows is None or not _BATCH_ADD[0] <= len(rows) <= _BATCH_ADD[1]:

@@ -136,7 +136,7 @@ def test_the_help_says_what_it_is_and_names_the_installed_command(capsys: pytest
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: kraken-feed simulate ")
-    assert "stand-in for Kraken" in text
+    assert "simulation of Kraken" in text
 
 
 def test_a_port_that_is_taken_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:

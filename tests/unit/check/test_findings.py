@@ -89,13 +89,13 @@ def test_the_verdict_counts_and_names_what_is_to_be_looked_at() -> None:
     ok, warn = Finding("OK", "rest", "fine"), Finding("WARN", "clock", "late")
     fail = failed("key", ConfigError("No."))
     lines, code = said(ok, warn, fail, skipped("token", "the key"))
-    assert lines[-1] == "FAIL  1 failed (key), 1 to look at (clock), 1 not checked, 1 well; exit code 78."
+    assert lines[-1] == "FAIL  1 failed (key), 1 warning (clock), 1 not checked, 1 OK; exit code 78."
     assert code == 78
 
 
 def test_all_well_is_said_too() -> None:
     lines, code = said(Finding("OK", "rest", "fine"))
-    assert (lines[-1], code) == (" OK   1 well; exit code 0.", 0)
+    assert (lines[-1], code) == (" OK   1 OK; exit code 0.", 0)
 
 
 def test_what_was_skipped_for_one_reason_is_one_line() -> None:

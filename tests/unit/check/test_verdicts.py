@@ -122,7 +122,7 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(f
         (state(exists=False, saved_ns=0), "OK", "will be made"),
         (state(saved_ns=0), "OK", "empty"),
         (state(damaged=True, saved_ns=0), "WARN", "damaged"),
-        (state(unread="No space", saved_ns=0), "WARN", "could not be looked into"),
+        (state(unread="No space", saved_ns=0), "WARN", "could not be read"),
         (state(free=STATE_BYTES - 1), "WARN", "are free"),
         (state(free=0), "FAIL", "full"),
         (state(exists=False, more_files=False), "FAIL", "full"),
