@@ -8,6 +8,8 @@ READY := $(VENV)/ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 # TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
+unexport PYTHONDONTWRITEBYTECODE  # a thousand processes of the tests would compile the package anew
+
 .PHONY: demo unit test stress check format docs interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds

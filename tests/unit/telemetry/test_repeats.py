@@ -10,8 +10,8 @@ from kraken_feed.telemetry.repeats import KINDS, Repeats
 
 def test_the_first_of_a_kind_is_said_and_then_every_power_of_ten() -> None:
     repeats = Repeats()
-    said = [repeats.count("frame_unknown", {"why": "not UTF-8", "bytes": n}) for n in range(500_000)]
-    assert [times for times in said if times is not None] == [1, 10, 100, 1000, 10_000, 100_000]
+    said = [repeats.count("frame_unknown", {"why": "not UTF-8", "bytes": n}) for n in range(20_000)]
+    assert [times for times in said if times is not None] == [1, 10, 100, 1000, 10_000]
 
 
 def test_kinds_are_counted_apart() -> None:
