@@ -99,11 +99,13 @@ class Recorder:
             place = f"u{sequence}"
         else:
             place = self._other_place(records, sequence)
+        prefix = f"{self._account}:{channel}:"  # of :func:`render.item_id`, without a call per item
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
         for index, item in enumerate(records.items):
             if not (knowledge.update(item) if news is None else next(news)):
                 continue
-            name = render.item_id(self._account, channel, item.identity, self.connection or "", place, index)
+            identity = item.identity
+            name = f"{prefix}{identity}" if identity else f"{prefix}{self.connection}:{place}:{index}"
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
             if self._more is not None and not self._more():
                 break

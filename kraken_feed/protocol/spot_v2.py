@@ -75,7 +75,13 @@ _peek = msgspec.json.Decoder(_Peek).decode
 
 def decode(frame: bytes) -> Frame:
     """Return the meaning of ``frame``. Never raises: a frame that cannot be read is ``Unknown``."""
-    if len(frame) >= SHALLOW_BYTES and frame.count(b"[") + frame.count(b"{") > DEPTH and too_deep(frame):
+    size = len(frame)
+    if (
+        size >= SHALLOW_BYTES
+        and (arrays := frame.count(b"[")) > DEPTH - (size - SHALLOW_BYTES) // 3
+        and arrays + frame.count(b"{") > DEPTH
+        and too_deep(frame)
+    ):
         return TOO_DEEP
     if not (frame.isascii() or is_text(frame)):
         return unreadable(frame, "not UTF-8")
