@@ -44,7 +44,7 @@ class _Bin:
         return
 
 
-async def rehearse(
+async def go_live_once(
     url: str,
     dialect: str,
     channels: Sequence[str],
@@ -97,7 +97,7 @@ AGAIN = "It may pass, and a tail would go on trying: check again in a minute."
 T = TypeVar("T")
 
 
-class Trial:
+class KeyCheck:
     """The check of one account's key. See the module.
 
     Args:
@@ -223,7 +223,7 @@ class Trial:
         pending, again = list(channels), set[str]()
         while pending:
             try:
-                scene = await rehearse(
+                scene = await go_live_once(
                     url, dialect, pending, self._next_token, self._config.connection, self._dial, self._secrets.mask
                 )
             except FeedError as error:

@@ -23,7 +23,7 @@ from ..transport.connection import Dial, dial, open_socket
 from ..transport.kraken_clock import KrakenClock, boot_ns
 from ..transport.rest import Rest, server_time
 from . import key_findings, machine
-from .key import Trial, skip
+from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
 from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
 from .report import Finding, Report, failed, skipped
@@ -282,12 +282,12 @@ class Check:
             config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=self._nonce_ns,
             mask=self._secrets.mask,
         )  # fmt: skip
-        trial = Trial(
+        key_check = KeyCheck(
             config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=world.dial,
             unix_ns=self._kraken_ns, nonces=lambda: key_findings.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
-            await trial.run(lost)
+            await key_check.run(lost)
         finally:
             await rest.close()
 

@@ -25,7 +25,7 @@ SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the f
 MOVED = 5  # looks at an output whose path names another file; a rotation sends SIGHUP before
 
 
-class Keeper:
+class Checkpointer:
     """Brings the output to the disk, and then what is known of it: a crash or a power cut in between repeats records,
     and loses none.
 

@@ -26,7 +26,7 @@ from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.kraken_clock import NS, KrakenClock, Steps
 from ..transport.rest import TOKEN, Rest
 from .backfill import RESERVE
-from .checkpointer import Keeper
+from .checkpointer import Checkpointer
 from .endpoint import Tail
 from .environment import Account, Environment, Quota, Shared
 from .gap_reasons import GapReason
@@ -92,7 +92,7 @@ class Feed:
             clock=self._clock,
             warn=self._log.warning,
             patience=patience,
-            called=lambda: self._keeper.called(),
+            called=lambda: self._checkpointer.called(),
             mask=self._secrets.mask,
         )
         self._recovery = Recovery(
@@ -117,7 +117,7 @@ class Feed:
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in account.channels)
         ]
         self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
-        self._keeper = Keeper(
+        self._checkpointer = Checkpointer(
             account.store,
             checkpoint,
             sink=self._sink,
@@ -174,7 +174,8 @@ class Feed:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(work) for work in (self._recovery.run(), self._keeper.run(), self._ask_time())
+                    tasks.create_task(work)
+                    for work in (self._recovery.run(), self._checkpointer.run(), self._ask_time())
                 ]
                 await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
                 for task in beside:
@@ -191,7 +192,7 @@ class Feed:
                 if timer is not None:
                     timer.cancel()
                 await self._rest.close()
-                await self._keeper.close(CLOSE_S)
+                await self._checkpointer.close(CLOSE_S)
         if self._error is not None:
             raise self._error
         return self.reason
@@ -246,24 +247,24 @@ class Feed:
             outages=OutageCounts(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
             last_frame_ns=max(tail.frame_ns for tail in self._tails),
             last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
-            checkpoint_ns=self._keeper.saved_ns or 0,
+            checkpoint_ns=self._checkpointer.saved_ns or 0,
             stopped=self.reason if self._over else "",
             stopping=self.reason,
             overdue="" if self._over else self._overdue(endpoints),
         )
 
     def _overdue(self, endpoints: Sequence[Endpoint]) -> str:
-        if self._keeper.overdue(asyncio.get_running_loop().time()):
+        if self._checkpointer.overdue(asyncio.get_running_loop().time()):
             return "checkpoint"
         return next((f"endpoint {endpoint.dialect}" for endpoint in endpoints if endpoint.overdue), "")
 
     def going_live(self, channel: str, complete_ns: int) -> None:
         """A channel is about to be said to be live. From here on a crash has to be known as an outage."""
-        self._keeper.begin(channel, complete_ns)
+        self._checkpointer.begin(channel, complete_ns)
 
     def went_live(self) -> None:
         """A tail has all of its channels live."""
-        self._keeper.soon()
+        self._checkpointer.soon()
         self.changed()
         if self._limits.once and self.live:
             self._all_written = True
@@ -310,7 +311,7 @@ class Feed:
                 await self._close_tails()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):
-                await self._keeper.save()
+                await self._checkpointer.save()
         except TimeoutError:
             self._leave_behind(sink)
         finally:
@@ -332,7 +333,7 @@ class Feed:
                 remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._given.store is not None and were_live <= self._keeper.kept.keys():
+        if self._given.store is not None and were_live <= self._checkpointer.kept.keys():
             self._log.warning(
                 "output_not_drained",
                 output=sink.name,

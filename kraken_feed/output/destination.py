@@ -11,7 +11,7 @@ LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):
-    """Where records go. Lines are handed in without waiting. The maker of lines waits for room, and the keeper of the
+    """Where records go. Lines are handed in without waiting. The maker of lines waits for room, and the checkpointer of the
     checkpoint until they have arrived."""
 
     @property

@@ -54,7 +54,7 @@ def retry_in(tries: int, waited: float, patience: float) -> float | None:
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
 
 
-class Hold:
+class DiskWait:
     """The wait for space on a full disk. A timer starts each try, so no loop spins.
 
     Args:

@@ -26,7 +26,7 @@ from ..errors import FeedError, OutputFailed, ReaderGone
 from ..telemetry.stats import BOUNDS, Histogram, Latency, Output
 from .descriptor import Outlet, PipeOutlet, outlet
 from .destination import HIGH_BYTES, LOW_BYTES
-from .disk import FULL, Hold, Sync, hanging, not_on_disk
+from .disk import FULL, DiskWait, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
 
 # --------------------------- Watch an outlet with the event loop: for space, and for the end of its reader
@@ -130,7 +130,7 @@ class Sink:
         self._warn = warn
         self._outlet = outlet(fd)
         self._loop = asyncio.get_running_loop()
-        self._hold = Hold(patience, self._write_out)
+        self._disk_wait = DiskWait(patience, self._write_out)
         self._sync = Sync(self._sync_ended)
         self._lines: deque[bytes] = deque()
         self._chunk = memoryview(b"")
@@ -187,7 +187,7 @@ class Sink:
     @property
     def held_since(self) -> float | None:
         """The loop time since which the disk is full; None if it is not."""
-        return self._hold.since
+        return self._disk_wait.since
 
     @property
     def syncs(self) -> int:
@@ -226,8 +226,8 @@ class Sink:
     def undelivered(self) -> OutputFailed:
         """Return the error that says why the output does not accept the pending lines."""
         now = self._loop.time()
-        if self._hold.since is not None:
-            return self._unwritten(f"The disk has been full for {now - self._hold.since:.1f} s")
+        if self._disk_wait.since is not None:
+            return self._unwritten(f"The disk has been full for {now - self._disk_wait.since:.1f} s")
         if self._sync.started is not None and not self._bytes:
             return hanging(self.name, now - self._sync.started)
         return OutputFailed(
@@ -275,7 +275,7 @@ class Sink:
     def flush(self) -> None:
         """Write as much as possible without waiting. Do nothing while the next try of a full disk is scheduled."""
         self._scheduled = False
-        if not self._hold.waiting:
+        if not self._disk_wait.waiting:
             self._write_out()
 
     # -- removed and rotated files
@@ -395,7 +395,7 @@ class Sink:
 
     def close(self) -> None:
         """Close the descriptor if the sink opened it. Lines that were not drained are lost."""
-        self._hold.pause()
+        self._disk_wait.pause()
         self._readiness.end()
         if self.path is not None:
             self._sync.retire(self._outlet)
@@ -440,8 +440,8 @@ class Sink:
         # has space again, and the hold is over.
         if failure is not None:
             self._refused(failure)
-        elif self._hold.since is not None:
-            self._warn("output_resumed", output=self.name, held_s=round(self._hold.over(), 1))
+        elif self._disk_wait.since is not None:
+            self._warn("output_resumed", output=self.name, held_s=round(self._disk_wait.over(), 1))
 
         # Watch for space only while something waits: an idle pipe is always writable, and would wake the loop forever.
         self._readiness.wait(bool(self._chunk) and self.error is None)
@@ -466,16 +466,16 @@ class Sink:
         elif progress:
             self.blocked_s += now - self.blocked_since
             self.blocked_since = now if self._chunk else None
-            self._hold.progressed()
+            self._disk_wait.progressed()
 
     def _refused(self, error: OSError) -> None:
         """Schedule another try if the disk is full. Any other error ends the output."""
         if error.errno in GONE:
             self._reader_gone()
             return
-        first = self._hold.since is None
+        first = self._disk_wait.since is None
         assert self.blocked_since is not None  # there was something to write
-        if error.errno not in FULL or not self._outlet.regular or not self._hold.refused(self.blocked_since):
+        if error.errno not in FULL or not self._outlet.regular or not self._disk_wait.refused(self.blocked_since):
             self._fail(self._unwritten(f"{error.strerror} (errno {error.errno})"))
         elif first:
             self._warn(
@@ -483,7 +483,7 @@ class Sink:
                 output=self.name,
                 reason=error.strerror,
                 pending_bytes=self._bytes,
-                patience_s=self._hold.patience,
+                patience_s=self._disk_wait.patience,
             )
 
     def _reader_gone(self) -> None:

@@ -24,7 +24,7 @@ from ..feed.environment import Limits
 from ..protocol.signing import Credentials
 from ..service.signals import die_of
 from ..telemetry.loggers import pin_libraries, program_logger
-from .model import Board
+from .model import Overview
 from .screen import NOTICES, Painter, Said, View, draw
 from .terminal import Terminal
 
@@ -88,23 +88,25 @@ async def watch(
     pin_libraries(program_logger(notices, arguments.secrets), arguments.secrets)
     async with Records(lambda: plan, notices, secrets=arguments.secrets) as records:
         with Terminal(1) as terminal:
-            return await Watch(records, Board(channels), notices, terminal, Painter(colors=colors)).run()
+            return await Watch(records, Overview(channels), notices, terminal, Painter(colors=colors)).run()
 
 
 class Watch:
-    """Puts records on a board, and draws the board on the screen.
+    """Puts records on an overview, and draws the overview on the screen.
 
     Args:
         records: the records, entered, with complete snapshots.
-        board: the board for their channels.
+        overview: the overview for their channels.
         notices: receives their diagnostics.
         terminal: the terminal, entered.
         painter: makes lines for the terminal.
     """
 
-    def __init__(self, records: Records, board: Board, notices: Notices, terminal: Terminal, painter: Painter) -> None:
+    def __init__(
+        self, records: Records, overview: Overview, notices: Notices, terminal: Terminal, painter: Painter
+    ) -> None:
         self._records = records
-        self._board = board
+        self._overview = overview
         self._notices = notices
         self._terminal = terminal
         self._painter = painter
@@ -131,7 +133,7 @@ class Watch:
 
     async def _read(self) -> None:
         async for record in self._records:
-            self._board.take(record, time.time_ns())
+            self._overview.take(record, time.time_ns())
             self._news = True
 
     def _draw(self) -> None:
@@ -140,7 +142,7 @@ class Watch:
         if self._terminal.busy or not (self._news or now - self._drawn >= AGES_S):
             return
         width, height = self._terminal.size()
-        view = View(self._board, self._records.figures(), tuple(self._notices.last), width, height, time.time_ns())
+        view = View(self._overview, self._records.figures(), tuple(self._notices.last), width, height, time.time_ns())
         self._terminal.show(self._painter.paint(draw(view)))
         self._news, self._drawn = False, now
 

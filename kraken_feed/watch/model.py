@@ -76,7 +76,7 @@ class Account:
         _trim(self.missing)
 
 
-class Board:
+class Overview:
     """Collects records, and returns the orders and fills to show.
 
     Args:

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..telemetry.stats import Endpoint, Figures
 from ..telemetry.status import span
 from ..text import word
-from .model import Board, Deal, Row
+from .model import Deal, Overview, Row
 from .table import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, flashes, heading, line, order_columns
 from .table import plain as escaped
 
@@ -39,7 +39,7 @@ class Said(NamedTuple):
 class View(NamedTuple):
     """The input of one picture: ``now_ns`` in unix nanoseconds, ``width`` and ``height`` in cells."""
 
-    board: Board
+    overview: Overview
     accounts: Sequence[Figures]
     notices: Sequence[Said]
     width: int
@@ -97,12 +97,12 @@ def draw(view: View) -> list[Text]:
 def _divide(view: View, room: int) -> tuple[int, int]:
     """Return how many lines orders and fills get, headings included. Fills get a third, and the lines that the orders
     do not need."""
-    board, head = view.board, 1 + view.roomy
-    if board.orders_from is None:
+    overview, head = view.overview, 1 + view.roomy
+    if overview.orders_from is None:
         return 0, max(0, room)
     several = len(view.accounts) > 1
-    orders = head + sum(max(1, len(board.account(name).rows)) + several for name in _names(view))
-    fills = head + max(1, len(board.deals(room))) if room > 0 else 0
+    orders = head + sum(max(1, len(overview.account(name).rows)) + several for name in _names(view))
+    fills = head + max(1, len(overview.deals(room))) if room > 0 else 0
     between = int(view.roomy)
     left = max(0, room - between)
     given = min(fills, max(left // 3, left - orders))
@@ -194,29 +194,29 @@ def _names(view: View) -> list[str]:
 
 def _orders(view: View, room: int) -> list[Text]:
     """Return the open orders by account, in at most ``room`` lines."""
-    board, names = view.board, _names(view)
-    if room < 2 or board.orders_from is None:
+    overview, names = view.overview, _names(view)
+    if room < 2 or overview.orders_from is None:
         return []
-    total = sum(len(board.account(name).rows) for name in names)
+    total = sum(len(overview.account(name).rows) for name in names)
     one = names[0] if len(names) == 1 else None
-    title = Text.assemble((f"Open orders {total}", "bold"), _standing(view, one, board.orders_from) if one else "")
+    title = Text.assemble((f"Open orders {total}", "bold"), _standing(view, one, overview.orders_from) if one else "")
     room -= 1 + view.roomy
     shown, more = names, 0
     if one is None and len(names) > room:
         shown = names[: room - 1]
         more = len(names) - len(shown)
     heads = int(one is None)
-    needs = [heads + len(board.account(name).rows) for name in shown]
+    needs = [heads + len(overview.account(name).rows) for name in shown]
     shares = allot(needs, room - int(more > 0))
-    rows = {name: board.rows(name, given) for name, given in zip(shown, shares, strict=True)}
+    rows = {name: overview.rows(name, given) for name, given in zip(shown, shares, strict=True)}
     widths = fitted(
         order_columns(view.width), [row for group in rows.values() for row in group], view.width, view.now_ns
     )
     lines = [title, *([heading(widths)] if view.roomy else [])]
     for name, given in zip(shown, shares, strict=True):
         if heads:
-            count = len(board.account(name).rows)
-            lines.append(Text.assemble((f"{name}: {count}", "bold"), _standing(view, name, board.orders_from)))
+            count = len(overview.account(name).rows)
+            lines.append(Text.assemble((f"{name}: {count}", "bold"), _standing(view, name, overview.orders_from)))
         lines += _group(view, name, rows[name], given - heads, widths)
     return lines + ([Text(f"+ {more} more accounts", style="dim")] if more else [])
 
@@ -225,8 +225,8 @@ def _group(
     view: View, name: str, rows: Sequence[Row], room: int, widths: Sequence[tuple[Column[Row], int]]
 ) -> list[Text]:
     """Return one account's orders, in at most ``room`` lines."""
-    account = view.board.account(name)
-    stale = not account.live.get(view.board.orders_from or "")
+    account = view.overview.account(name)
+    stale = not account.live.get(view.overview.orders_from or "")
     style = partial(_order_style, now_ns=view.now_ns, stale=stale)
     if len(account.rows) <= room:
         return [line(widths, row, view.now_ns, style) for row in rows]
@@ -245,7 +245,7 @@ def _styled(style: str, *, flashing: bool, stale: bool) -> str:
 
 def _standing(view: View, name: str, channel: str) -> Text:
     """Return a warning if the orders shown are not up to date, else an empty text."""
-    account = view.board.account(name)
+    account = view.overview.account(name)
     match account.live.get(channel):
         case None:
             return Text("  waiting for the snapshot", style="yellow")
@@ -271,10 +271,10 @@ def allot(needs: Sequence[int], room: int) -> list[int]:
 
 def _fills(view: View, room: int) -> list[Text]:
     """Return the last fills, in at most ``room`` lines."""
-    board, names = view.board, _names(view)
-    if room < 2 or board.fills_from is None:
+    overview, names = view.overview, _names(view)
+    if room < 2 or overview.fills_from is None:
         return []
-    deals = board.deals(room - 1 - view.roomy)
+    deals = overview.deals(room - 1 - view.roomy)
     widths = fitted(deal_columns(len(names) > 1), deals, view.width, view.now_ns)
     lines = [Text("Last fills", style="bold"), *([heading(widths)] if view.roomy else [])]
     style = partial(_deal_style, view)
@@ -283,7 +283,7 @@ def _fills(view: View, room: int) -> list[Text]:
 
 def _deal_style(view: View, deal: Deal, column: Column[Deal]) -> str:
     style = SIDES.get(word(deal.fill.side), "") if column.heading == "side" else ""
-    stale = not view.board.account(deal.account).live.get(view.board.fills_from or "")
+    stale = not view.overview.account(deal.account).live.get(view.overview.fills_from or "")
     return _styled(style, flashing=0 <= view.now_ns - deal.seen_ns < FLASH_NS, stale=stale)
 
 

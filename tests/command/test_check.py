@@ -18,7 +18,7 @@ from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Done, Site, bare, finish, logged, run, site, start
 from ..support.patience import PATIENCE_S
-from ..unit.check.test_places import everything
+from ..unit.check.test_machine_output_and_state import everything
 from .test_proxy import HOST, proxied
 from .test_secrets import Watched
 

@@ -206,9 +206,9 @@ main(sys.argv[1:])
 
 NO_CHECKPOINT = """
 import sys, threading
-from kraken_feed.feed import checkpointer as keeper; from kraken_feed.state import store
+from kraken_feed.feed import checkpointer as checkpointer; from kraken_feed.state import store
 from kraken_feed.cli.main import main
-keeper.SAVE_S = 0.05
+checkpointer.SAVE_S = 0.05
 write = store.tables.write
 store.tables.write = lambda database, changes: threading.Event().wait() if changes.entries else write(database, changes)
 main(sys.argv[1:])

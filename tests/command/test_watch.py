@@ -29,7 +29,7 @@ from kraken_feed.watch import app as watch
 from kraken_feed.cli.main import main
 draw = watch.draw
 def broken(view):
-    if view.board.rows("main", 1):
+    if view.overview.rows("main", 1):
         raise RuntimeError("the pencil broke", os.environ["KRAKEN_API_SECRET"])
     return draw(view)
 watch.draw = broken
@@ -38,11 +38,11 @@ main(sys.argv[1:])
 
 CRASHED_READER = """
 import sys
-from kraken_feed.watch import model as board
+from kraken_feed.watch import model as overview
 from kraken_feed.cli.main import main
 def broken(self, record, now_ns):
-    raise RuntimeError("the board broke")
-board.Board.take = broken
+    raise RuntimeError("the overview broke")
+overview.Overview.take = broken
 main(sys.argv[1:])
 """
 
@@ -205,7 +205,7 @@ async def test_a_key_ends_it_and_no_key_is_left_to_the_shell(key: bytes, code: i
         assert terminal.after() == ""
 
 
-@pytest.mark.parametrize(("driver", "said"), [(CRASH, "the pencil broke"), (CRASHED_READER, "the board broke")])
+@pytest.mark.parametrize(("driver", "said"), [(CRASH, "the pencil broke"), (CRASHED_READER, "the overview broke")])
 async def test_a_crash_leaves_the_terminal_as_it_was_before_it_says_what_broke(
     driver: str, said: str, tmp_path: Path
 ) -> None:

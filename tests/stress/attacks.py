@@ -200,7 +200,7 @@ class Stage:
         self._lives = self._live() + len(self.channels)
 
     def figures(self) -> Figures:
-        """Hold the output against the ledger, from the first time that every channel was live."""
+        """DiskWait the output against the ledger, from the first time that every channel was live."""
         content = self.shipped + (self.output.read_bytes() if self.output.exists() else b"")
         path = self.place.home / "all.jsonl"
         path.write_bytes(content[: content.rfind(b"\n") + 1])

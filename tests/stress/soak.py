@@ -31,13 +31,13 @@ from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.faults.schedule import Schedule
 from kraken_feed.simulator.net.server import Server
 
-from ..support import vitals
+from ..support import process_stats
 from ..support.diagnostics import Diagnostics
 from ..support.installed import Site, bare, start, until
 from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
 from ..support.patience import patience
+from ..support.process_stats import Sample
 from ..support.tally import KINDS, NAMES, Count, Output, compare
-from ..support.vitals import Sample
 
 ACCOUNTS = ("a", "b")
 START_S = patience(20.0)  # for all channels to be live
@@ -159,7 +159,7 @@ class Soak:
         while True:
             await asyncio.sleep(self.plan.sample_s)
             try:
-                self.samples.append(vitals.sample(self.process.pid, time.monotonic() - self._began))
+                self.samples.append(process_stats.sample(self.process.pid, time.monotonic() - self._began))
             except OSError:
                 return
             self.scrapes += await _scraped(self._port)
@@ -284,7 +284,8 @@ def report(result: Result) -> str:
     rows += [("lines on the output", result.lines), ("feed.live", result.lives), ("feed.gap", result.gaps)]
     head = f"{'':<36}" + "".join(f"{name:>10}" for name in ACCOUNTS)
     body = [f"{name:<36}" + "".join(f"{number:>10}" for number in numbers) for name, numbers in rows]
-    memory = vitals.table(result.steady) if len(result.steady) >= vitals.ENOUGH else "too short to tell about memory"
+    enough = len(result.steady) >= process_stats.ENOUGH
+    memory = process_stats.table(result.steady) if enough else "too short to tell about memory"
     struck = ", ".join(f"{kind} {result.faults[kind]}" for kind in PARAMETERS if result.faults[kind])
     foot = [
         f"TORN lines {len(result.torn)}; TWICE {len(result.within)}; outages UNCLOSED {len(result.unclosed)}",
@@ -337,8 +338,8 @@ def main() -> int:
         result = asyncio.run(soak(place, plan, arguments.seed))
     print(report(result))
     wrong = result.wrong()
-    if len(result.steady) >= vitals.ENOUGH:
-        wrong += [f"grows: {text}" for text in vitals.growth(result.steady)]
+    if len(result.steady) >= process_stats.ENOUGH:
+        wrong += [f"grows: {text}" for text in process_stats.growth(result.steady)]
     print(*wrong, sep="\n", end="\n" if wrong else "")
     return 1 if wrong else 0
 

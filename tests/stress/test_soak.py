@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ..support.diagnostics import Diagnostics
-from ..support.vitals import ENOUGH
+from ..support.process_stats import ENOUGH
 from . import soak
 from .soak import Plan
 

@@ -11,7 +11,7 @@ from kraken_feed.protocol.wire import Data
 from kraken_feed.records.render import timestamp
 from kraken_feed.records.types import Execution, Live, Lost, Order, Trade
 from kraken_feed.telemetry.stats import Figures
-from kraken_feed.watch.model import Board
+from kraken_feed.watch.model import Overview
 from kraken_feed.watch.screen import Said, View, draw
 
 from .frame_files import DIRECTORY
@@ -71,9 +71,9 @@ def lost(channel: str, connection: str = "c1", account: str = "main") -> Lost:
     )  # fmt: skip
 
 
-def board(*names: str, channels: Sequence[str] = ("executions",), now_ns: int = NOW_NS) -> Board:
-    """A board that has taken in these frames; every channel is live after the first."""
-    made = Board(channels)
+def overview(*names: str, channels: Sequence[str] = ("executions",), now_ns: int = NOW_NS) -> Overview:
+    """A overview that has taken in these frames; every channel is live after the first."""
+    made = Overview(channels)
     for index, name in enumerate(names):
         for record in items(name):
             made.take(record, now_ns)
@@ -99,7 +99,7 @@ BOTH = msgspec.structs.replace(MAIN, endpoints=(V1, V2))
 
 
 def shown(
-    made: Board,
+    made: Overview,
     width: int = 80,
     height: int = 24,
     *,

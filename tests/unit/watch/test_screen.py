@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from kraken_feed.telemetry.stats import Figures, OutageCounts
-from kraken_feed.watch.model import Board, Row
+from kraken_feed.watch.model import Overview, Row
 from kraken_feed.watch.screen import Painter, Said, View, allot, draw
 from kraken_feed.watch.table import FLASH_NS, bar, cut
 
 from ...support.programs import FIGURES, LOST, MAIN, V1
 from ...support.repository import ROOT
-from ...support.watching import BOTH, NOW_NS, board, crowd, figures, item, items, live, lost, shown
+from ...support.watching import BOTH, NOW_NS, crowd, figures, item, items, live, lost, overview, shown
 
 PAGE = (ROOT / "docs" / "watch.md").read_text()
 SIZES = [(80, 24), (160, 50), (40, 10), (20, 5), (1, 1)]
@@ -28,12 +28,12 @@ COLOR = re.compile(r"\x1b\[[0-9;]*m")
 NASTY = "\x1b[2J\x9b31m\x07\x00\u202e\u200f\ud800[red]x[/red]\u0301e\u0301"
 
 
-def busy() -> Board:
+def busy() -> Overview:
     """A few orders and fills."""
-    return board("v2-executions-snapshot-mixed", "v2-executions-pending_new", "v2-executions-trade")
+    return overview("v2-executions-snapshot-mixed", "v2-executions-pending_new", "v2-executions-trade")
 
 
-def painted(made: Board, *, colors: bool = True, now_ns: int = NOW_NS, **options: Any) -> str:
+def painted(made: Overview, *, colors: bool = True, now_ns: int = NOW_NS, **options: Any) -> str:
     """What is written to the terminal for a screen."""
     view = View(made, (figures(),), options.get("notices", ()), options.get("width", 80), 24, now_ns)
     return "\n".join(Painter(colors=colors).paint(draw(view)))
@@ -87,7 +87,7 @@ def test_every_line_fits_the_screen_and_there_are_no_more_than_fit(width: int, h
 def test_any_screen_of_any_figures_fits(
     width: int, height: int, count: int, accounts: tuple[Figures, ...], said: str
 ) -> None:
-    made = Board(["openOrders", "ownTrades"])
+    made = Overview(["openOrders", "ownTrades"])
     for account in accounts:
         for record in crowd(count, account.account):
             made.take(record, NOW_NS)
@@ -104,7 +104,7 @@ def test_the_same_input_makes_the_same_screen() -> None:
 
 
 def test_of_500_orders_as_many_as_fit_are_shown_and_the_rest_are_counted() -> None:
-    made = Board(["openOrders"])
+    made = Overview(["openOrders"])
     for record in crowd(500):
         made.take(record, NOW_NS)
     made.take(live("openOrders"), NOW_NS)
@@ -117,7 +117,7 @@ def test_of_500_orders_as_many_as_fit_are_shown_and_the_rest_are_counted() -> No
 
 def test_only_what_is_shown_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture costs what is on it, not what is open."""
-    made = Board(["openOrders"])
+    made = Overview(["openOrders"])
     asked: list[int] = []
     for record in crowd(500):
         made.take(record, NOW_NS)
@@ -134,7 +134,7 @@ def test_only_what_is_shown_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_account_has_its_orders_and_little_room_is_shared() -> None:
-    made, names = Board(["openOrders"]), ("main", "treasury", "desk")
+    made, names = Overview(["openOrders"]), ("main", "treasury", "desk")
     for name, count in zip(names, (500, 2, 0), strict=True):
         for record in crowd(count, name):
             made.take(record, NOW_NS)
@@ -151,7 +151,7 @@ def test_every_account_has_its_orders_and_little_room_is_shared() -> None:
 def test_more_accounts_than_lines_are_counted() -> None:
     names = [f"account-{number}" for number in range(60)]
     downs = [figures(name, down=name == "account-59") for name in names]
-    lines = shown(Board(["executions"]), accounts=downs)
+    lines = shown(Overview(["executions"]), accounts=downs)
     assert any(re.fullmatch(r"\+ \d+ more accounts", line) for line in lines)
     assert any(re.fullmatch(r"\+ \d+ more, all live", line) for line in lines)
     assert lines[1].startswith("account-59")
@@ -195,7 +195,7 @@ def test_what_is_stale_is_dimmed() -> None:
 def test_before_the_snapshot_it_says_that_it_waits() -> None:
     connecting = msgspec.structs.replace(LOST, cause="", down_s=0.7, channels=("executions",))
     account = msgspec.structs.replace(figures(), endpoints=(connecting,))
-    lines = shown(Board(["executions"]), accounts=[account])
+    lines = shown(Overview(["executions"]), accounts=[account])
     assert lines[1].startswith("main  connecting (0.7s)")
     assert "Open orders 0  waiting for the snapshot" in lines
 
@@ -227,7 +227,7 @@ def test_the_last_warning_is_on_the_last_line_and_a_tall_screen_has_three() -> N
 
 
 def test_only_fills_are_shown_where_no_channel_has_orders() -> None:
-    made = board("v1-ownTrades-snapshot", channels=["ownTrades"])
+    made = overview("v1-ownTrades-snapshot", channels=["ownTrades"])
     lines = shown(made, accounts=[figures(channel="ownTrades")])
     assert "Last fills" in lines
     assert not any("Open orders" in line for line in lines)
@@ -237,7 +237,7 @@ def test_only_fills_are_shown_where_no_channel_has_orders() -> None:
 
 
 def test_a_cell_that_changed_flashes_and_then_does_not() -> None:
-    made = board("v1-openOrders-snapshot-one", channels=["openOrders"], now_ns=NOW_NS - 10 * FLASH_NS)
+    made = overview("v1-openOrders-snapshot-one", channels=["openOrders"], now_ns=NOW_NS - 10 * FLASH_NS)
     (one,) = items("v1-openOrders-snapshot-one")
     made.take(item("openOrders", b'{"vol_exec":"0.05000000"}', one.order_id), NOW_NS)
 
@@ -250,7 +250,7 @@ def test_a_cell_that_changed_flashes_and_then_does_not() -> None:
 
 
 def test_what_was_there_when_the_watch_began_does_not_flash() -> None:
-    assert "7m" not in painted(board("v2-executions-snapshot-mixed"))
+    assert "7m" not in painted(overview("v2-executions-snapshot-mixed"))
 
 
 def test_no_color_leaves_emphasis_only() -> None:
@@ -283,7 +283,7 @@ def _texts(found: Any, nasty: str) -> Any:
 )
 def test_nothing_that_the_exchange_sends_drives_the_terminal(name: str, nasty: str) -> None:
     (record,) = items(name)
-    made = Board([record.channel])
+    made = Overview([record.channel])
     for kind in ("trade", "new"):
         fields = _texts(json.loads(record.data), nasty) | {"exec_type": kind}
         made.take(
@@ -312,7 +312,7 @@ def test_nothing_that_the_exchange_sends_drives_the_terminal(name: str, nasty: s
 
 
 def test_a_wide_character_takes_two_cells() -> None:
-    made = Board(["openOrders"])
+    made = Overview(["openOrders"])
     for record in crowd(2):
         pair = b"XBT/USD" if record.order_id == "O00000-BBBBB-CCCCCC" else "日本円日本円日本円".encode()
         made.take(msgspec.structs.replace(record, data=record.data.replace(b"XBT/USD", pair)), NOW_NS)
@@ -358,7 +358,7 @@ def test_a_number_that_is_too_long_loses_zeros_before_it_is_cut() -> None:
 
 
 def test_the_screen_of_the_page_is_one_that_is_drawn() -> None:
-    made = board("v2-executions-snapshot-mixed", "v2-executions-pending_new", "v2-executions-trade")
+    made = overview("v2-executions-snapshot-mixed", "v2-executions-pending_new", "v2-executions-trade")
     for name in ("v2-executions-pending_new-triggers", "v2-executions-pending_new-cash"):
         for record in items(name):
             made.take(record, NOW_NS)

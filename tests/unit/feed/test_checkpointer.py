@@ -1,4 +1,4 @@
-"""The keeper against real files: a save that goes on when nobody waits for it, a rewrite that finds no room."""
+"""The checkpointer against real files: a save that goes on when nobody waits for it, a rewrite that finds no room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from kraken_feed.errors import FeedError, OutputFailed
-from kraken_feed.feed.checkpointer import MOVED, Keeper
+from kraken_feed.feed.checkpointer import MOVED, Checkpointer
 from kraken_feed.feed.known_state import Knowledge
 from kraken_feed.protocol.signing import Nonce
 from kraken_feed.protocol.wire import Item
@@ -74,7 +74,7 @@ class Output:
 
 
 class Rest:
-    """What else a keeper looks at: a tail and a recovery in one."""
+    """What else a checkpointer looks at: a tail and a recovery in one."""
 
     changed = False
     complete_ns = 100
@@ -97,7 +97,7 @@ class Rest:
 
 
 class Place:
-    """A keeper, and what it keeps."""
+    """A checkpointer, and what it keeps."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -110,7 +110,7 @@ class Place:
         self.counter = CallCounter(14, 0.33)
         self.failures: list[FeedError] = []
         parts: dict[str, Any] = {"sink": self.output, "tails": [self.rest], "recovery": self.rest, "log": self.log}
-        self.keeper = Keeper(
+        self.checkpointer = Checkpointer(
             self.store,
             None,
             knowledge={"ownTrades": self.known},
@@ -148,13 +148,13 @@ async def test_a_save_that_a_stop_has_cancelled_takes_in_nothing_of_what_came_af
     write = tables.write
     monkeypatch.setattr(tables, "write", slow)
     place.fill("WRITTEN")
-    saving = asyncio.create_task(place.keeper.save())
+    saving = asyncio.create_task(place.checkpointer.save())
     await asyncio.to_thread(there.wait)
     place.output.blocked, place.rest.complete_ns = True, 200
     place.fill("PENDING")
     saving.cancel()
     await asyncio.gather(saving, return_exceptions=True)
-    last = asyncio.create_task(place.keeper.save())
+    last = asyncio.create_task(place.checkpointer.save())
     await asyncio.sleep(0)
     go.set()
     await place.output.asked.wait()  # it has taken in what there is, and the output takes nothing
@@ -174,7 +174,7 @@ async def test_a_rewrite_that_finds_no_room_does_not_keep_small_saves_from_succe
     rounds = 30
     for number in range(rounds):
         place.fill(f"T{number}")
-        await place.keeper.save()
+        await place.checkpointer.save()
     failures = [call for call in place.log.calls if call.args == ("checkpoint_failed",)]
     assert 2 <= len(failures) <= 6, "it is tried again, ever more seldom"
     assert names(place.kept().seen) == [f"T{number}" for number in range(rounds)]
@@ -198,7 +198,7 @@ async def test_what_was_rewritten_is_gone_on_with(tmp_path: Path, monkeypatch: p
     place = Place(tmp_path)
     for number in range(40):
         place.fill(f"T{number}")
-        await place.keeper.save()
+        await place.checkpointer.save()
     (rows,) = place.store._database.execute("SELECT count(*) FROM journal").fetchone()
     assert rows < 20
     assert names(place.kept().seen) == [f"T{number}" for number in range(40)]
@@ -208,12 +208,12 @@ async def test_a_first_mark_whose_save_failed_is_not_kept(tmp_path: Path, monkey
     """Else the next run would take an account that was live for one that never was."""
     place = Place(tmp_path)
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
-    place.keeper.begin("ownTrades", 40)
-    assert place.keeper.kept == {}
+    place.checkpointer.begin("ownTrades", 40)
+    assert place.checkpointer.kept == {}
     monkeypatch.undo()
-    place.keeper.begin("ownTrades", 50)
-    assert place.keeper.kept == {"ownTrades": 50}
-    place.keeper.begin("ownTrades", 60)
+    place.checkpointer.begin("ownTrades", 50)
+    assert place.checkpointer.kept == {"ownTrades": 50}
+    place.checkpointer.begin("ownTrades", 60)
     assert place.kept().complete_ns == 50
 
 
@@ -221,7 +221,7 @@ async def test_the_first_mark_is_saved_with_the_outage_that_it_ends(tmp_path: Pa
     """The state was gone, so the outage is known only from the output. A crash right after must not lose it."""
     place = Place(tmp_path)
     place.rest.outages.append(Outage("ownTrades", 10, "state_missing"))
-    place.keeper.begin("ownTrades", 40)
+    place.checkpointer.begin("ownTrades", 40)
     assert [(outage.start_ns, outage.end_ns) for outage in place.kept().outages] == [(10, None)]
 
 
@@ -229,11 +229,11 @@ async def test_nothing_is_saved_before_the_output_is_on_the_disk(tmp_path: Path)
     place = Place(tmp_path)
     place.output.blocked = True
     place.fill("PENDING")
-    saving = asyncio.create_task(place.keeper.save())
+    saving = asyncio.create_task(place.checkpointer.save())
     await place.output.asked.wait()
     saving.cancel()
     await asyncio.gather(saving, return_exceptions=True)
-    assert place.keeper.saved_ns is None
+    assert place.checkpointer.saved_ns is None
     place.store.close()
     assert Store.open(str(tmp_path), "main", 0).checkpoint is None
 
@@ -242,19 +242,19 @@ async def test_nothing_is_saved_for_an_output_that_was_removed_until_it_is_writt
     place = Place(tmp_path)
     place.fill("T1")
     place.output.found = "removed"
-    await place.keeper.save()
-    assert (place.output.rescued, place.output.keeps, place.keeper.saved_ns) == (1, [], None)
-    await place.keeper.save()
+    await place.checkpointer.save()
+    assert (place.output.rescued, place.output.keeps, place.checkpointer.saved_ns) == (1, [], None)
+    await place.checkpointer.save()
     assert place.output.keeps == [0]
     assert names(place.kept().seen) == ["T1"]
 
 
 async def test_what_cannot_be_written_again_is_an_outage_from_the_last_save_on(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    await place.keeper.save()
+    await place.checkpointer.save()
     place.rest.complete_ns = 300
     place.output.unrescued = 1  # another account that writes to the same file has noticed first
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.rest.opened == [("ownTrades", 100, "output_removed")]
     assert place.rest.ended == [("ownTrades", place.clock.latest())]
     place.store.close()
@@ -265,7 +265,7 @@ async def test_an_output_whose_path_names_another_file_for_long_is_opened_again(
     for _ in range(MOVED):
         assert place.output.reopened == 0
         place.output.found = "moved"
-        await place.keeper.save()
+        await place.checkpointer.save()
     assert place.output.reopened == 1
     place.store.close()
 
@@ -275,10 +275,10 @@ async def test_a_state_that_was_removed_is_made_again_with_everything_in_it(tmp_
     place.fill("T1")
     place.rest.changed = True
     place.rest.outages.append(Outage("ownTrades", 1, "closed", 2))
-    await place.keeper.save()
+    await place.checkpointer.save()
     empty(tmp_path)
     place.fill("T2")
-    await place.keeper.save()
+    await place.checkpointer.save()
     kept = place.kept()
     assert (names(kept.seen), kept.complete_ns) == (["T1", "T2"], 100)
     assert [(outage.start_ns, outage.end_ns) for outage in kept.outages] == [(1, 2)]
@@ -289,15 +289,15 @@ async def test_another_state_in_its_place_says_since_when_records_may_be_missing
     """A file system that is mounted late: what is there ends where an earlier run stopped."""
     elsewhere = Place(tmp_path / "elsewhere")
     elsewhere.rest.complete_ns = 10
-    await elsewhere.keeper.save()
+    await elsewhere.checkpointer.save()
     elsewhere.store.save(Changes(complete={"openOrders": 5}))  # nobody tails that now
     elsewhere.store.close()
     place = Place(tmp_path / "here")
-    await place.keeper.save()
+    await place.checkpointer.save()
     empty(tmp_path / "here")
     (tmp_path / "here").rmdir()
     (tmp_path / "elsewhere").rename(tmp_path / "here")
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.rest.opened == [("ownTrades", 10, "state_replaced")]
     assert place.rest.ended == [("ownTrades", place.clock.latest())]
     assert place.kept().complete_ns == 100
@@ -318,7 +318,7 @@ async def test_what_happens_while_the_output_is_brought_to_the_disk_is_kept_with
         outage.missing.clear()
 
     place.output.meanwhile = meanwhile
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.output.keeps == [0]
     kept = place.kept()
     assert (names(kept.seen), kept.complete_ns) == (["T1"], 100)
@@ -329,17 +329,17 @@ async def test_a_save_that_fails_keeps_nothing_and_the_next_one_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(tmp_path)
-    await place.keeper.save()
+    await place.checkpointer.save()
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
     place.fill("T1")
     place.rest.changed, place.rest.complete_ns, place.output.position = True, 200, 7
     place.rest.outages.append(Outage("ownTrades", 1, "closed", 90))
-    await place.keeper.save()
-    assert (place.output.keeps, place.keeper.kept) == ([0], {"ownTrades": 100})
+    await place.checkpointer.save()
+    assert (place.output.keeps, place.checkpointer.kept) == ([0], {"ownTrades": 100})
     monkeypatch.undo()
     place.fill("T2")
-    await place.keeper.save()
-    assert (place.output.keeps, place.keeper.kept) == ([0, 7], {"ownTrades": 200})
+    await place.checkpointer.save()
+    assert (place.output.keeps, place.checkpointer.kept) == ([0, 7], {"ownTrades": 200})
     kept = place.kept()
     assert names(kept.seen) == ["T1", "T2"]
     assert len(kept.outages) == 1
@@ -349,8 +349,8 @@ async def test_nothing_is_saved_for_an_output_that_has_failed(tmp_path: Path) ->
     place = Place(tmp_path)
     place.fill("T1")
     place.output.error = OutputFailed("No space.")
-    await place.keeper.save()
-    assert (place.output.keeps, place.keeper.saved_ns) == ([], None)
+    await place.checkpointer.save()
+    assert (place.output.keeps, place.checkpointer.saved_ns) == ([], None)
     place.store.close()
 
 
@@ -358,24 +358,24 @@ async def test_what_cannot_be_written_again_is_one_outage_from_the_last_save_tha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(tmp_path)
-    await place.keeper.save()
+    await place.checkpointer.save()
     place.rest.complete_ns = 300
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
-    await place.keeper.save()
+    await place.checkpointer.save()
     monkeypatch.undo()
     place.output.unrescued = 1
-    await place.keeper.save()
-    await place.keeper.save()
+    await place.checkpointer.save()
+    await place.checkpointer.save()
     assert place.rest.opened == [("ownTrades", 100, "output_removed")]
     place.store.close()
 
 
 async def test_what_may_be_missing_of_a_channel_that_is_not_live_lasts_until_it_is(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    await place.keeper.save()
+    await place.checkpointer.save()
     place.rest.complete_ns = 0
     place.output.unrescued = 1
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.rest.opened == [("ownTrades", 100, "output_removed")]
     assert place.rest.ended == []
     place.store.close()
@@ -385,13 +385,13 @@ async def test_only_looks_in_a_row_at_another_file_open_the_output_again(tmp_pat
     place = Place(tmp_path)
     for found in [*["moved"] * (MOVED - 1), "ok", *["moved"] * (MOVED - 1)]:
         place.output.found = found
-        await place.keeper.save()
+        await place.checkpointer.save()
     assert place.output.reopened == 0
     place.output.found = "moved"
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.output.reopened == 1
     place.output.found = "moved"
-    await place.keeper.save()
+    await place.checkpointer.save()
     assert place.output.reopened == 1
     place.store.close()
 
@@ -405,13 +405,13 @@ async def test_a_state_that_was_removed_is_made_again_though_the_first_save_to_i
     place.rest.changed = True
     place.rest.outages.append(Outage("ownTrades", 1, "closed", 2))
     place.rest.scans["TradesHistory"] = Scan("TradesHistory", 1, 2, 3, {"ownTrades": 2}, offset=50)
-    await place.keeper.save()
+    await place.checkpointer.save()
     empty(tmp_path)
     place.rest.complete_ns = 0
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
-    await place.keeper.save()
+    await place.checkpointer.save()
     monkeypatch.undo()
-    await place.keeper.save()
+    await place.checkpointer.save()
     place.store.close()
     checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
     assert checkpoint is not None
@@ -426,7 +426,7 @@ async def test_a_query_under_way_and_the_call_counter_are_kept(tmp_path: Path) -
     place.counter.send(5.0, now)
     place.rest.changed = True
     place.rest.scans["TradesHistory"] = Scan("TradesHistory", 1, 2, 3, {"ownTrades": 2}, offset=50)
-    await place.keeper.save()
+    await place.checkpointer.save()
     place.store.close()
     checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
     assert checkpoint is not None

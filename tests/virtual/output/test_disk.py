@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kraken_feed.errors import OutputFailed
 from kraken_feed.output.destination import HIGH_BYTES
-from kraken_feed.output.disk import FIRST_TRY_S, LONGEST_TRY_S, Hold, retry_in
+from kraken_feed.output.disk import FIRST_TRY_S, LONGEST_TRY_S, DiskWait, retry_in
 from kraken_feed.output.sink import Sink
 
 from ...support import virtual_time
@@ -48,7 +48,7 @@ def test_an_hour_of_a_full_disk_is_tried_some_700_times_and_then_ends() -> None:
             if not hold.refused(0.0):
                 ended.set()
 
-        hold = Hold(3600.0, full)
+        hold = DiskWait(3600.0, full)
         full()
         await ended.wait()
         assert not hold.waiting

@@ -1,4 +1,4 @@
-"""The board: what is open, what was filled and what has changed, from records in any order that a feed can bring."""
+"""The overview: what is open, what was filled and what has changed, from records in any order that a feed can bring."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
 from kraken_feed.records.view import moment
-from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Board
+from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Overview
 from kraken_feed.watch.table import order_columns
 
-from ...support.watching import NOW_NS, board, crowd, item, items, live, lost
+from ...support.watching import NOW_NS, crowd, item, items, live, lost, overview
 
 # ------------------------------------------------------------------------------------------------ against a plain model
 
@@ -100,7 +100,7 @@ class Model:
 @pytest.mark.parametrize("channel", ["openOrders", "executions"])
 @given(made=steps())
 def test_the_board_has_the_orders_of_a_plain_model(channel: str, made: list[Step]) -> None:
-    ours, model, number = Board([channel]), Model(), 0
+    ours, model, number = Overview([channel]), Model(), 0
     ended = "filled" if channel == "executions" else "closed"
     for step in made:
         connection = f"c{number}"
@@ -135,7 +135,7 @@ def test_the_board_has_the_orders_of_a_plain_model(channel: str, made: list[Step
 
 
 def test_what_a_new_snapshot_does_not_have_is_gone_when_it_is_whole() -> None:
-    made = board("v1-openOrders-snapshot-many", channels=["openOrders"])
+    made = overview("v1-openOrders-snapshot-many", channels=["openOrders"])
     before = {row.order_id for row in made.rows("main", 100)}
     assert len(before) > 1
     (kept, *_) = items("v1-openOrders-snapshot-many", connection="c2")
@@ -147,7 +147,7 @@ def test_what_a_new_snapshot_does_not_have_is_gone_when_it_is_whole() -> None:
 
 
 def test_a_snapshot_that_repeats_an_order_changes_nothing_about_it() -> None:
-    made = board("v1-openOrders-snapshot-one", channels=["openOrders"])
+    made = overview("v1-openOrders-snapshot-one", channels=["openOrders"])
     for record in items("v1-openOrders-snapshot-one", connection="c2"):
         made.take(record, NOW_NS)
     (row,) = made.rows("main", 10)
@@ -155,7 +155,7 @@ def test_a_snapshot_that_repeats_an_order_changes_nothing_about_it() -> None:
 
 
 def test_an_order_that_ended_does_not_come_back_with_an_old_snapshot() -> None:
-    made = board("v2-executions-snapshot-orders")
+    made = overview("v2-executions-snapshot-orders")
     (first, *_) = items("v2-executions-snapshot-orders")
     made.take(item("executions", b'{"exec_type":"canceled","order_status":"canceled"}', first.order_id), NOW_NS)
     made.take(first, NOW_NS)
@@ -163,7 +163,7 @@ def test_an_order_that_ended_does_not_come_back_with_an_old_snapshot() -> None:
 
 
 def test_what_changed_last_comes_first_and_below_it_the_youngest() -> None:
-    made = Board(["openOrders"])
+    made = Overview(["openOrders"])
     for number, order in enumerate(("OA", "OB", "OC")):
         data = b'{"opentm":"176000000%d.0","vol":"1.0","vol_exec":"0.0","status":"open"}' % number
         made.take(item("openOrders", data, order, kind="snapshot"), NOW_NS)
@@ -174,7 +174,7 @@ def test_what_changed_last_comes_first_and_below_it_the_youngest() -> None:
 
 
 def test_only_the_fields_that_changed_are_marked() -> None:
-    made = board("v1-openOrders-delta-new", channels=["openOrders"], now_ns=NOW_NS - 10)
+    made = overview("v1-openOrders-delta-new", channels=["openOrders"], now_ns=NOW_NS - 10)
     for record in items("v1-openOrders-delta-fill"):
         made.take(record, NOW_NS)
     (row,) = made.rows("main", 1)
@@ -182,7 +182,7 @@ def test_only_the_fields_that_changed_are_marked() -> None:
 
 
 def test_an_amended_limit_is_the_price_although_the_description_stays() -> None:
-    made = board("v1-openOrders-delta-new", channels=["openOrders"])
+    made = overview("v1-openOrders-delta-new", channels=["openOrders"])
     (amended,) = items("v1-openOrders-delta-amended")
     made.take(msgspec.structs.replace(amended, order_id="OAAAAA-BBBBB-CCCCC3"), NOW_NS)
     (row,) = made.rows("main", 1)
@@ -191,13 +191,13 @@ def test_an_amended_limit_is_the_price_although_the_description_stays() -> None:
 
 def test_an_order_is_as_old_as_its_first_event() -> None:
     """v2 has the time of the event on every one."""
-    made = board("v2-executions-pending_new", "v2-executions-new", "v2-executions-trade")
+    made = overview("v2-executions-pending_new", "v2-executions-new", "v2-executions-trade")
     (row,) = made.rows("main", 1)
     assert row.opened_ns == moment("2025-10-09T09:05:00.000001Z")
 
 
 def test_a_reconnect_makes_no_order_younger() -> None:
-    made = board("v2-executions-pending_new", "v2-executions-new")
+    made = overview("v2-executions-pending_new", "v2-executions-new")
     data = b'{"exec_type":"new","order_status":"new","timestamp":"2025-10-09T09:06:00.000001Z"}'
     made.take(item("executions", data, "OAAAAA-BBBBB-CCCCC3", kind="snapshot", connection="c2"), NOW_NS)
     (row,) = made.rows("main", 1)
@@ -213,7 +213,7 @@ def test_what_is_no_time_is_none(text: str) -> None:
 
 
 def test_a_fill_is_there_once_whichever_way_and_however_often_it_comes() -> None:
-    made = board("v2-executions-snapshot-trades", "v2-executions-snapshot-trades", "v2-executions-trade")
+    made = overview("v2-executions-snapshot-trades", "v2-executions-snapshot-trades", "v2-executions-trade")
     told = b'{"ordertxid":"OAAAAA-BBBBB-CCCCC3","pair":"XETHZUSD","time":1760000730.1,"type":"sell","vol":"0.4"}'
     exec_id = "TAAAAA-BBBBB-CCCCC9"
     made.take(item("executions", told, "OAAAAA-BBBBB-CCCCC3", kind="backfill", exec_id=exec_id), NOW_NS)
@@ -224,14 +224,14 @@ def test_a_fill_is_there_once_whichever_way_and_however_often_it_comes() -> None
 
 
 def test_the_newest_fill_comes_first_wherever_it_was_in_its_frame() -> None:
-    made = board("v1-ownTrades-snapshot", "v1-ownTrades-update", channels=["ownTrades"])
+    made = overview("v1-ownTrades-snapshot", "v1-ownTrades-update", channels=["ownTrades"])
     times = [deal.time_ns for deal in made.deals(100)]
     assert len(times) > 1
     assert times == sorted(times, reverse=True)
 
 
 def test_a_fill_that_rest_tells_reads_as_v1s() -> None:
-    made = Board(["executions"])
+    made = Overview(["executions"])
     told = (
         b'{"ordertxid":"OA","pair":"XXBTZUSD","time":1760000010.36144,"type":"buy","ordertype":"market",'
         b'"price":"61000.00000","cost":"122.00000","fee":"0.31720","vol":"0.00200000"}'
@@ -246,7 +246,7 @@ def test_a_fill_that_rest_tells_reads_as_v1s() -> None:
 
 
 def test_without_a_channel_of_fills_the_growth_of_an_order_is_one() -> None:
-    made = board("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
+    made = overview("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
     end = b'{"status":"closed","vol_exec":"1.00000000","cost":"3490.00000","avg_price":"3490.00000"}'
     made.take(item("openOrders", end, "OAAAAA-BBBBB-CCCCC3"), NOW_NS)
     fills = {(deal.fill.volume, deal.fill.price, deal.fill.cost) for deal in made.deals(10)}
@@ -254,7 +254,7 @@ def test_without_a_channel_of_fills_the_growth_of_an_order_is_one() -> None:
 
 
 def test_an_order_that_was_filled_in_a_hole_grows_from_where_it_was() -> None:
-    made = board("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
+    made = overview("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
     made.take(lost("openOrders"), NOW_NS)
     made.take(live("openOrders", "c2"), NOW_NS)
     end = b'{"status":"closed","vol_exec":"1.00000000","cost":"3500.00000","vol":"1.00000000"}'
@@ -263,7 +263,7 @@ def test_an_order_that_was_filled_in_a_hole_grows_from_where_it_was() -> None:
 
 
 def test_late_news_of_an_order_that_has_ended_is_no_fill() -> None:
-    made = board("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
+    made = overview("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
     made.take(item("openOrders", b'{"status":"canceled"}', "OAAAAA-BBBBB-CCCCC3"), NOW_NS)
     for record in items("v1-openOrders-delta-fill"):
         made.take(msgspec.structs.replace(record, data=record.data.replace(b"0.40000000", b"0.50000000")), NOW_NS)
@@ -271,14 +271,14 @@ def test_late_news_of_an_order_that_has_ended_is_no_fill() -> None:
 
 
 def test_what_an_order_had_filled_before_the_watch_is_no_fill() -> None:
-    made = board("v1-openOrders-snapshot-iceberg", channels=["openOrders"])
+    made = overview("v1-openOrders-snapshot-iceberg", channels=["openOrders"])
     assert made.rows("main", 1)
     assert made.deals(10) == []
 
 
 @pytest.mark.parametrize("volume", ["x", "1e999999", "NaN", "Infinity", "-1"])
 def test_a_volume_that_is_none_makes_no_trouble(volume: str) -> None:
-    made = board("v1-openOrders-delta-new", channels=["openOrders"])
+    made = overview("v1-openOrders-delta-new", channels=["openOrders"])
     made.take(item("openOrders", b'{"vol_exec":"%b"}' % volume.encode(), "OAAAAA-BBBBB-CCCCC3"), NOW_NS)
     assert all(len(deal.fill.volume) < 50 for deal in made.deals(10))
 
@@ -294,7 +294,7 @@ def test_a_volume_that_is_none_makes_no_trouble(volume: str) -> None:
     ],
 )
 def test_nothing_is_shown_of_two_channels(channels: tuple[str, ...], orders: str | None, fills: str) -> None:
-    made = Board(channels)
+    made = Overview(channels)
     assert (made.orders_from, made.fills_from) == (orders, fills)
     frames = ("v1-openOrders-snapshot-one", "v1-ownTrades-update", "v2-executions-snapshot-mixed")
     for record in (one for name in frames for one in items(name)):
@@ -305,7 +305,7 @@ def test_nothing_is_shown_of_two_channels(channels: tuple[str, ...], orders: str
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    made = Board(["executions"])
+    made = Overview(["executions"])
     for number in range(3 * FILLS_KEPT):
         made.take(item("executions", b'{"exec_type":"trade"}', None, exec_id=f"T{number}"), NOW_NS)
     assert len(made.deals(10**6)) <= 2 * FILLS_KEPT
@@ -316,7 +316,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_accounts_are_apart() -> None:
-    made = Board(["openOrders"])
+    made = Overview(["openOrders"])
     for name, count in (("main", 3), ("treasury", 2)):
         for record in crowd(count, name):
             made.take(record, NOW_NS)
@@ -339,7 +339,7 @@ def test_a_fill_is_a_fill_in_any_case(kind: str) -> None:
     )
     said = spot_v2.decode(frame)
     assert isinstance(said, Data)
-    made = board()
+    made = overview()
     for one in said.items:
         made.take(item("executions", one.data, one.order_id, exec_id=one.exec_id), NOW_NS)
     (deal,) = made.deals(2)
@@ -354,7 +354,7 @@ def test_a_fill_is_a_fill_in_any_case(kind: str) -> None:
     ],
 )
 def test_an_order_ends_in_any_case(channel: str, data: bytes) -> None:
-    made = Board([channel])
+    made = Overview([channel])
     made.take(item(channel, b'{"vol":"1","order_qty":1}', "OA"), NOW_NS)
     assert len(made.rows("main", 2)) == 1
     made.take(item(channel, data, "OA"), NOW_NS)
@@ -378,7 +378,7 @@ def test_an_order_ends_in_any_case(channel: str, data: bytes) -> None:
     ],
 )
 def test_a_market_order_shows_its_average_price_on_the_screen(channel: str, new: bytes, filled: bytes) -> None:
-    made = Board([channel])
+    made = Overview([channel])
     made.take(item(channel, new, "OA"), NOW_NS)
     columns = [column for column in order_columns(200) if column.heading == "price"]
     (price,) = columns

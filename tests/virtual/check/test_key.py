@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kraken_feed.check.key import Trial
+from kraken_feed.check.key import KeyCheck
 from kraken_feed.check.key_findings import ITEMS
 from kraken_feed.check.report import Finding
 from kraken_feed.config.schema import Config
@@ -70,7 +70,7 @@ async def _run(
     credentials = Credentials(key.key, secret or key.secret, key.otp, source="the test")
     transport = Transport(world)
     rest = Rest(config.endpoints.rest, credentials, Nonce(), transport=transport, unix_ns=world.unix_ns)
-    one = Trial(
+    one = KeyCheck(
         config, channels, credentials, rest, say=tried.findings.append, secrets=tried.secrets, dial=world.dial,
         unix_ns=world.unix_ns,
     )  # fmt: skip
