@@ -17,8 +17,8 @@ from ..protocol.signing import Credentials
 from ..text import Secrets
 from ..transport.connection import Connection, Dial, Mask
 from ..transport.rest import Rest, refused_credentials
-from . import key_findings
-from .report import Finding, failed, skipped
+from . import key_settings
+from .report import CheckResult, failed, skipped
 
 # ------------------------ Only the start of a tail: connect, subscribe, live, close again. Nothing is written
 
@@ -87,7 +87,7 @@ async def go_live_once(
 
 NONCE_TEXT = "EAPI:Invalid nonce"
 PATIENCE_S = 5.0  # the longest wait before a refusal that may be a mistake is tried once more
-SWITCH_ON = f"Switch it on for this key in {key_findings.SETTINGS}."
+SWITCH_ON = f"Switch it on for this key in {key_settings.SETTINGS}."
 REMEDIES = {  # for texts of Kraken that name a more specific problem of the key
     "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
     NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
@@ -104,7 +104,7 @@ class KeyCheck:
         config: endpoints, deadlines, whether there is a backfill.
         channels: the channels that the key is for.
         credentials: the key, for messages; ``rest`` makes its calls.
-        say: receives the findings.
+        say: receives the results.
         secrets: every token is added to it.
         dial: opens sockets.
         unix_ns: Kraken's clock.
@@ -118,11 +118,11 @@ class KeyCheck:
         credentials: Credentials,
         rest: Rest,
         *,
-        say: Callable[[Finding], None],
+        say: Callable[[CheckResult], None],
         secrets: Secrets,
         dial: Dial,
         unix_ns: Callable[[], int],
-        nonces: Callable[[], key_findings.Nonces | None] = lambda: None,
+        nonces: Callable[[], key_settings.Nonces | None] = lambda: None,
     ) -> None:
         self._config = config
         self._channels = channels
@@ -157,22 +157,22 @@ class KeyCheck:
             info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
             why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
-            self._say(Finding("WARN", "key", "Kraken does not say what the key may do.", why))
-            skip(self._say, key_findings.ITEMS, "what Kraken says about the key")
+            self._say(CheckResult("WARN", "key", "Kraken does not say what the key may do.", why))
+            skip(self._say, key_settings.ITEMS, "what Kraken says about the key")
             return True
         except FeedError as error:
             self._say(_refused("key", error))
             used = error.why.startswith(NONCE_TEXT) or error.what.endswith(NONCE_TEXT)
-            skip(self._say, [item for item in key_findings.ITEMS if not (used and item == "other use")], "the key")
+            skip(self._say, [item for item in key_settings.ITEMS if not (used and item == "other use")], "the key")
             if used:
-                self._say(key_findings.nonce_refused())
+                self._say(key_settings.nonce_refused())
             return False
         info = self._masked(info)
         name = f' "{info.name}"' if info.name else ""
-        self._say(Finding("OK", "key", f"…{self._credentials.tail}{name} is accepted", facts={"name": info.name}))
+        self._say(CheckResult("OK", "key", f"…{self._credentials.tail}{name} is accepted", facts={"name": info.name}))
         now, backfill = self._unix_ns() / 1e9, self._config.backfill.enabled
-        for finding in key_findings.judge(info, self._channels, now, backfill=backfill, nonces=self._nonces()):
-            self._say(finding)
+        for result in key_settings.judge(info, self._channels, now, backfill=backfill, nonces=self._nonces()):
+            self._say(result)
         return True
 
     def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
@@ -189,7 +189,7 @@ class KeyCheck:
             return False
         self._keep(token.value)
         what = f"given; good for {token.expires} s if it is not used"
-        self._say(Finding("OK", "token", what, facts={"expires": token.expires}))
+        self._say(CheckResult("OK", "token", what, facts={"expires": token.expires}))
         return True
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -240,39 +240,39 @@ class KeyCheck:
                     await asyncio.sleep(wait)
             self._conclude(pending, found)
 
-    def _conclude(self, pending: list[str], found: Mapping[str, Finding]) -> None:
-        for channel, finding in found.items():
+    def _conclude(self, pending: list[str], found: Mapping[str, CheckResult]) -> None:
+        for channel, result in found.items():
             pending.remove(channel)
-            self._say(finding.about(channel=channel))
+            self._say(result.about(channel=channel))
 
     def _wait(self, failure: Failure) -> float | None:
         """Return the seconds after which a refusal may become another answer; None if it will not."""
         if failure.refusal is None:
             return None
-        verdict = classify(failure.refusal, self._unix_ns() / 1e9)
-        return None if verdict.final(1) or verdict.delay > PATIENCE_S else verdict.delay
+        refusal = classify(failure.refusal, self._unix_ns() / 1e9)
+        return None if refusal.final(1) or refusal.delay > PATIENCE_S else refusal.delay
 
     def _error(self, channel: str, failure: Failure) -> FeedError:
         """Return the error that says why a channel is not live, with the meaning of Kraken's text."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
-        verdict, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
-        if verdict.error is CredentialsRefused:
-            return refused_credentials(channel, said, verdict, self._credentials)
-        what, why = f"Kraken refused the subscription: {said}", f"That means: {verdict.meaning}."
-        return verdict.error(what, why=why) if verdict.final(2) else Transient(what, cause=failure.cause, why=why)
+        refusal, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
+        if refusal.error is CredentialsRefused:
+            return refused_credentials(channel, said, refusal, self._credentials)
+        what, why = f"Kraken refused the subscription: {said}", f"That means: {refusal.meaning}."
+        return refusal.error(what, why=why) if refusal.final(2) else Transient(what, cause=failure.cause, why=why)
 
 
-def _refused(item: str, error: FeedError) -> Finding:
-    """Return the finding for a refusal, with the remedy that fits it best."""
+def _refused(item: str, error: FeedError) -> CheckResult:
+    """Return the result for a refusal, with the remedy that fits it best."""
     remedy = next((text for known, text in REMEDIES.items() if error.what.endswith(known)), error.remedy)
     if item != "key" and error.what.endswith("Permission denied"):
         remedy = SWITCH_ON
-    finding = failed(item, error, remedy=AGAIN if error.retry else "")
-    return msgspec.structs.replace(finding, remedy=remedy or finding.remedy)
+    result = failed(item, error, remedy=AGAIN if error.retry else "")
+    return msgspec.structs.replace(result, remedy=remedy or result.remedy)
 
 
-def skip(say: Callable[[Finding], None], items: Sequence[str], needs: str) -> None:
+def skip(say: Callable[[CheckResult], None], items: Sequence[str], needs: str) -> None:
     """Report each of these items as not checked."""
     for item in items:
         say(skipped(item, needs).about(channel=item if item in CHANNELS else None))
@@ -284,12 +284,12 @@ def _culprits(failure: Failure, waiting: Sequence[str]) -> list[str]:
     return named or list(waiting)
 
 
-def _live(channel: str, scene: Scene) -> Finding:
+def _live(channel: str, scene: Scene) -> CheckResult:
     seconds, items = scene.live[channel], scene.items.get(channel, 0)
     facts = {"live_s": seconds, "snapshot": items, "engine": scene.engine}
     engine = f", engine {scene.engine}" if scene.engine else ""
     what = f"live after {seconds:.2f} s: {items} item{'s' * (items != 1)} in the snapshot{engine}"
     if scene.engine in (None, "online"):
-        return Finding("OK", channel, what, facts=facts)
+        return CheckResult("OK", channel, what, facts=facts)
     why = "Until it is online again, little or nothing happens on the account. A tail waits."
-    return Finding("WARN", channel, what, why, facts=facts)
+    return CheckResult("WARN", channel, what, why, facts=facts)

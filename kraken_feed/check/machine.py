@@ -1,4 +1,4 @@
-"""Judge what the state of this machine means for a tail: take facts, return one finding per item."""
+"""Judge what the state of this machine means for a tail: take facts, return one result per item."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
 from ..state.store import Store
 from ..transport.backoff import Budget, excess
-from .report import Finding, failed
+from .report import CheckResult, failed
 
 # -------------------------------- Our clock compared with Kraken's: how far it may be off, and what that affects
 
@@ -50,17 +50,17 @@ def offset(wall_ns: int, earliest_ns: int, latest_ns: int) -> Offset:
     return Offset((wall_ns - latest_ns) / NS, (wall_ns - earliest_ns) / NS)
 
 
-def judge(found: Offset) -> Finding:
+def judge(found: Offset) -> CheckResult:
     """Report how far off the clock is, and what that affects. A tail keeps outages in Kraken's time, so no event is
     lost by it."""
     off = found.least
     facts = {"offset_s": [round(found.low, 3), round(found.high, 3)], "uncertainty_s": round(found.high - found.low, 3)}
     bounds = f"offset between {found.low:+.1f} s and {found.high:+.1f} s"
     if abs(off) < WARN_S:
-        return Finding("OK", "clock", f"agrees with Kraken's: {bounds}", facts=facts)
+        return CheckResult("OK", "clock", f"agrees with Kraken's: {bounds}", facts=facts)
     about = span(abs(found.low + found.high) / 2)
     what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
-    return Finding(
+    return CheckResult(
         "WARN", "clock", what, " ".join(_suffers(off)),
         "Set it, and switch on time synchronisation (timedatectl set-ntp true, or chrony).", facts=facts,
     )  # fmt: skip
@@ -275,7 +275,7 @@ def _why_not(path: str) -> str:
 # ------------------------------------- Whether this machine and Kraken's limits allow a tail of so many accounts
 
 
-def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | None) -> Finding:
+def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | None) -> CheckResult:
     """Judge the descriptors that ``accounts`` with so many ``endpoints`` each need. ``allowed`` is the hard limit, to
     which a tail raises the soft one; None: no limit."""
     needed = descriptors.needed(accounts, endpoints, state=state)
@@ -286,19 +286,19 @@ def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | Non
         except ConfigError as error:
             return failed("descriptors", error, facts=facts)
     limit = "any number" if allowed is None else str(allowed)
-    return Finding("OK", "descriptors", f"{needed} needed at most, {limit} allowed", facts=facts)
+    return CheckResult("OK", "descriptors", f"{needed} needed at most, {limit} allowed", facts=facts)
 
 
-def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> Finding:
+def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> CheckResult:
     """Judge whether all accounts can connect at once. ``public`` is whether they connect to Kraken's edge."""
     wanted, most = accounts * endpoints, excess(accounts * endpoints, budget, public=public)
     facts = {"needed": wanted, "budget": budget.limit, "window_s": budget.window}
     per = f"per {budget.window:g} s"
     if most is None:
         what = f"{wanted} at a start, {budget.limit} {per} allowed (reconnect.budget)"
-        return Finding("OK", "connects", what, facts=facts)
+        return CheckResult("OK", "connects", what, facts=facts)
     allows = "reconnect.budget allows" if most == budget.limit else "Kraken allows"
-    return Finding(
+    return CheckResult(
         "WARN", "connects", f"A start needs {wanted} connects, and {allows} {most} {per}.",
         f"The last account connects after {budget.span(wanted):.0f} s, and so after each outage of the network.",
         "Split the accounts over several addresses: Kraken bans one for about 150 connects in ten minutes.",
@@ -317,7 +317,7 @@ FULL_BYTES = MIB  # with less, the disk counts as full
 # ------------------------------------------------------------------------------------------------ configuration
 
 
-def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> Finding:
+def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> CheckResult:
     """Report the effective configuration: its file, and every value that is not the default, with its source.
 
     ``given`` has the values that override the file: by key, the value and its option or variable.
@@ -330,7 +330,7 @@ def configuration(config: Config, path: str | None, given: Mapping[str, tuple[ob
         "file": path,
         "values": [{"key": key, "value": value, "from": origin} for key, (value, origin) in values.items()],
     }
-    return Finding("OK", "configuration", path or "no file: the defaults", "\n".join(lines), facts=facts)
+    return CheckResult("OK", "configuration", path or "no file: the defaults", "\n".join(lines), facts=facts)
 
 
 def _differences(ours: msgspec.Struct, default: msgspec.Struct, prefix: str = "") -> list[tuple[str, object]]:
@@ -360,7 +360,7 @@ def _shown(value: object) -> str:
 # ------------------------------------------------------------------------------------------------ the network
 
 
-def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str = "") -> Finding:
+def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str = "") -> CheckResult:
     """Report a host that cannot be reached; ``phase`` is the step that failed."""
     what = {
         "DNS": f"The name {where} cannot be looked up.",
@@ -369,7 +369,7 @@ def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str =
         "HTTP": f"{where} is reached, but does not answer as it should.",
     }[phase]
     through = f" {where} is the proxy that {proxy} names." if proxy else ""
-    return Finding(
+    return CheckResult(
         "FAIL",
         endpoint,
         what,
@@ -406,67 +406,71 @@ def _tls_remedy(why: str) -> str:
 # ------------------------------------------------------------------------------------------------ output and state
 
 
-def output(path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool) -> Finding:
+def output(
+    path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool
+) -> CheckResult:
     """Report on the output file; ``made`` is whether a start makes it."""
     facts = {"path": path, "size": size, "torn": torn, "free": free}
     code = OutputFailed.exit_code
     if problem:
-        return Finding(
+        return CheckResult(
             "FAIL", "output", f"{path} cannot be written.", f"{problem}.",
             "Check the path and its permissions, or give another with --output.", facts=facts, exit_code=code,
         )  # fmt: skip
     if (free is not None and free < FULL_BYTES) or (made and not more_files):
         why = f"{_bytes(free or 0)} are free." if more_files else "It has no room for another file (inodes)."
-        return Finding("FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code)
+        return CheckResult(
+            "FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code
+        )
     if torn:
-        return Finding(
+        return CheckResult(
             "WARN", "output", f"The last line of {path} is torn: {torn} bytes without a line feed.",
             "A kill or a crash has left it, unless a tail is writing at this moment.",
             f"Nothing to do: a tail moves it to {path}.torn at its start.", facts=facts,
         )  # fmt: skip
     if free is not None and free < OUTPUT_BYTES:
-        return Finding(
+        return CheckResult(
             "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
             remedy="Make room before it is full: the tail waits for space, as long as output.patience_s, and then ends "
             "(exit code 74).", facts=facts,
         )  # fmt: skip
     room = "" if free is None else f", {_bytes(free)} free"
     state = "will be made" if made else f"appended to ({_bytes(size)})" if free is not None else "is no regular file"
-    return Finding("OK", "output", f"{path}: {state}{room}", facts=facts)
+    return CheckResult("OK", "output", f"{path}: {state}{room}", facts=facts)
 
 
-def sync(method: str) -> Finding:
+def sync(method: str) -> CheckResult:
     """Report which call brings records to the disk on this platform: ``fdatasync``, or its substitute."""
     facts = {"method": method}
     if method == "fdatasync":
-        return Finding("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
+        return CheckResult("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
     what = f"This platform has no fdatasync: {method} is used instead"
     if method == "F_FULLFSYNC":
-        return Finding("OK", "disk sync", what, facts=facts)
-    return Finding(
+        return CheckResult("OK", "disk sync", what, facts=facts)
+    return CheckResult(
         "WARN", "disk sync", f"{what}.", "It may leave records in the disk's own cache, which a power cut empties.",
         "Nothing to do where power cuts are ruled out.", facts=facts,
     )  # fmt: skip
 
 
-def no_time() -> Finding:
+def no_time() -> CheckResult:
     """Report that Kraken's time came from a cache."""
-    return Finding(
+    return CheckResult(
         "WARN", "clock", "It cannot be compared with Kraken's.",
         "The answer came from a cache, so its times are those of an earlier answer.",
         "Look for a proxy that caches answers of REST.",
     )  # fmt: skip
 
 
-def no_state() -> Finding:
+def no_state() -> CheckResult:
     """Report that no checkpoint is wanted."""
-    return Finding("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
+    return CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
-def state_held(path: str, pid: str, saved: str) -> Finding:
+def state_held(path: str, pid: str, saved: str) -> CheckResult:
     """Report that another process, a running tail, holds the state."""
     who = f"pid {pid}" if pid else "another process"
-    return Finding(
+    return CheckResult(
         "WARN", "state", f"A tail of this account is running ({who}).",
         f"{path}: last saved {saved} ago. A second one would end with exit code 75. This check makes a few calls with "
         "the same key. The running tail may notice that, and recovers.",
@@ -478,35 +482,35 @@ def state_held(path: str, pid: str, saved: str) -> Finding:
 def state(
     path: str, *, exists: bool, saved_ns: int, now_ns: int, outages: Sequence[str], damaged: bool, unread: str,
     free: int | None, more_files: bool,
-) -> Finding:  # fmt: skip
+) -> CheckResult:  # fmt: skip
     """Report on the checkpoint, if no other process holds it. ``outages`` are the channels of outages to be
     recovered."""
     facts: dict[str, object] = {"path": path, "exists": exists, "outages": len(outages), "free": free}
     if (free is not None and free < FULL_BYTES) or not (exists or more_files):
-        return Finding(
+        return CheckResult(
             "FAIL", "state", f"The disk of {path} is full.", f"{_bytes(free or 0)} are free.",
             "Make room, or give another directory with --state.", facts=facts, exit_code=StateFailed.exit_code,
         )  # fmt: skip
     if damaged:
-        return Finding(
+        return CheckResult(
             "WARN", "state", f"{path} is damaged.",
             "A start renames it and begins without it: the output's last records show what was missed since the last "
             "run. If they cannot, a gap is declared.",
             "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
         )  # fmt: skip
     if unread:
-        return Finding("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
+        return CheckResult("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
     if free is not None and free < STATE_BYTES:
-        return Finding(
+        return CheckResult(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
             remedy="Make room: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
     if not saved_ns:
-        return Finding("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
+        return CheckResult("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
     facts["saved"] = timestamp(saved_ns)
     count = f"{len(outages)} outage{'s' * (len(outages) != 1)} to recover"
     wait = f", {count} ({', '.join(dict.fromkeys(outages))})" if outages else ""
-    return Finding("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
+    return CheckResult("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
 
 
 def since(then_ns: int, now_ns: int) -> str:

@@ -22,11 +22,11 @@ from ..transport.backoff import Budget
 from ..transport.connection import Dial, dial, open_socket
 from ..transport.kraken_clock import KrakenClock, boot_ns
 from ..transport.rest import Rest, server_time
-from . import key_findings, machine
+from . import key_settings, machine
 from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
 from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
-from .report import Finding, Report, failed, skipped
+from .report import CheckResult, Report, failed, skipped
 
 if TYPE_CHECKING:
     import httpx
@@ -78,7 +78,7 @@ async def run(
         report.add(failed("configuration", error))
         report.add(machine.sync(sync_method()))
         limits, network = ("descriptors", "connects"), ("rest", "clock")
-        items = ("credentials", "state", *limits, *network, "key", *key_findings.ITEMS, "token", *asked.channels)
+        items = ("credentials", "state", *limits, *network, "key", *key_settings.ITEMS, "token", *asked.channels)
         skip(report.add, items, "the configuration")
         return report.end()
     check = Check(config, asked, report, secrets, world)
@@ -148,13 +148,13 @@ class Check:
         try:
             credentials = self._find(name)
         except ConfigError as error:
-            finding = failed("credentials", error)
+            result = failed("credentials", error)
         else:
             paths = files(credentials, self._config, name, environ, alone=len(self.accounts) == 1)
-            finding = _credentials(credentials, paths)
-        self._report.add(finding.about(account=name))
-        finding, nonce = (machine.no_state(), 0) if self._asked.no_state else self._state(name)
-        self._report.add(finding.about(account=name))
+            result = _credentials(credentials, paths)
+        self._report.add(result.about(account=name))
+        result, nonce = (machine.no_state(), 0) if self._asked.no_state else self._state(name)
+        self._report.add(result.about(account=name))
         return Account(name, credentials, nonce)
 
     def _find(self, account: str) -> Credentials:
@@ -166,7 +166,7 @@ class Check:
             raise shared_key(other, account, found)
         return found
 
-    def _state(self, account: str) -> tuple[Finding, int]:
+    def _state(self, account: str) -> tuple[CheckResult, int]:
         now_ns = self._world.unix_ns()
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
         if found.problem is not None:
@@ -175,7 +175,7 @@ class Check:
             return machine.state_held(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
         checkpoint = found.checkpoint
         channels = checkpoint.channels.values() if checkpoint is not None else ()
-        finding = machine.state(
+        result = machine.state(
             found.path,
             exists=found.exists,
             saved_ns=checkpoint.saved_ns if checkpoint is not None else 0,
@@ -186,7 +186,7 @@ class Check:
             free=found.room and found.room.free,
             more_files=found.room is None or found.room.more_files,
         )
-        return finding, checkpoint.nonce if checkpoint is not None else 0
+        return result, checkpoint.nonce if checkpoint is not None else 0
 
     def _number(self, accounts: int) -> None:
         """Check whether there are too many accounts."""
@@ -241,11 +241,11 @@ class Check:
 
     async def _reach(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
         """Connect to a host step by step; ``ask`` makes the last steps, TLS and HTTP."""
-        finding = await self._way(endpoint, url, ask)
-        self._report.add(finding)
-        return finding.status != "FAIL"
+        result = await self._way(endpoint, url, ask)
+        self._report.add(result)
+        return result.status != "FAIL"
 
-    async def _way(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> Finding:
+    async def _way(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
             hop = first_hop(url, self._world.environ)
@@ -269,12 +269,12 @@ class Check:
     async def _key(self, account: Account, needs: str, lost: Mapping[str, str]) -> None:
         """Run the checks that need calls with the account's key."""
 
-        def say(finding: Finding) -> None:
-            self._report.add(finding.about(account=account.name))
+        def say(result: CheckResult) -> None:
+            self._report.add(result.about(account=account.name))
 
         if account.credentials is None or needs:
             needs = "the credentials" if account.credentials is None else needs
-            skip(say, ("key", *key_findings.ITEMS, "token", *self.channels), needs)
+            skip(say, ("key", *key_settings.ITEMS, "token", *self.channels), needs)
             return
         config, world, nonce = self._config, self._world, Nonce(account.nonce)
         first = max(account.nonce + 1, self._nonce_ns())
@@ -284,7 +284,7 @@ class Check:
         )  # fmt: skip
         key_check = KeyCheck(
             config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=world.dial,
-            unix_ns=self._kraken_ns, nonces=lambda: key_findings.Nonces(account.nonce, first, nonce.last),
+            unix_ns=self._kraken_ns, nonces=lambda: key_settings.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
             await key_check.run(lost)
@@ -292,34 +292,34 @@ class Check:
             await rest.close()
 
 
-# ------------------------------------------------------------------------------------------------ findings
+# ------------------------------------------------------------------------------------------------ results
 
 
-def _credentials(found: Credentials, paths: list[str]) -> Finding:
+def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
     modes = {path: f"{stat.S_IMODE(os.stat(path).st_mode):04o}" for path in paths}
     facts = {"source": found.source, "key": found.tail, "otp": found.otp is not None, "files": modes}
     what = f"key …{found.tail} from {found.source}{', with a one-time password' if found.otp else ''}"
     if len(found.secret) != SECRET_BYTES:
-        return Finding(
+        return CheckResult(
             "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes; Kraken's have {SECRET_BYTES}.",
             "Copy the private key once more: a part of it may be missing.", facts=facts,
         )  # fmt: skip
     if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
-        return Finding(
+        return CheckResult(
             "WARN", "credentials", what, "It looks like an authenticator's code, which is valid for one call.",
             "Make the key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
     listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
     if readable_by_others(found, paths):
-        return Finding(
+        return CheckResult(
             "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
             "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
             "Docker's services. Without other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
-    return Finding("OK", "credentials", what, listed, facts=facts)
+    return CheckResult("OK", "credentials", what, listed, facts=facts)
 
 
-def _output(path: str) -> Finding:
+def _output(path: str) -> CheckResult:
     found = look_at_output(path)
     return machine.output(
         path,
@@ -332,7 +332,7 @@ def _output(path: str) -> Finding:
     )
 
 
-def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> Finding:
+def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> CheckResult:
     parts = [f"{urlsplit(url).netloc} in {max(knocked.ms, 1):.0f} ms"]
     if hop.variable:
         parts.append(f"through the proxy {hop.host}:{hop.port} ({hop.variable})")
@@ -345,4 +345,4 @@ def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None)
         "url": url, "addresses": list(knocked.addresses), "ms": knocked.ms, "proxy": hop.variable or None,
         "tls": tls._asdict() if tls is not None else None,
     }  # fmt: skip
-    return Finding("OK", endpoint, "; ".join(parts), facts=facts)
+    return CheckResult("OK", endpoint, "; ".join(parts), facts=facts)

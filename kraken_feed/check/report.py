@@ -1,4 +1,4 @@
-"""Report what a preflight has found, one finding per item, to a person or a program, and work out the exit code."""
+"""Report what a preflight has found, one result per item, to a person or a program, and work out the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDEST = 110  # longer lines are hard to read, however wide the terminal
 _COLORS = {"OK": "32", "WARN": "33", "FAIL": "1;31", "SKIP": "2"}
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """One item of the check. ``facts`` is for programs; ``exit_code`` is used if the item failed."""
 
     status: Status
@@ -38,31 +38,31 @@ class Finding(msgspec.Struct, frozen=True):
     facts: Mapping[str, object] = {}
     exit_code: int = 0
 
-    def about(self, *, account: str | None = None, channel: str | None = None) -> Finding:
-        """Return the same finding for an account or a channel."""
+    def about(self, *, account: str | None = None, channel: str | None = None) -> CheckResult:
+        """Return the same result for an account or a channel."""
         return msgspec.structs.replace(self, account=account or self.account, channel=channel or self.channel)
 
 
-def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> Finding:
-    """Return the finding for an item that failed with an error, in the error's words. ``remedy`` is used if the error
+def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> CheckResult:
+    """Return the result for an item that failed with an error, in the error's words. ``remedy`` is used if the error
     has none."""
     remedy, code = error.remedy or remedy, error.exit_code or FeedError.exit_code
-    return Finding("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
+    return CheckResult("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
 
-def skipped(item: str, needs: str) -> Finding:
-    """Return the finding for an item that could not be checked."""
-    return Finding("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
+def skipped(item: str, needs: str) -> CheckResult:
+    """Return the result for an item that could not be checked."""
+    return CheckResult("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def exit_code(results: Iterable[CheckResult]) -> int:
     """Return 0 if nothing failed, else the code of the most important failure, by :data:`PRECEDENCE`."""
-    codes = {finding.exit_code for finding in findings if finding.status == "FAIL"}
+    codes = {result.exit_code for result in results if result.status == "FAIL"}
     return next((code for code in PRECEDENCE if code in codes), min(codes, default=0))
 
 
 class Report:
-    """Prints each finding as soon as it is known, and the verdict at the end.
+    """Prints each result as soon as it is known, and the verdict at the end.
 
     Args:
         say: receives one text of one or more lines, without the last line feed.
@@ -83,39 +83,39 @@ class Report:
         columns: int = 80,
         several: bool = False,
     ) -> None:
-        self.findings: list[Finding] = []
+        self.results: list[CheckResult] = []
         self._say = say
         self._secrets = secrets
         self._as_json = as_json
         self._colors = colors
         self._columns = min(columns, WIDEST)
-        self._skipped: list[Finding] = []
+        self._skipped: list[CheckResult] = []
         self.several = several
 
-    def add(self, finding: Finding) -> None:
-        """Print a finding. For people, items that were skipped for the same reason share one line."""
-        self.findings.append(finding)
+    def add(self, result: CheckResult) -> None:
+        """Print a result. For people, items that were skipped for the same reason share one line."""
+        self.results.append(result)
         if self._as_json:
-            self._say(self._json(finding))
+            self._say(self._json(result))
             return
-        if self._skipped and not _alike(finding, self._skipped[-1]):
+        if self._skipped and not _alike(result, self._skipped[-1]):
             self._say_skipped()
-        if finding.status == "SKIP":
-            self._skipped.append(finding)
+        if result.status == "SKIP":
+            self._skipped.append(result)
         else:
-            self._say(self._lines(finding))
+            self._say(self._lines(result))
 
     def end(self) -> int:
         """Print the verdict, and return the exit code."""
-        code = exit_code(self.findings)
-        count: Counter[str] = Counter(finding.status for finding in self.findings)
+        code = exit_code(self.results)
+        count: Counter[str] = Counter(result.status for result in self.results)
         if self._as_json:
             numbers = {status.lower(): count[status] for status in ("OK", "WARN", "FAIL", "SKIP")}
             self._say(encode({"verdict": _worst(count), **numbers, "exit_code": code}))
         else:
             self._say_skipped()
             status = _worst(count)
-            said = self._wrap(_verdict(self.findings, code), 6)
+            said = self._wrap(_verdict(self.results, code), 6)
             self._say(f"\n{self._paint(f'{status:^4}', status)}  {said}")
         return code
 
@@ -124,16 +124,16 @@ class Report:
     def _say_skipped(self) -> None:
         several, self._skipped = self._skipped, []
         if len(several) > 1:
-            what = f"{several[0].what}: {', '.join(finding.item for finding in several)}"
+            what = f"{several[0].what}: {', '.join(result.item for result in several)}"
             several = [msgspec.structs.replace(several[0], item=f"{len(several)} items", what=what)]
-        for finding in several:
-            self._say(self._lines(finding))
+        for result in several:
+            self._say(self._lines(result))
 
-    def _lines(self, finding: Finding) -> str:
-        who = f"{finding.account}: " if self.several and finding.account else ""
-        texts = [(who + finding.what, ""), *((line, "") for line in finding.why.splitlines())]
-        texts += [(line, "> ") for line in finding.remedy.splitlines()]
-        head = f"{self._paint(f'{finding.status:^4}', finding.status)}  {finding.item:<{ITEM_WIDTH}}  "
+    def _lines(self, result: CheckResult) -> str:
+        who = f"{result.account}: " if self.several and result.account else ""
+        texts = [(who + result.what, ""), *((line, "") for line in result.why.splitlines())]
+        texts += [(line, "> ") for line in result.remedy.splitlines()]
+        head = f"{self._paint(f'{result.status:^4}', result.status)}  {result.item:<{ITEM_WIDTH}}  "
         return head + f"\n{'':{INDENT}}".join(self._wrap(self._safe(text), INDENT, arrow) for text, arrow in texts)
 
     def _wrap(self, text: str, indent: int, arrow: str = "") -> str:
@@ -142,8 +142,8 @@ class Report:
         lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
         return arrow + f"\n{'':{indent + len(arrow)}}".join(lines)
 
-    def _json(self, finding: Finding) -> str:
-        fields = msgspec.structs.asdict(finding)
+    def _json(self, result: CheckResult) -> str:
+        fields = msgspec.structs.asdict(result)
         code = fields.pop("exit_code")
         if not fields["channel"]:
             del fields["channel"]
@@ -165,23 +165,23 @@ class Report:
         return f"\x1b[{_COLORS[status]}m{text}\x1b[0m" if self._colors else text
 
 
-def _alike(one: Finding, other: Finding) -> bool:
+def _alike(one: CheckResult, other: CheckResult) -> bool:
     """Return whether both were skipped for the same reason."""
     return (one.status, one.what, one.account) == (other.status, other.what, other.account)
 
 
 def _worst(count: Mapping[str, int]) -> Status:
-    """Return FAIL or WARN if any finding has it, else OK. Skipped items do not count: something they need has
+    """Return FAIL or WARN if any result has it, else OK. Skipped items do not count: something they need has
     failed."""
     return "FAIL" if count["FAIL"] else "WARN" if count["WARN"] else "OK"
 
 
-def _verdict(findings: Sequence[Finding], code: int) -> str:
+def _verdict(results: Sequence[CheckResult], code: int) -> str:
     """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
     words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []
     for status, word in words.items():
-        items = [finding.item for finding in findings if finding.status == status]
+        items = [result.item for result in results if result.status == status]
         named = f" ({', '.join(dict.fromkeys(items))})" if status in ("FAIL", "WARN") else ""
         plural = "s" if status == "WARN" and len(items) > 1 else ""
         parts += [f"{len(items)} {word}{plural}{named}"] if items else []

@@ -290,19 +290,19 @@ class Tail:
         if failure.refusal is None:
             policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
-        verdict = classify(failure.refusal, self._shared.environment.unix_ns() / 1e9)
+        refusal = classify(failure.refusal, self._shared.environment.unix_ns() / 1e9)
         channel = failure.detail.partition(":")[0]
-        wait = self._shared.patience.refused(channel, verdict, self._now())
-        if verdict.kind in ("throttled", "locked_out"):
-            self._shared.rest.keep_quiet(verdict.delay)  # whichever way it was said, it holds for the key
+        wait = self._shared.patience.refused(channel, refusal, self._now())
+        if refusal.kind in ("throttled", "locked_out"):
+            self._shared.rest.keep_quiet(refusal.delay)  # whichever way it was said, it holds for the key
         if wait is not None:
-            return Loss(failure.cause, failure.detail, wait, verdict.refuses("subscription"))
-        if verdict.error is CredentialsRefused:
+            return Loss(failure.cause, failure.detail, wait, refusal.refuses("subscription"))
+        if refusal.error is CredentialsRefused:
             said = self._shared.environment.secrets.mask(failure.refusal)
-            raise refused_credentials(channel, said, verdict, self._shared.account.credentials)
-        raise verdict.error(
+            raise refused_credentials(channel, said, refusal, self._shared.account.credentials)
+        raise refusal.error(
             f"Kraken refused the subscription to {failure.detail}",
-            why=f"That means: {verdict.meaning}.",
+            why=f"That means: {refusal.meaning}.",
             remedy=NEWER,
         )
 

@@ -314,16 +314,16 @@ class Call:
         return next((order for order in named if order not in given), "")
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
-        name, verdicts = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
+        name, refusals = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
         partly = "The rest was done: stdout has every answer." if self._partly else ""
-        for text, verdict in verdicts.items():
-            if verdict.error is CredentialsRefused:
-                error = refused_credentials(name, self._mask(text), verdict, self._credentials)
+        for text, refusal in refusals.items():
+            if refusal.error is CredentialsRefused:
+                error = refused_credentials(name, self._mask(text), refusal, self._credentials)
                 error.remedy = f"{error.remedy} {partly}".strip()
                 return error
-        meanings = dict.fromkeys(verdict.meaning for verdict in verdicts.values())
+        meanings = dict.fromkeys(refusal.meaning for refusal in refusals.values())
         remedy = partly or "It was not done, and is not tried again."
-        if self._request.live and any(verdict in UNKNOWN or _unclear(text) for text, verdict in verdicts.items()):
+        if self._request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
             remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",

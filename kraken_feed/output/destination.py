@@ -11,8 +11,10 @@ LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):
-    """Where records go. Lines are handed in without waiting. The maker of lines waits for room, and the checkpointer of the
-    checkpoint until they have arrived."""
+    """Where records go.
+
+    Lines are handed in without waiting. Their maker waits for room, the checkpointer until they have arrived.
+    """
 
     @property
     def name(self) -> str:

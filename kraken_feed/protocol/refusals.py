@@ -24,7 +24,7 @@ LOCKOUT_S = 900.0  # no calls at all for a quarter of an hour, then one
 MAX_TEXT = 200  # characters that are read; a peer's text may be of any length
 
 
-class Verdict(NamedTuple):
+class Refusal(NamedTuple):
     """The meaning of one error string for a client that only reads.
 
     ``delay`` is in seconds. ``attempts`` is how many times in a row the string may come before it is final (``None``:
@@ -51,20 +51,20 @@ class Verdict(NamedTuple):
         return "account" if self in OF_ACCOUNT else "key"
 
 
-def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Verdict:
-    return Verdict("permanent", delay, attempts, CredentialsRefused, meaning)
+def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) -> Refusal:
+    return Refusal("permanent", delay, attempts, CredentialsRefused, meaning)
 
 
-def _order(meaning: str) -> Verdict:
-    """Return the verdict for an error of order entry, which a tail never gets."""
-    return Verdict("permanent", SERVICE_S, 1, RequestRefused, meaning)
+def _order(meaning: str) -> Refusal:
+    """Return the refusal for an error of order entry, which a tail never gets."""
+    return Refusal("permanent", SERVICE_S, 1, RequestRefused, meaning)
 
 
-_DEFECT = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
-_SERVICE = Verdict("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
+_DEFECT = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
+_SERVICE = Refusal("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
 PERMISSION = _refused("the API key lacks a permission")
-_SESSION = Verdict("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
-_OPTION = Verdict("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
+_SESSION = Refusal("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
+_OPTION = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
 
 NONCE = _refused(
     "the key has seen a higher nonce: another program uses it, or did so with a clock that was ahead of this one's, or "
@@ -79,7 +79,7 @@ _SUSPENDED = _refused("the account is suspended, locked, or not yet open for tra
 OF_ACCOUNT = (_LOCKED, _UNCONFIRMED, _SUSPENDED)  # no other key would help
 
 # Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
-_TABLE: dict[str, Verdict] = {
+_TABLE: dict[str, Refusal] = {
     "EAPI:Invalid key": _refused(
         "the API key is unknown, disabled, expired, or not allowed from this address", attempts=2
     ),
@@ -89,35 +89,35 @@ _TABLE: dict[str, Verdict] = {
     "EAPI:Bad request": _DEFECT,
     "EAPI:Permission denied": PERMISSION,
     "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
-    "EAPI:Rate limit exceeded": Verdict(
+    "EAPI:Rate limit exceeded": Refusal(
         "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; does another program use the key?"
     ),
     "EAPI:": _refused("an answer about the key that this version does not know", attempts=2),
     "EGeneral:Permission denied": PERMISSION,
-    "EGeneral:Temporary lockout": Verdict(
+    "EGeneral:Temporary lockout": Refusal(
         "locked_out", LOCKOUT_S, meaning="too many refused calls: Kraken has locked the key or address for a while"
     ),
-    "EGeneral:Too many requests": Verdict("throttled", EDGE_S, meaning="this address is throttled"),
-    "EGeneral:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EGeneral:Too many requests": Refusal("throttled", EDGE_S, meaning="this address is throttled"),
+    "EGeneral:Internal error": Refusal("transient", TOKEN_S, meaning="a fault at Kraken"),
     "EGeneral:Invalid arguments": _DEFECT,
     "EGeneral:Unknown method": _DEFECT,
-    "EDatabase:Internal error": Verdict("transient", TOKEN_S, meaning="a fault at Kraken"),
+    "EDatabase:Internal error": Refusal("transient", TOKEN_S, meaning="a fault at Kraken"),
     "EAuth:Account temporary disabled": _LOCKED,
     "EAuth:Account unconfirmed": _UNCONFIRMED,
     "EAuth:Failed": _refused("authentication failed"),
-    "EAuth:Rate limit exceeded": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
-    "EAuth:Too many requests": Verdict("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:Rate limit exceeded": Refusal("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:Too many requests": Refusal("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
     "EAuth:": _refused("an answer about the account that this version does not know", attempts=2),
     "EAccount:Invalid permissions": _refused("the product is not available to this account or key"),
     "EAccount:": _refused("an answer about the account that this version does not know", attempts=2),
     "ESession:Invalid session": _SESSION,
     "ESession:": _SESSION,
-    "EService:Throttled": Verdict("throttled", SERVICE_S, meaning="too many requests at a time"),
+    "EService:Throttled": Refusal("throttled", SERVICE_S, meaning="too many requests at a time"),
     "EService:Deadline elapsed": _order("the deadline had passed before the order could be matched"),
     "EService:Market in": _SERVICE._replace(meaning="the market takes no such orders now, as the text says"),
     "EService:": _SERVICE,
-    "EOrder:Rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
-    "EOrder:Domain rate limit exceeded": Verdict("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:Rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
+    "EOrder:Domain rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
     "EOrder:Insufficient funds": _order("the account has too little that is free for it, fees included"),
     "EOrder:Insufficient margin": _order("the account has too little free margin for it"),
     "EOrder:Unknown order": _order("there is no such open order: it never was, or it is filled, canceled or expired"),
@@ -148,9 +148,9 @@ _TABLE: dict[str, Verdict] = {
     "ETrade:": _DEFECT,
     "EFunding:": _DEFECT,
     # Plain texts of the WebSocket.
-    "Already subscribed": Verdict("transient", meaning="the connection has a subscription that it should not have"),
-    "Subscription Not Found": Verdict("transient", meaning="the connection lacks a subscription that it should have"),
-    "Exceeded msg rate": Verdict("throttled", TOKEN_S, meaning="too many messages sent at a time"),
+    "Already subscribed": Refusal("transient", meaning="the connection has a subscription that it should not have"),
+    "Subscription Not Found": Refusal("transient", meaning="the connection lacks a subscription that it should have"),
+    "Exceeded msg rate": Refusal("throttled", TOKEN_S, meaning="too many messages sent at a time"),
     "Subscription name invalid": _DEFECT,
     "Subscription field must be an object": _DEFECT,
     "Subscription object unsupported field": _OPTION,
@@ -160,18 +160,18 @@ _TABLE: dict[str, Verdict] = {
     "Currency pair": _DEFECT,
     "Symbol": _DEFECT,
     "Token(s) not found": _DEFECT,
-    "Public channels not available": Verdict(
+    "Public channels not available": Refusal(
         "permanent", SERVICE_S, 1, RequestRefused, "this is not the endpoint of the private feeds"
     ),
     "Event(s) not found": _DEFECT,
     "Malformed request": _DEFECT,
     "Reqid field must be": _DEFECT,
 }
-_UNKNOWN_TEXT = Verdict("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
-_UNKNOWN_CODE = Verdict("transient", TOKEN_S, meaning="an error that this version does not know")
-UNKNOWN = (_UNKNOWN_TEXT, _UNKNOWN_CODE)  # the verdicts on what the table does not have
+_UNKNOWN_TEXT = Refusal("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
+_UNKNOWN_CODE = Refusal("transient", TOKEN_S, meaning="an error that this version does not know")
+UNKNOWN = (_UNKNOWN_TEXT, _UNKNOWN_CODE)  # the refusals on what the table does not have
 _CODE = re.compile(r"e[a-z]+:")
-_BY_LENGTH = sorted(((prefix.casefold(), verdict) for prefix, verdict in _TABLE.items()), key=lambda row: -len(row[0]))
+_BY_LENGTH = sorted(((prefix.casefold(), refusal) for prefix, refusal in _TABLE.items()), key=lambda row: -len(row[0]))
 _BLANKS = re.compile(r"\s*:\s*")
 
 
@@ -185,16 +185,16 @@ def counter_full(text: str) -> bool:
     return normal(text).startswith("eapi:rate limit exceeded")
 
 
-def classify(text: str, unix_now: float) -> Verdict:
-    """Return the verdict on one error string, from REST's ``error`` array or from an acknowledgement.
+def classify(text: str, unix_now: float) -> Refusal:
+    """Return the refusal on one error string, from REST's ``error`` array or from an acknowledgement.
 
     ``EService:Throttled:<unix seconds>`` names the time to wait for; waits are capped at :data:`LOCKOUT_S`.
     """
     plain = normal(text)
     unknown = _UNKNOWN_CODE if _CODE.match(plain) else _UNKNOWN_TEXT
-    prefix, verdict = next((row for row in _BY_LENGTH if plain.startswith(row[0])), ("", unknown))
+    prefix, refusal = next((row for row in _BY_LENGTH if plain.startswith(row[0])), ("", unknown))
     if prefix == "eservice:throttled":
         until = plain.rpartition(":")[2]
         if until.isascii() and until.isdigit() and len(until) < 16:
-            return verdict._replace(delay=min(max(int(until) - unix_now, SERVICE_S), LOCKOUT_S))
-    return verdict
+            return refusal._replace(delay=min(max(int(until) - unix_now, SERVICE_S), LOCKOUT_S))
+    return refusal

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from ..errors import CredentialsRefused
-from ..protocol.refusals import NONCE, Verdict
+from ..protocol.refusals import NONCE, Refusal
 
 # ----------------------------------------------------------------- How long a refusal is treated as temporary
 #
@@ -37,7 +37,7 @@ class Patience:
         self._limit_s = limit_s
         self._nonce_s = tuple(nonce_s)
         self._worked = set(worked)
-        self._refused: dict[tuple[str, Verdict], tuple[float, int]] = {}  # since when, and how often in a row
+        self._refused: dict[tuple[str, Refusal], tuple[float, int]] = {}  # since when, and how often in a row
 
     def succeed(self, *subjects: str) -> None:
         """Note that these subjects work, and forget their refusals."""
@@ -45,19 +45,19 @@ class Patience:
         if self._refused:
             self._refused = {key: row for key, row in self._refused.items() if key[0] not in subjects}
 
-    def refused(self, subject: str, verdict: Verdict, now: float) -> float | None:
+    def refused(self, subject: str, refusal: Refusal, now: float) -> float | None:
         """Count a refusal at ``now`` (seconds of any clock that does not jump).
 
         Returns how many seconds to wait before the next try; None if the refusal is final.
         """
-        if verdict.attempts is None:
-            return verdict.delay
-        key, about_key = (subject, verdict), verdict.error is CredentialsRefused
+        if refusal.attempts is None:
+            return refusal.delay
+        key, about_key = (subject, refusal), refusal.error is CredentialsRefused
         since, seen = self._refused.get(key, (now, 0))
         self._refused[key] = since, seen + 1
         patient = subject in self._worked and (self._limit_s > 0 or not about_key)
-        quick = self._nonce_s if verdict == NONCE else (verdict.delay,) * (verdict.attempts - 1)
-        if not patient or verdict == NONCE:
+        quick = self._nonce_s if refusal == NONCE else (refusal.delay,) * (refusal.attempts - 1)
+        if not patient or refusal == NONCE:
             if seen < len(quick):
                 return quick[seen]
             seen -= len(quick)

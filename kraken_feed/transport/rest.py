@@ -33,7 +33,7 @@ from ..protocol.refusals import (
     OF_ACCOUNT,
     PERMISSION,
     UNKNOWN,
-    Verdict,
+    Refusal,
     classify,
     counter_full,
 )
@@ -272,35 +272,35 @@ class Rest:
 
     def _by_text(self, method: str, text: str) -> FeedError:
         """Return the error for an error text of Kraken, and note what the text says about the key."""
-        verdict = classify(text, self.unix_now())
+        refusal = classify(text, self.unix_now())
         if counter_full(text):
             self._counter.fill(asyncio.get_running_loop().time())
-        if verdict == NONCE:
+        if refusal == NONCE:
             self._nonce.refused()
-        wait = self._wait_after(method, verdict)
-        if verdict.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
-            self.keep_quiet(verdict.delay if wait is None else wait)
+        wait = self._wait_after(method, refusal)
+        if refusal.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
+            self.keep_quiet(refusal.delay if wait is None else wait)
         text = self._mask(text)
-        why = f"{text}: {verdict.meaning}." if verdict.meaning else text
+        why = f"{text}: {refusal.meaning}." if refusal.meaning else text
         if wait is not None:
-            cause = {"transient": "token", "permanent": "refused"}.get(verdict.kind, verdict.kind)
-            refused = verdict.refuses("token")
+            cause = {"transient": "token", "permanent": "refused"}.get(refusal.kind, refusal.kind)
+            refused = refusal.refuses("token")
             self._refused = refused or self._refused
             return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
-        if verdict.error is CredentialsRefused:
-            return refused_credentials(method, text, verdict, self._credentials)
-        return verdict.error(f"{method} was refused for good.", why=why, remedy=NEWER)
+        if refusal.error is CredentialsRefused:
+            return refused_credentials(method, text, refusal, self._credentials)
+        return refusal.error(f"{method} was refused for good.", why=why, remedy=NEWER)
 
-    def _wait_after(self, method: str, verdict: Verdict) -> float | None:
+    def _wait_after(self, method: str, refusal: Refusal) -> float | None:
         """Return the seconds to wait before the call is repeated; None: it is refused for good.
 
         The recovery of outages has its own patience. It declares a gap if the key may not read the data, or if Kraken
         calls the request malformed.
         """
-        about_key = verdict.error is CredentialsRefused and verdict != PERMISSION
-        if about_key or method == TOKEN or verdict in UNKNOWN or verdict.kind != "permanent":
+        about_key = refusal.error is CredentialsRefused and refusal != PERMISSION
+        if about_key or method == TOKEN or refusal in UNKNOWN or refusal.kind != "permanent":
             now = asyncio.get_running_loop().time()
-            return self._patience.refused(KEY if about_key else method, verdict, now)
+            return self._patience.refused(KEY if about_key else method, refusal, now)
         return None
 
     def _log_warnings(self, method: str, found: Envelope) -> None:
@@ -465,30 +465,30 @@ def _by_status(method: str, answer: httpx.Response) -> Transient:
     return Transient(f"{method}: HTTP {answer.status_code} instead of an answer.", cause=cause, delay=delay)
 
 
-def refused_credentials(what: str, text: str, verdict: Verdict, credentials: Credentials) -> CredentialsRefused:
+def refused_credentials(what: str, text: str, refusal: Refusal, credentials: Credentials) -> CredentialsRefused:
     """Return the error for a key that Kraken refuses. It names the key and the settings to check.
 
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
     permissions = needed_for(what)
     needs = f" {what} needs the permission {permissions}." if permissions else ""
-    if verdict == NONCE:
+    if refusal == NONCE:
         return CredentialsRefused(
             f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {verdict.meaning}.",
+            why=f"That means: {refusal.meaning}.",
             remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
             "helps, make a new key: nobody gets ahead of the nonces of this one.",
         )
     otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
-    if verdict in OF_ACCOUNT:
+    if refusal in OF_ACCOUNT:
         return CredentialsRefused(
             f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {verdict.meaning}.",
+            why=f"That means: {refusal.meaning}.",
             remedy="Log in at Kraken: it says there what the account lacks. If it says nothing, ask Kraken's support.",
         )
     return CredentialsRefused(
         f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-        why=f"That means: {verdict.meaning}.{needs}",
+        why=f"That means: {refusal.meaning}.{needs}",
         remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
         f"it needs, and is this machine's address in its allow-list?{otp}",
     )

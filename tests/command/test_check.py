@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from kraken_feed.check.key_findings import ITEMS
+from kraken_feed.check.key_settings import ITEMS
 from kraken_feed.simulator.access.key import READ_PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.faults.fault import Fault
 
@@ -31,22 +31,22 @@ class Checked:
 
     def __init__(self, done: Done) -> None:
         assert done.err == "", done.err
-        *self.findings, self.verdict = done.lines
+        *self.results, self.verdict = done.lines
         self.code = done.code
         assert self.verdict["exit_code"] == done.code
 
     def __getitem__(self, item: str) -> dict[str, Any]:
-        (finding,) = [finding for finding in self.findings if finding["item"] == item]
-        return finding
+        (result,) = [result for result in self.results if result["item"] == item]
+        return result
 
     def statuses(self, *items: str) -> list[str]:
         return [self[item]["status"] for item in items]
 
     def failed(self) -> list[str]:
-        return [finding["item"] for finding in self.findings if finding["status"] == "FAIL"]
+        return [result["item"] for result in self.results if result["status"] == "FAIL"]
 
     def warned(self) -> list[str]:
-        return [finding["item"] for finding in self.findings if finding["status"] == "WARN"]
+        return [result["item"] for result in self.results if result["status"] == "WARN"]
 
 
 async def check(*arguments: str, env: Mapping[str, str]) -> Checked:
@@ -67,7 +67,7 @@ async def test_a_right_key_for_every_channel_is_found_well_in_the_order_in_which
         key = place.exchange.add_key(limits=Limits(ip_allowlist=("127.0.0.0/8",)))
         found = await check(*ALL, "--output", str(tmp_path / "out.jsonl"), env=of(place, key))
     assert (found.failed(), found.warned(), found.code) == ([], [], 0)
-    assert [finding["item"] for finding in found.findings] == [
+    assert [result["item"] for result in found.results] == [
         "configuration", "output", "disk sync", "credentials", "state", "descriptors", "connects", "rest", "clock",
         "ws_v1", "ws_v2", *KEY_ITEMS, *ALL,
     ]  # fmt: skip
@@ -449,14 +449,14 @@ async def test_each_account_is_checked_by_itself_and_one_that_fails_hides_no_oth
         found = await check("openOrders", "--account", "all", env=place.environment())
         people = await run("check", "openOrders", "--account", "all", env=place.environment())
         alone = await check("openOrders", "--account", "fund", env=place.environment())
-    by_account = {(f["account"], f["item"]): f["status"] for f in found.findings}
+    by_account = {(f["account"], f["item"]): f["status"] for f in found.results}
     assert by_account[None, "rest"] == "OK"
     assert [by_account[name, "key"] for name in ("desk", "fund")] == ["FAIL", "OK"]
     assert [by_account[name, "openOrders"] for name in ("desk", "fund")] == ["SKIP", "OK"]
     assert found.code == 77
     assert b"  key            desk: " in people.out
     assert alone.failed() == []
-    assert {finding["account"] for finding in alone.findings} == {None, "fund"}
+    assert {result["account"] for result in alone.results} == {None, "fund"}
 
 
 # ------------------------------------------------------------------------------------------------ signals

@@ -16,7 +16,7 @@ from kraken_feed.errors import CallRefused, FeedError, OutcomeUnknown
 from kraken_feed.feed.gap_reasons import GapReason
 from kraken_feed.protocol import refusals
 from kraken_feed.protocol.permissions import CREATE_TOKEN, NEEDED, NEEDED_TO_RECOVER, READING
-from kraken_feed.protocol.refusals import LOCKOUT_S, SERVICE_S, Verdict
+from kraken_feed.protocol.refusals import LOCKOUT_S, SERVICE_S, Refusal
 from kraken_feed.service import units
 from kraken_feed.service.metrics import FAMILIES, WRITE, WRITE_SAYS
 from kraken_feed.service.signals import INTERRUPTED
@@ -111,25 +111,25 @@ def stop_reasons() -> str:
 
 def kraken_errors() -> str:
     """Return Kraken's error strings, with what the program makes of them."""
-    verdicts = {**refusals._TABLE, f"E{FILLED_IN}:{FILLED_IN}": refusals._UNKNOWN_CODE}
-    verdicts[FILLED_IN] = refusals._UNKNOWN_TEXT
-    rows = ((_code(text), verdict.meaning, _does(text, verdict)) for text, verdict in verdicts.items())
+    known = {**refusals._TABLE, f"E{FILLED_IN}:{FILLED_IN}": refusals._UNKNOWN_CODE}
+    known[FILLED_IN] = refusals._UNKNOWN_TEXT
+    rows = ((_code(text), refusal.meaning, _does(text, refusal)) for text, refusal in known.items())
     return table(("Kraken says", "It means", "What the program does"), rows)
 
 
-def _does(text: str, verdict: Verdict) -> str:
-    wait, code = f"{verdict.delay:g} s", verdict.error.exit_code
+def _does(text: str, refusal: Refusal) -> str:
+    wait, code = f"{refusal.delay:g} s", refusal.error.exit_code
     if text == "EService:Throttled":
         return f"makes no call until the time that Kraken names ({SERVICE_S:g} s to {LOCKOUT_S:g} s), then tries again"
-    if verdict == refusals.NONCE:
+    if refusal == refusals.NONCE:
         return f"takes its nonces further ahead and tries again, a few times within a minute, then ends ({code})"
-    if verdict.kind in ("throttled", "locked_out"):
+    if refusal.kind in ("throttled", "locked_out"):
         return f"makes no call for {wait}, then tries again"
-    if verdict.attempts is None:
-        return f"tries again after {wait} or more" if verdict.delay else "tries again"
-    if verdict.attempts == 1:
+    if refusal.attempts is None:
+        return f"tries again after {wait} or more" if refusal.delay else "tries again"
+    if refusal.attempts == 1:
         return f"ends ({code})"
-    assert verdict.attempts == 2
+    assert refusal.attempts == 2
     return f"tries again once, after {wait} or more, then ends ({code})"
 
 

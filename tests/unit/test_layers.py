@@ -24,7 +24,7 @@ PURE = ("protocol", "records", "json_members", "errors", "text")
 PURE_MODULES = {
     "feed.order_states", "feed.volumes", "state.checkpoint", "transport.backoff", "transport.envelope",
     "telemetry.causes", "telemetry.events", "telemetry.stats", "telemetry.status", "telemetry.repeats",
-    "service.health", "watch.model", "check.report", "check.key_findings",
+    "service.health", "watch.model", "check.report", "check.key_settings",
     "order_entry.methods", "order_entry.request", "order_entry.responses", "output.console",
 }  # fmt: skip
 IMPURE = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kraken_feed
-from kraken_feed.check.key_findings import ITEMS
+from kraken_feed.check.key_settings import ITEMS
 from kraken_feed.telemetry.causes import OUTAGE_CAUSES, STOP_REASONS
 from kraken_feed.telemetry.events import EVENTS
 

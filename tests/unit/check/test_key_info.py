@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.check.key_findings import ITEMS, Nonces, judge
-from kraken_feed.check.report import Finding
+from kraken_feed.check.key_settings import ITEMS, Nonces, judge
+from kraken_feed.check.report import CheckResult
 from kraken_feed.config.schema import CHANNELS
 from kraken_feed.protocol.key_info import KeyInfo, read
 from kraken_feed.protocol.permissions import (
@@ -40,14 +40,14 @@ CAMEL = {
 GOOD = KeyInfo(name="feed", permissions=tuple(READING), allow_list=("192.0.2.1",))
 
 
-def found(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> list[Finding]:
-    findings = judge(info, channels, NOW, backfill=options.get("backfill", True))
-    return [finding for finding in findings if finding.item == item]
+def found(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> list[CheckResult]:
+    results = judge(info, channels, NOW, backfill=options.get("backfill", True))
+    return [result for result in results if result.item == item]
 
 
-def only(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> Finding:
-    (finding,) = found(info, item, channels, **options)
-    return finding
+def only(info: KeyInfo, item: str, channels: tuple[str, ...] = ALL, **options: bool) -> CheckResult:
+    (result,) = found(info, item, channels, **options)
+    return result
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -100,11 +100,11 @@ def test_an_allow_list_of_every_address_is_none(everywhere: str) -> None:
 )
 def test_a_nonce_that_is_nobodys_here_shows_another_program(nonce: int, known: int, status: str) -> None:
     info = msgspec.structs.replace(GOOD, nonce=nonce, last_used=NOW - 60)
-    findings = judge(info, ALL, NOW, backfill=True, nonces=Nonces(known, 100, 102))
-    (finding,) = [finding for finding in findings if finding.item == "other use"]
-    assert finding.status == status
-    assert finding.facts == {"nonce": nonce, "last_used": NOW - 60}
-    assert ("60 s ago" in finding.what) == (status == "WARN")
+    results = judge(info, ALL, NOW, backfill=True, nonces=Nonces(known, 100, 102))
+    (result,) = [result for result in results if result.item == "other use"]
+    assert result.status == status
+    assert result.facts == {"nonce": nonce, "last_used": NOW - 60}
+    assert ("60 s ago" in result.what) == (status == "WARN")
 
 
 def test_a_lone_surrogate_in_a_name_costs_nothing() -> None:
@@ -123,7 +123,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from([*SNAKE, *CAMEL]), json_values))
 def test_whatever_stands_in_the_fields_is_read_and_judged(fields: dict[str, Any]) -> None:
     info = read(json.dumps(fields).encode())
-    assert {finding.item for finding in judge(info, ALL, NOW, backfill=True)} == set(ITEMS)
+    assert {result.item for result in judge(info, ALL, NOW, backfill=True)} == set(ITEMS)
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "7", "<html>"])
@@ -136,7 +136,7 @@ def test_what_is_no_object_is_not_read(text: str) -> None:
 
 
 def test_a_key_for_tails_and_nothing_else_is_well() -> None:
-    assert {finding.status for finding in judge(GOOD, ALL, NOW, backfill=True)} == {"OK"}
+    assert {result.status for result in judge(GOOD, ALL, NOW, backfill=True)} == {"OK"}
 
 
 @pytest.mark.parametrize("right", READING)
@@ -144,18 +144,18 @@ def test_a_missing_right_fails_for_the_channels_that_need_it(right: str) -> None
     less = tuple(name for name in READING if name != right)
     info = msgspec.structs.replace(GOOD, permissions=less)
     for channel in ALL:
-        finding = only(info, "permissions", (channel,))
+        result = only(info, "permissions", (channel,))
         needed = right in (CREATE_TOKEN, *NEEDED[channel])
-        assert (finding.status, finding.exit_code) == (("FAIL", 77) if needed else ("OK", 0))
+        assert (result.status, result.exit_code) == (("FAIL", 77) if needed else ("OK", 0))
         if needed:
-            assert spelled(right) in finding.what
+            assert spelled(right) in result.what
         recovery = only(info, "backfill", (channel,))
         assert recovery.status == ("WARN" if right == NEEDED_TO_RECOVER[channel] else "OK")
 
 
 def test_each_missing_right_is_said_by_itself() -> None:
-    findings = found(msgspec.structs.replace(GOOD, permissions=()), "permissions", ("executions",))
-    assert [finding.facts["missing"] for finding in findings] == [CREATE_TOKEN, OPEN, CLOSED]
+    results = found(msgspec.structs.replace(GOOD, permissions=()), "permissions", ("executions",))
+    assert [result.facts["missing"] for result in results] == [CREATE_TOKEN, OPEN, CLOSED]
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -165,9 +165,9 @@ def test_a_refusal_names_every_permission_that_the_channel_needs(channel: str) -
 
 @pytest.mark.parametrize("right", [*OTHERS, "something-new"])
 def test_a_right_beyond_reading_is_a_warning(right: str) -> None:
-    finding = only(msgspec.structs.replace(GOOD, permissions=(*READING, right)), "rights")
-    assert finding.status == "WARN"
-    assert right in finding.what
+    result = only(msgspec.structs.replace(GOOD, permissions=(*READING, right)), "rights")
+    assert result.status == "WARN"
+    assert right in result.what
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_a_right_beyond_reading_is_a_warning(right: str) -> None:
      (31 * DAY, "OK", "2025-11-09")],
 )  # fmt: skip
 def test_a_key_that_expires_is_said_in_time(left: int, status: str, says: str) -> None:
-    finding = only(msgspec.structs.replace(GOOD, valid_until=NOW + left), "expiry")
-    assert finding.status == status
-    assert says in finding.what
+    result = only(msgspec.structs.replace(GOOD, valid_until=NOW + left), "expiry")
+    assert result.status == status
+    assert says in result.what
 
 
 def test_a_key_without_an_allow_list_is_a_warning() -> None:
@@ -186,16 +186,16 @@ def test_a_key_without_an_allow_list_is_a_warning() -> None:
 
 
 def test_a_nonce_window_is_a_warning() -> None:
-    finding = only(msgspec.structs.replace(GOOD, nonce_window=10_000), "nonce window")
-    assert finding.status == "WARN"
-    assert "10000" in finding.what
+    result = only(msgspec.structs.replace(GOOD, nonce_window=10_000), "nonce window")
+    assert result.status == "WARN"
+    assert "10000" in result.what
 
 
 @pytest.mark.parametrize(("limit", "says"), [("query_from", "from 2025"), ("query_to", "up to 2025")])
 def test_a_limit_of_what_may_be_queried_is_a_warning(limit: str, says: str) -> None:
-    finding = only(msgspec.structs.replace(GOOD, **{limit: NOW}), "backfill")
-    assert finding.status == "WARN"
-    assert says in finding.what
+    result = only(msgspec.structs.replace(GOOD, **{limit: NOW}), "backfill")
+    assert result.status == "WARN"
+    assert says in result.what
 
 
 def test_no_backfill_needs_no_right_for_it() -> None:

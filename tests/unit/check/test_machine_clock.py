@@ -44,16 +44,16 @@ def test_a_slow_network_is_not_taken_for_a_wrong_clock(trip: float, fraction: fl
 
 @pytest.mark.parametrize("off", [0, 1.5, -1.5, 5, -5, -12, 122, 1e6, -1e6, 1e9, -1e9])
 def test_a_wrong_clock_is_at_most_a_warning(off: float) -> None:
-    finding = judge(learned(off))
-    assert finding.status == ("OK" if abs(off) < WARN_S else "WARN")
-    assert finding.exit_code == 0
-    bounds = finding.facts["offset_s"]
+    result = judge(learned(off))
+    assert result.status == ("OK" if abs(off) < WARN_S else "WARN")
+    assert result.exit_code == 0
+    bounds = result.facts["offset_s"]
     assert isinstance(bounds, list)
     assert bounds[0] <= off <= bounds[1]
-    assert finding.facts["uncertainty_s"] == pytest.approx(1.2, abs=0.01)
-    if finding.status == "WARN":
-        assert ("ahead" if off > 0 else "behind") in finding.what
-        assert "nonces" in finding.why
+    assert result.facts["uncertainty_s"] == pytest.approx(1.2, abs=0.01)
+    if result.status == "WARN":
+        assert ("ahead" if off > 0 else "behind") in result.what
+        assert "nonces" in result.why
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from kraken_feed.check import machine
 from kraken_feed.check.machine import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
-from kraken_feed.check.report import Finding
+from kraken_feed.check.report import CheckResult
 from kraken_feed.config.schema import Config, parse
 
 NOW = 1_760_000_000_000_000_000
@@ -19,8 +19,8 @@ SECRET = "c2VjcmV0"
 
 
 def test_without_a_file_there_is_nothing_to_say() -> None:
-    finding = configuration(Config(), None, {})
-    assert (finding.status, finding.what, finding.why) == ("OK", "no file: the defaults", "")
+    result = configuration(Config(), None, {})
+    assert (result.status, result.what, result.why) == ("OK", "no file: the defaults", "")
 
 
 def test_every_value_that_is_not_the_default_is_said_with_its_origin() -> None:
@@ -28,13 +28,13 @@ def test_every_value_that_is_not_the_default_is_said_with_its_origin() -> None:
         b'channels = ["balances"]\n[connection]\nsilence_s = 20\nopen_timeout_s = 10.0\n[backfill]\nenabled = false\n'
     )
     given: dict[str, tuple[object, str]] = {"channels": (["ownTrades", "executions"], "the command line")}
-    finding = configuration(parse(toml, "/etc/x.toml"), "/etc/x.toml", given)
-    assert finding.why.splitlines() == [
+    result = configuration(parse(toml, "/etc/x.toml"), "/etc/x.toml", given)
+    assert result.why.splitlines() == [
         "channels = ownTrades, executions  (the command line)",
         "connection.silence_s = 20  (the file)",
         "backfill.enabled = false  (the file)",
     ]
-    assert finding.facts["values"] == [
+    assert result.facts["values"] == [
         {"key": "channels", "value": ["ownTrades", "executions"], "from": "the command line"},
         {"key": "connection.silence_s", "value": 20.0, "from": "/etc/x.toml"},
         {"key": "backfill.enabled", "value": False, "from": "/etc/x.toml"},
@@ -43,9 +43,9 @@ def test_every_value_that_is_not_the_default_is_said_with_its_origin() -> None:
 
 def test_a_command_that_holds_a_secret_is_not_shown() -> None:
     toml = f'[accounts.main]\nkey_command = ["echo", "key"]\nsecret_command = ["echo", "{SECRET}"]\n'
-    finding = configuration(parse(toml.encode(), "x.toml"), "x.toml", {})
-    assert "accounts.main = key_command, secret_command" in finding.why
-    assert SECRET not in finding.why + str(finding.facts)
+    result = configuration(parse(toml.encode(), "x.toml"), "x.toml", {})
+    assert "accounts.main = key_command, secret_command" in result.why
+    assert SECRET not in result.why + str(result.facts)
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -65,27 +65,27 @@ def test_a_command_that_holds_a_secret_is_not_shown() -> None:
     ],
 )
 def test_each_way_to_fail_has_its_remedy(phase: str, why: str, says: str) -> None:
-    finding = machine.unreachable("rest", "api.kraken.com", phase, why)
-    assert (finding.status, finding.exit_code, finding.facts["phase"]) == ("FAIL", 69, phase)
-    assert says in finding.remedy
-    assert why in finding.why
+    result = machine.unreachable("rest", "api.kraken.com", phase, why)
+    assert (result.status, result.exit_code, result.facts["phase"]) == ("FAIL", 69, phase)
+    assert says in result.remedy
+    assert why in result.why
 
 
 def test_a_proxy_that_fails_is_named_by_its_variable() -> None:
-    finding = machine.unreachable("rest", "proxy:3128", "TCP", "Connection refused", proxy="HTTPS_PROXY")
-    assert "HTTPS_PROXY" in finding.why
-    assert "HTTPS_PROXY" in finding.remedy
+    result = machine.unreachable("rest", "proxy:3128", "TCP", "Connection refused", proxy="HTTPS_PROXY")
+    assert "HTTPS_PROXY" in result.why
+    assert "HTTPS_PROXY" in result.remedy
 
 
 # ------------------------------------------------------------------------------------------------ the places
 
 
-def output(problem: str = "", **facts: Any) -> Finding:
+def output(problem: str = "", **facts: Any) -> CheckResult:
     known = {"made": False, "size": 10, "torn": 0, "free": 100 * GIB, "more_files": True} | facts
     return machine.output("out.jsonl", problem, **known)
 
 
-def state(**facts: Any) -> Finding:
+def state(**facts: Any) -> CheckResult:
     known: dict[str, Any] = {
         "exists": True, "saved_ns": NOW, "now_ns": NOW, "outages": [], "damaged": False, "unread": "",
         "free": 100 * GIB, "more_files": True,
@@ -94,7 +94,7 @@ def state(**facts: Any) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("finding", "status"),
+    ("result", "status"),
     [
         (output(), "OK"),
         (output(made=True, size=0), "OK"),
@@ -107,12 +107,14 @@ def state(**facts: Any) -> Finding:
         (output("Permission denied"), "FAIL"),
     ],
 )
-def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(finding: Finding, status: str) -> None:
-    assert (finding.status, finding.exit_code) == (status, 74 if status == "FAIL" else 0)
+def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(
+    result: CheckResult, status: str
+) -> None:
+    assert (result.status, result.exit_code) == (status, 74 if status == "FAIL" else 0)
 
 
 @pytest.mark.parametrize(
-    ("finding", "status", "says"),
+    ("result", "status", "says"),
     [
         (state(), "OK", "last saved 0 s ago"),
         (state(saved_ns=NOW - 7200 * 10**9), "OK", "2 hours ago"),
@@ -128,14 +130,14 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(f
         (state(exists=False, more_files=False), "FAIL", "full"),
     ],
 )
-def test_a_state_is_said_to_be_what_a_start_makes_of_it(finding: Finding, status: str, says: str) -> None:
-    assert (finding.status, finding.exit_code) == (status, 74 if status == "FAIL" else 0)
-    assert says in finding.what
+def test_a_state_is_said_to_be_what_a_start_makes_of_it(result: CheckResult, status: str, says: str) -> None:
+    assert (result.status, result.exit_code) == (status, 74 if status == "FAIL" else 0)
+    assert says in result.what
 
 
 def test_a_running_tail_is_a_warning_that_names_it() -> None:
-    finding = machine.state_held("main.sqlite3", "77", "3 s")
-    assert finding.status == "WARN"
-    assert "77" in finding.what
-    assert "exit code 75" in finding.why
+    result = machine.state_held("main.sqlite3", "77", "3 s")
+    assert result.status == "WARN"
+    assert "77" in result.what
+    assert "exit code 75" in result.why
     assert machine.state_held("main.sqlite3", "", "3 s").facts["pid"] is None

@@ -19,15 +19,15 @@ few = st.integers(2, 500)
 def test_too_few_descriptors_fail_and_name_the_number_that_is_enough(
     accounts: int, endpoints: int, state: bool, allowed: int | None
 ) -> None:
-    finding = open_files(accounts, endpoints, state=state, allowed=allowed)
+    result = open_files(accounts, endpoints, state=state, allowed=allowed)
     needed = descriptors.needed(accounts, endpoints, state=state)
-    assert finding.facts == {"needed": needed, "allowed": allowed}
-    assert (finding.status == "OK") == (allowed is None or needed <= allowed)
-    if finding.status == "FAIL":
-        found = re.search(r"hard limit to (\d+)", finding.remedy)
+    assert result.facts == {"needed": needed, "allowed": allowed}
+    assert (result.status == "OK") == (allowed is None or needed <= allowed)
+    if result.status == "FAIL":
+        found = re.search(r"hard limit to (\d+)", result.remedy)
         assert found is not None
         assert open_files(accounts, endpoints, state=state, allowed=int(found[1])).status == "OK"
-        assert finding.exit_code == 78
+        assert result.exit_code == 78
 
 
 def test_two_hundred_accounts_do_not_fit_into_1024_descriptors() -> None:
@@ -40,13 +40,13 @@ def test_a_start_that_takes_more_than_is_allowed_is_a_warning_with_its_length(
     accounts: int, endpoints: int, limit: int, public: bool
 ) -> None:
     budget = Budget(limit, 600.0)
-    finding = connects(accounts, endpoints, budget, public=public)
+    result = connects(accounts, endpoints, budget, public=public)
     needed, most = accounts * endpoints, min(limit, 150) if public else limit
-    assert finding.status == ("OK" if needed <= most else "WARN")
-    assert finding.exit_code == 0
-    if finding.status == "WARN":
-        assert f"{needed} connects, and {'reconnect.budget' if most == limit else 'Kraken'}" in finding.what
-        assert f"{most} per 600 s" in finding.what
-        found = re.search(r"after (\d+) s", finding.why)
+    assert result.status == ("OK" if needed <= most else "WARN")
+    assert result.exit_code == 0
+    if result.status == "WARN":
+        assert f"{needed} connects, and {'reconnect.budget' if most == limit else 'Kraken'}" in result.what
+        assert f"{most} per 600 s" in result.what
+        found = re.search(r"after (\d+) s", result.why)
         assert found is not None
         assert int(found[1]) == pytest.approx(budget.span(needed), abs=0.6)

@@ -126,10 +126,10 @@ TABLE: list[Row] = [
 def test_string_has_its_verdict(
     text: str, kind: Kind, attempts: int | None, error: type[FeedError], least: float, longest: float
 ) -> None:
-    verdict = classify(text, NOW)
-    assert (verdict.kind, verdict.attempts, verdict.error) == (kind, attempts, error)
-    assert least <= verdict.delay <= longest
-    assert verdict.meaning
+    refusal = classify(text, NOW)
+    assert (refusal.kind, refusal.attempts, refusal.error) == (kind, attempts, error)
+    assert least <= refusal.delay <= longest
+    assert refusal.meaning
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[r[0] for r in TABLE])
@@ -160,15 +160,15 @@ def test_case_and_blanks_do_not_change_the_verdict(row: Row) -> None:
     ],
 )
 def test_throttle_waits_until_the_named_time_within_bounds(text: str, delay: float) -> None:
-    verdict = classify(text, NOW)
-    assert (verdict.kind, verdict.delay, verdict.attempts) == ("throttled", delay, None)
+    refusal = classify(text, NOW)
+    assert (refusal.kind, refusal.delay, refusal.attempts) == ("throttled", delay, None)
 
 
 @pytest.mark.parametrize("text", ["Every channel needs a token", "Endpoint does not exist", "eh?"])
 def test_unknown_plain_text_that_begins_with_an_e_is_no_error_code(text: str) -> None:
     """A code is ``E``, a category and a colon; anything else is plain text: permanent after one retry."""
-    verdict = classify(text, NOW)
-    assert (verdict.kind, verdict.attempts) == ("permanent", 2)
+    refusal = classify(text, NOW)
+    assert (refusal.kind, refusal.attempts) == ("permanent", 2)
 
 
 def test_delays_are_ordered_by_what_hammering_costs() -> None:
@@ -208,9 +208,9 @@ def test_permission_is_named_in_all_its_spellings() -> None:
 @settings(max_examples=examples(200))
 @given(st.text(max_size=60), st.floats(0, 4e9))
 def test_any_text_has_a_verdict_with_a_bounded_delay(text: str, now: float) -> None:
-    verdict = classify(text, now)
-    assert verdict.kind in ("permanent", "transient", "throttled", "locked_out")
-    assert 0.0 <= verdict.delay <= refusals.LOCKOUT_S
+    refusal = classify(text, now)
+    assert refusal.kind in ("permanent", "transient", "throttled", "locked_out")
+    assert 0.0 <= refusal.delay <= refusals.LOCKOUT_S
 
 
 @settings(max_examples=examples(200))

@@ -20,9 +20,9 @@ MALFORMED = classify("EGeneral:Invalid arguments", 0.0)
 
 def waits(patience: Patience, subject: str, text: str, seconds: float) -> list[float | None]:
     """Refuse as often as it asks again, for so long."""
-    verdict, now, found = classify(text, 0.0), 0.0, list[float | None]()
+    refusal, now, found = classify(text, 0.0), 0.0, list[float | None]()
     while now <= seconds:
-        wait = patience.refused(subject, verdict, now)
+        wait = patience.refused(subject, refusal, now)
         found.append(wait)
         if wait is None:
             break

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kraken_feed.check.key import KeyCheck
-from kraken_feed.check.key_findings import ITEMS
-from kraken_feed.check.report import Finding
+from kraken_feed.check.key_settings import ITEMS
+from kraken_feed.check.report import CheckResult
 from kraken_feed.config.schema import Config
 from kraken_feed.protocol.signing import Credentials, Nonce
 from kraken_feed.simulator.access.key import ApiKey, Limits
@@ -29,15 +29,15 @@ class Tried:
     """What a trial said, and how long it took."""
 
     def __init__(self) -> None:
-        self.findings: list[Finding] = []
+        self.results: list[CheckResult] = []
         self.secrets = Secrets()
         self.seconds = 0.0
         self.calls: list[str] = []
         self.connects = 0
 
-    def __getitem__(self, item: str) -> Finding:
-        (finding,) = [finding for finding in self.findings if finding.item == item]
-        return finding
+    def __getitem__(self, item: str) -> CheckResult:
+        (result,) = [result for result in self.results if result.item == item]
+        return result
 
     def statuses(self, *items: str) -> list[str]:
         return [self[item].status for item in items]
@@ -71,7 +71,7 @@ async def _run(
     transport = Transport(world)
     rest = Rest(config.endpoints.rest, credentials, Nonce(), transport=transport, unix_ns=world.unix_ns)
     one = KeyCheck(
-        config, channels, credentials, rest, say=tried.findings.append, secrets=tried.secrets, dial=world.dial,
+        config, channels, credentials, rest, say=tried.results.append, secrets=tried.secrets, dial=world.dial,
         unix_ns=world.unix_ns,
     )  # fmt: skip
     try:
@@ -101,8 +101,8 @@ def test_a_good_key_brings_every_channel_live_with_a_connection_an_endpoint() ->
 
 def test_everything_is_said_once_and_in_order() -> None:
     tried = trial(exchange())
-    assert [finding.item for finding in tried.findings] == ["key", *ITEMS, "token", *ALL]
-    assert [finding.channel for finding in tried.findings if finding.item in ALL] == list(ALL)
+    assert [result.item for result in tried.results] == ["key", *ITEMS, "token", *ALL]
+    assert [result.channel for result in tried.results if result.item in ALL] == list(ALL)
 
 
 def test_tokens_are_masked_from_then_on() -> None:

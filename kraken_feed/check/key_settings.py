@@ -1,4 +1,4 @@
-"""Judge what an API key's settings mean for a tail, as findings."""
+"""Judge what an API key's settings mean for a tail, as results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import CredentialsRefused
 from ..protocol.key_info import KeyInfo
 from ..protocol.permissions import CREATE_TOKEN, NEEDED, NEEDED_TO_RECOVER, OTHERS, READING, spelled
 from .machine import span
-from .report import Finding
+from .report import CheckResult
 
 SETTINGS = "Kraken's settings (Security > API)"
 OWN_KEY = f"Make a key for each program in {SETTINGS}."
@@ -31,8 +31,8 @@ ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce wind
 
 def judge(
     info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
-) -> list[Finding]:
-    """Return the findings for the key's settings, for a tail of these channels: one or more per item of
+) -> list[CheckResult]:
+    """Return the results for the key's settings, for a tail of these channels: one or more per item of
     :data:`ITEMS`.
 
     ``nonces`` are those that are known here; None: none are known.
@@ -57,10 +57,10 @@ def needs(channels: Sequence[str]) -> dict[str, list[str]]:
     return uses
 
 
-def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
+def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[CheckResult]:
     if info.permissions is None:
         return [
-            Finding(
+            CheckResult(
                 "WARN", "permissions", "Kraken does not say what the key may do.",
                 remedy="The results below show whether it is enough.",
             )
@@ -68,9 +68,9 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
     facts = {"permissions": list(info.permissions)}
     missing = {right: uses for right, uses in needs(channels).items() if right not in info.permissions}
     if not missing:
-        return [Finding("OK", "permissions", f"enough for {', '.join(channels)}", facts=facts)]
+        return [CheckResult("OK", "permissions", f"enough for {', '.join(channels)}", facts=facts)]
     return [
-        Finding(
+        CheckResult(
             "FAIL",
             "permissions",
             f"The key lacks {spelled(right)}.",
@@ -83,13 +83,13 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
+def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> CheckResult:
     if not enabled:
-        return Finding("OK", "backfill", "switched off: events missed while disconnected are declared as a gap")
+        return CheckResult("OK", "backfill", "switched off: events missed while disconnected are declared as a gap")
     if info.query_from or info.query_to:
         since = f" from {_day(info.query_from)}" if info.query_from else ""
         until = f" up to {_day(info.query_to)}" if info.query_to else ""
-        return Finding(
+        return CheckResult(
             "WARN", "backfill", f"The key may only query{since}{until}.",
             "Outside of that Kraken returns nothing: events missed there stay a gap.",
             f"Remove the limit in {SETTINGS}.",
@@ -103,22 +103,22 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> Finding:
     if missing:
         names = " and ".join(spelled(right) for right in missing)
         of = ", ".join(channel for several in missing.values() for channel in several)
-        return Finding(
+        return CheckResult(
             "WARN", "backfill", f"The key lacks {names}.",
             f"Events of {of} missed while disconnected cannot be fetched: they become a gap in the output.",
             f"Switch it on for this key in {SETTINGS}.",
             facts={"missing": list(missing)},
         )  # fmt: skip
-    return Finding("OK", "backfill", "events missed while disconnected can be fetched")
+    return CheckResult("OK", "backfill", "events missed while disconnected can be fetched")
 
 
-def _rights(info: KeyInfo) -> Finding:
+def _rights(info: KeyInfo) -> CheckResult:
     """Warn about rights beyond reading: a thief of the key, or of one of its tokens, gets them too."""
     beyond = [right for right in info.permissions or () if right not in READING]
     if not beyond:
-        return Finding("OK", "rights", "none beyond what tails need")
+        return CheckResult("OK", "rights", "none beyond what tails need")
     names = ", ".join(spelled(right) if right in OTHERS else right for right in beyond)
-    return Finding(
+    return CheckResult(
         "WARN", "rights", f"The key may do more than a tail needs: {names}.",
         "Anyone who gets the key can do it too.",
         f"Switch it off in {SETTINGS}, or make a key only for tails.",
@@ -126,39 +126,39 @@ def _rights(info: KeyInfo) -> Finding:
     )  # fmt: skip
 
 
-def _expiry(info: KeyInfo, unix_now: float) -> Finding:
+def _expiry(info: KeyInfo, unix_now: float) -> CheckResult:
     if not info.valid_until:
-        return Finding("OK", "expiry", "none", facts={"valid_until": 0})
+        return CheckResult("OK", "expiry", "none", facts={"valid_until": 0})
     facts = {"valid_until": info.valid_until}
     day, left = _day(info.valid_until), info.valid_until - unix_now
     new = f"Make a new key in {SETTINGS}, or extend this one."
     if left <= 0:
         code = CredentialsRefused.exit_code
-        return Finding("FAIL", "expiry", f"The key expired on {day}.", remedy=new, facts=facts, exit_code=code)
+        return CheckResult("FAIL", "expiry", f"The key expired on {day}.", remedy=new, facts=facts, exit_code=code)
     if left < SOON_S:
         days = "today" if left < 86400 else f"in {left // 86400:.0f} days"
-        return Finding("WARN", "expiry", f"The key expires {days}, on {day}.", remedy=new, facts=facts)
-    return Finding("OK", "expiry", f"on {day}", facts=facts)
+        return CheckResult("WARN", "expiry", f"The key expires {days}, on {day}.", remedy=new, facts=facts)
+    return CheckResult("OK", "expiry", f"on {day}", facts=facts)
 
 
-def _addresses(info: KeyInfo) -> Finding:
+def _addresses(info: KeyInfo) -> CheckResult:
     everywhere = [text for text in info.allow_list or () if text.strip().endswith("/0")]
     if info.allow_list and not everywhere:
         some = "1 address" if len(info.allow_list) == 1 else f"{len(info.allow_list)} addresses"
-        return Finding("OK", "addresses", f"only from {some}, including this one")
+        return CheckResult("OK", "addresses", f"only from {some}, including this one")
     if info.allow_list is None:
-        return Finding("OK", "addresses", "Kraken does not say whether the key has an allow-list")
-    return Finding(
+        return CheckResult("OK", "addresses", "Kraken does not say whether the key has an allow-list")
+    return CheckResult(
         "WARN", "addresses", "The key works from every address.",
         remedy=f"If this machine's address is fixed, add it to the key's IP allow-list in {SETTINGS}.",
     )  # fmt: skip
 
 
-def _nonce_window(info: KeyInfo) -> Finding:
+def _nonce_window(info: KeyInfo) -> CheckResult:
     facts = {"nonce_window": info.nonce_window}
     if not info.nonce_window:
-        return Finding("OK", "nonce window", "none", facts=facts)
-    return Finding(
+        return CheckResult("OK", "nonce window", "none", facts=facts)
+    return CheckResult(
         "WARN", "nonce window", f"The key has a nonce window of {info.nonce_window}.",
         "A tail does not need one, and it weakens the protection against requests that are sent again.",
         f"Set it to 0 in {SETTINGS}, unless another program needs it.",
@@ -166,29 +166,29 @@ def _nonce_window(info: KeyInfo) -> Finding:
     )  # fmt: skip
 
 
-def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> Finding:
+def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> CheckResult:
     """Compare the key's last nonce with those that are known here."""
     facts = {"nonce": info.nonce, "last_used": info.last_used}
     mine = nonces is None or nonces.first <= info.nonce <= nonces.last
     if nonces is None or not info.nonce:
-        return Finding("OK", "other use", "Kraken does not say which nonces the key has used", facts=facts)
+        return CheckResult("OK", "other use", "Kraken does not say which nonces the key has used", facts=facts)
     if mine or info.nonce <= nonces.known or (info.nonce < nonces.first and not nonces.known):
-        return Finding("OK", "other use", "no sign that another program uses the key", facts=facts)
+        return CheckResult("OK", "other use", "no sign that another program uses the key", facts=facts)
     when = f", last {span(max(0.0, unix_now - info.last_used))} ago" if info.last_used else ""
     if info.nonce > nonces.last:
         what = f"The key is used elsewhere{when}, with higher nonces than this machine's."
     else:
         what = f"The key was used since the account's last checkpoint{when}."
-    return Finding(
+    return CheckResult(
         "WARN", "other use", what,
         "Two programs with one key refuse each other's nonces, and share its call counter. An earlier check, `token` "
         "or `call` counts, too.", OWN_KEY, facts=facts,
     )  # fmt: skip
 
 
-def nonce_refused() -> Finding:
-    """Return the finding for a key whose nonce Kraken has refused: something else uses higher ones."""
-    return Finding(
+def nonce_refused() -> CheckResult:
+    """Return the result for a key whose nonce Kraken has refused: something else uses higher ones."""
+    return CheckResult(
         "WARN", "other use", "The key has seen a higher nonce than this machine's.",
         "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,
     )  # fmt: skip
