@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 STORM := --events 1000000
+PYTHONS := 3.11 3.12 3.13 3.14 3.15
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
@@ -10,7 +11,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 # TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
 unexport PYTHONDONTWRITEBYTECODE  # a thousand processes of the tests would compile the package anew
 
-.PHONY: demo unit test stress check format docs interop chaos attacks soak storm rotate bench clean
+.PHONY: demo unit test stress check pythons format docs interop chaos attacks soak storm rotate bench clean
 
 demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
@@ -30,6 +31,14 @@ check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST) tests/unit tests/virtual tests/command
+
+pythons:  ## The tests of `make unit` and those in virtual time, on every supported Python that is on the path
+	@for version in $(PYTHONS); do \
+	  python$$version -c "" 2>/dev/null || { echo "Python $$version: not on the path"; continue; }; \
+	  test -d $(VENV)-$$version || python$$version -m venv $(VENV)-$$version && \
+	  $(VENV)-$$version/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics,watch]' && \
+	  echo "Python $$version:" && $(VENV)-$$version/bin/pytest -n 2 --dist loadgroup tests/unit tests/virtual || exit 1; \
+	done
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
