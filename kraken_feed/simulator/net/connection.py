@@ -227,6 +227,8 @@ class Connection(asyncio.Protocol):
             _send_text(protocol, message)
             if message.write:
                 for piece in _pieces(b"".join(protocol.data_to_send()), message.write):
+                    if transport.is_closing():  # the client is gone: asyncio would warn of every piece
+                        break
                     transport.write(piece)
         elif message.code == 1006:
             self._write()
