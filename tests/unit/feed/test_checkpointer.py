@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from kraken_feed.protocol.signing import Nonce
 from kraken_feed.protocol.wire import Item
 from kraken_feed.state import store as store_module
 from kraken_feed.state import tables
-from kraken_feed.state.checkpoint import Changes, ChannelState, Known, Outage, Scan
+from kraken_feed.state.checkpoint import Changes, ChannelState, Checkpoint, Known, Outage, Scan
 from kraken_feed.state.store import Store
 from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.transport.kraken_clock import KrakenClock
@@ -96,12 +96,31 @@ class Rest:
         self.ended.append((channel, end_ns))
 
 
+opened: list[Store] = []  # by the test that runs
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close every store that a test has opened."""
+    yield
+    while opened:
+        opened.pop().close()
+
+
+def saved(directory: Path) -> Checkpoint | None:
+    """Return what a new process finds."""
+    found = Store.open(str(directory), "main", 0)
+    opened.append(found.store)
+    return found.checkpoint
+
+
 class Place:
     """A checkpointer, and what it keeps."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.store = Store.open(str(directory), "main", 0).store
+        opened.append(self.store)
         self.known = Knowledge("ownTrades")
         self.output, self.rest = Output(), Rest()
         self.log = structlog.testing.CapturingLogger()
@@ -128,7 +147,7 @@ class Place:
     def kept(self) -> ChannelState:
         """What a new process finds."""
         self.store.close()
-        checkpoint = Store.open(str(self.directory), "main", 0).checkpoint
+        checkpoint = saved(self.directory)
         assert checkpoint is not None
         return checkpoint.channels["ownTrades"]
 
@@ -235,7 +254,7 @@ async def test_nothing_is_saved_before_the_output_is_on_the_disk(tmp_path: Path)
     await asyncio.gather(saving, return_exceptions=True)
     assert place.checkpointer.saved_ns is None
     place.store.close()
-    assert Store.open(str(tmp_path), "main", 0).checkpoint is None
+    assert saved(tmp_path) is None
 
 
 async def test_nothing_is_saved_for_an_output_that_was_removed_until_it_is_written_again(tmp_path: Path) -> None:
@@ -413,7 +432,7 @@ async def test_a_state_that_was_removed_is_made_again_though_the_first_save_to_i
     monkeypatch.undo()
     await place.checkpointer.save()
     place.store.close()
-    checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
+    checkpoint = saved(tmp_path)
     assert checkpoint is not None
     kept = checkpoint.channels["ownTrades"]
     assert (names(kept.seen), kept.complete_ns, len(kept.outages)) == (["T1"], 100, 1)
@@ -428,7 +447,7 @@ async def test_a_query_under_way_and_the_call_counter_are_kept(tmp_path: Path) -
     place.rest.scans["TradesHistory"] = Scan("TradesHistory", 1, 2, 3, {"ownTrades": 2}, offset=50)
     await place.checkpointer.save()
     place.store.close()
-    checkpoint = Store.open(str(tmp_path), "main", 0).checkpoint
+    checkpoint = saved(tmp_path)
     assert checkpoint is not None
     assert checkpoint.counter is not None
     assert checkpoint.counter.level == pytest.approx(5.0)
