@@ -260,7 +260,9 @@ def test_an_answer_that_comes_after_enough_was_written_is_the_next_runs(path: Pa
 
     state = str(tmp_path / "state")
     play(path, script, ("openOrders",), Limits(count=1), store=Store.open(state, "main", 0).store)
-    checkpoint = Store.open(state, "main", 0).checkpoint
+    found = Store.open(state, "main", 0)
+    found.store.close()
+    checkpoint = found.checkpoint
     assert checkpoint is not None
     assert seconds(checkpoint.channels["openOrders"].complete_ns) == pytest.approx(DIAL_S, abs=0.25)
 
