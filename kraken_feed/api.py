@@ -62,7 +62,7 @@ def tail(
         state: the directory of the checkpoints; None: the command's; False: none are kept.
         backfill: whether REST is asked for what was missed.
         snapshots: which items of a snapshot are yielded: those that differ from what was last taken, all, or none.
-        since: recover what happened from then on, or from so long ago, if the state does not know better.
+        since: recover what happened from then on, or from so long ago; ignored where a checkpoint exists.
         once: end after the first snapshot.
         count: end after so many items; markers do not count.
         duration: end after so many seconds.

@@ -69,7 +69,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         channels: what to tail.
         credentials: the account's key.
         snapshots: which items of a snapshot are written.
-        since_ns: recover what happened from here on, if the state does not know better; unix nanoseconds.
+        since_ns: recover what happened from here on; ignored where a checkpoint exists; unix nanoseconds.
         store: keeps what is known over restarts; None forgets it.
         checkpoint: what the store knew at the start, and ``found``: why it knew nothing.
         last: the newest record of each channel that the output had at the start, where it could be read.
