@@ -6,8 +6,9 @@ STORM := --events 1000000
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 4 --dist loadgroup
 
+# Four processes also on two cores: half of the time the tests wait for timers and processes.
 # TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
 unexport PYTHONDONTWRITEBYTECODE  # a thousand processes of the tests would compile the package anew
 

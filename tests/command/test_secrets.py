@@ -140,12 +140,13 @@ from kraken_feed.cli.main import main
 async def broken(self):
     unknown = "-".join(("SENTINEL", "local"))  # nobody has said that this is one to be masked
     token = (await self._shared.rest.token()).value
-    self._shared.secrets.add(token)
+    self._shared.environment.secrets.add(token)
     try:
         raise KeyError("tried")
     except KeyError:
         logging.getLogger("asyncio").error("a library's", exc_info=True)
-    raise RuntimeError(f"token {token} key {self._shared.credentials.key} secrets {self._shared.credentials.secrets()}")
+    credentials = self._shared.account.credentials
+    raise RuntimeError(f"token {token} key {credentials.key} secrets {credentials.secrets()}")
 
 kraken_feed.feed.endpoint.Tail._token = broken
 main(sys.argv[1:])

@@ -8,7 +8,7 @@ VARIABLE = "TEST_PROFILE"
 DEFAULT, FULL, THOROUGH = "default", "full", "thorough"
 PROFILE = os.environ.get(VARIABLE, DEFAULT)
 SHARE = {DEFAULT: 0.2, FULL: 1.0, THOROUGH: 20.0}  # thorough takes a night: rare branches are then met many times
-LEAST = 10
+LEAST = 3
 
 
 def examples(count: int) -> int:

@@ -179,8 +179,8 @@ def test_a_first_start_has_no_hole(tmp_path: Path) -> None:
 def test_since_recovers_the_history_before_a_first_start(tmp_path: Path) -> None:
     async def main() -> Log:
         log = Log(tmp_path, exchange())
-        await log.away(1000.0)
-        await log.run(4000.0, since_ns=round((T0 + 10) * 1e9))
+        await log.away(300.0)
+        await log.run(1200.0, since_ns=round((T0 + 10) * 1e9))
         return log
 
     log = virtual_time.run(main())
@@ -218,8 +218,8 @@ def test_a_missing_permission_makes_gaps_that_name_it_and_stops_nothing(tmp_path
 
 def test_a_rest_outage_longer_than_patience_is_a_gap_with_the_reason(tmp_path: Path) -> None:
     outage = Fault("rest_error", at=70.0, duration=1e9, text="EService:Unavailable", method="ClosedOrders")
-    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage), "openOrders")
-    virtual_time.run(log.run(3000.0))
+    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage, rate=1.0), "openOrders")
+    virtual_time.run(log.run(1200.0))
     (gap,) = log.named("feed.gap")
     assert "ClosedOrders" in gap["reason"]
 
@@ -252,11 +252,11 @@ def test_a_reconnect_writes_only_the_orders_that_have_changed(tmp_path: Path, sn
 
 
 def test_a_starter_keys_counter_is_never_exceeded(tmp_path: Path) -> None:
-    log = Log(tmp_path, exchange(Fault("drop", every=45.0), rate=2.0, tier="starter"), config=Config())
-    virtual_time.run(log.run(1800.0))
+    log = Log(tmp_path, exchange(Fault("drop", every=45.0), rate=1.0, tier="starter"), config=Config())
+    virtual_time.run(log.run(900.0))
     limited = [e for e in log.runs[-1].diagnostics.entries if "Rate limit" in str(e)]
     assert limited == []
-    assert len(log.named("feed.lost")) > 40
+    assert len(log.named("feed.lost")) > 20
     assert log.named("feed.gap") == []
 
 
