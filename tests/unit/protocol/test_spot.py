@@ -501,7 +501,7 @@ def test_a_frame_that_nests_too_deep_is_not_decoded(dialect: ModuleType, kind: b
     for levels in (DEPTH - outer + 1, 50_000):
         said = dialect.decode(shape % _nested(levels, kind))
         assert isinstance(said, Unknown)
-        assert (said.json, said.why) == (False, "nested deeper than 256 levels")
+        assert (said.json, said.why) == (False, "nested deeper than 500 levels")
 
 
 @pytest.mark.parametrize("text", [b"[" * 1000, rb"\"" + b"[{" * 500, b"[" * 1000 + rb"\\", b'","[":"' + b"{" * 999])
