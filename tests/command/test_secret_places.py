@@ -183,7 +183,9 @@ async def _aborted(home: Path) -> Filled:
             answers = {path: await asyncio.to_thread(ask, url, path) for path in ("/metrics", "/healthz", "/readyz")}
             process.send_signal(signal.SIGABRT)
             done = await finish(process)
-    assert (done.code, done.out) == (-signal.SIGABRT, b"")
+    # CPython's faulthandler prints the frames of threads that still run, and can be killed by what it then reads.
+    assert done.code in (-signal.SIGABRT, -signal.SIGSEGV)
+    assert done.out == b""
     places = {path: answer.body for path, answer in answers.items()} | {
         "output": (home / "output").read_bytes(),
         "output.torn": (home / "output.torn").read_bytes(),
