@@ -24,7 +24,7 @@ test: $(READY)  ## All tests but those that are long on purpose
 	$(PYTEST) tests/unit tests/virtual tests/command
 
 stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
-	$(PYTEST) tests/stress
+	$(BIN)/pytest -n 2 --dist loadgroup tests/stress
 	TEST_PROFILE=full $(PYTEST) tests/unit tests/virtual -m hypothesis
 
 check: $(READY)  ## Format, lint and types, then what `make test` runs
