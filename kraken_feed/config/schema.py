@@ -170,7 +170,7 @@ def parse(content: bytes, origin: str) -> Config:
         raise ConfigError(
             f"{origin} is not TOML.",
             why=_sentence(str(error)),
-            remedy="Mend that place; config.example.toml shows every key.",
+            remedy="Correct that line; config.example.toml shows every key.",
         ) from error
     return from_tree(tree, origin)
 

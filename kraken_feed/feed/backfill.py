@@ -1,8 +1,8 @@
 """Ask REST what happened in an interval: orders that ended, fills, ledger entries, page by page.
 
 A *source* is one list that Kraken keeps. Its pages hold up to fifty rows, newest first. A page of fewer rows need not
-be the last: only an empty one ends the list. Each page is one call, so whoever was refused or interrupted goes on at
-the offset that he reached. Rows are identified by their ids, as items of the feed are.
+be the last: only an empty one ends the list. Each page is one call, so a query that was refused or
+interrupted continues at the offset that it reached. Rows are identified by their ids, as items of the feed are.
 
 Sources: https://docs.kraken.com/api/docs/rest-api/get-closed-orders , …/get-trade-history , …/get-orders-info ,
 …/get-ledgers , …/get-api-key-info

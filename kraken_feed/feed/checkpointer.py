@@ -284,7 +284,7 @@ class Checkpointer:
     def _all(self, changes: Changes) -> Changes:
         """Return the same, with all that is known instead of what has changed."""
         entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
-        everything = replace(changes, entries=entries, anew=set(entries))
+        everything = replace(changes, entries=entries, replaced=set(entries))
         if self._everything:
             everything.scans = self._scans()
             everything.complete = self.kept | changes.complete

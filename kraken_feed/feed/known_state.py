@@ -275,7 +275,7 @@ class Knowledge:
         return entry
 
     def everything(self) -> Entry:
-        """Return all that is known. Whoever has kept it, instead of what :meth:`take` has just returned, goes on with
+        """Return all that is known. It includes what :meth:`take` has just returned, and can be saved instead of
         that."""
         orders = {name: parts.copy() for name, parts in self.orders.items() if is_storable(name)}
         return Entry(orders, ended=self.ended.everything(), seen=self.seen.everything())

@@ -33,7 +33,7 @@ GRACE_S = 0.5  # for further answers of a request that is answered per order; th
 FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own failures: it does not say at which point
 PARTLY = "eorder:reduce only:position is closed"  # comes with an order that was filled in part, its rest canceled
 NOTHING = "Nothing was sent."
-TIMER = "\nThe timer itself cannot be looked at; the same request sets it anew."
+TIMER = "\nThe timer itself cannot be looked at; the same request sets it again."
 
 T = TypeVar("T")
 

@@ -159,7 +159,7 @@ class Service:
         self._stderr.info(json_line(sys.stderr, {"event": "state", **state(self.program())}))
 
     def program(self) -> Program:
-        """Return everything there is to say about the process, for systemd, scrapers and whoever sends SIGUSR1."""
+        """Return everything there is to say about the process, for systemd, scrapers and SIGUSR1."""
         return Program(
             accounts=() if self._feeds is None else tuple(self._feeds.figures()),
             output=unopened(self._name) if self._sink is None else self._sink.figures(),

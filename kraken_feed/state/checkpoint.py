@@ -138,7 +138,7 @@ class Changes(msgspec.Struct):
     """Everything that changed since the last save. To save the same changes twice is harmless.
 
     If ``nonce``, ``counter`` or ``scans`` is None, the saved value stays; ``complete`` and ``outages`` replace theirs.
-    ``anew`` are channels whose entry is complete: their earlier entries are dropped.
+    ``replaced`` are channels whose entry is complete: their earlier entries are dropped.
     """
 
     nonce: int | None = None
@@ -146,7 +146,7 @@ class Changes(msgspec.Struct):
     complete: dict[str, int] = {}
     outages: dict[str, list[Outage]] = {}
     entries: dict[str, Entry] = {}
-    anew: set[str] = set()
+    replaced: set[str] = set()
     counter: CallLevel | None = None
     scans: list[Scan] | None = None
 
@@ -162,8 +162,8 @@ class Changes(msgspec.Struct):
         self.outages.update(later.outages)
         self.counter = later.counter or self.counter
         self.scans = self.scans if later.scans is None else later.scans
-        self.anew |= later.anew
-        for channel in later.anew & self.entries.keys():
+        self.replaced |= later.replaced
+        for channel in later.replaced & self.entries.keys():
             del self.entries[channel]
         for channel, entry in later.entries.items():
             self.entry(channel).merge(entry)

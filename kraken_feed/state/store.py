@@ -155,12 +155,12 @@ class Store:
         with self._turn, _told(self.path, running=True):
             if self._absent:
                 raise _failed(self.path, "the file was removed and could not be opened again")
-            if changes.anew:
+            if changes.replaced:
                 self._base = 2 * self._appended  # until the next attempt, should this one find no room
             with _transaction(self._database):
                 size = tables.write(self._database, changes)
-                length = tables.journal_bytes(self._database) if changes.anew else self._base
-            self._base, self._appended = length, 0 if changes.anew else self._appended + size
+                length = tables.journal_bytes(self._database) if changes.replaced else self._base
+            self._base, self._appended = length, 0 if changes.replaced else self._appended + size
             if not self._durable:
                 self._durable = _settle(self._database, self._directory)
 
@@ -180,7 +180,7 @@ class Store:
         """Close files that are no longer at their paths, and open or make the files there.
 
         Returns the checkpoint in the file there; None if it is a new one. Afterwards save everything that is known,
-        with all channels in ``anew``. ``set_aside`` says where a damaged file was put.
+        with all channels in ``replaced``. ``set_aside`` says where a damaged file was put.
 
         Raises:
             StateHeld: another process has the file at the path.

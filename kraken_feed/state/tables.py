@@ -111,7 +111,7 @@ def write(database: sqlite3.Connection, changes: Changes) -> int:
     complete = ((ns, number[name]) for name, ns in changes.complete.items())
     many("UPDATE channel SET complete_ns = ?, legacy = 0 WHERE number = ?", complete)
 
-    many("DELETE FROM journal WHERE channel = ?", ((number[name],) for name in changes.anew))
+    many("DELETE FROM journal WHERE channel = ?", ((number[name],) for name in changes.replaced))
     size = sum(_append(database, number[name], entry) for name, entry in changes.entries.items())
 
     many("DELETE FROM outage WHERE channel = ?", ((number[name],) for name in changes.outages))
@@ -179,7 +179,7 @@ def _slices(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 def _numbers(database: sqlite3.Connection, changes: Changes) -> dict[str, int]:
     """Return the channels' numbers by name; new channels get a number."""
-    names = {*changes.complete, *changes.outages, *changes.entries, *changes.anew}
+    names = {*changes.complete, *changes.outages, *changes.entries, *changes.replaced}
     statement = "INSERT INTO channel (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
     database.executemany(statement, ((name,) for name in sorted(names)))
     return dict(database.execute("SELECT name, number FROM channel").fetchall())

@@ -375,7 +375,7 @@ async def test_a_lost_answer_leaves_the_outcome_unknown_and_the_request_is_sent_
     entry = unknown(done)
     assert entry["what"] == f"It is not known whether {method} was done: no answer came within 0.3 s."
     assert "req_id 7" in entry["why"] or "reqid 7" in entry["why"]
-    assert ("the same request sets it anew" in entry["remedy"]) is ("timeout=60" in METHOD_TABLE[method][0])
+    assert ("the same request sets it again" in entry["remedy"]) is ("timeout=60" in METHOD_TABLE[method][0])
     assert done.out == b""
     assert len(place.sent) == place.exchange.connections == 1
     assert place.happened == METHOD_TABLE[method][3]

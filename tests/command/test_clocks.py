@@ -20,7 +20,7 @@ for line in sys.stdin:
     if line == "child\\n":
         subprocess.run([sys.executable, "-c", READ], check=True)
     else:
-        time.sleep(0.001)
+        time.sleep(0.001)  # what is tested: a wait ends although the clocks are shifted
         threading.Event().wait(0.001)
         exec(READ)
 """

@@ -301,7 +301,7 @@ def test_any_sequence_of_saves_failures_and_restarts_ends_where_a_plain_model_do
                 model(wanted, step)
             if anew:
                 changes.entries = everything(wanted)
-                changes.anew = set(changes.entries)
+                changes.replaced = set(changes.entries)
             kept.merge(changes)
             if end == "fail":
                 continue
@@ -355,14 +355,14 @@ def test_the_journal_is_long_when_it_has_doubled_and_is_written_anew(
     opened = Store.open(str(tmp_path), "main", NOW_NS)
     rounds = []
     for number in range(60):
-        changes = Changes(saved_ns=number, anew={"openOrders"} if opened.store.long else set())
-        kept = range(number + 1) if changes.anew else [number]
+        changes = Changes(saved_ns=number, replaced={"openOrders"} if opened.store.long else set())
+        kept = range(number + 1) if changes.replaced else [number]
         for n in kept:
             changes.entry("openOrders").set_order(f"O{n}", [b"x" * 1000])
-        if changes.anew:
+        if changes.replaced:
             rounds.append(number)
         opened.store.save(changes)
-        assert not (changes.anew and opened.store.long)
+        assert not (changes.replaced and opened.store.long)
     assert rounds == [5, 12, 26, 54]
     opened.store.close()
     checkpoint = reopened(tmp_path)
@@ -396,7 +396,7 @@ def test_the_wal_stays_small_however_much_is_saved(tmp_path: Path) -> None:
     largest = 0
     for number in range(300):
         changes = Changes()
-        changes.anew = {"openOrders"} if opened.store.long else set()
+        changes.replaced = {"openOrders"} if opened.store.long else set()
         changes.entry("openOrders").set_order("O", [b"x" * 100_000])
         if number == 150:
             changes.entry("openOrders").set_order("large", [b"x" * 4 * module.WAL_BYTES])

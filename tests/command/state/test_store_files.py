@@ -34,7 +34,7 @@ def everything(number: int) -> Changes:
     """All that there is to know, for a file that may hold something else."""
     changes = Changes(saved_ns=number, complete={"ownTrades": number}, outages={"ownTrades": []}, scans=[])
     changes.entries["ownTrades"] = Entry(seen=["T1", f"T{number}"])
-    changes.anew = {"ownTrades"}
+    changes.replaced = {"ownTrades"}
     return changes
 
 

@@ -426,7 +426,7 @@ class Checker:
                 del channel.read[key], channel.names[key]
 
     def forget(self, channels: Iterable[str]) -> None:
-        """Start anew with these channels: neither state nor output tell of them, and a client that finds nothing may
+        """Start again with these channels: neither state nor output tell of them, and a client that finds nothing may
         take it for a first start."""
         for name in channels:
             channel = self.channels[name]

@@ -154,7 +154,7 @@ def merged(base: Checkpoint | None, log: list[bytes]) -> Checkpoint:
         if changes.scans is not None:
             checkpoint.scans = changes.scans
         channels = checkpoint.channels
-        for channel in changes.anew & channels.keys():
+        for channel in changes.replaced & channels.keys():
             kept = channels[channel]
             channels[channel] = ChannelState(complete_ns=kept.complete_ns, outages=kept.outages)
         for channel, entry in changes.entries.items():
@@ -196,7 +196,7 @@ class MemoryStore:
         if self.failing:
             raise StateFailed("Cannot keep the checkpoint in memory.", why="The plan says so.")
         encoded = msgspec.msgpack.encode(changes)
-        if changes.anew:
+        if changes.replaced:
             self._appended, self._everything = 0, len(encoded)
         else:
             self._appended += len(encoded)

@@ -189,7 +189,7 @@ async def test_a_rewrite_that_finds_no_room_does_not_keep_small_saves_from_succe
 ) -> None:
     monkeypatch.setattr(store_module, "JOURNAL_BYTES", 20)
     place = Place(tmp_path)
-    monkeypatch.setattr(tables, "write", _without_room(lambda changes: bool(changes.anew)))
+    monkeypatch.setattr(tables, "write", _without_room(lambda changes: bool(changes.replaced)))
     rounds = 30
     for number in range(rounds):
         place.fill(f"T{number}")

@@ -378,18 +378,23 @@ def test_an_unknown_frame_that_is_json_is_no_outage(path: Path) -> None:
     assert outages(play(path, script)) == {}
 
 
+async def one_update_between_two_pongs(stage: Stage) -> None:
+    """Go live; the update comes at 6 s, the pongs at 5 s and 14 s."""
+    stage.line.live(*BOTH)
+    await stage.until(5.0)
+    stage.line.hear(stage.line.pong())
+    await stage.until(6.0)
+    stage.line.hear(data("openOrders", 2, change("O1")))
+    await stage.until(14.0)
+    stage.line.hear(stage.line.pong())
+    await stage.until(16.0)
+
+
 def test_missing_frames_are_an_outage_since_the_last_frame_in_its_sequence_on_every_channel(path: Path) -> None:
     """A ping that was answered since says nothing about them, nor how long the other channel's were missing."""
 
     async def script(stage: Stage) -> None:
-        stage.line.live(*BOTH)
-        await stage.until(5.0)
-        stage.line.hear(stage.line.pong())
-        await stage.until(6.0)
-        stage.line.hear(data("openOrders", 2, change("O1")))
-        await stage.until(14.0)
-        stage.line.hear(stage.line.pong())
-        await stage.until(16.0)
+        await one_update_between_two_pongs(stage)
         assert stage.complete() == {"openOrders": 13.0, "ownTrades": 13.0}
         stage.line.hear(data("openOrders", 4, change("O2")))
         await stage.again()
@@ -399,14 +404,7 @@ def test_missing_frames_are_an_outage_since_the_last_frame_in_its_sequence_on_ev
 
 def test_another_snapshot_on_a_live_channel_is_an_outage_of_that_channel_alone(path: Path) -> None:
     async def script(stage: Stage) -> None:
-        stage.line.live(*BOTH)
-        await stage.until(5.0)
-        stage.line.hear(stage.line.pong())
-        await stage.until(6.0)
-        stage.line.hear(data("openOrders", 2, change("O1")))
-        await stage.until(14.0)
-        stage.line.hear(stage.line.pong())
-        await stage.until(16.0)
+        await one_update_between_two_pongs(stage)
         stage.line.hear(frame("v1-openOrders-snapshot-one"))
         await stage.until(18.0)
         assert stage.complete() == {"openOrders": 13.0, "ownTrades": 13.0}
