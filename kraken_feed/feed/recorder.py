@@ -63,6 +63,7 @@ class Recorder:
         self._unix_ns = unix_ns
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
+        self._prefixes = {channel: f"{account}:{channel}:" for channel in knowledge}  # of :func:`render.item_id`
         self._count = 0  # of whatever has no place of its own in the sequence: tells those apart
         self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates on this connection
         self._others: dict[tuple[str, int, str], int] = {}  # of snapshots and later epochs: channel, epoch, type
@@ -91,21 +92,28 @@ class Recorder:
         if channel != self._channel or records.type != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, records.type, frame_ns
-        # The place in the sequence names the items that have no identity.
+        # The place in the sequence names the items that have no identity. `item_id` does it, but for a call per item.
+        prefix = self._prefixes[channel]
         if sequence is None:
             place = f"frame{self._next()}"
         elif records.type == "update" and not records.epoch and sequence > self._numbers.get(channel, -1):
             self._numbers[channel] = sequence
-            place = f"u{sequence}"
+            place = "u"
         else:
             place = self._other_place(records, sequence)
-        prefix = f"{self._account}:{channel}:"  # of :func:`render.item_id`, without a call per item
         news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
-        for index, item in enumerate(records.items):
+        index = -1
+        for item in records.items:
+            index += 1
             if not (knowledge.update(item) if news is None else next(news)):
                 continue
             identity = item.identity
-            name = f"{prefix}{identity}" if identity else f"{prefix}{self.connection}:{place}:{index}"
+            if identity:
+                name = prefix + identity
+            elif place == "u":
+                name = f"{prefix}{self.connection}:u{sequence}:{index}"
+            else:
+                name = f"{prefix}{self.connection}:{place}:{index}"
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
             if self._more is not None and not self._more():
                 break
