@@ -1,6 +1,6 @@
-"""Run the preflight: check all that a tail needs, in the order in which it needs it, and change nothing.
+"""Run the preflight: check everything that a tail needs, in the order in which it needs it, and change nothing.
 
-Items that depend on a failed one are reported as skipped, never left out.
+Items that depend on a failed one are reported as skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CODE_DIGITS = 6  # of an authenticator's code, which is valid for half a minute
 
 class Asked(NamedTuple):
     """The options of the command line. Empty ``channels`` and ``accounts`` mean the configuration's, ``all`` every
-    account in it; an ``output`` of None is not checked."""
+    account in it. An ``output`` of None is not checked."""
 
     channels: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -47,10 +47,8 @@ class Asked(NamedTuple):
 
 
 class World(NamedTuple):
-    """The surroundings of the check: the environment, and the default directory of the state; network and clocks, for
-    tests.
-
-    ``max_files`` is how many descriptors a process may have; None: any number."""
+    """The surroundings of the check: the environment and the default directory of the state; network and clocks, for
+    tests. ``max_files`` is the limit of descriptors per process; None: no limit."""
 
     environ: Mapping[str, str]
     default_state: str
@@ -97,7 +95,7 @@ class Account(NamedTuple):
 
 
 class Check:
-    """One run of the preflight. See the module."""
+    """One run of the preflight."""
 
     def __init__(self, config: Config, asked: Asked, report: Report, secrets: Secrets, world: World) -> None:
         self.channels = asked.channels or config.channels
@@ -199,7 +197,7 @@ class Check:
     # -- the network
 
     async def _rest_and_clock(self) -> str:
-        """Check REST and the clock; return what private calls lack, empty if they can be made."""
+        """Check REST and the clock; return the item that private calls lack, or an empty string."""
         url, kraken = self._config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
@@ -223,8 +221,7 @@ class Check:
         return self._world.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
-        """Return the time for nonces, the lower of both clocks: Kraken would remember nonces of a clock that is
-        ahead."""
+        """Return the time for nonces, the lower of both clocks: Kraken would remember nonces that are ahead."""
         return min(self._world.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
@@ -301,20 +298,20 @@ def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
     what = f"key …{found.tail} from {found.source}{', with a one-time password' if found.otp else ''}"
     if len(found.secret) != SECRET_BYTES:
         return CheckResult(
-            "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes; Kraken's have {SECRET_BYTES}.",
-            "Copy the private key once more: a part of it may be missing.", facts=facts,
+            "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes instead of {SECRET_BYTES}.",
+            "Copy the private key again: a part of it may be missing.", facts=facts,
         )  # fmt: skip
     if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
         return CheckResult(
-            "WARN", "credentials", what, "It looks like an authenticator's code, which is valid for one call.",
-            "Make the key without 2FA, or with a password that does not change.", facts=facts,
+            "WARN", "credentials", what, "The password looks like an authenticator's code, valid for one call.",
+            "Make a key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
     listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
     if readable_by_others(found, paths):
         return CheckResult(
             "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
-            "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
-            "Docker's services. Without other users, nothing has to be done.", facts=facts,
+            "Mount them with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in Docker's "
+            "services. If there are no other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return CheckResult("OK", "credentials", what, listed, facts=facts)
 

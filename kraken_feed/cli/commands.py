@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..transport.rest import Rest, Token
 
 START_S = 1.0  # by then everything is imported that the first REST request needs
-AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
+AGAIN = "Try again in a minute. `kraken-feed check` tests each step to Kraken."
 
 
 def _tail(arguments: argparse.Namespace) -> int:
@@ -171,7 +171,7 @@ def _call(arguments: argparse.Namespace) -> int:
             error.remedy = f"Nothing was sent. {error.remedy}"
             raise
         if not arguments.quiet:
-            Stderr(sys.stderr).info("kraken-feed: nothing was sent: this is what --live sends.")
+            Stderr(sys.stderr).info("kraken-feed: nothing was sent. This is what --live would send.")
         return 0
     config = _config(arguments)
     account = arguments.account or config.account
@@ -201,13 +201,11 @@ def _call(arguments: argparse.Namespace) -> int:
         die_of(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
         if request.method.unproven:
-            Stderr(sys.stderr).info(
-                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
-            )
+            Stderr(sys.stderr).info("kraken-feed: probably only checked: Kraken's answer names no new order.")
         elif arguments.live:
-            Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
+            Stderr(sys.stderr).info("kraken-feed: only checked (validate): the account did not change.")
         else:
-            Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
+            Stderr(sys.stderr).info("kraken-feed: only checked: the account did not change. --live carries it out.")
     return 0
 
 
@@ -277,12 +275,16 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tail": Command("tail one or more channels (the word `tail` may be left out)", options.tail_options, _tail),
+    "tail": Command("tail one or more channels (the default command)", options.tail_options, _tail),
     "check": Command("check everything that a tail needs, and change nothing", options.check_options, _check),
-    "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
-    "watch": Command("show open orders, last fills and the feed's state on a terminal", options.watch_options, _watch),
+    "call": Command("check an order, or with --live place, change or cancel one", options.call_options, _call),
+    "watch": Command(
+        "show open orders, latest fills and the feed's state on a terminal", options.watch_options, _watch
+    ),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
-    "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
+    "demo": Command(
+        "run the real tail against an embedded exchange: no account, no network", options.demo_options, _demo
+    ),
     "simulate": Command("run a simulated Kraken for testing", options.simulate_options, _simulate),
     "unit": Command("print the systemd unit, or another file that it needs", options.unit_options, _unit),
     "schema": Command("print the JSON Schema of a record", options.no_options, _schema),

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         early.expect_hangups(output is not None and (reopens or not os.isatty(1)), reopens=reopens)
         if stdout_closed and not reopens:
             sent = "Nothing was sent. " if early.command(words) == "call" else ""
-            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it: to a file, a pipe or /dev/null.")
+            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it to a file, a pipe or /dev/null.")
         code = arguments.run(arguments)
     except FeedError as error:
         code = complain(error, log_format, secrets)
@@ -103,9 +103,9 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
 def _defect(error: Exception, secrets: Secrets) -> FeedError:
     """Return the error for an unexpected exception. Its traceback shows code, but no values."""
     return FeedError(
-        "This is a defect of kraken-feed.",
+        "This is a bug in kraken-feed.",
         why=trace(error, secrets.mask),
-        remedy="Please report it, with the lines above and the version.",
+        remedy="Please report it with the lines above and the version (kraken-feed --version).",
     )
 
 

@@ -54,5 +54,5 @@ def _failure(error: OSError) -> OutputFailed | ReaderGone:
 
     if isinstance(error, BrokenPipeError) and is_anonymous_pipe(1):
         return ReaderGone("The reader of stdout has closed it.")
-    remedy = "Make room where it leads, or lead it elsewhere."
+    remedy = "Free space there, or redirect stdout elsewhere."
     return OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.", remedy=remedy)
