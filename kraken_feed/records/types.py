@@ -83,11 +83,10 @@ class Item(_Base, frozen=True, kw_only=True):
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The parsed ``data``: every JSON number is a ``Decimal`` of its digits, trailing zeros and exponent
-        included, and so is a number that Spot v1 or REST send as a string (:data:`NUMBERS`). All else is as
-        ``json`` parses it.
+        """The parsed ``data``, cached at the first access; otherwise as ``json`` parses it.
 
-        Parsed at the first access, and then kept.
+        Every JSON number is a ``Decimal`` of the digits that were sent, with trailing zeros and exponent. So are
+        numbers that Spot v1 or REST send as strings (:data:`NUMBERS`).
         """
         fields: dict[str, Any] = json.loads(self.data, parse_float=Decimal, parse_int=Decimal)
         if self.type == "backfill" or self.channel in ("openOrders", "ownTrades"):

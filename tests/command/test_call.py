@@ -234,7 +234,7 @@ async def test_what_kraken_refuses_exits_65_with_its_meaning(method: str, market
     (entry,) = done.log
     assert (entry["event"], entry["exit_code"]) == ("exit", 65)
     assert entry["what"] == f"Kraken refused {method}: EOrder:Insufficient funds"
-    assert "too little that is free" in entry["why"]
+    assert "free balance is too small" in entry["why"]
 
 
 async def test_a_market_order_is_done_and_its_fill_comes_through_the_feed(market: Any) -> None:

@@ -240,8 +240,8 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
         ("EOrder:Reduce only:Non-PC", "certified for margin trading as a Permitted Client"),
         ("EOrder:Reduce only:No position exists", "there is no open position"),
         ("EOrder: Reduce only: Position is closed", "a part can be filled, the rest is canceled"),
-        ("EOrder:Reduce only:Something new", "does not take the order as reduce-only"),
-        ("EOrder:Scheduled orders limit exceeded", "as many orders with a start time"),
+        ("EOrder:Reduce only:Something new", "does not accept the order as reduce-only"),
+        ("EOrder:Scheduled orders limit exceeded", "maximum number of orders with a start time"),
     ],
 )
 def test_reduce_only_and_scheduled_orders_are_refused_by_name(text: str, meaning: str) -> None:
