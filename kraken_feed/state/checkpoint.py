@@ -1,4 +1,4 @@
-"""The values of a checkpoint: all that the output holds, as read at a start, and the changes since the last save."""
+"""Define the values of a checkpoint: what the output holds, as read at the start, and the changes since a save."""
 
 from __future__ import annotations
 

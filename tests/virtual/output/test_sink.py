@@ -167,7 +167,7 @@ async def test_the_reader_of_a_fifo_that_has_gone_is_a_failure(tmp_path: Path, f
     os.close(reader)
     await until(lambda: bool(failures))
     (error,) = failures
-    assert (error.exit_code, error.what) == (74, f"The reader of {path} has gone.")
+    assert (error.exit_code, error.what) == (74, f"The reader of {path} has closed it.")
     assert error.remedy
     sink.close()
 
