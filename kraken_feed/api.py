@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from .config.credentials import Heard, find_all, refuse_shared
+from .config.credentials import OnStderr, find_all, refuse_shared
 from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
 from .errors import ConfigError, FeedError, UsageError
 from .feed.builder import Plan, assemble, state_directory
@@ -73,7 +73,7 @@ def tail(
     """
 
     secrets = Secrets()
-    heard = hear_command(program_logger(log, secrets))
+    on_stderr = hear_command(program_logger(log, secrets))
 
     def plan() -> Plan:
         """Return the plan. Run it in a thread: it reads files and may run commands."""
@@ -82,7 +82,9 @@ def tail(
         return Plan(
             config=found,
             channels=check_channels(channels or found.channels),
-            credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found, heard),
+            credentials=_credentials(
+                credentials, (accounts,) if isinstance(accounts, str) else accounts, found, on_stderr
+            ),
             state=directory,
             backfill=backfill,
             snapshots=_policy(snapshots),
@@ -236,23 +238,23 @@ class Records:
 
 
 def _credentials(
-    given: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, heard: Heard
+    passed: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, on_stderr: OnStderr
 ) -> Mapping[str, Credentials]:
     """Return the credentials by account.
 
     Raises:
         UsageError, ConfigError: an account's name is invalid, or it has no key.
     """
-    if given is None:
-        return find_all(config, choose_accounts(config, named), os.environ, heard)
-    if isinstance(given, Credentials):
-        given = {named[0] if named and ALL not in named else config.account: given}
-    chosen = dict.fromkeys(given if ALL in named or not named else named)
+    if passed is None:
+        return find_all(config, choose_accounts(config, named), os.environ, on_stderr)
+    if isinstance(passed, Credentials):
+        passed = {named[0] if named and ALL not in named else config.account: passed}
+    chosen = dict.fromkeys(passed if ALL in named or not named else named)
     for account in chosen or (config.account,):
         check_account(account)
-        if account not in given:
+        if account not in passed:
             raise ConfigError(f"No API key for the account {account!r}.", remedy="Add it to `credentials`.")
-    found = {account: given[account] for account in chosen}
+    found = {account: passed[account] for account in chosen}
     refuse_shared(found)
     return found
 

@@ -314,11 +314,11 @@ FULL_BYTES = MIB  # with less, the disk counts as full
 # ------------------------------------------------------------------------------------------------ configuration
 
 
-def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> CheckResult:
-    """Report the configuration file, and every value that is not the default with its source. ``given`` are the values
-    that override the file: by key, the value and its option or variable."""
+def configuration(config: Config, path: str | None, overrides: Mapping[str, tuple[object, str]]) -> CheckResult:
+    """Report the configuration file, and the values that are not the default, with their sources. ``overrides`` has the
+    values that override the file: by key, the value and its option or variable."""
     file = path or "the configuration"
-    values = {key: (value, file) for key, value in _differences(config, Config())} | dict(given)
+    values = {key: (value, file) for key, value in _differences(config, Config())} | dict(overrides)
     lines = [f"{key} = {_shown(value)}  ({'the file' if origin == path else origin})"
              for key, (value, origin) in values.items()]  # fmt: skip
     facts = {

@@ -81,7 +81,7 @@ async def run(
         return report.end()
     check = Check(config, asked, report, secrets, world)
     report.several = len(check.accounts) > 1
-    report.add(machine.configuration(config, path, check.given()))
+    report.add(machine.configuration(config, path, check.overrides()))
     await check.run()
     return report.end()
 
@@ -109,21 +109,21 @@ class Check:
         self._kraken = KrakenClock(world.boot_ns)
         self._directory = asked.state or config.state.directory or world.default_state
 
-    def given(self) -> dict[str, tuple[object, str]]:
+    def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
         asked, environ = self._asked, self._world.environ
-        said: dict[str, tuple[object, str]] = {}
+        found: dict[str, tuple[object, str]] = {}
         if asked.channels:
-            said["channels"] = list(asked.channels), "the command line"
+            found["channels"] = list(asked.channels), "the command line"
         if asked.accounts:
-            said["account"] = list(asked.accounts), "--account"
+            found["account"] = list(asked.accounts), "--account"
         if asked.state:
-            said["state.directory"] = asked.state, "--state"
+            found["state.directory"] = asked.state, "--state"
         elif not self._config.state.directory and not asked.no_state:
             variable = next((name for name in ("STATE_DIRECTORY", "XDG_STATE_HOME") if environ.get(name)), None)
             if variable:
-                said["state.directory"] = self._directory, f"${variable}"
-        return said
+                found["state.directory"] = self._directory, f"${variable}"
+        return found
 
     async def run(self) -> None:
         """Run the checks: first of this machine, then of the network, then of what needs both."""
@@ -205,7 +205,7 @@ class Check:
             time = await server_time(url, mask=mask, clock=kraken, transport=transport)
             return tls_of(time.tls)
 
-        if not await self._reach("rest", url, ask):
+        if not await self._check_host("rest", url, ask):
             self._report.add(skipped("clock", "rest"))
             return "rest"
         earliest, latest = kraken.earliest(), kraken.latest()
@@ -234,15 +234,15 @@ class Check:
             await socket.close()
             return tls
 
-        return await self._reach(endpoint, url, ask)
+        return await self._check_host(endpoint, url, ask)
 
-    async def _reach(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
+    async def _check_host(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
         """Connect to a host step by step; ``ask`` makes the last steps, TLS and HTTP."""
-        result = await self._way(endpoint, url, ask)
+        result = await self._connect(endpoint, url, ask)
         self._report.add(result)
         return result.status != "FAIL"
 
-    async def _way(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
+    async def _connect(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
             hop = first_hop(url, self._world.environ)

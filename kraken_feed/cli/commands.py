@@ -37,7 +37,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()  # after the commands that print keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
@@ -90,7 +90,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     if arguments.demo:
         return _run(demo())
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()
     return _run(app.watch(arguments, config, channels, credentials))
 
@@ -118,7 +118,7 @@ def _token(arguments: argparse.Namespace) -> int:
     from ..transport.rest import Rest
 
     config = _config(arguments)
-    credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
+    credentials = find(config, arguments.account or config.account, os.environ, _stderr_logger(arguments))
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
@@ -158,12 +158,13 @@ def _call(arguments: argparse.Namespace) -> int:
     from ..text import MASK
     from ..transport.rest import Rest
 
-    given = None if arguments.params is None else _read(arguments.params)
+    params = None if arguments.params is None else _read(arguments.params)
     request = build(
-        arguments.words, given, time.time_ns() // 1000, time.time(),
+        arguments.words, params, time.time_ns() // 1000, time.time(),
         live=arguments.live, unknown=arguments.allow_unknown,
     )  # fmt: skip
     as_utf8()
+    # A method that Kraken cannot check is only shown without --live.
     if not arguments.live and not request.method.checks:
         try:
             print_line(shown(request.frame(MASK)))
@@ -175,7 +176,7 @@ def _call(arguments: argparse.Namespace) -> int:
         return 0
     config = _config(arguments)
     account = arguments.account or config.account
-    credentials = find(config, account, os.environ, _heard(arguments))
+    credentials = find(config, account, os.environ, _stderr_logger(arguments))
     log = diagnostics(arguments, [credentials])
 
     def say(line: str) -> None:
@@ -213,8 +214,8 @@ def _look(arguments: argparse.Namespace) -> str:
     """Return the command that shows the open orders and the last trades."""
     import shlex
 
-    given = {name: getattr(arguments, name) for name in ("account", "config")}
-    options = [f"--{name} {shlex.quote(value)}" for name, value in given.items() if value]
+    chosen = {name: getattr(arguments, name) for name in ("account", "config")}
+    options = [f"--{name} {shlex.quote(value)}" for name, value in chosen.items() if value]
     return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
 
 
@@ -312,16 +313,16 @@ def _collect() -> None:
     gc.enable()
 
 
-def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+def _stderr_logger(arguments: argparse.Namespace) -> Callable[[str, str], None]:
     """Return a function that logs what a command of the configuration writes to stderr."""
 
-    def heard(command: str, text: str) -> None:
+    def log_stderr(command: str, text: str) -> None:
         from ..service.run import diagnostics
         from ..telemetry.loggers import hear_command
 
         hear_command(diagnostics(arguments, []))(command, text)
 
-    return heard
+    return log_stderr
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def replace_unencodable() -> None:
 
 
 def as_utf8(errors: str = "surrogateescape") -> None:
-    """Switch stdout to UTF-8, whatever the environment's locale is."""
+    """Switch stdout to UTF-8, regardless of the locale."""
     sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file
 
 

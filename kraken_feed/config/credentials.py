@@ -51,7 +51,7 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-Heard = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
+OnStderr = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
 
 
 def _ignore(command: str, text: str) -> None:
@@ -59,14 +59,14 @@ def _ignore(command: str, text: str) -> None:
 
 
 def find_all(
-    config: Config, accounts: Sequence[str], environ: Mapping[str, str], heard: Heard = _ignore
+    config: Config, accounts: Sequence[str], environ: Mapping[str, str], on_stderr: OnStderr = _ignore
 ) -> dict[str, Credentials]:
     """Return the credentials of each account. Several accounts must have different keys.
 
     Raises:
         ConfigError: as :func:`find`, or two accounts have the same key.
     """
-    found = {account: find(config, account, environ, heard, alone=len(accounts) == 1) for account in accounts}
+    found = {account: find(config, account, environ, on_stderr, alone=len(accounts) == 1) for account in accounts}
     refuse_shared(found)
     return found
 
@@ -90,13 +90,13 @@ def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
 
 
 def find(
-    config: Config, account: str, environ: Mapping[str, str], heard: Heard = _ignore, *, alone: bool = True
+    config: Config, account: str, environ: Mapping[str, str], on_stderr: OnStderr = _ignore, *, alone: bool = True
 ) -> Credentials:
     """Return the credentials of ``account``.
 
     Searched in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
     configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
-    in its process is searched only in sources that name it. ``heard`` receives what commands write to stderr.
+    in its process is searched only in sources that name it. ``on_stderr`` receives what commands write to stderr.
 
     Raises:
         ConfigError: no source has any, one has half a pair, or one cannot be used.
@@ -107,7 +107,7 @@ def find(
     for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
         key, secret, otp = (source.read(part) for part in source.parts)
         for command, text in commands.said():
-            heard(command, text)
+            on_stderr(command, text)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
         if key is not None or secret is not None or otp is not None:
@@ -163,6 +163,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
             lambda part: environ.get(part) or None,
         ),
     ]
+    # Sources that do not name the account are only for one that is alone in its process.
     by_systemd = []
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         by_systemd = [

@@ -192,10 +192,10 @@ def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
     return config
 
 
-def _channel_list(given: object) -> str:
-    """Return the configuration line for the channels that ``given`` seems to mean."""
+def _channel_list(channels: object) -> str:
+    """Return the configuration line for the channels that ``channels`` seems to mean."""
     spelled = {name.casefold(): name for name in CHANNELS}
-    words = given.replace(",", " ").split() if isinstance(given, str) else []
+    words = channels.replace(",", " ").split() if isinstance(channels, str) else []
     meant = list(dict.fromkeys(spelled[word.casefold()] for word in words if word.casefold() in spelled))
     names = ", ".join(f'"{name}"' for name in meant or ("openOrders",))
     return f"channels = [{names}]"

@@ -24,7 +24,7 @@ _QUOTED = [b'"%b"' % name.encode() for name in _TIMES]
 _MARKER = b'"event_name":"feed.'
 _SEQUENCE = b'"sequence":'
 _ANSWERS = ("feed.backfilled", "feed.gap")
-_OF_SILENT = ("restart", "state_missing")  # causes of outages that no `feed.lost` tells of
+_OF_SILENT = ("restart", "state_missing")  # causes of outages without a `feed.lost`
 FOREVER = 1 << 63
 
 
@@ -101,7 +101,7 @@ class _Start(msgspec.Struct):
     connection: str | None
     lost_ns: int = 0  # of a `feed.lost`: up to when, in Kraken's time, nothing was missing; 0: there is no `feed.lost`
     kraken_ns: int | None = None
-    dated: bool = False  # whether an update has told Kraken's time
+    dated: bool = False  # whether an update has Kraken's time
 
 
 class _Trail:
@@ -173,8 +173,8 @@ class _Trail:
         """Start an outage at the ``last_ts`` of a ``feed.lost``, not at later records."""
         if self._unproven:
             self._starts.pop()
-        heard = moment(line.last_ts or "")
-        self._starts.append(_Start(heard or ns, line.connection, heard))
+        lost_ns = moment(line.last_ts or "")
+        self._starts.append(_Start(lost_ns or ns, line.connection, lost_ns))
         self._wanted, self._unproven = False, b""
 
     def _take_sign(self, line: _Line, ns: int) -> None:

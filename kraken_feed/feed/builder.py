@@ -90,6 +90,7 @@ async def assemble(
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget = Budget(config.reconnect.budget, config.reconnect.window_s)
     _judge_number(plan, budget, log)
+    # The states come before the output, since they are the locks. An error closes those that are open.
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
         supervisor: Supervisor

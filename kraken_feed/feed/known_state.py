@@ -132,9 +132,8 @@ class Knowledge:
     if it differs from what was last written.
 
     Kraken can send two different items under one identity. An item under a known identity is left out only if it is
-    the same: it has the bytes of the update that was written, or one of the two was not an update, so that their bytes
-    differ anyway. Otherwise its identity gets its CRC-32 as a suffix. So its repeats are recognised too, also after a
-    restart.
+    the same: it has the bytes of the update that was written, or one of the two was not an update. (Then their bytes
+    differ anyway.) Otherwise its identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
     the assets, see :func:`balance_key`. ``missing`` are orders that were open and were not in the last snapshot.

@@ -306,9 +306,9 @@ class Call:
         """Return the order that a mere check should not have placed; empty if there is none."""
         if self._request.live:
             return ""
-        given = set(map(str, self._request.params.values()))
+        named_before = set(map(str, self._request.params.values()))
         named = (order for answer in self._answers.known for order in answer.orders)
-        return next((order for order in named if order not in given), "")
+        return next((order for order in named if order not in named_before), "")
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
         name, refusals = self._request.method.name, {text: classify(text, self._unix()) for text in texts}

@@ -154,12 +154,12 @@ class Request(NamedTuple):
 
 
 def build(
-    words: Sequence[str], given: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
+    words: Sequence[str], extra: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
 ) -> Request:
     """Build the request from ``words``: the method, then ``key=value`` and ``key:=JSON``.
 
     Args:
-        given: a JSON object with further parameters.
+        extra: a JSON object with further parameters.
         number: the request's number, if the words have none.
         unix_now: the time to compare a deadline with.
         live: whether the account may change. Otherwise Kraken only checks the request, if the method allows that.
@@ -169,7 +169,7 @@ def build(
         UsageError: the request is wrong; nothing must be sent.
     """
     method = _method(words)
-    params = _read(method, words[1:], given, unknown=unknown)
+    params = _read(method, words[1:], extra, unknown=unknown)
     typed = params.pop(method.number, Number(number))
     _check(method, method.shape, params, "", unknown=unknown)
     params = _documented(method.shape, params)
@@ -215,10 +215,10 @@ def _method(words: Sequence[str]) -> Method:
     return METHODS[words[0]]
 
 
-def _read(method: Method, words: Sequence[str], given: str | None, *, unknown: bool) -> dict[str, Any]:
+def _read(method: Method, words: Sequence[str], extra: str | None, *, unknown: bool) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    if given is not None:
-        params = _json(method.name, "--params", given)
+    if extra is not None:
+        params = _json(method.name, "--params", extra)
         if not isinstance(params, dict):
             raise UsageError(f"{method.name}: --params is not a JSON object.", remedy=takes(method))
     in_file = frozenset(params)

@@ -29,7 +29,7 @@ from .screen import NOTICES, Painter, Said, View, draw
 from .terminal import Terminal
 
 CHANNELS = ("executions",)  # orders and fills in one, over one connection
-FRAME_S = 0.2  # between two pictures: nobody can read faster changes
+FRAME_S = 0.2  # between two pictures: faster changes cannot be read
 UNSHOWN = ("connection", "exception")  # fields of a diagnostic that are only for the log, or need many lines
 AGES_S = 1.0  # after which the picture is redrawn even without news, to update the ages
 
@@ -62,7 +62,7 @@ class Notices:
 def check(channels: tuple[str, ...]) -> tuple[str, ...]:
     """Return ``channels`` if ``watch`` can show each of them; else raise UsageError."""
     if "balances" in channels:
-        raise UsageError("watch shows orders and fills, and balances has neither.", remedy="Leave it out.")
+        raise UsageError("watch shows orders and fills, but balances has neither.", remedy="Leave out balances.")
     return channels
 
 
