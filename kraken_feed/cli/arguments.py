@@ -234,7 +234,6 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
-    """Add the channels and options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--json", action="store_true", help="one JSON object per line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")

@@ -158,7 +158,6 @@ class Tail:
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
     def endpoint(self) -> Endpoint:
-        """Return the endpoint's state now."""
         session, now = self._session, self._now()
         heard = session.last_text if session is not None else None
 

@@ -109,7 +109,6 @@ class Request(NamedTuple):
     live: bool
 
     def frame(self, token: str) -> str:
-        """Return the frame as text."""
         method, number = self.method, {self.method.number: self.number}
         if method.dialect == "v1":
             return encode({"event": method.name, "token": token, **number, **self.params})

@@ -160,7 +160,6 @@ class Sink:
 
     @property
     def fd(self) -> int:
-        """The current descriptor."""
         return self._outlet.fd
 
     @property

@@ -23,7 +23,6 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the ``unit`` command."""
     parser.add_argument(
         "file", nargs="?", choices=tuple(FILES), default="service", metavar="FILE",
         help="service (default): the unit; sysusers: its user; drop-in: slower restarts, for systemd 254 and newer",

@@ -1,4 +1,4 @@
-"""The whole exchange, without sockets, clock or disk: time is an argument, chance comes from the seed."""
+"""Simulate the exchange without sockets, clock or disk: time is an argument, randomness comes from the seed."""
 
 import math
 from collections.abc import Mapping

@@ -84,7 +84,6 @@ class World:
 
     @property
     def pairs(self) -> Sequence[Pair]:
-        """The pairs that can be traded."""
         return self.accounts[0].book.pairs
 
     def shown_time(self, now: float) -> float:

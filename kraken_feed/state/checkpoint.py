@@ -109,7 +109,6 @@ class Entry(msgspec.Struct, omit_defaults=True):
         self.grown.pop(order_id, None)
 
     def grow_order(self, order_id: str, changes: Iterable[bytes]) -> None:
-        """Append changes to an order's objects."""
         (self.orders[order_id] if order_id in self.orders else self.grown.setdefault(order_id, [])).extend(changes)
 
     def merge(self, later: Entry) -> None:

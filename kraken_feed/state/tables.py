@@ -90,7 +90,6 @@ def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -
 
 
 def journal_bytes(database: sqlite3.Connection) -> int:
-    """Return the length of the journal, in bytes."""
     (size,) = database.execute("SELECT coalesce(sum(length(entry)), 0) FROM journal").fetchone()
     return int(size)
 

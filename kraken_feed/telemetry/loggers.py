@@ -122,7 +122,6 @@ def _ours(key: str, value: object) -> bool:
 
 
 def _exception(given: object) -> BaseException | None:
-    """Return the exception of an ``exc_info`` value."""
     if isinstance(given, tuple):
         given = given[1]
     if isinstance(given, BaseException):

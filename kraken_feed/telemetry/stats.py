@@ -43,14 +43,14 @@ RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST ca
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is Kraken's
-    system state.
+    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is the
+    state of Kraken's engine.
 
-    ``last_frame_s`` is of the present connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s``
-    is how long no ping has been answered, if that is too long: frames that Kraken sent since may be missing.
-    ``refused`` is what Kraken refuses now, in one word: the key, the account, the token, the subscription.
-    ``sequences`` are the last frames' numbers by channel, ``losses`` counts lost connections and failed attempts.
-    ``overdue``: it has missed a deadline of its own by far.
+    ``last_frame_s`` is of this connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s`` are the
+    seconds since the last answered ping, if they are too many: records may be delayed. ``refused`` is what Kraken
+    refuses now, in one word: the key, the account, the token, the subscription. ``sequences`` are the last frames'
+    numbers by channel. ``losses`` counts lost connections and failed attempts. ``overdue``: it has missed a deadline
+    of its own by far.
     """
 
     dialect: str
@@ -101,7 +101,7 @@ class Figures(msgspec.Struct, frozen=True):
     checkpoint_ns: int
     stopped: str = ""  # why this account has stopped; empty while it runs
     stopping: str = ""  # why it is stopping, or has stopped
-    overdue: str = ""  # the part that should have done something by now and has not
+    overdue: str = ""  # the component that has missed its deadline
 
     @property
     def live(self) -> bool:

@@ -47,11 +47,9 @@ class Notices:
         """Ignore the event: the screen shows normal operation itself."""
 
     def warning(self, event: str, /, **fields: Any) -> None:
-        """Keep a warning for the screen."""
         self._keep("warning", event, fields)
 
     def error(self, event: str, /, **fields: Any) -> None:
-        """Keep an error for the screen."""
         self._keep("error", event, fields)
 
     def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:

@@ -94,7 +94,6 @@ class Terminal:
                 termios.tcsetattr(self.fd, termios.TCSANOW, self._before)
 
     def size(self) -> tuple[int, int]:
-        """Return the size in columns and lines."""
         try:
             columns, lines = os.get_terminal_size(self.fd)
         except OSError:

@@ -113,7 +113,6 @@ class Ledger:
             self._write([_frame_record(frame), *(_item_record(item) for item in items(frame))])
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
-        """Record that a fault took effect."""
         self.faults.append(Struck(at, kind, connection_id))
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 

@@ -284,7 +284,6 @@ class Desk:
         return self._account.order(order.id)
 
     def amend_id(self) -> str:
-        """Return a new id for an amendment."""
         return self._account.book.ident("T")
 
     def cancel(self, order: Order) -> None:
@@ -345,7 +344,6 @@ class Desk:
 
 
 def invalid(name: str) -> Refusal:
-    """Return the refusal of a parameter."""
     return Refusal(f"EGeneral:Invalid arguments:{name}")
 
 
