@@ -35,7 +35,7 @@ class Scene(msgspec.Struct):
     failure: Failure | None = None
 
 
-class _Bin:
+class _NullOutput:
     """An output that discards everything."""
 
     full = False
@@ -76,7 +76,7 @@ async def go_live_once(
             stop.set()
 
     try:
-        await connection.run(token, deliver, _Bin(), stop)
+        await connection.run(token, deliver, _NullOutput(), stop)
     finally:
         await connection.close()
     scene.engine = session.engine

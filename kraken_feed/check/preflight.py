@@ -35,7 +35,7 @@ SECRET_BYTES = 64  # the length of every secret of Kraken
 CODE_DIGITS = 6  # of an authenticator's code, which is valid for half a minute
 
 
-class Asked(NamedTuple):
+class Options(NamedTuple):
     """The options of the command line. Empty ``channels`` and ``accounts`` mean the configuration's, ``all`` every
     account in it. An ``output`` of None is not checked."""
 
@@ -60,7 +60,7 @@ class World(NamedTuple):
 
 
 async def run(
-    load: Callable[[], tuple[Config, str | None]], asked: Asked, report: Report, secrets: Secrets, world: World
+    load: Callable[[], tuple[Config, str | None]], asked: Options, report: Report, secrets: Secrets, world: World
 ) -> int:
     """Check everything, and return the exit code.
 
@@ -97,7 +97,7 @@ class Account(NamedTuple):
 class Check:
     """One run of the preflight."""
 
-    def __init__(self, config: Config, asked: Asked, report: Report, secrets: Secrets, world: World) -> None:
+    def __init__(self, config: Config, asked: Options, report: Report, secrets: Secrets, world: World) -> None:
         self.channels = asked.channels or config.channels
         self.accounts = choose_accounts(config, asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, OutputFailed, Transient, UsageError
-from ..service.signals import INTERRUPTED, die_of
+from ..service.signals import INTERRUPTED, end_by_signal
 from . import arguments as options
 from .arguments import Command
 from .stdout import as_utf8, print_line, shown, write_line
@@ -153,7 +153,7 @@ def _call(arguments: argparse.Namespace) -> int:
     from ..order_entry.request import build
     from ..protocol.signing import Nonce
     from ..service.run import diagnostics
-    from ..service.signals import obey
+    from ..service.signals import handle_signals
     from ..telemetry.stderr import Stderr
     from ..text import MASK
     from ..transport.rest import Rest
@@ -192,14 +192,14 @@ def _call(arguments: argparse.Namespace) -> int:
             request, config, credentials, token=token, say=say, secrets=arguments.secrets,
             timeout=arguments.timeout, log=log, look=_look(arguments),
         )  # fmt: skip
-        obey(call)
+        handle_signals(call)
         return await call.run()
 
     if stopped := _reason(call()):
         Stderr(sys.stderr).error(f"kraken-feed: nothing was sent: {stopped} came first.")
         if stopped == "SIGINT":
             return INTERRUPTED
-        die_of(signal.Signals[stopped])
+        end_by_signal(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
         if request.method.unproven:
             Stderr(sys.stderr).info("kraken-feed: probably only checked: Kraken's answer names no new order.")
@@ -236,7 +236,9 @@ def _check(arguments: argparse.Namespace) -> int:
         as_utf8()
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
-    asked = preflight.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
+    asked = preflight.Options(
+        channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state
+    )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     max_files = None if hard == resource.RLIM_INFINITY else hard
     world = preflight.World(os.environ, state_directory(os.environ), max_files=max_files)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .. import __version__, early
 from ..errors import FeedError, OutputFailed, ReaderGone, UsageError
-from ..service.signals import INTERRUPTED, die_of
+from ..service.signals import INTERRUPTED, end_by_signal
 from ..text import Secrets, printable, trace
 from .stdout import print_line, replace_unencodable
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001  # the entry point: an unexpected exception is reported as a defect
         code = complain(_defect(error, secrets), log_format, secrets)
     if code == INTERRUPTED:
-        die_of(signal.SIGINT)
+        end_by_signal(signal.SIGINT)
     _leave(code)
 
 

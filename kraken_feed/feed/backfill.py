@@ -234,11 +234,6 @@ def state(row: Row) -> State:
     return _state(row.status)
 
 
-def word(row: Row) -> str:
-    """Return an order's state as Kraken calls it."""
-    return row.status
-
-
 def _state(status: str) -> State:
     """Return what Kraken's word for a state means, regardless of case; ``unknown`` for an unknown word."""
     folded = status.casefold()

@@ -8,17 +8,17 @@ from ..state.checkpoint import Outage
 class Doubts:
     """The reasons why the outages of one pass do not count as recovered, in words, by the outage's ``id()``.
 
-    A ``final`` reason does not change within an hour. ``unasked`` is why REST did not answer; ``wait`` are the seconds
+    A ``final`` reason does not change within an hour. ``unanswered`` is why REST did not answer, ``wait`` the seconds
     until the next attempt.
     """
 
     def __init__(self) -> None:
         self.final: dict[int, str] = {}
-        self.unasked: dict[int, str] = {}
+        self.unanswered: dict[int, str] = {}
         self.rows: set[int] = set()  # outages with rows that are late or missing
         self.reused: set[int] = set()  # outages with a source that an earlier pass or run has read, at least in part
         self.held: set[int] = set()  # outages that wait for another one
-        self.uncounted: set[int] = set()  # outages whose fills have to be read again, to be added up
+        self.reread: set[int] = set()  # outages whose fills have to be read again, to be added up
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
 
@@ -31,5 +31,5 @@ class Doubts:
     def reason(self, outage: Outage) -> str:
         """Return every doubt about an outage as one text."""
         key = id(outage)
-        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unasked.get(key, "")]
+        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unanswered.get(key, "")]
         return "; ".join(dict.fromkeys(filter(None, doubts)))

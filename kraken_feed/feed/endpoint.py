@@ -248,7 +248,7 @@ class Tail:
         raise OutageTooLong(
             f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
             why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
-            remedy="If status.kraken.com reports no outage, run `kraken-feed check`: it tests each step to Kraken.",
+            remedy="If status.kraken.com knows of nothing, `kraken-feed check` finds how far the way to Kraken goes.",
         )
 
     async def _connect_once(self) -> Loss | None:

@@ -219,7 +219,7 @@ class Recovery:
         if any(self._is_recovered(outage, doubts) for outage in ready):
             # The key may have been limited during the pass: REST leaves out rows without an error.
             ready = await self._within_span(ready, doubts, refresh=True)
-        self._failures = self._failures + 1 if doubts.unasked else 0
+        self._failures = self._failures + 1 if doubts.unanswered else 0
         for outage in ready:
             self._judge(outage, doubts, began)
         self.changed = True
@@ -305,7 +305,7 @@ class Recovery:
             vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
             known = {name: row for name in vanished if (row := rows[name]) is not None}
             still = {name for name, row in known.items() if backfill.state(row) == "open"}
-            odd = {name: backfill.word(row) for name, row in known.items() if backfill.state(row) == "unknown"}
+            odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
             silent = vanished - known.keys()
             if still:
                 doubts.add(outage, GapReason.STILL_OPEN.format(_some(still)))
@@ -399,7 +399,7 @@ class Recovery:
 
     def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         words = " ".join(filter(None, (error.what, error.why)))
-        doubts.unasked |= dict.fromkeys(map(id, outages), words)
+        doubts.unanswered |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
         doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
         self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
@@ -431,7 +431,7 @@ class Recovery:
             doubts.held.add(id(outage))
         elif short and id(outage) in self._inherited and not outage.declared_ns:
             outage.short = set()
-            doubts.uncounted.add(id(outage))
+            doubts.reread.add(id(outage))
         elif short:
             doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
@@ -459,7 +459,7 @@ class Recovery:
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether the outage is proven to be recovered, and without doubts."""
         proven = all(self.scanner.proven(source, outage) for source in self._sources_of(outage))
-        doubtful = doubts.reason(outage) or id(outage) in doubts.uncounted
+        doubtful = doubts.reason(outage) or id(outage) in doubts.reread
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
@@ -473,7 +473,7 @@ class Recovery:
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (GapReason.UNKNOWN_BEGINNING.format(outage.cause), reason)))
             self._declare(outage, reason)
-            self._forgive(outage)
+            self._forget_fills(outage)
             self._remove(outage)
             return
         if self._is_recovered(outage, doubts):
@@ -483,7 +483,7 @@ class Recovery:
                 self._finish(outage)
             return
         outage.tries += 1
-        if id(outage) in doubts.rows | doubts.uncounted:
+        if id(outage) in doubts.rows | doubts.reread:
             # Older rows are late, or this run has not added up all of them: read everything again.
             outage.complete.clear()
             self._inherited.discard(id(outage))
@@ -491,13 +491,13 @@ class Recovery:
         late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
         if id(outage) in doubts.final or outage.declared_ns:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.uncounted:
+        elif id(outage) in doubts.reread:
             outage.due_ns = now + int(doubts.wait * NS)
         elif late and id(outage) in doubts.rows & doubts.reused:
             outage.due_ns = now
         elif late:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.unasked:
+        elif id(outage) in doubts.unanswered:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
             schedule = DOUBTFUL if reason else UNPROVEN
@@ -522,9 +522,9 @@ class Recovery:
         knowledge = self._knowledge[outage.channel]
         for order_id in (outage.missing & knowledge.missing) | outage.short:
             knowledge.forget_order(order_id)
-        self._forgive(outage)
+        self._forget_fills(outage)
 
-    def _forgive(self, outage: Outage) -> None:
+    def _forget_fills(self, outage: Outage) -> None:
         """Forget the missing fills that can lie in no other outage: they are not searched for any more."""
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or backfill.TRADES not in self._sources_of(outage):

@@ -69,7 +69,7 @@ class Volumes:
         self.until: int | None = None  # None: not known
         self.owed: dict[str, Decimal] = {}  # the claims. Never replaced: Knowledge keeps a reference
         self.closed: set[str] = set()  # orders whose end came from REST: no later fills. Never replaced, either
-        self.unseen: set[str] = set()  # orders of which only the end is known: it also claims their live fills
+        self.only_end_known: set[str] = set()  # orders of which only the end is known: it also claims their live fills
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._outages: list[Interval] = []  # of the channel whose snapshots claim
         self._of_fills: list[Interval] = []  # of the channel with the fills, if that is another one
@@ -110,10 +110,10 @@ class Volumes:
                 return  # it is unknown how much was executed before
             known = Decimal(0)
             if ended:
-                self.unseen.add(order_id)
+                self.only_end_known.add(order_id)
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it ended before the first outage
-        if executed > known and self._are_fills_read(around, now, unseen=order_id in self.unseen):
+        if executed > known and self._are_fills_read(around, now, only_end_known=order_id in self.only_end_known):
             span: Interval = _Instant(closed, closed) if ended or around is None else around
             self._spans.setdefault(order_id, []).append(span)
             self._claimed[order_id] = executed
@@ -163,30 +163,30 @@ class Volumes:
             self._spans.pop(order_id, None)
             self._claimed.pop(order_id, None)
             self.closed.discard(order_id)
-            self.unseen.discard(order_id)
+            self.only_end_known.discard(order_id)
             return
         self.since = self.until = None
         self.owed.clear()
         self.closed.clear()
-        self.unseen.clear()
+        self.only_end_known.clear()
         self._covers.clear()
         self._spans.clear()
         self._claimed.clear()
         self._outages.clear()
         self._of_fills.clear()
 
-    def _are_fills_read(self, around: Interval | None, now: Fields, *, unseen: bool) -> bool:
+    def _are_fills_read(self, around: Interval | None, now: Fields, *, only_end_known: bool) -> bool:
         """Return whether all fills that a claim needs are read: from the outage's start, or from when the order was
         opened in it. In v1, only fills in outages of the channel with the fills are read."""
         if not self._of_fills or around is None or around.start_ns is None:
             return True
-        begin = max(around.start_ns, _opened(now)) if unseen else around.start_ns
+        begin = max(around.start_ns, _opened(now)) if only_end_known else around.start_ns
         return any((one.start_ns or 0) <= begin + SLACK_NS and (one.end_ns or begin) >= begin for one in self._of_fills)
 
     def _counts(self, cover: _Cover) -> bool:
         """Return whether a fill lies in the outage. An open order has later fills, which its claim does not need."""
         if cover.live:
-            return cover.order_id in self.unseen
+            return cover.order_id in self.only_end_known
         if cover.time_ns == 0:
             return True
         if self.since is not None and cover.time_ns < self.since - SLACK_NS:

@@ -207,7 +207,7 @@ class Call:
                     while not self._answers.complete:
                         self._take(await self._before(connection.burst(socket, self._mask)))
                 if self._answers.open_ended:
-                    await self._linger(socket)
+                    await self._read_further(socket)
                 complete = self._answers.complete
         except TimeoutError:
             return f"within {self._timeout:g} s"
@@ -217,7 +217,7 @@ class Call:
             return f"before {self._signal} came"
         return ""
 
-    async def _linger(self, socket: Socket) -> None:
+    async def _read_further(self, socket: Socket) -> None:
         """Read further answers, without an error if none come."""
         try:
             async with asyncio.timeout(GRACE_S):

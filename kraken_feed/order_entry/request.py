@@ -193,7 +193,7 @@ def build(
     return request
 
 
-def takes(method: Method) -> str:
+def parameter_list(method: Method) -> str:
     """Return the method's parameters in one line; required ones have a star."""
     names = [name + "*" * field.required for name, field in method.shape.fields.items()]
     return (
@@ -219,7 +219,7 @@ def _read(method: Method, words: Sequence[str], extra: str | None, *, unknown: b
     if extra is not None:
         params = _json(method.name, "--params", extra)
         if not isinstance(params, dict):
-            raise UsageError(f"{method.name}: --params is not a JSON object.", remedy=takes(method))
+            raise UsageError(f"{method.name}: --params is not a JSON object.", remedy=parameter_list(method))
     in_file = frozenset(params)
     for word in words:
         match = _WORD.fullmatch(word)
@@ -227,7 +227,7 @@ def _read(method: Method, words: Sequence[str], extra: str | None, *, unknown: b
             raise UsageError(
                 f'{method.name}: "{word}" is not a parameter.',
                 why="Write key=value or key:=JSON.",
-                remedy=takes(method),
+                remedy=parameter_list(method),
             )
         name, sign, text = match.groups()
         field = _field(method, name)
@@ -290,7 +290,7 @@ def _check(method: Method, shape: Shape, params: Mapping[str, Any], path: str, *
         if len(both := [name for name in group if name in params]) > 1:
             raise UsageError(f"{method.name}: {path}{both[0]} and {path}{both[1]} exclude each other.")
     for lacking in _lacking(shape, params):
-        raise UsageError(f"{method.name} needs {path}{lacking}.", why=takes(method))
+        raise UsageError(f"{method.name} needs {path}{lacking}.", why=parameter_list(method))
 
 
 def _lacking(shape: Shape, params: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from ..errors import UsageError
 from ..feed.builder import Plan
 from ..feed.environment import Limits
 from ..protocol.signing import Credentials
-from ..service.signals import die_of
+from ..service.signals import end_by_signal
 from ..telemetry.loggers import pin_libraries, program_logger
 from .model import Overview
 from .screen import NOTICES, Painter, Said, View, draw
@@ -165,7 +165,7 @@ class Watch:
         """Stop after what was received is taken. A second signal, or SIGQUIT, ends it at once."""
         if self._reason or number == signal.SIGQUIT:
             self._terminal.leave()
-            die_of(number)
+            end_by_signal(number)
         self._end(signal.Signals(number).name)
 
     def _end(self, reason: str) -> None:

@@ -199,7 +199,7 @@ def _orders(view: View, room: int) -> list[Text]:
         return []
     total = sum(len(overview.account(name).rows) for name in names)
     one = names[0] if len(names) == 1 else None
-    title = Text.assemble((f"Open orders {total}", "bold"), _standing(view, one, overview.orders_from) if one else "")
+    title = Text.assemble((f"Open orders {total}", "bold"), _stale(view, one, overview.orders_from) if one else "")
     room -= 1 + view.roomy
     shown, more = names, 0
     if one is None and len(names) > room:
@@ -216,7 +216,7 @@ def _orders(view: View, room: int) -> list[Text]:
     for name, share in zip(shown, shares, strict=True):
         if heads:
             count = len(overview.account(name).rows)
-            lines.append(Text.assemble((f"{name}: {count}", "bold"), _standing(view, name, overview.orders_from)))
+            lines.append(Text.assemble((f"{name}: {count}", "bold"), _stale(view, name, overview.orders_from)))
         lines += _group(view, name, rows[name], share - heads, widths)
     return lines + ([Text(f"+ {more} more accounts", style="dim")] if more else [])
 
@@ -243,7 +243,7 @@ def _styled(style: str, *, flashing: bool, stale: bool) -> str:
     return " ".join(filter(None, (style, "reverse" if flashing else "", "dim" if stale else "")))
 
 
-def _standing(view: View, name: str, channel: str) -> Text:
+def _stale(view: View, name: str, channel: str) -> Text:
     """Return a warning if the orders shown are not up to date, else an empty text."""
     account = view.overview.account(name)
     match account.live.get(channel):

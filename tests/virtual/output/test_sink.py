@@ -226,7 +226,7 @@ async def test_when_a_file_cannot_be_reopened_the_old_one_is_written_on_and_the_
     sink = Sink.open(str(directory / "out.jsonl"), failures)
     sink.write(record(1))
     directory.rename(moved)
-    with pytest.raises(OutputFailed, match=r"No such file or directory.*written on"):
+    with pytest.raises(OutputFailed, match=r"No such file or directory.*still go to the old file"):
         sink.reopen()
     sink.write(record(2))
     await sink.synced()
