@@ -1,6 +1,6 @@
-"""A tail for a Python program: an async context manager that yields typed records.
+"""Tail channels in a Python program, with an async context manager that yields typed records.
 
-It is the command without a process of its own: the same configuration, credentials, states, feeds and recovery
+It does what the command does, with the same configuration, credentials, state, feeds and recovery
 (:mod:`kraken_feed.feed.builder`). It handles no signals, writes nothing to stdout and stderr, and sets up no logging.
 """
 
@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from .config.credentials import Heard, find_all, refuse_shared
+from .config.credentials import OnStderr, find_all, refuse_shared
 from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
 from .errors import ConfigError, FeedError, UsageError
 from .feed.builder import Plan, assemble, state_directory
@@ -52,34 +52,39 @@ def tail(
 ) -> Records:
     """Tail channels of one or several accounts: ``async with tail("executions") as records``.
 
-    Nothing is read or opened before the context is entered. What is not said is as for the command.
+    Nothing is read or opened before the context is entered. The defaults are those of the command.
 
     Args:
-        channels: ``openOrders``, ``ownTrades``, ``executions``, ``balances``; none: the configuration's.
-        accounts: their names; none: those of ``credentials``, or the configuration's one; ``all``: all that it has.
-        config: the path of a configuration, or what would stand in it; None: where the command looks for it.
-        credentials: of the one account, or by account; None: where the command looks for them.
-        state: the directory of the checkpoints; None: the command's; False: none are kept.
-        backfill: whether REST is asked for what was missed.
-        snapshots: which items of a snapshot are yielded: those that differ from what was last taken, all, or none.
-        since: recover what happened from then on, or from so long ago; ignored where a checkpoint exists.
+        channels: ``openOrders``, ``ownTrades``, ``executions``, ``balances``. Default: the configuration's.
+        accounts: their names; ``all`` for every configured account. Default: those of ``credentials``, or the
+            configuration's ``account``.
+        config: the path of a configuration file, or its content as a mapping. Default: the command's search path.
+        credentials: of the only account, or by account name. Default: the command's search path.
+        state: the directory of the checkpoints. None: the command's; False: keep no checkpoints.
+        backfill: whether to recover outages over REST.
+        snapshots: which items of a snapshot to yield: ``changes`` since the last delivered record, ``all`` or ``none``.
+        since: recover what happened from this time on, or in this time span. Ignored where a checkpoint exists.
         once: end after the first snapshot.
-        count: end after so many items; markers do not count.
-        duration: end after so many seconds.
-        log: takes diagnostics, masked; None: the standard library's logger ``kraken_feed``.
+        count: end after this number of items; markers do not count.
+        duration: end after this number of seconds.
+        log: receives diagnostics, with secrets masked. Default: the standard library's logger ``kraken_feed``.
+
+    An invalid argument raises ``UsageError`` or ``ConfigError`` when the context is entered.
     """
 
     secrets = Secrets()
-    heard = hear_command(program_logger(log, secrets))
+    on_stderr = hear_command(program_logger(log, secrets))
 
     def plan() -> Plan:
-        """Reads files and may run commands: for a thread."""
+        """Return the plan. Run it in a thread: it reads files and may run commands."""
         found = from_tree(config, "config") if isinstance(config, Mapping) else load(_text(config), os.environ)[0]
         directory = None if state is False else _text(state) or found.state.directory or state_directory(os.environ)
         return Plan(
             config=found,
             channels=check_channels(channels or found.channels),
-            credentials=_credentials(credentials, (accounts,) if isinstance(accounts, str) else accounts, found, heard),
+            credentials=_credentials(
+                credentials, (accounts,) if isinstance(accounts, str) else accounts, found, on_stderr
+            ),
             state=directory,
             backfill=backfill,
             snapshots=_policy(snapshots),
@@ -91,13 +96,13 @@ def tail(
 
 
 class Records:
-    """The records of a tail, one after the other, while its context lasts. Made by :func:`tail`; used once.
+    """An async iterator over a tail's records, and its context manager. Made by :func:`tail`; used once.
 
-    A record counts as delivered when the next one is asked for: the checkpoint covers only what was. What was not,
-    because the program left or died, is recovered by the next run over the same state. While the program is slow,
-    nothing is read beyond about a megabyte, and that time is not taken for silence.
+    A record counts as delivered when the next one is requested. The checkpoint covers only delivered records. The next
+    run with the same state recovers the others. If the program is slow, about a megabyte is buffered; then reading
+    pauses, and that time does not count as silence of Kraken.
 
-    One task iterates at a time. A wait that is cancelled loses nothing; iterating can go on.
+    One task iterates at a time. Cancelling a wait loses nothing: the iteration can go on.
     """
 
     def __init__(
@@ -115,16 +120,17 @@ class Records:
         self._feeds: Supervisor | None = None
         self._entered = False
         self._running: asyncio.Task[None] | None = None
-        self._told = False  # what ended it
+        self._ended = False  # the iteration has raised what ended the tail
 
     async def __aenter__(self) -> Self:
-        """Find configuration and credentials, open the states, and begin; does not wait for the channels to be live.
+        """Read the configuration and the credentials, open the state, and start; do not wait until channels are live.
 
-        A state whose file system is full, read-only or missing is waited for, for ``[output] patience_s``.
+        While the state's file system is full, read-only or missing, wait up to ``[output] patience_s``.
 
         Raises:
-            FeedError: as the command's, for what makes no sense to begin with; ``StateHeld`` if somebody else has a
-                state.
+            FeedError: as of the command: ``UsageError``, ``ConfigError``, ``StateFailed``, or ``StateHeld`` if another
+                instance has the state.
+            RuntimeError: the context was entered before.
         """
         if self._entered:
             raise RuntimeError("a tail is used once: call tail() again")
@@ -150,9 +156,9 @@ class Records:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, and close everything: within two seconds, whatever the exchange does.
+        """Stop, and close everything within two seconds, even if Kraken does not answer.
 
-        What was received and not taken is not in the checkpoint.
+        Records that were received and not delivered are not in the checkpoint.
         """
         running, inbox = self._running, self._inbox
         if running is None or self._feeds is None:
@@ -164,46 +170,48 @@ class Records:
             try:
                 await asyncio.wait([running])
             except asyncio.CancelledError:
-                cancelled = True  # raised below: what is open has to be closed first
+                cancelled = True  # raised below, after everything is closed
         if inbox.pending:
             self._log.info("records_left", bytes=inbox.pending)
         defect = None if running.cancelled() else running.exception()
         if cancelled:
             raise asyncio.CancelledError
-        if defect is not None and not isinstance(defect, FeedError) and error is None and not self._told:
+        if defect is not None and not isinstance(defect, FeedError) and error is None and not self._ended:
             raise defect
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Record:
-        """The next record; the one before it is delivered.
+        """Return the next record, and count the one before as delivered.
 
         Raises:
-            FeedError: what ended the tail, after the last record.
+            FeedError: the error that ended the tail, after the last record.
+            StopAsyncIteration: the tail ended without an error.
+            RuntimeError: the context was not entered.
         """
         if self._running is None:
             raise RuntimeError("the tail is not running: use it in `async with`")
         line = await self._inbox.take()
         if line is not None:
             return read(line)
-        await asyncio.wait([self._running])  # somebody else may just be leaving the context
-        if not self._told:
-            self._told = True
+        await asyncio.wait([self._running])  # another task may be leaving the context
+        if not self._ended:
+            self._ended = True
             self._running.result()
         raise StopAsyncIteration
 
     def stop(self) -> None:
-        """Read no more: the iteration ends after what was received."""
+        """Stop reading. The iteration ends after the records that were received."""
         self._begun().stop("stop")
 
     @property
     def live(self) -> bool:
-        """Whether every channel is whole now, of every account that has not stopped."""
+        """Whether every channel is live, of every account that has not stopped."""
         return self._begun().live
 
     def figures(self) -> tuple[Figures, ...]:
-        """How each account is, and what it has done so far."""
+        """Return the state and the counters of each account."""
         return tuple(self._begun().figures())
 
     def _begun(self) -> Supervisor:
@@ -224,29 +232,29 @@ class Records:
             self._inbox.end()
 
     def _mask(self, error: FeedError) -> None:
-        """Nothing in its words that must not leave the process."""
+        """Mask secrets in the texts of an error."""
         error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
         error.args = (error.what,)
 
 
 def _credentials(
-    given: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, heard: Heard
+    passed: Credentials | Mapping[str, Credentials] | None, named: Sequence[str], config: Config, on_stderr: OnStderr
 ) -> Mapping[str, Credentials]:
-    """The keys of the accounts that are wanted.
+    """Return the credentials by account.
 
     Raises:
-        UsageError, ConfigError: a name is none, or a key is missing.
+        UsageError, ConfigError: an account's name is invalid, or it has no key.
     """
-    if given is None:
-        return find_all(config, choose_accounts(config, named), os.environ, heard)
-    if isinstance(given, Credentials):
-        given = {named[0] if named and ALL not in named else config.account: given}
-    chosen = dict.fromkeys(given if ALL in named or not named else named)
+    if passed is None:
+        return find_all(config, choose_accounts(config, named), os.environ, on_stderr)
+    if isinstance(passed, Credentials):
+        passed = {named[0] if named and ALL not in named else config.account: passed}
+    chosen = dict.fromkeys(passed if ALL in named or not named else named)
     for account in chosen or (config.account,):
         check_account(account)
-        if account not in given:
-            raise ConfigError(f"No API key for the account {account!r}.", remedy="Give it in credentials.")
-    found = {account: given[account] for account in chosen}
+        if account not in passed:
+            raise ConfigError(f"No API key for the account {account!r}.", remedy="Add it to `credentials`.")
+    found = {account: passed[account] for account in chosen}
     refuse_shared(found)
     return found
 
@@ -260,21 +268,21 @@ def _unix_ns(since: datetime | timedelta | None) -> int | None:
     except OverflowError:
         moment = datetime.min.replace(tzinfo=UTC)
     if moment.tzinfo is None:
-        raise UsageError("since has no time zone.", remedy="Give one: datetime.now(UTC), or so long ago: a timedelta.")
+        raise UsageError("since has no time zone.", remedy="Add one, as in datetime.now(UTC), or use a timedelta.")
     if not EPOCH <= moment <= now:
-        raise UsageError("since is no time from 1970 to now.")
+        raise UsageError("since must be a time between 1970 and now.")
     return int(moment.timestamp() * 1_000_000_000)
 
 
 def _policy(snapshots: Snapshots) -> Snapshots:
     if snapshots not in get_args(Snapshots):
-        raise UsageError(f"snapshots is one of {', '.join(get_args(Snapshots))}.")
+        raise UsageError(f"snapshots must be one of {', '.join(get_args(Snapshots))}.")
     return snapshots
 
 
 def _positive(name: str, number: Number) -> Number:
     if number is not None and not 0 < number < float("inf"):
-        raise UsageError(f"{name} is not a number above zero.")
+        raise UsageError(f"{name} must be a number above zero.")
     return number
 
 

@@ -1,7 +1,7 @@
 """Define the errors that end something: what happened, why, what to do; whether to try again; the exit code.
 
-``retry`` and ``exit_code`` are decided here, where a class is written, and nowhere else. docs/errors.md is generated
-from these classes: from the first paragraph of the docstring, ``retry``, ``exit_code`` and ``first_step``.
+``retry`` and ``exit_code`` are decided in these classes and nowhere else. docs/errors.md is generated from the first
+paragraph of each docstring, ``retry``, ``exit_code`` and ``first_step``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class FeedError(Exception):
     ``first_step`` is what to do first about any error of the class, in Markdown; ``remedy`` is about this one.
 
     Args:
-        what: what happened, in words for the person who runs the command.
-        why: the reason if it is known; text from the exchange stands here verbatim.
+        what: what happened, for the person who runs the command.
+        why: the reason if it is known. Kraken's own text is quoted here.
         remedy: what to do about it.
     """
 
     retry: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
-    first_step: ClassVar[str] = "report it with the traceback and `--version`; a restart is worth a try"
+    first_step: ClassVar[str] = "report it with the traceback and `--version`; a restart may help"
 
     def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
         super().__init__(what)
@@ -35,7 +35,7 @@ class FeedError(Exception):
 
 
 class UsageError(FeedError):
-    """The command line asks for something that does not exist, or two things that exclude each other."""
+    """The command line names something that does not exist, or has options that exclude each other."""
 
     exit_code = 2
     first_step = "correct the option or the word that the message names; `--help` lists them"
@@ -74,21 +74,21 @@ class CallRefused(FeedError):
 
     exit_code = 65
     first_step = (
-        "read Kraken's words and what they mean in the message. The request is not tried again. See [What Kraken "
+        "read Kraken's reason and its meaning in the message. The request is not tried again. See [What Kraken "
         "says](#what-kraken-says)"
     )
 
 
 class OutcomeUnknown(FeedError):
-    """`call`: the request was sent, and nobody knows whether it was done."""
+    """`call`: the request was sent, but its outcome is unknown."""
 
     exit_code = 76
-    first_step = "do not send it again before you have looked, with the command that the message shows"
+    first_step = "run the command that the message shows before you send anything again"
 
 
 class OutputFailed(FeedError):
-    """Records cannot be written: a full disk, an I/O error, a removed file, a reader that does not read, or a FIFO or
-    socket whose reader has gone."""
+    """Records cannot be written: a full disk, an I/O error, a removed file, a stalled reader, or a FIFO or socket whose
+    reader has gone."""
 
     exit_code = 74
     first_step = (
@@ -106,10 +106,10 @@ class OutputAway(OutputFailed):
 
 
 class ReaderGone(FeedError):
-    """The reader of a pipe without a name has closed it (`| head`). It has enough, and so does the command."""
+    """The reader of an unnamed pipe has closed it (`| head`). It needs no more records, so the command ends."""
 
     exit_code = 0
-    first_step = "nothing, unless the reader should still run"
+    first_step = "nothing, unless the reader should still be running"
 
 
 class StateHeld(FeedError):
@@ -137,7 +137,7 @@ class OutageTooLong(FeedError):
     """Not live for longer than `reconnect.max_outage_s`."""
 
     exit_code = 69
-    first_step = "`kraken-feed check`; the message says what failed last. If Kraken is down, a restart keeps waiting"
+    first_step = "`kraken-feed check`; the message says what failed last. If Kraken is down, a restart waits again"
 
 
 class Transient(FeedError):
@@ -145,16 +145,16 @@ class Transient(FeedError):
     `backfill_postponed`, `key_not_checked`) and tries again; only `token`, `check` and `call` end with it.
 
     Args:
-        cause: one word of a closed vocabulary, for logs, records and metrics.
-        delay: seconds for which trying again is useless or harmful.
-        refused: what Kraken refuses, in one word, if it refuses anything: the key, the account, the token.
+        cause: one of a fixed list of words, for logs, records and metrics.
+        delay: seconds to wait before the next attempt, which would be useless or harmful earlier.
+        refused: what Kraken refuses, in one word, if anything: the key, the account, the token.
     """
 
     retry = True
     exit_code = 69
     first_step = (
-        "try again; `kraken-feed check` names the step that fails. With HTTP 429 or 403, wait ten minutes, and look "
-        "for what else uses the key or the address. With `call`, nothing was sent, or only a check"
+        "try again; `kraken-feed check` names the step that fails. With HTTP 429 or 403, wait ten minutes, and find "
+        "out what else uses the key or the address. With `call`, nothing was sent, or only a check"
     )
 
     def __init__(
@@ -167,9 +167,9 @@ class Transient(FeedError):
 
 
 class NotUnderstood(Transient):
-    """An answer of REST's history has a form that this version does not know. Such an answer proves nothing."""
+    """A REST answer about the history is malformed, or has a form that this version does not know."""
 
-    first_step = "nothing for a quarter of an hour: the tail asks again. Then look for a newer version"
+    first_step = "nothing for a quarter of an hour: the tail tries again. Then look for a newer version"
 
     def __init__(self, what: str) -> None:
         super().__init__(what, cause="history")

@@ -18,7 +18,7 @@ class NotJson(ValueError):
 def _integer(digits: str) -> int | float:
     try:
         return int(digits)
-    except ValueError:  # more digits than Python converts; the bytes are returned all the same
+    except ValueError:  # more digits than Python converts; the bytes are returned anyway
         return float(digits)
 
 

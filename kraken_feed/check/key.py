@@ -1,4 +1,4 @@
-"""Check one account's key: what Kraken says about it, a token, and every channel live once."""
+"""Check one account's key: its settings at Kraken, a token, and every channel live once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..transport.rest import Rest, refused_credentials
 from . import key_settings
 from .report import CheckResult, failed, skipped
 
-# ------------------------ Only the start of a tail: connect, subscribe, live, close again. Nothing is written
+# -- the start of a tail: connect, subscribe, live, close. Nothing is written
 
 
 class Scene(msgspec.Struct):
-    """The result of one connection: by channel the seconds until it was live, and the items of its snapshot.
+    """The result of one connection: by channel, the seconds until it was live and the number of items in its snapshot.
 
-    ``failure`` is why not all of them became live; None if they did.
+    ``failure`` is None if all channels became live.
     """
 
     live: dict[str, float] = msgspec.field(default_factory=dict)
@@ -35,8 +35,8 @@ class Scene(msgspec.Struct):
     failure: Failure | None = None
 
 
-class _Bin:
-    """An output that accepts everything and keeps nothing."""
+class _NullOutput:
+    """An output that discards everything."""
 
     full = False
 
@@ -76,7 +76,7 @@ async def go_live_once(
             stop.set()
 
     try:
-        await connection.run(token, deliver, _Bin(), stop)
+        await connection.run(token, deliver, _NullOutput(), stop)
     finally:
         await connection.close()
     scene.engine = session.engine
@@ -86,22 +86,22 @@ async def go_live_once(
 
 
 NONCE_TEXT = "EAPI:Invalid nonce"
-PATIENCE_S = 5.0  # the longest wait before a refusal that may be a mistake is tried once more
+PATIENCE_S = 5.0  # the longest wait before a refusal that may be temporary is tried again
 SWITCH_ON = f"Switch it on for this key in {key_settings.SETTINGS}."
 REMEDIES = {  # for texts of Kraken that name a more specific problem of the key
-    "EAPI:Invalid signature": "Copy the private key once more, whole: Kraken shows it only when a key is made.",
-    NONCE_TEXT: "Stop the other program, or make a key for each: one that counts higher locks this one out.",
+    "EAPI:Invalid signature": "Copy the whole private key again. Kraken shows it only when a key is made.",
+    NONCE_TEXT: "Another program uses this key with higher nonces: stop it, or make a key for each program.",
 }
-AGAIN = "It may pass, and a tail would go on trying: check again in a minute."
+AGAIN = "Check again in a minute: the problem may be temporary, and a tail would retry."
 
 T = TypeVar("T")
 
 
 class KeyCheck:
-    """The check of one account's key. See the module.
+    """The check of one account's key.
 
     Args:
-        config: endpoints, deadlines, whether there is a backfill.
+        config: endpoints, deadlines, whether the backfill is enabled.
         channels: the channels that the key is for.
         credentials: the key, for messages; ``rest`` makes its calls.
         say: receives the results.
@@ -136,8 +136,8 @@ class KeyCheck:
         self._tokens: list[str] = []  # fetched and not used yet
 
     async def run(self, lost: Mapping[str, str]) -> None:
-        """Run all checks of the key, in the order in which a tail needs them. ``lost`` are the dialects whose endpoints
-        cannot be reached, and the endpoints' names."""
+        """Run all checks of the key. ``lost`` are the dialects whose endpoints cannot be reached, with the endpoints'
+        names."""
         if not await self._key():
             skip(self._say, ("token", *self._channels), "the key")
         elif not await self._token():
@@ -151,14 +151,14 @@ class KeyCheck:
                     await self._subscribe(dialect, channels)
 
     async def _key(self) -> bool:
-        """Check the key, and return whether Kraken accepts it. If Kraken says nothing about it, later steps show what
+        """Check the key; return whether Kraken accepts it. If Kraken does not tell its settings, later steps show what
         it may do."""
         try:
             info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
             why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
-            self._say(CheckResult("WARN", "key", "Kraken does not say what the key may do.", why))
-            skip(self._say, key_settings.ITEMS, "what Kraken says about the key")
+            self._say(CheckResult("WARN", "key", "Kraken does not tell the key's settings.", why))
+            skip(self._say, key_settings.ITEMS, "the key's settings")
             return True
         except FeedError as error:
             self._say(_refused("key", error))
@@ -188,13 +188,13 @@ class KeyCheck:
             self._say(_refused("token", error))
             return False
         self._keep(token.value)
-        what = f"given; good for {token.expires} s if it is not used"
+        what = f"received, valid for {token.expires} s if it is not used"
         self._say(CheckResult("OK", "token", what, facts={"expires": token.expires}))
         return True
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call, with the retries that a refusal allows, after the short wait that the call before it may demand.
-        Kraken refuses good keys at times, and a nonce has to exceed another program's."""
+        """Make a call, and retry as often as a refusal allows. Kraken sometimes refuses valid keys, and a nonce has to
+        exceed another program's. Wait before if the last call demands a short wait."""
         quiet = self._rest.quiet_for()
         if quiet <= PATIENCE_S:
             await asyncio.sleep(quiet)
@@ -211,14 +211,14 @@ class KeyCheck:
         self._tokens.append(token)
 
     async def _next_token(self) -> str:
-        """Return a token for a connection: the one that was fetched before, then new ones."""
+        """Return a token: first the one that was fetched by the check of the token, then new ones."""
         if not self._tokens:
             self._keep((await self._rest.token()).value)
         return self._tokens.pop()
 
     async def _subscribe(self, dialect: str, channels: Sequence[str]) -> None:
-        """Subscribe to the channels of an endpoint, on one connection like a tail. A refusal ends a session, so the
-        other channels are tried on a new one. A refusal that may not be final is tried once more."""
+        """Subscribe to the channels of an endpoint on one connection, like a tail. A refusal ends the session: then the
+        other channels use a new one. A refusal that may be temporary is tried once more."""
         url = getattr(self._config.endpoints, f"ws_{dialect}")
         pending, again = list(channels), set[str]()
         while pending:
@@ -246,14 +246,14 @@ class KeyCheck:
             self._say(result.about(channel=channel))
 
     def _wait(self, failure: Failure) -> float | None:
-        """Return the seconds after which a refusal may become another answer; None if it will not."""
+        """Return the seconds to wait before a refusal is tried again; None if that is useless."""
         if failure.refusal is None:
             return None
         refusal = classify(failure.refusal, self._unix_ns() / 1e9)
         return None if refusal.final(1) or refusal.delay > PATIENCE_S else refusal.delay
 
     def _error(self, channel: str, failure: Failure) -> FeedError:
-        """Return the error that says why a channel is not live, with the meaning of Kraken's text."""
+        """Return an error with the reason why a channel is not live, and the meaning of Kraken's text."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
         refusal, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
@@ -264,7 +264,7 @@ class KeyCheck:
 
 
 def _refused(item: str, error: FeedError) -> CheckResult:
-    """Return the result for a refusal, with the remedy that fits it best."""
+    """Return the result for a refusal, with the most specific remedy."""
     remedy = next((text for known, text in REMEDIES.items() if error.what.endswith(known)), error.remedy)
     if item != "key" and error.what.endswith("Permission denied"):
         remedy = SWITCH_ON
@@ -291,5 +291,5 @@ def _live(channel: str, scene: Scene) -> CheckResult:
     what = f"live after {seconds:.2f} s: {items} item{'s' * (items != 1)} in the snapshot{engine}"
     if scene.engine in (None, "online"):
         return CheckResult("OK", channel, what, facts=facts)
-    why = "Until it is online again, little or nothing happens on the account. A tail waits."
+    why = "Little or nothing happens on the account until the engine is online. A tail waits for that."
     return CheckResult("WARN", channel, what, why, facts=facts)

@@ -18,8 +18,8 @@ SOON_S = 30 * 86400  # a month: time to make a new key without haste
 
 
 class Nonces(NamedTuple):
-    """The nonces of a key that are known here: ``known`` is the last one that the account's state has (0: none),
-    ``first`` and ``last`` are the bounds of those that this check has used."""
+    """The nonces of a key that are known here. ``known`` is the last one in the account's state (0: none); ``first``
+    and ``last`` are the bounds of those that this check has used."""
 
     known: int
     first: int
@@ -32,11 +32,8 @@ ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce wind
 def judge(
     info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
 ) -> list[CheckResult]:
-    """Return the results for the key's settings, for a tail of these channels: one or more per item of
-    :data:`ITEMS`.
-
-    ``nonces`` are those that are known here; None: none are known.
-    """
+    """Return the results for the key's settings and a tail of these channels: one or more per item of
+    :data:`ITEMS`."""
     return [
         *_permissions(info, channels),
         _recovery(info, channels, backfill),
@@ -61,8 +58,8 @@ def _permissions(info: KeyInfo, channels: Sequence[str]) -> list[CheckResult]:
     if info.permissions is None:
         return [
             CheckResult(
-                "WARN", "permissions", "Kraken does not say what the key may do.",
-                remedy="The results below show whether it is enough.",
+                "WARN", "permissions", "Kraken does not list the key's permissions.",
+                remedy="Nothing to do: the results below show whether they are enough.",
             )
         ]  # fmt: skip
     facts = {"permissions": list(info.permissions)}
@@ -91,7 +88,7 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> CheckRes
         until = f" up to {_day(info.query_to)}" if info.query_to else ""
         return CheckResult(
             "WARN", "backfill", f"The key may only query{since}{until}.",
-            "Outside of that Kraken returns nothing: events missed there stay a gap.",
+            "Kraken returns nothing outside of that: events missed there stay a gap.",
             f"Remove the limit in {SETTINGS}.",
             facts={"query_from": info.query_from, "query_to": info.query_to},
         )  # fmt: skip
@@ -189,8 +186,8 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> CheckRe
 def nonce_refused() -> CheckResult:
     """Return the result for a key whose nonce Kraken has refused: something else uses higher ones."""
     return CheckResult(
-        "WARN", "other use", "The key has seen a higher nonce than this machine's.",
-        "Another program uses it, or did so with a clock that was ahead of this one's.", OWN_KEY,
+        "WARN", "other use", "The key was used with a higher nonce than this machine's.",
+        "Another program uses it, or used it with a clock that was ahead of this one.", OWN_KEY,
     )  # fmt: skip
 
 

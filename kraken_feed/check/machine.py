@@ -24,8 +24,7 @@ from ..state.store import Store
 from ..transport.backoff import Budget, excess
 from .report import CheckResult, failed
 
-# -------------------------------- Our clock compared with Kraken's: how far it may be off, and what that affects
-
+# -- our clock compared with Kraken's
 
 NS = 1_000_000_000
 DEADLINE_S = 60.0  # the latest deadline that Kraken accepts for an order
@@ -41,7 +40,7 @@ class Offset(NamedTuple):
 
     @property
     def least(self) -> float:
-        """The smallest possible offset, with its sign; 0 if the clocks may agree."""
+        """The smallest offset that is possible, with its sign; 0 if the clocks may agree."""
         return max(self.low, 0.0) + min(self.high, 0.0)
 
 
@@ -51,8 +50,7 @@ def offset(wall_ns: int, earliest_ns: int, latest_ns: int) -> Offset:
 
 
 def judge(found: Offset) -> CheckResult:
-    """Report how far off the clock is, and what that affects. A tail keeps outages in Kraken's time, so no event is
-    lost by it."""
+    """Report how far off the clock is, and what that affects."""
     off = found.least
     facts = {"offset_s": [round(found.low, 3), round(found.high, 3)], "uncertainty_s": round(found.high - found.low, 3)}
     bounds = f"offset between {found.low:+.1f} s and {found.high:+.1f} s"
@@ -62,21 +60,23 @@ def judge(found: Offset) -> CheckResult:
     what = f"The clock is about {about} {'ahead of' if off > 0 else 'behind'} Kraken's ({bounds})."
     return CheckResult(
         "WARN", "clock", what, " ".join(_suffers(off)),
-        "Set it, and switch on time synchronisation (timedatectl set-ntp true, or chrony).", facts=facts,
+        "Set the clock, and enable time synchronisation (timedatectl set-ntp true, or chrony).", facts=facts,
     )  # fmt: skip
 
 
 def _suffers(off: float) -> list[str]:
-    """Return texts that say what a clock that is ``off`` by so many seconds affects."""
-    said = ["A tail loses no events: it keeps outages in Kraken's time. The times of records (ts) are off as much."]
+    """Return the effects of a clock that is ``off`` seconds ahead, in words."""
+    said = [
+        "A tail loses no events: it keeps outages in Kraken's time. The times of records (ts) are wrong by as much."
+    ]
     if off > 0:
-        said.append("The key's nonces are ahead, too: another program that uses the key is refused.")
+        said.append("The key's nonces are ahead, too: Kraken refuses other programs that use the key.")
     else:
-        said.append("The key's nonces are behind: they are refused for as long as the key has seen higher ones.")
+        said.append("The key's nonces are behind: Kraken refuses them if the key has used higher ones.")
     if abs(off) >= DEADLINE_S:
-        said.append("`call` refuses deadlines that are right, or lets them pass.")
+        said.append("`call` may refuse valid deadlines, or accept expired ones.")
     if abs(off) >= TLS_S:
-        said.append("The certificates of TLS may count as expired, or as not yet valid.")
+        said.append("TLS certificates may count as expired, or as not yet valid.")
     return said
 
 
@@ -88,8 +88,7 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-# ------------------------- The files that a tail writes, its output and its state, checked without changing them
-
+# -- the output and the state, checked without changing them
 
 BLOCK = 65536  # bytes per read, from the end, to find the beginning of the last line
 
@@ -116,7 +115,7 @@ class Output(NamedTuple):
 
 
 class State(NamedTuple):
-    """The checkpoint's file. ``held`` is whether another process has it, ``pid`` which, if that is known.
+    """The checkpoint's file. ``held``: another process has it; ``pid``: which one, if that is known.
 
     ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is the error that a start would find.
     """
@@ -135,8 +134,7 @@ class State(NamedTuple):
 
 
 def look_at_output(path: str) -> Output:
-    """Return the state of the output as a tail would find it. Nothing is made, and a file is opened for writing only if
-    that changes nothing."""
+    """Return the state of the output. Nothing is created, and only a regular file is opened for writing."""
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
@@ -159,8 +157,7 @@ def look_at_output(path: str) -> Output:
 
 
 def _torn(path: str, size: int) -> int:
-    """Return the number of bytes behind the last line feed; 0 also if the file has none at all, since it is not ours
-    then."""
+    """Return the number of bytes after the last line feed; 0 if there is no line feed, since the file is not ours."""
     whole = whole_lines(path, size)
     return 0 if whole is None else size - whole
 
@@ -168,8 +165,8 @@ def _torn(path: str, size: int) -> int:
 def look_at_state(directory: str, account: str, now_ns: int) -> State:
     """Return the account's state as a start would find it.
 
-    A copy is opened, since SQLite writes beside a file even if it only reads. The lock is held for microseconds: only a
-    start at the same moment would find it held.
+    A copy is opened, since SQLite creates files even if it only reads. The lock is tried for microseconds, which only a
+    start at the same moment would notice.
     """
     base = os.path.join(directory, account)
     state = State(directory, f"{base}.sqlite3", room=_room(directory))
@@ -220,7 +217,7 @@ def _held(path: str) -> tuple[bool, str]:
 
 
 def _unusable(directory: str, *files: str) -> str:
-    """Return why the state cannot be kept there; empty if it can. Missing directories of the path would be made."""
+    """Return why the state cannot be kept there; empty if it can. A start creates missing directories."""
     for path in files:
         if os.path.isfile(path) and not _access(path, os.R_OK | os.W_OK):
             return f"{path}: {_why_not(path)}"
@@ -231,7 +228,7 @@ def _unusable(directory: str, *files: str) -> str:
 
 
 def _cannot_make_in(directory: str) -> str:
-    """Return why no file can be made in the directory; empty if one can."""
+    """Return why no file can be created in the directory; empty if one can."""
     if not os.path.isdir(directory):
         return os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT)
     return "" if _access(directory, os.W_OK | os.X_OK) else _why_not(directory)
@@ -241,7 +238,7 @@ def _state_problem(path: str, why: str) -> ConfigError:
     return ConfigError(
         f"Cannot use the state file {path}.",
         why=f"{why}.",
-        remedy="Give a directory that can be written with --state, or do without a checkpoint: --no-state.",
+        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
     )
 
 
@@ -272,12 +269,12 @@ def _why_not(path: str) -> str:
     return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
-# ------------------------------------- Whether this machine and Kraken's limits allow a tail of so many accounts
+# -- the limits of this machine and of Kraken for many accounts
 
 
 def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | None) -> CheckResult:
-    """Judge the descriptors that ``accounts`` with so many ``endpoints`` each need. ``allowed`` is the hard limit, to
-    which a tail raises the soft one; None: no limit."""
+    """Judge the file descriptors for ``accounts`` with ``endpoints`` each. ``allowed`` is the hard limit, to which a
+    tail raises the soft one; None: no limit."""
     needed = descriptors.needed(accounts, endpoints, state=state)
     facts = {"needed": needed, "allowed": allowed}
     if allowed is not None:
@@ -300,8 +297,8 @@ def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> 
     allows = "reconnect.budget allows" if most == budget.limit else "Kraken allows"
     return CheckResult(
         "WARN", "connects", f"A start needs {wanted} connects, and {allows} {most} {per}.",
-        f"The last account connects after {budget.span(wanted):.0f} s, and so after each outage of the network.",
-        "Split the accounts over several addresses: Kraken bans one for about 150 connects in ten minutes.",
+        f"The last account connects after {budget.span(wanted):.0f} s, also after each network outage.",
+        "Split the accounts over several addresses: Kraken bans an address for about 150 connects in ten minutes.",
         facts=facts,
     )  # fmt: skip
 
@@ -317,13 +314,11 @@ FULL_BYTES = MIB  # with less, the disk counts as full
 # ------------------------------------------------------------------------------------------------ configuration
 
 
-def configuration(config: Config, path: str | None, given: Mapping[str, tuple[object, str]]) -> CheckResult:
-    """Report the effective configuration: its file, and every value that is not the default, with its source.
-
-    ``given`` has the values that override the file: by key, the value and its option or variable.
-    """
+def configuration(config: Config, path: str | None, overrides: Mapping[str, tuple[object, str]]) -> CheckResult:
+    """Report the configuration file, and the values that are not the default, with their sources. ``overrides`` has the
+    values that override the file: by key, the value and its option or variable."""
     file = path or "the configuration"
-    values = {key: (value, file) for key, value in _differences(config, Config())} | dict(given)
+    values = {key: (value, file) for key, value in _differences(config, Config())} | dict(overrides)
     lines = [f"{key} = {_shown(value)}  ({'the file' if origin == path else origin})"
              for key, (value, origin) in values.items()]  # fmt: skip
     facts = {
@@ -334,8 +329,8 @@ def configuration(config: Config, path: str | None, given: Mapping[str, tuple[ob
 
 
 def _differences(ours: msgspec.Struct, default: msgspec.Struct, prefix: str = "") -> list[tuple[str, object]]:
-    """Return the path and value of all differences. For an account, only the sources of its credentials: a command may
-    contain a secret."""
+    """Return the path and value of all differences. Of an account, return only the kinds of its credential sources:
+    a command may contain a secret."""
     found: list[tuple[str, object]] = []
     for name, value in msgspec.structs.asdict(ours).items():
         if value == getattr(default, name):
@@ -363,12 +358,12 @@ def _shown(value: object) -> str:
 def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str = "") -> CheckResult:
     """Report a host that cannot be reached; ``phase`` is the step that failed."""
     what = {
-        "DNS": f"The name {where} cannot be looked up.",
-        "TCP": f"No connection to {where}.",
-        "TLS": f"{where} cannot prove that it is the right one (TLS).",
-        "HTTP": f"{where} is reached, but does not answer as it should.",
+        "DNS": f"The host name {where} cannot be resolved.",
+        "TCP": f"No TCP connection to {where}.",
+        "TLS": f"No TLS connection to {where}.",
+        "HTTP": f"{where} can be reached, but does not answer correctly.",
     }[phase]
-    through = f" {where} is the proxy that {proxy} names." if proxy else ""
+    through = f" {where} is the proxy in {proxy}." if proxy else ""
     return CheckResult(
         "FAIL",
         endpoint,
@@ -382,24 +377,24 @@ def unreachable(endpoint: str, where: str, phase: str, why: str, *, proxy: str =
 
 def _network_remedy(endpoint: str, phase: str, proxy: str) -> str:
     if proxy:
-        return f"Look at {proxy} in the environment, and at the proxy."
+        return f"Check the environment variable {proxy}, and the proxy itself."
     if phase == "DNS":
-        return f"Is the network up, and the name server right (/etc/resolv.conf)? And endpoints.{endpoint}?"
+        return f"Check the network, the name server (/etc/resolv.conf) and endpoints.{endpoint}."
     if phase == "TCP":
-        return f"Is the network up, and does a firewall let it out? And is endpoints.{endpoint} right?"
-    return "Wait some minutes and check again; https://status.kraken.com says if it is Kraken."
+        return f"Check the network, the firewall and endpoints.{endpoint}."
+    return "Check again in some minutes. https://status.kraken.com reports outages at Kraken."
 
 
 def _tls_remedy(why: str) -> str:
     if "expired" in why or "not yet valid" in why:
-        return "Is this machine's date right? Else a program on the way answers in Kraken's place."
+        return "Check this machine's date. If it is right, something on the network answers in Kraken's place."
     if "mismatch" in why:
-        return "Something else answers in Kraken's place: a captive portal, a proxy, a wrong /etc/hosts?"
+        return "Something answers in Kraken's place: check for a captive portal, a proxy or a wrong /etc/hosts."
     if "certificate" not in why:
-        return "Something on the way cuts TLS connections: a firewall, or a proxy that the environment does not name."
+        return "Something on the network closes TLS connections: check for a firewall, or set the proxy (HTTPS_PROXY)."
     return (
-        "Install the system's certificates (ca-certificates). If a proxy here opens TLS on purpose, name its "
-        "certificate: SSL_CERT_FILE=/path/to/ca.pem. Trust cannot be switched off."
+        "Install the system's certificates (ca-certificates). If a proxy here decrypts TLS on purpose, trust its "
+        "certificate: SSL_CERT_FILE=/path/to/ca.pem. Verification cannot be switched off."
     )
 
 
@@ -409,7 +404,7 @@ def _tls_remedy(why: str) -> str:
 def output(
     path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool
 ) -> CheckResult:
-    """Report on the output file; ``made`` is whether a start makes it."""
+    """Report on the output file; ``made``: a start creates it."""
     facts = {"path": path, "size": size, "torn": torn, "free": free}
     code = OutputFailed.exit_code
     if problem:
@@ -418,47 +413,49 @@ def output(
             "Check the path and its permissions, or give another with --output.", facts=facts, exit_code=code,
         )  # fmt: skip
     if (free is not None and free < FULL_BYTES) or (made and not more_files):
-        why = f"{_bytes(free or 0)} are free." if more_files else "It has no room for another file (inodes)."
+        why = f"{_bytes(free or 0)} are free." if more_files else "It has no free inode for another file."
         return CheckResult(
-            "FAIL", "output", f"The disk of {path} is full.", why, "Make room.", facts=facts, exit_code=code
+            "FAIL", "output", f"The disk of {path} is full.", why, "Free space.", facts=facts, exit_code=code
         )
     if torn:
         return CheckResult(
             "WARN", "output", f"The last line of {path} is torn: {torn} bytes without a line feed.",
-            "A kill or a crash has left it, unless a tail is writing at this moment.",
+            "A kill or a crash left it, unless a tail is writing at this moment.",
             f"Nothing to do: a tail moves it to {path}.torn at its start.", facts=facts,
         )  # fmt: skip
     if free is not None and free < OUTPUT_BYTES:
         return CheckResult(
             "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Make room before it is full: the tail waits for space, as long as output.patience_s, and then ends "
-            "(exit code 74).", facts=facts,
+            remedy="Free space before it is full. A tail waits for space for output.patience_s, then ends with exit "
+            "code 74.", facts=facts,
         )  # fmt: skip
     room = "" if free is None else f", {_bytes(free)} free"
-    state = "will be made" if made else f"appended to ({_bytes(size)})" if free is not None else "is no regular file"
+    state = "will be created" if made else f"appended to ({_bytes(size)})" if free is not None else "not a regular file"
     return CheckResult("OK", "output", f"{path}: {state}{room}", facts=facts)
 
 
 def sync(method: str) -> CheckResult:
-    """Report which call brings records to the disk on this platform: ``fdatasync``, or its substitute."""
+    """Report the call that syncs records to the disk on this platform: ``fdatasync``, or its substitute."""
     facts = {"method": method}
     if method == "fdatasync":
-        return CheckResult("OK", "disk sync", "fdatasync brings records to the disk before a checkpoint", facts=facts)
+        return CheckResult(
+            "OK", "disk sync", "fdatasync writes records to the disk before each checkpoint", facts=facts
+        )
     what = f"This platform has no fdatasync: {method} is used instead"
     if method == "F_FULLFSYNC":
         return CheckResult("OK", "disk sync", what, facts=facts)
     return CheckResult(
-        "WARN", "disk sync", f"{what}.", "It may leave records in the disk's own cache, which a power cut empties.",
-        "Nothing to do where power cuts are ruled out.", facts=facts,
+        "WARN", "disk sync", f"{what}.", "It may leave records in the disk's own cache, which is lost in a power cut.",
+        "Nothing to do if power cuts cannot happen.", facts=facts,
     )  # fmt: skip
 
 
 def no_time() -> CheckResult:
     """Report that Kraken's time came from a cache."""
     return CheckResult(
-        "WARN", "clock", "It cannot be compared with Kraken's.",
-        "The answer came from a cache, so its times are those of an earlier answer.",
-        "Look for a proxy that caches answers of REST.",
+        "WARN", "clock", "The clock cannot be compared with Kraken's.",
+        "The answer came from a cache, so its time is that of an earlier answer.",
+        "Look for a proxy that caches REST's answers.",
     )  # fmt: skip
 
 
@@ -472,9 +469,9 @@ def state_held(path: str, pid: str, saved: str) -> CheckResult:
     who = f"pid {pid}" if pid else "another process"
     return CheckResult(
         "WARN", "state", f"A tail of this account is running ({who}).",
-        f"{path}: last saved {saved} ago. A second one would end with exit code 75. This check makes a few calls with "
-        "the same key. The running tail may notice that, and recovers.",
-        "Nothing to do, unless it should not run.",
+        f"{path}: last saved {saved} ago. A second tail would end with exit code 75. This check uses the same key. The "
+        "running tail may see a refused nonce, and retries.",
+        "Nothing to do, unless no tail should run now.",
         facts={"path": path, "pid": int(pid) if pid else None},
     )  # fmt: skip
 
@@ -483,30 +480,29 @@ def state(
     path: str, *, exists: bool, saved_ns: int, now_ns: int, outages: Sequence[str], damaged: bool, unread: str,
     free: int | None, more_files: bool,
 ) -> CheckResult:  # fmt: skip
-    """Report on the checkpoint, if no other process holds it. ``outages`` are the channels of outages to be
-    recovered."""
+    """Report on a checkpoint that no other process holds. ``outages`` are the channels with outages to recover."""
     facts: dict[str, object] = {"path": path, "exists": exists, "outages": len(outages), "free": free}
     if (free is not None and free < FULL_BYTES) or not (exists or more_files):
         return CheckResult(
             "FAIL", "state", f"The disk of {path} is full.", f"{_bytes(free or 0)} are free.",
-            "Make room, or give another directory with --state.", facts=facts, exit_code=StateFailed.exit_code,
+            "Free space, or give another directory with --state.", facts=facts, exit_code=StateFailed.exit_code,
         )  # fmt: skip
     if damaged:
         return CheckResult(
             "WARN", "state", f"{path} is damaged.",
-            "A start renames it and begins without it: the output's last records show what was missed since the last "
-            "run. If they cannot, a gap is declared.",
-            "Put a complete copy in its place, if there is one, before the next start.", facts=facts,
+            "A start renames it, and finds the beginning of the outage in the output's last records. Without those, it "
+            "declares a gap.",
+            "If you have a complete copy, put it in its place before the next start.", facts=facts,
         )  # fmt: skip
     if unread:
         return CheckResult("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
     if free is not None and free < STATE_BYTES:
         return CheckResult(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Make room: otherwise no checkpoint can be saved.", facts=facts,
+            remedy="Free space: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
     if not saved_ns:
-        return CheckResult("OK", "state", f"{path}: {'empty' if exists else 'will be made'}", facts=facts)
+        return CheckResult("OK", "state", f"{path}: {'empty' if exists else 'will be created'}", facts=facts)
     facts["saved"] = timestamp(saved_ns)
     count = f"{len(outages)} outage{'s' * (len(outages) != 1)} to recover"
     wait = f", {count} ({', '.join(dict.fromkeys(outages))})" if outages else ""

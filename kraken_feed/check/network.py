@@ -1,4 +1,4 @@
-"""Check how far a host can be reached: its name, TCP, TLS; through a proxy, if the environment names one."""
+"""Check each step to a host: its name, TCP, TLS; through a proxy, if the environment names one."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ async def knock(hop: Hop, deadline_s: float) -> Knock:
 
 
 def phase_of(error: BaseException, *, tls: bool) -> Unreachable:
-    """Return the step at which a connection failed after TCP, judged by the libraries' exceptions. ``tls`` is whether
-    it uses TLS: a connection that breaks at once then failed there."""
+    """Return the step at which a connection failed after TCP, according to the libraries' exceptions. If it uses
+    ``tls``, a connection that breaks at once failed there."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
             return Unreachable("TLS", getattr(cause, "verify_message", "") or cause.reason or str(cause))
@@ -99,7 +99,7 @@ def phase_of(error: BaseException, *, tls: bool) -> Unreachable:
         if isinstance(cause, ConnectionRefusedError):
             return Unreachable("TCP", _words(cause))
     if tls and type(error.__cause__).__name__ in _CUT:
-        return Unreachable("TLS", "the connection was cut, or nothing came")
+        return Unreachable("TLS", "the connection was closed, or nothing was received")
     return Unreachable("HTTP", "")
 
 

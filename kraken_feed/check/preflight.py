@@ -1,6 +1,6 @@
-"""Run the preflight: check all that a tail needs, in the order in which it needs it, and change nothing.
+"""Run the preflight: check everything that a tail needs, in the order in which it needs it, and change nothing.
 
-Items that depend on a failed one are reported as skipped, never left out.
+Items that depend on a failed one are reported as skipped.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SECRET_BYTES = 64  # the length of every secret of Kraken
 CODE_DIGITS = 6  # of an authenticator's code, which is valid for half a minute
 
 
-class Asked(NamedTuple):
+class Options(NamedTuple):
     """The options of the command line. Empty ``channels`` and ``accounts`` mean the configuration's, ``all`` every
-    account in it; an ``output`` of None is not checked."""
+    account in it. An ``output`` of None is not checked."""
 
     channels: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -47,10 +47,8 @@ class Asked(NamedTuple):
 
 
 class World(NamedTuple):
-    """The surroundings of the check: the environment, and the default directory of the state; network and clocks, for
-    tests.
-
-    ``max_files`` is how many descriptors a process may have; None: any number."""
+    """The surroundings of the check: the environment and the default directory of the state; network and clocks, for
+    tests. ``max_files`` is the limit of descriptors per process; None: no limit."""
 
     environ: Mapping[str, str]
     default_state: str
@@ -62,7 +60,7 @@ class World(NamedTuple):
 
 
 async def run(
-    load: Callable[[], tuple[Config, str | None]], asked: Asked, report: Report, secrets: Secrets, world: World
+    load: Callable[[], tuple[Config, str | None]], asked: Options, report: Report, secrets: Secrets, world: World
 ) -> int:
     """Check everything, and return the exit code.
 
@@ -83,7 +81,7 @@ async def run(
         return report.end()
     check = Check(config, asked, report, secrets, world)
     report.several = len(check.accounts) > 1
-    report.add(machine.configuration(config, path, check.given()))
+    report.add(machine.configuration(config, path, check.overrides()))
     await check.run()
     return report.end()
 
@@ -97,9 +95,9 @@ class Account(NamedTuple):
 
 
 class Check:
-    """One run of the preflight. See the module."""
+    """One run of the preflight."""
 
-    def __init__(self, config: Config, asked: Asked, report: Report, secrets: Secrets, world: World) -> None:
+    def __init__(self, config: Config, asked: Options, report: Report, secrets: Secrets, world: World) -> None:
         self.channels = asked.channels or config.channels
         self.accounts = choose_accounts(config, asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it
@@ -111,21 +109,21 @@ class Check:
         self._kraken = KrakenClock(world.boot_ns)
         self._directory = asked.state or config.state.directory or world.default_state
 
-    def given(self) -> dict[str, tuple[object, str]]:
+    def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
         asked, environ = self._asked, self._world.environ
-        said: dict[str, tuple[object, str]] = {}
+        found: dict[str, tuple[object, str]] = {}
         if asked.channels:
-            said["channels"] = list(asked.channels), "the command line"
+            found["channels"] = list(asked.channels), "the command line"
         if asked.accounts:
-            said["account"] = list(asked.accounts), "--account"
+            found["account"] = list(asked.accounts), "--account"
         if asked.state:
-            said["state.directory"] = asked.state, "--state"
+            found["state.directory"] = asked.state, "--state"
         elif not self._config.state.directory and not asked.no_state:
             variable = next((name for name in ("STATE_DIRECTORY", "XDG_STATE_HOME") if environ.get(name)), None)
             if variable:
-                said["state.directory"] = self._directory, f"${variable}"
-        return said
+                found["state.directory"] = self._directory, f"${variable}"
+        return found
 
     async def run(self) -> None:
         """Run the checks: first of this machine, then of the network, then of what needs both."""
@@ -199,7 +197,7 @@ class Check:
     # -- the network
 
     async def _rest_and_clock(self) -> str:
-        """Check REST and the clock; return what private calls lack, empty if they can be made."""
+        """Check REST and the clock; return the item that private calls lack, or an empty string."""
         url, kraken = self._config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
@@ -207,7 +205,7 @@ class Check:
             time = await server_time(url, mask=mask, clock=kraken, transport=transport)
             return tls_of(time.tls)
 
-        if not await self._reach("rest", url, ask):
+        if not await self._check_host("rest", url, ask):
             self._report.add(skipped("clock", "rest"))
             return "rest"
         earliest, latest = kraken.earliest(), kraken.latest()
@@ -223,8 +221,7 @@ class Check:
         return self._world.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
-        """Return the time for nonces, the lower of both clocks: Kraken would remember nonces of a clock that is
-        ahead."""
+        """Return the time for nonces, the lower of both clocks: Kraken would remember nonces that are ahead."""
         return min(self._world.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
@@ -237,15 +234,15 @@ class Check:
             await socket.close()
             return tls
 
-        return await self._reach(endpoint, url, ask)
+        return await self._check_host(endpoint, url, ask)
 
-    async def _reach(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
+    async def _check_host(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
         """Connect to a host step by step; ``ask`` makes the last steps, TLS and HTTP."""
-        result = await self._way(endpoint, url, ask)
+        result = await self._connect(endpoint, url, ask)
         self._report.add(result)
         return result.status != "FAIL"
 
-    async def _way(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
+    async def _connect(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
             hop = first_hop(url, self._world.environ)
@@ -301,20 +298,20 @@ def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
     what = f"key …{found.tail} from {found.source}{', with a one-time password' if found.otp else ''}"
     if len(found.secret) != SECRET_BYTES:
         return CheckResult(
-            "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes; Kraken's have {SECRET_BYTES}.",
-            "Copy the private key once more: a part of it may be missing.", facts=facts,
+            "WARN", "credentials", what, f"The secret has {len(found.secret)} bytes instead of {SECRET_BYTES}.",
+            "Copy the private key again: a part of it may be missing.", facts=facts,
         )  # fmt: skip
     if found.otp and found.otp.isdigit() and len(found.otp) == CODE_DIGITS:
         return CheckResult(
-            "WARN", "credentials", what, "It looks like an authenticator's code, which is valid for one call.",
-            "Make the key without 2FA, or with a password that does not change.", facts=facts,
+            "WARN", "credentials", what, "The password looks like an authenticator's code, valid for one call.",
+            "Make a key without 2FA, or with a password that does not change.", facts=facts,
         )  # fmt: skip
     listed = "\n".join(f"{path} ({mode})" for path, mode in modes.items())
     if readable_by_others(found, paths):
         return CheckResult(
             "WARN", "credentials", what, f"Others on this machine, or in this container, may read the files.\n{listed}",
-            "Have them mounted with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in "
-            "Docker's services. Without other users, nothing has to be done.", facts=facts,
+            "Mount them with mode 0400 for this user: defaultMode: 0400 in Kubernetes, mode: 0400 and uid in Docker's "
+            "services. If there are no other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return CheckResult("OK", "credentials", what, listed, facts=facts)
 

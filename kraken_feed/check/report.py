@@ -115,7 +115,7 @@ class Report:
         else:
             self._say_skipped()
             status = _worst(count)
-            said = self._wrap(_verdict(self.results, code), 6)
+            said = self._wrap(_summary(self.results, code), 6)
             self._say(f"\n{self._paint(f'{status:^4}', status)}  {said}")
         return code
 
@@ -176,7 +176,7 @@ def _worst(count: Mapping[str, int]) -> Status:
     return "FAIL" if count["FAIL"] else "WARN" if count["WARN"] else "OK"
 
 
-def _verdict(results: Sequence[CheckResult], code: int) -> str:
+def _summary(results: Sequence[CheckResult], code: int) -> str:
     """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
     words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []

@@ -31,9 +31,8 @@ examples:
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 a defect, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
-77 credentials refused, 78 configuration invalid, 130 interrupted; of `call` also 65 refused and
-76 outcome unknown
+exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
+77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused, 76 outcome unknown
 """
 
 
@@ -42,11 +41,11 @@ methods, Spot v1: addOrder, editOrder, amendOrder, cancelOrder, cancelAll, cance
 methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, cancel_all_orders_after,
                   batch_add, batch_cancel
 
-key=value is a string where Kraken wants a string and a number where it wants a number, key:=JSON is JSON;
-a list is key=value several times. A method without its parameters prints those that it takes.
+key=value sends a string or a number, as Kraken requires; key:=JSON sends JSON. Repeat key=value for a list.
+A method without parameters prints those that it takes.
 
-Without --live, Kraken is only asked to check the order (validate), if the method allows that; other requests
-are printed as they would be sent. With --live, a request is sent once, and never again.
+Without --live, Kraken only checks the order (validate), if the method allows that. Other requests are printed
+and not sent. With --live, a request is sent once. It is never repeated.
 
 examples:
   kraken-feed call add_order order_type=limit side=buy symbol=BTC/USD order_qty=0.01 limit_price=61000.0
@@ -58,8 +57,7 @@ exit codes: 0 every answer is a success, 65 refused, 76 sent, outcome unknown: c
 
 
 class Command(NamedTuple):
-    """One word of the command line: its text in ``--help``, its options, and the function that runs it (returns an exit
-    code)."""
+    """One command: its text in ``--help``, its options, and the function that runs it and returns the exit code."""
 
     about: str
     options: Callable[[argparse.ArgumentParser], None]
@@ -224,8 +222,7 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
 def watch_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``watch`` and the text below its ``--help``."""
     parser.epilog = (
-        "It is a tail of its own, without a state: it locks none and writes none, so it may run beside a service,"
-        " with an API key of its own."
+        "It is a tail of its own and keeps no checkpoint, so it can run beside a service, with an API key of its own."
     )
     whose = parser.add_mutually_exclusive_group()
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="executions (default), openOrders, ownTrades")
@@ -237,7 +234,6 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_options(parser: argparse.ArgumentParser) -> None:
-    """Add the channels and options of ``check``."""
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--json", action="store_true", help="one JSON object per line: every item, then the verdict")
     parser.add_argument("--output", metavar="PATH", help="the file that records will be appended to")
@@ -259,7 +255,9 @@ def call_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
     parser.add_argument("words", nargs="*", metavar="METHOD key=value key:=JSON", help="the method and its parameters")
-    parser.add_argument("--live", action="store_true", help="carry it out; without it the account does not change")
+    parser.add_argument(
+        "--live", action="store_true", help="carry out the request; without it the account does not change"
+    )
     parser.add_argument("--params", metavar="FILE", help="a file with parameters as a JSON object; - is stdin")
     parser.add_argument(
         "--allow-unknown", action="store_true", help="send parameters and values that this version does not know"

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, OutputFailed, Transient, UsageError
-from ..service.signals import INTERRUPTED, die_of
+from ..service.signals import INTERRUPTED, end_by_signal
 from . import arguments as options
 from .arguments import Command
 from .stdout import as_utf8, print_line, shown, write_line
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..transport.rest import Rest, Token
 
 START_S = 1.0  # by then everything is imported that the first REST request needs
-AGAIN = "It may pass: try again in a minute. `kraken-feed check` looks at the whole way to Kraken."
+AGAIN = "Try again in a minute. `kraken-feed check` tests each step to Kraken."
 
 
 def _tail(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()  # after the commands that print keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
 
@@ -90,7 +90,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     if arguments.demo:
         return _run(demo())
-    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _heard(arguments))
+    credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()
     return _run(app.watch(arguments, config, channels, credentials))
 
@@ -118,7 +118,7 @@ def _token(arguments: argparse.Namespace) -> int:
     from ..transport.rest import Rest
 
     config = _config(arguments)
-    credentials = find(config, arguments.account or config.account, os.environ, _heard(arguments))
+    credentials = find(config, arguments.account or config.account, os.environ, _stderr_logger(arguments))
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
@@ -153,17 +153,18 @@ def _call(arguments: argparse.Namespace) -> int:
     from ..order_entry.request import build
     from ..protocol.signing import Nonce
     from ..service.run import diagnostics
-    from ..service.signals import obey
+    from ..service.signals import handle_signals
     from ..telemetry.stderr import Stderr
     from ..text import MASK
     from ..transport.rest import Rest
 
-    given = None if arguments.params is None else _read(arguments.params)
+    params = None if arguments.params is None else _read(arguments.params)
     request = build(
-        arguments.words, given, time.time_ns() // 1000, time.time(),
+        arguments.words, params, time.time_ns() // 1000, time.time(),
         live=arguments.live, unknown=arguments.allow_unknown,
     )  # fmt: skip
     as_utf8()
+    # A method that Kraken cannot check is only shown without --live.
     if not arguments.live and not request.method.checks:
         try:
             print_line(shown(request.frame(MASK)))
@@ -171,11 +172,11 @@ def _call(arguments: argparse.Namespace) -> int:
             error.remedy = f"Nothing was sent. {error.remedy}"
             raise
         if not arguments.quiet:
-            Stderr(sys.stderr).info("kraken-feed: nothing was sent: this is what --live sends.")
+            Stderr(sys.stderr).info("kraken-feed: nothing was sent. This is what --live would send.")
         return 0
     config = _config(arguments)
     account = arguments.account or config.account
-    credentials = find(config, account, os.environ, _heard(arguments))
+    credentials = find(config, account, os.environ, _stderr_logger(arguments))
     log = diagnostics(arguments, [credentials])
 
     def say(line: str) -> None:
@@ -191,23 +192,21 @@ def _call(arguments: argparse.Namespace) -> int:
             request, config, credentials, token=token, say=say, secrets=arguments.secrets,
             timeout=arguments.timeout, log=log, look=_look(arguments),
         )  # fmt: skip
-        obey(call)
+        handle_signals(call)
         return await call.run()
 
     if stopped := _reason(call()):
         Stderr(sys.stderr).error(f"kraken-feed: nothing was sent: {stopped} came first.")
         if stopped == "SIGINT":
             return INTERRUPTED
-        die_of(signal.Signals[stopped])
+        end_by_signal(signal.Signals[stopped])
     if not (request.live or arguments.quiet):
         if request.method.unproven:
-            Stderr(sys.stderr).info(
-                "kraken-feed: checked only, as far as is known: Kraken's answer names no new order."
-            )
+            Stderr(sys.stderr).info("kraken-feed: probably only checked: Kraken's answer names no new order.")
         elif arguments.live:
-            Stderr(sys.stderr).info("kraken-feed: checked only, as validate asks: nothing has happened to the account.")
+            Stderr(sys.stderr).info("kraken-feed: only checked (validate): the account did not change.")
         else:
-            Stderr(sys.stderr).info("kraken-feed: checked only: nothing has happened to the account. --live does it.")
+            Stderr(sys.stderr).info("kraken-feed: only checked: the account did not change. --live carries it out.")
     return 0
 
 
@@ -215,8 +214,8 @@ def _look(arguments: argparse.Namespace) -> str:
     """Return the command that shows the open orders and the last trades."""
     import shlex
 
-    given = {name: getattr(arguments, name) for name in ("account", "config")}
-    options = [f"--{name} {shlex.quote(value)}" for name, value in given.items() if value]
+    chosen = {name: getattr(arguments, name) for name in ("account", "config")}
+    options = [f"--{name} {shlex.quote(value)}" for name, value in chosen.items() if value]
     return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
 
 
@@ -237,7 +236,9 @@ def _check(arguments: argparse.Namespace) -> int:
         as_utf8()
     columns, colors = shutil.get_terminal_size((100, 24)).columns, wants_color(1, os.environ)
     report = Report(print_line, arguments.secrets, as_json=arguments.json, colors=colors, columns=columns)
-    asked = preflight.Asked(channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state)
+    asked = preflight.Options(
+        channels, tuple(arguments.accounts), arguments.output, arguments.state, arguments.no_state
+    )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     max_files = None if hard == resource.RLIM_INFINITY else hard
     world = preflight.World(os.environ, state_directory(os.environ), max_files=max_files)
@@ -277,12 +278,16 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "tail": Command("tail one or more channels (the word `tail` may be left out)", options.tail_options, _tail),
+    "tail": Command("tail one or more channels (the default command)", options.tail_options, _tail),
     "check": Command("check everything that a tail needs, and change nothing", options.check_options, _check),
-    "call": Command("order entry: check an order, or with --live place, change, cancel", options.call_options, _call),
-    "watch": Command("show open orders, last fills and the feed's state on a terminal", options.watch_options, _watch),
+    "call": Command("check an order, or with --live place, change or cancel one", options.call_options, _call),
+    "watch": Command(
+        "show open orders, latest fills and the feed's state on a terminal", options.watch_options, _watch
+    ),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
-    "demo": Command("the real tail against an embedded exchange: no account, no network", options.demo_options, _demo),
+    "demo": Command(
+        "run the real tail against an embedded exchange: no account, no network", options.demo_options, _demo
+    ),
     "simulate": Command("run a simulated Kraken for testing", options.simulate_options, _simulate),
     "unit": Command("print the systemd unit, or another file that it needs", options.unit_options, _unit),
     "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
@@ -310,16 +315,16 @@ def _collect() -> None:
     gc.enable()
 
 
-def _heard(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+def _stderr_logger(arguments: argparse.Namespace) -> Callable[[str, str], None]:
     """Return a function that logs what a command of the configuration writes to stderr."""
 
-    def heard(command: str, text: str) -> None:
+    def log_stderr(command: str, text: str) -> None:
         from ..service.run import diagnostics
         from ..telemetry.loggers import hear_command
 
         hear_command(diagnostics(arguments, []))(command, text)
 
-    return heard
+    return log_stderr
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .. import __version__, early
 from ..errors import FeedError, OutputFailed, ReaderGone, UsageError
-from ..service.signals import INTERRUPTED, die_of
+from ..service.signals import INTERRUPTED, end_by_signal
 from ..text import Secrets, printable, trace
 from .stdout import print_line, replace_unencodable
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         early.expect_hangups(output is not None and (reopens or not os.isatty(1)), reopens=reopens)
         if stdout_closed and not reopens:
             sent = "Nothing was sent. " if early.command(words) == "call" else ""
-            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it: to a file, a pipe or /dev/null.")
+            raise OutputFailed("Stdout is closed.", remedy=f"{sent}Redirect it to a file, a pipe or /dev/null.")
         code = arguments.run(arguments)
     except FeedError as error:
         code = complain(error, log_format, secrets)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001  # the entry point: an unexpected exception is reported as a defect
         code = complain(_defect(error, secrets), log_format, secrets)
     if code == INTERRUPTED:
-        die_of(signal.SIGINT)
+        end_by_signal(signal.SIGINT)
     _leave(code)
 
 
@@ -103,9 +103,9 @@ def complain(error: FeedError, log_format: str, secrets: Secrets) -> int:
 def _defect(error: Exception, secrets: Secrets) -> FeedError:
     """Return the error for an unexpected exception. Its traceback shows code, but no values."""
     return FeedError(
-        "This is a defect of kraken-feed.",
+        "This is a bug in kraken-feed.",
         why=trace(error, secrets.mask),
-        remedy="Please report it, with the lines above and the version.",
+        remedy="Please report it with the lines above and the version (kraken-feed --version).",
     )
 
 

@@ -19,7 +19,7 @@ def replace_unencodable() -> None:
 
 
 def as_utf8(errors: str = "surrogateescape") -> None:
-    """Switch stdout to UTF-8, whatever the environment's locale is."""
+    """Switch stdout to UTF-8, regardless of the locale."""
     sys.stdout.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]  # a text file
 
 
@@ -54,5 +54,5 @@ def _failure(error: OSError) -> OutputFailed | ReaderGone:
 
     if isinstance(error, BrokenPipeError) and is_anonymous_pipe(1):
         return ReaderGone("The reader of stdout has closed it.")
-    remedy = "Make room where it leads, or lead it elsewhere."
+    remedy = "Free space there, or redirect stdout elsewhere."
     return OutputFailed("Cannot write to stdout.", why=f"{error.strerror}.", remedy=remedy)

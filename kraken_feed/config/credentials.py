@@ -24,7 +24,7 @@ SYSTEMD = "$CREDENTIALS_DIRECTORY"
 _LIKE_SECRET = re.compile(
     rf"(?<![A-Za-z0-9+/])(?:{SECRET_SHAPE.pattern}|{KEY_SHAPE.pattern})(?![A-Za-z0-9+/=])"
 )  # in the stderr of a command that has not printed its secret yet
-_PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # beginnings of the variables that lead to a key
+_PRIVATE = ("KRAKEN_API_", "CREDENTIALS_DIRECTORY")  # prefixes of the variables that lead to a key
 MAX_SAID = 1000  # characters of a command's stderr: its end has the reason
 
 _REMEDY = """Give the API key in one of these ways:
@@ -32,14 +32,14 @@ _REMEDY = """Give the API key in one of these ways:
 - KRAKEN_API_KEY_FILE and KRAKEN_API_SECRET_FILE
 - key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
 - systemd credentials named api-key and api-secret
-To look around without a key: kraken-feed demo"""
+To try it without a key: kraken-feed demo"""
 
-_REMEDY_OF_SEVERAL = """Of several accounts in one process, each has its own key, in one of these ways:
+_REMEDY_OF_SEVERAL = """With several accounts, give each its own API key in one of these ways:
 - key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
 - systemd credentials named {account}.api-key and {account}.api-secret"""
 
 
-_BY_HAND = "Run it by hand, as the same user: it has to print one line and end, without asking anybody."
+_BY_HAND = "Run it by hand as the same user: it has to print one line and exit, without a prompt."
 
 
 class _Source(NamedTuple):
@@ -51,22 +51,22 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-Heard = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
+OnStderr = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
 
 
 def _ignore(command: str, text: str) -> None:
-    """Ignore the text of a command."""
+    """Do nothing."""
 
 
 def find_all(
-    config: Config, accounts: Sequence[str], environ: Mapping[str, str], heard: Heard = _ignore
+    config: Config, accounts: Sequence[str], environ: Mapping[str, str], on_stderr: OnStderr = _ignore
 ) -> dict[str, Credentials]:
     """Return the credentials of each account. Several accounts must have different keys.
 
     Raises:
         ConfigError: as :func:`find`, or two accounts have the same key.
     """
-    found = {account: find(config, account, environ, heard, alone=len(accounts) == 1) for account in accounts}
+    found = {account: find(config, account, environ, on_stderr, alone=len(accounts) == 1) for account in accounts}
     refuse_shared(found)
     return found
 
@@ -84,19 +84,19 @@ def shared_key(one: str, other: str, credentials: Credentials) -> ConfigError:
     """Return the error for two accounts that have the same key."""
     return ConfigError(
         f"The accounts {one!r} and {other!r} have the same API key, …{credentials.tail}.",
-        why="Every record would come twice, and each would take the other's nonces for its own.",
+        why="Each would refuse the other's nonces, and every record would be written twice.",
         remedy="Give each account a key of its own.",
     )
 
 
 def find(
-    config: Config, account: str, environ: Mapping[str, str], heard: Heard = _ignore, *, alone: bool = True
+    config: Config, account: str, environ: Mapping[str, str], on_stderr: OnStderr = _ignore, *, alone: bool = True
 ) -> Credentials:
     """Return the credentials of ``account``.
 
     Searched in ``$CREDENTIALS_DIRECTORY`` (``NAME.api-key`` before ``api-key``), the account's table in the
     configuration, the files that ``KRAKEN_API_*_FILE`` name, and ``KRAKEN_API_*``. An account that is not ``alone``
-    in its process is searched only in sources that name it. ``heard`` receives what commands write to stderr.
+    in its process is searched only in sources that name it. ``on_stderr`` receives what commands write to stderr.
 
     Raises:
         ConfigError: no source has any, one has half a pair, or one cannot be used.
@@ -107,14 +107,14 @@ def find(
     for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
         key, secret, otp = (source.read(part) for part in source.parts)
         for command, text in commands.said():
-            heard(command, text)
+            on_stderr(command, text)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
         if key is not None or secret is not None or otp is not None:
             missing = source.parts[0] if key is None else source.parts[1]
             raise ConfigError(
-                f"Half a pair of credentials: {source.name} has no {missing}.",
-                remedy="Give the key and the secret in the same way, or neither.",
+                f"Incomplete credentials: {source.name} has no {missing}.",
+                remedy="Give both the key and the secret there, or neither.",
             )
     remedy = _REMEDY if alone else _REMEDY_OF_SEVERAL
     raise ConfigError(f"No API key for the account {account!r}.", remedy=remedy.format(account=account))
@@ -163,6 +163,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
             lambda part: environ.get(part) or None,
         ),
     ]
+    # Sources that do not name the account are only for one that is alone in its process.
     by_systemd = []
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         by_systemd = [
@@ -189,7 +190,7 @@ def _credential(path: str) -> str | None:
         raise ConfigError(
             f"Cannot read the credential {path}.",
             why=f"{error.strerror}.",
-            remedy="systemd makes it: look at LoadCredential= in the unit, and at the file that it names.",
+            remedy="systemd creates it: check LoadCredential= in the unit, and the file that it names.",
         ) from error
 
 
@@ -210,13 +211,13 @@ def _file(path: str | None) -> str | None:
         raise ConfigError(
             f"Cannot read the credentials file {_shown(path)}.",
             why=f"{error.strerror}.",
-            remedy="Name a file that is there and that this user can read.",
+            remedy="Check that the file exists, and that this user can read it.",
         ) from error
 
 
 def _is_mounted(fd: int, path: str) -> bool:
-    """Return whether an orchestrator seems to have mounted the file. Then its mode is set in the container's
-    description, and a chmod here fails or does not last."""
+    """Return whether the file seems to be mounted by an orchestrator. Then a chmod here fails or does not last: the
+    mode has to be set in the container's description."""
     read_only = os.fstatvfs(fd).f_flag & os.ST_RDONLY
     return bool(read_only) or os.path.realpath(path).startswith(SECRETS)
 
@@ -224,35 +225,35 @@ def _is_mounted(fd: int, path: str) -> bool:
 def _check_owner(path: str, status: os.stat_result, mounted: bool) -> None:
     if status.st_uid not in (os.geteuid(), 0):
         raise ConfigError(
-            f"The credentials file {path} belongs to somebody else (uid {status.st_uid}).",
-            remedy=f"Have it mounted for this user: uid: {os.geteuid()}, or as root's."
+            f"The credentials file {path} belongs to another user (uid {status.st_uid}).",
+            remedy=f"Mount it for this user (uid: {os.geteuid()}) or for root."
             if mounted
-            else f"Take it over: chown {os.geteuid()} {path}",
+            else f"Change the owner: chown {os.geteuid()} {path}",
         )
 
 
 def _check_mode(path: str, status: os.stat_result, mounted: bool) -> None:
     """Raise ConfigError if others may write to the file, or may read it although chmod could prevent that.
 
-    chmod cannot prevent it on a read-only mount, nor if root owns the file and we are another user: without a
-    permission for others we could not read it ourselves.
+    chmod cannot prevent it on a read-only mount. Nor can it if root owns the file and we are another user: we need the
+    permission for others to read it.
     """
     mode = stat.S_IMODE(status.st_mode)
     fixed = mounted or (status.st_uid == 0 and os.geteuid() != 0)
     if not mode & (OTHERS_WRITE if fixed else OTHERS):
         return
     if not fixed:
-        remedy = f"Close it: chmod 600 {path}"
+        remedy = f"Make it private: chmod 600 {path}"
     elif mounted:
-        remedy = "Have it mounted with mode 0400: defaultMode: 0400 in Kubernetes, mode: 0400 in Docker's services."
+        remedy = "Mount it with mode 0400: defaultMode: 0400 in Kubernetes, mode: 0400 in Docker's services."
     else:
-        remedy = f"Let only root write to it: chmod go-w {path}"
-    raise ConfigError(f"The credentials file {path} is open to others (mode {mode:04o}).", remedy=remedy)
+        remedy = f"Allow only root to write to it: chmod go-w {path}"
+    raise ConfigError(f"Other users can access the credentials file {path} (mode {mode:04o}).", remedy=remedy)
 
 
 def readable_by_others(found: Credentials, paths: Sequence[str]) -> list[str]:
-    """Return those of :func:`files` that others may read. The group's permission on systemd's files does not count: it
-    stands for an access list, and their directory is closed."""
+    """Return the files that others may read. The group's permission on systemd's files does not count: it belongs to an
+    access list, and their directory is private."""
     others = 0o007 if found.source.startswith(SYSTEMD) else OTHERS
     return [path for path in paths if os.stat(path).st_mode & others]
 
@@ -265,11 +266,10 @@ class _Commands:
         self._said: list[tuple[str, str]] = []
 
     def command(self, key: str, argv: Sequence[str] | None) -> str | None:
-        """Return the first line that a command prints. It is run without a shell, and without the variables that lead
-        to a key.
+        """Run a command without a shell; return the line that it prints. Variables that lead to a key are removed.
 
         Raises:
-            ConfigError: it cannot be run, fails, or prints nothing that could be a secret.
+            ConfigError: the command cannot be run, fails, or prints nothing that could be a secret.
         """
         if argv is None:
             return None
@@ -283,7 +283,7 @@ class _Commands:
             what = f"{key}: {argv[0]} did not answer within {COMMAND_S:g} s."
             raise ConfigError(what, why=why[-MAX_SAID:], remedy=_BY_HAND) from None  # its cause has the printed text
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "The name holds a NUL."
+            why = getattr(error, "strerror", None) or "The name has a NUL character."
             raise ConfigError(f"{key}: cannot run {_shown(argv[0])}.", why=f"{why}.", remedy=_BY_HAND) from error
         why = self._masked(done.stdout, done.stderr)
         if done.returncode != 0:
@@ -295,8 +295,8 @@ class _Commands:
         return _text(done.stdout[: MAX_BYTES + 1], key)
 
     def said(self) -> list[tuple[str, str]]:
-        """Return what the commands wrote to stderr, only once: the key of each, and the masked text. Call it after all
-        have run: the first may have written what the second has printed."""
+        """Return and forget what the commands wrote to stderr: the key of each, and the masked text. Call it after all
+        have run: the first may write the secret that the second prints."""
         said, self._said = self._said, []
         return [(key, self._secrets.mask(text)[-MAX_SAID:]) for key, text in said]
 
@@ -309,7 +309,7 @@ class _Commands:
 
 def _shown(place: str) -> str:
     """Return a path or a command's name for a message, unless it is a secret that was put there by mistake."""
-    return "(the secret itself, it seems)" if SECRET_SHAPE.fullmatch(place) else place
+    return "(apparently the secret itself)" if SECRET_SHAPE.fullmatch(place) else place
 
 
 def _text(content: bytes, place: str) -> str:
@@ -320,8 +320,8 @@ def _text(content: bytes, place: str) -> str:
         text = ""
     if not text or len(content) > MAX_BYTES:
         raise ConfigError(
-            f"{place} does not hold a key, a secret or a password.",
-            why="It is empty, too long or no text.",
-            remedy="It has to be one line: what Kraken showed when the key was made.",
+            f"{place} does not contain a key, a secret or a password.",
+            why="It is empty, too long or not text.",
+            remedy="It must have one line: what Kraken showed when the key was made.",
         )
     return text

@@ -21,8 +21,6 @@ from ..protocol import spot_v1, spot_v2
 from ..protocol.wire import Dialect
 from ..text import near_miss
 
-# ------------------------------------------------------------------ The configuration's file: the first that exists
-
 
 def load(explicit: str | None, environ: Mapping[str, str]) -> tuple[Config, str | None]:
     """Return the configuration of the first file that exists, and its path; the defaults and None if there is none.
@@ -40,7 +38,7 @@ def load(explicit: str | None, environ: Mapping[str, str]) -> tuple[Config, str 
                 raise ConfigError(
                     f"Cannot read the configuration {path}.",
                     why=f"{error.strerror}.",
-                    remedy="Check the path and who may read it, or name another with --config.",
+                    remedy="Check the path and its permissions, or name another file with --config.",
                 ) from error
     return Config(), None
 
@@ -194,10 +192,10 @@ def from_tree(tree: Mapping[str, Any], origin: str) -> Config:
     return config
 
 
-def _channel_list(given: object) -> str:
-    """Return the configuration line for the channels that ``given`` seems to mean."""
+def _channel_list(channels: object) -> str:
+    """Return the configuration line for the channels that ``channels`` seems to mean."""
     spelled = {name.casefold(): name for name in CHANNELS}
-    words = given.replace(",", " ").split() if isinstance(given, str) else []
+    words = channels.replace(",", " ").split() if isinstance(channels, str) else []
     meant = list(dict.fromkeys(spelled[word.casefold()] for word in words if word.casefold() in spelled))
     names = ", ".join(f'"{name}"' for name in meant or ("openOrders",))
     return f"channels = [{names}]"
@@ -222,10 +220,10 @@ def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path:
 def _unknown_key(key: str, path: str, known: list[str], origin: str) -> ConfigError:
     if _SECRET_KEYS.match(key):
         return ConfigError(
-            f"{origin}: {path}{key}: credentials do not belong into the configuration file.",
-            why="It is read, copied and backed up by people and programs that must not have them.",
-            remedy="Remove the line, make a new API key if others could read it, and name a file only you can read "
-            '(key_file = "…", secret_file = "…"), a command that prints it (secret_command = ["…"]), or set '
+            f"{origin}: {path}{key}: credentials must not be in the configuration file.",
+            why="People and programs that must not have them read, copy and back up that file.",
+            remedy="Remove the line, and make a new API key if others could read it. Use a private file instead "
+            '(key_file = "…", secret_file = "…"), a command that prints it (secret_command = ["…"]), or '
             "KRAKEN_API_KEY and KRAKEN_API_SECRET.",
         )
     return ConfigError(f"{origin}: unknown key {path}{key}.", remedy=near_miss(key, known, path))
@@ -247,7 +245,7 @@ def _check_values(config: Config, origin: str) -> None:
     if config.reconnect.initial_s > config.reconnect.max_s:
         raise ConfigError(
             f"{origin}: reconnect.initial_s is larger than reconnect.max_s.",
-            remedy="The first wait cannot be longer than the longest: lower the one, or raise the other.",
+            remedy="The first wait cannot be longer than the longest: lower initial_s, or raise max_s.",
         )
     if ALL in config.accounts:
         raise ConfigError(
@@ -313,13 +311,13 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
         others = [name for name in named if name != ALL]
         if others:
             raise UsageError(
-                f"--account {ALL} and --account {others[0]}: all of them, or the ones that are named?",
-                remedy=f"Leave out the one or the other: {ALL} means every account of the configuration.",
+                f"--account {ALL} and --account {others[0]} exclude each other.",
+                remedy=f"Leave out one of them: {ALL} means every account of the configuration.",
             )
         if not config.accounts:
             raise UsageError(
                 "--account all: the configuration has no [accounts.NAME] tables.",
-                remedy="Write a table for each account into it, or name the configuration that has them with --config.",
+                remedy="Add a table per account, or name the configuration that has them with --config.",
             )
         return tuple(config.accounts)
     chosen = tuple(dict.fromkeys(named)) or (config.account,)
@@ -330,7 +328,7 @@ def choose_accounts(config: Config, named: Sequence[str]) -> tuple[str, ...]:
 
 def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
     """Raise ConfigError unless ``url`` has the first of ``schemes``, or the second with a loopback host."""
-    remedy = f"Write it as in {schemes[0]}://HOST/PATH; without the line Kraken's own is used."
+    remedy = f"Write it as {schemes[0]}://HOST/PATH, or remove the line to use Kraken's own."
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -343,8 +341,8 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
         raise ConfigError(f"{key}: {url!r} is not a URL that starts with {schemes[0]}://.", remedy=remedy)
     if parts.scheme == schemes[1] and not is_loopback(url):
         raise ConfigError(
-            f"{key}: {schemes[1]}:// to {host} would send the key and the feed in clear over the network.",
-            remedy=f"Use {schemes[0]}://. Without TLS only loopback addresses are allowed.",
+            f"{key}: {schemes[1]}:// would send the key and the feed to {host} without encryption.",
+            remedy=f"Use {schemes[0]}://. Only loopback addresses are allowed without TLS.",
         )
 
 
@@ -368,8 +366,8 @@ def listen_address(listen: str) -> tuple[str, int]:
         )
     if not is_loopback(url):
         raise ConfigError(
-            f"metrics.listen: {host} could be reached from other machines.",
-            why="What is served there is neither encrypted nor protected by a password.",
+            f"metrics.listen: other machines could reach {host}.",
+            why="The metrics are neither encrypted nor protected by a password.",
             remedy=f"Listen on 127.0.0.1:{port}, and put a reverse proxy with TLS and a login in front of it.",
         )
     return "127.0.0.1" if host == "localhost" else host, port

@@ -1,7 +1,7 @@
-"""Find out from an output file where an outage begins, when the checkpoint is gone.
+"""Find out from an output file where an outage starts, when the checkpoint is gone.
 
-The records that the file holds are the last evidence: up to the newest one that shows the channel live nothing was
-missing, unless the file itself shows an outage that no ``feed.backfilled`` and no ``feed.gap`` answers.
+It starts at the newest record that shows the channel live. If the file shows an earlier outage without a
+``feed.backfilled`` or ``feed.gap`` for it, it starts there.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _QUOTED = [b'"%b"' % name.encode() for name in _TIMES]
 _MARKER = b'"event_name":"feed.'
 _SEQUENCE = b'"sequence":'
 _ANSWERS = ("feed.backfilled", "feed.gap")
-_OF_SILENT = ("restart", "state_missing")  # causes of outages that no `feed.lost` tells of
+_OF_SILENT = ("restart", "state_missing")  # causes of outages without a `feed.lost`
 FOREVER = 1 << 63
 
 
 class Last(msgspec.Struct, frozen=True):
     """The last record of a channel up to which its output is complete.
 
-    ``ts_ns`` is the record's ``ts``, by the clock of the machine that wrote it. ``kraken_ns`` is Kraken's own time of
-    the newest item up to there that has one; ``connection`` the record's. All times are unix nanoseconds.
+    ``ts_ns`` is the record's ``ts``, by the clock of the machine that wrote it. ``kraken_ns`` is the time at Kraken of
+    the newest item up to there that has one. ``connection`` is the record's. All times are unix nanoseconds.
     """
 
     ts_ns: int
@@ -40,12 +40,12 @@ class Last(msgspec.Struct, frozen=True):
     connection: str | None
 
     def start_ns(self) -> int:
-        """Return when the outage begins, at the latest: Kraken's time if it is known."""
+        """Return the latest time at which the outage can have started."""
         return self.ts_ns if self.kraken_ns is None else min(self.ts_ns, self.kraken_ns)
 
 
 class _Line(msgspec.Struct):
-    """What of a line is looked at."""
+    """The members of a line that are read."""
 
     ts: str
     event_name: str
@@ -65,10 +65,10 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def last_records(path: str, account: str, channels: Iterable[str], limit_bytes: int = LIMIT_BYTES) -> dict[str, Last]:
-    """Return, by channel, the last record up to which the file's last ``limit_bytes`` show nothing missing.
+    """Return, by channel, the last record up to which the file's last ``limit_bytes`` are complete.
 
-    Channels without a record there are left out. So is everything if the file cannot be read. Lines that are not ours,
-    or are torn, are passed over.
+    Channels without a record there are left out, and all channels if the file cannot be read. Incomplete lines and
+    those of other programs are ignored.
     """
     trails = {
         b'"account":%b,"channel":%b' % (render.text(account), render.text(channel)): _Trail(account, channel)
@@ -87,9 +87,9 @@ def last_records(path: str, account: str, channels: Iterable[str], limit_bytes: 
 
 
 class _Answer(NamedTuple):
-    """The interval that a ``feed.backfilled`` or a ``feed.gap`` names, in Kraken's time, and why it was missing."""
+    """The interval of a ``feed.backfilled`` or a ``feed.gap``, in Kraken's time, and the cause of the outage."""
 
-    start_ns: int  # 0: nobody knows
+    start_ns: int  # 0: unknown
     end_ns: int
     cause: str
 
@@ -101,14 +101,14 @@ class _Start(msgspec.Struct):
     connection: str | None
     lost_ns: int = 0  # of a `feed.lost`: up to when, in Kraken's time, nothing was missing; 0: there is no `feed.lost`
     kraken_ns: int | None = None
-    dated: bool = False  # whether an update has told Kraken's time
+    dated: bool = False  # whether an update has Kraken's time
 
 
 class _Trail:
     """The records of one channel, the newest first: where each outage started, and the answers to them.
 
-    Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and what comes from
-    REST can be written before it is, and so can an update on a connection that never became live.
+    Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and a backfill can
+    be written before it is, and so can an update on a connection that never became live.
     """
 
     def __init__(self, account: str, channel: str) -> None:
@@ -121,7 +121,7 @@ class _Trail:
         self._oldest = b""  # the oldest line of an item so far
 
     def take(self, data: bytes) -> None:
-        """Take in the next older line that may be this channel's."""
+        """Add the next older line, which may be this channel's."""
         if _SEQUENCE in data:
             self._oldest = data
         if not self._matters(data):
@@ -139,7 +139,7 @@ class _Trail:
             self._take_lost(line, ns)
         elif line.event_name == "feed.live" or line.type == "update":
             self._take_sign(line, ns)
-        # What REST has added is not in the order of its times: newer rows can be there, and older ones not yet.
+        # Backfills do not count: they are not in the order of their times.
         if line.type in ("update", "snapshot") and not self._dated():
             found = _kraken_time(line.data)
             start = self._starts[-1]
@@ -147,10 +147,10 @@ class _Trail:
             start.dated = line.type == "update" and found > 0
 
     def last(self) -> Last | None:
-        """Return where the oldest outage without an answer started, or else the newest sign of all.
+        """Return where the oldest outage without an answer started, or else the newest sign that the channel was live.
 
-        If a file is rotated, its first connection may have become live before. If it holds the connection's first
-        frames, it would hold its ``feed.live`` as well.
+        In a rotated file, the first connection's ``feed.live`` can be in the file before, unless this file has the
+        connection's first frames.
         """
         if self._unproven and self._unproven in self._oldest and _sequence(self._oldest) <= 2:
             self._starts.pop()
@@ -161,7 +161,7 @@ class _Trail:
         return Last(start.ts_ns, start.kraken_ns, start.connection)
 
     def _matters(self, data: bytes) -> bool:
-        """Return whether the line may tell something: most do not, and decoding takes most of the time."""
+        """Return whether the line may be needed. Most are not, and decoding takes most of the time."""
         if self._wanted or _MARKER in data or (self._unproven and self._unproven not in data):
             return True
         return not self._dated() and any(name in data for name in _QUOTED)
@@ -170,11 +170,11 @@ class _Trail:
         return not self._starts or self._starts[-1].dated
 
     def _take_lost(self, line: _Line, ns: int) -> None:
-        """Kraken was last heard before: that is where this outage started, whatever was written since."""
+        """Start an outage at the ``last_ts`` of a ``feed.lost``, not at later records."""
         if self._unproven:
             self._starts.pop()
-        heard = moment(line.last_ts or "")
-        self._starts.append(_Start(heard or ns, line.connection, heard))
+        lost_ns = moment(line.last_ts or "")
+        self._starts.append(_Start(lost_ns or ns, line.connection, lost_ns))
         self._wanted, self._unproven = False, b""
 
     def _take_sign(self, line: _Line, ns: int) -> None:
@@ -190,12 +190,12 @@ class _Trail:
 
 
 def _oldest_unanswered(starts: Sequence[_Start], answers: Iterable[_Answer], newer_lost_ns: int) -> _Start | None:
-    """Return the oldest of the outages, the newest first, that no answer is for; None if all are answered.
+    """Return the oldest outage without an answer; None if all have one. ``starts`` are in order, the newest first.
 
-    An outage after a ``feed.lost`` is answered by an interval around the time at which Kraken was last heard. Each
-    answers one: the next outage may start within it. Of an outage after which the process was ended without a word no
-    time is known by Kraken's clock. Those between one ``feed.lost`` and the next are all taken for unanswered unless
-    there are as many answers to restarts in between.
+    An outage with a ``feed.lost`` is answered by an interval around its ``last_ts``. Each interval answers one outage:
+    the next outage may start within it. An outage without a ``feed.lost`` (the process was killed) has no time by
+    Kraken's clock. Those between one ``feed.lost`` and the next count as unanswered, unless there are as many answers
+    to restarts in between.
     """
     unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_Start]()
     for start in reversed(starts):
@@ -215,7 +215,7 @@ def _oldest_unanswered(starts: Sequence[_Start], answers: Iterable[_Answer], new
 
 
 def _sequence(data: bytes) -> int:
-    """Return the number of the frame that the line came in; 0 if it has none."""
+    """Return the sequence of the line's frame; 0 if it has none."""
     try:
         return _decode(data).sequence
     except (msgspec.DecodeError, RecursionError):

@@ -1,8 +1,8 @@
-"""Ask REST what happened in an interval: orders that ended, fills, ledger entries, page by page.
+"""Request what happened in an interval over REST, page by page: order ends, fills, ledger entries.
 
-A *source* is one list that Kraken keeps. Its pages hold up to fifty rows, newest first. A page of fewer rows need not
-be the last: only an empty one ends the list. Each page is one call, so a query that was refused or
-interrupted continues at the offset that it reached. Rows are identified by their ids, as items of the feed are.
+A *source* is one list that Kraken keeps. Its pages have up to fifty rows, newest first. Only an empty page ends the
+list: one with fewer rows need not be the last. Each page is one call, so an interrupted query continues at its offset.
+Rows are identified by their ids, like items of the feed.
 
 Sources: https://docs.kraken.com/api/docs/rest-api/get-closed-orders , …/get-trade-history , …/get-orders-info ,
 …/get-ledgers , …/get-api-key-info
@@ -31,13 +31,13 @@ RESERVE = 6.0  # points of the call counter that a backfill leaves to the tokens
 
 OPEN = ("open", "pending")
 ENDED = ("closed", "canceled", "expired")
-_MAX_STATUS = 40  # characters of an unknown state: it becomes part of an id
+_MAX_STATUS = 40  # characters of an unknown state, which becomes part of an id
 _MAX_DIGITS = 18  # before the point: no time and no count has more
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _EXACT = Context(prec=100)  # digits of a time: Kraken sends 14
 
-_TAKER = ("consolidate_taker", "true")  # as the feed is subscribed: otherwise fills differ in id and size
+_TAKER = ("consolidate_taker", "true")  # as in the subscription: otherwise fills differ in id and size
 
 State = Literal["open", "ended", "unknown"]
 
@@ -45,7 +45,7 @@ _ABSENT = msgspec.Raw()
 
 
 class Caller(Protocol):
-    """What makes the calls; :class:`rest.Rest` does."""
+    """Makes the calls, as :class:`rest.Rest` does."""
 
     async def call(self, method: str, /, *, cost: float, reserve: float, **parameters: str) -> msgspec.Raw:
         """Return the result of a private method."""
@@ -62,9 +62,9 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row as an item, with Kraken's time of it in unix nanoseconds; None: it has none that can be read.
+    """A row as an item, with its time in unix nanoseconds; None if it has no readable one.
 
-    ``status`` is an order's state as Kraken calls it; of other rows it is empty.
+    ``status`` is an order's state as Kraken calls it, and empty for other rows.
     """
 
     item: Item
@@ -73,10 +73,10 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The rows of one call, the oldest first, and how many rows Kraken counts in all; None: it does not say.
+    """The rows of one call, the oldest first, and ``count``, Kraken's number of all rows; None if it is not given.
 
-    ``length`` is by how many rows the next page's offset is higher. A row that stands on its page twice counts once,
-    and rows that share an id count once too: the next page may repeat rows then, and skips none.
+    ``length`` is what the next page's offset adds. Rows with the same id or the same bytes count once: the next page
+    may then repeat rows, but skips none.
     """
 
     rows: list[Row]
@@ -85,7 +85,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class _Peek(msgspec.Struct, gc=False):
-    """The members of a row that are looked at."""
+    """The members of a row that are read."""
 
     closetm: msgspec.Raw = _ABSENT
     time: msgspec.Raw = _ABSENT
@@ -97,24 +97,21 @@ _peek = msgspec.json.Decoder(_Peek).decode
 
 
 class Span(NamedTuple):
-    """What a key may see of the history, in unix seconds; 0: no limit."""
+    """The part of the history that a key may query, in unix seconds; 0: no limit."""
 
     from_s: int
     to_s: int
 
 
 CLOSED_ORDERS = Source("ClosedOrders", "ClosedOrders", "closed", "closetm", (("closetime", "close"), _TAKER))
-# Kraken may count fills before it merges those of a taker order: its count would say that rows are missing.
+# Kraken may count a taker order's fills before it merges them: then rows would seem to be missing.
 TRADES = Source("TradesHistory", "TradesHistory", "trades", "time", (_TAKER, ("without_count", "true")))
 LEDGERS = Source("Ledgers", "Ledgers", "ledger", "time")
 CURRENCY = "currency"  # the asset class that Ledgers shows unless it is asked for another
 
 
 def sources_of(channel: str, classes: Iterable[str] = ()) -> tuple[Source, ...]:
-    """Return the sources that together hold everything of a channel.
-
-    ``classes`` are the asset classes that the channel has shown.
-    """
+    """Return the sources that together have every item of a channel. ``classes``: the asset classes of balances."""
     match channel:
         case "openOrders":
             return (CLOSED_ORDERS,)
@@ -135,12 +132,12 @@ def _ledgers_of(asset_class: str) -> Source:
 
 
 async def page(rest: Caller, source: Source, start: int, end: int | None, offset: int) -> Page:
-    """Return the page at ``offset`` of what lies after ``start`` and not after ``end``, in unix seconds of Kraken's.
+    """Return the page at ``offset`` of the rows after ``start`` and not after ``end``, in Kraken's unix seconds.
 
-    Without an ``end``, rows that come in between shift the offsets: a row may come again, none is skipped.
+    Without an ``end``, new rows shift the offsets: rows may repeat, none is skipped.
 
     Raises:
-        NotUnderstood: the answer has another shape.
+        NotUnderstood: the answer is malformed.
         FeedError: as of :meth:`rest.Rest.call`.
     """
     bounds = {"start": str(start), "ofs": str(offset)}
@@ -152,12 +149,12 @@ async def page(rest: Caller, source: Source, start: int, end: int | None, offset
 
 
 async def named_orders(rest: Caller, ids: Collection[str]) -> dict[str, Row]:
-    """Return these orders as they are now. Those that Kraken does not know, or refuses to be asked for, are left out.
+    """Return the current rows of these orders. Unknown and refused ids are left out.
 
-    One id that Kraken refuses costs the others nothing: its batch is asked for in halves.
+    If Kraken refuses a batch, its halves are requested, so that one refused id does not affect the others.
 
     Raises:
-        NotUnderstood: the answer has another shape, or has two different rows of one order.
+        NotUnderstood: the answer is malformed, or has two different rows of one order.
         FeedError: as of :meth:`rest.Rest.call`, but for refused ids.
     """
     wanted = sorted({order_id for order_id in ids if order_id and "," not in order_id})
@@ -188,10 +185,10 @@ async def _query_orders(rest: Caller, batch: Sequence[str]) -> dict[str, Row]:
 
 
 async def key_span(rest: Caller) -> Span:
-    """Return what the key may see of the history: outside of it REST answers with nothing, and without an error.
+    """Return the part of the history that the key may query. Outside of it REST returns no rows, and no error.
 
     Raises:
-        NotUnderstood: the answer has another shape, or a limit that cannot be read.
+        NotUnderstood: the answer is malformed, or a limit cannot be read.
         FeedError: as of :meth:`rest.Rest.call`.
     """
     method = "GetApiKeyInfo"
@@ -210,10 +207,10 @@ async def key_span(rest: Caller) -> Span:
 
 
 def read_page(source: Source, result: bytes) -> Page:
-    """Read the result of a source's method. The bytes of rows stay as they were sent, but for line breaks.
+    """Parse the result of a source's method. The bytes of rows stay as they were sent, except for line breaks.
 
     Raises:
-        NotUnderstood: it has another shape.
+        NotUnderstood: it is malformed.
     """
     method, key = source.method, source.key
     try:
@@ -233,17 +230,12 @@ def read_page(source: Source, result: bytes) -> Page:
 
 
 def state(row: Row) -> State:
-    """Return whether an order is open or ended, by its row."""
+    """Return whether the row's order is open or ended."""
     return _state(row.status)
 
 
-def word(row: Row) -> str:
-    """Return an order's state as Kraken calls it."""
-    return row.status
-
-
 def _state(status: str) -> State:
-    """Return what a state means. Only what is known to mean open or ended does, in upper or lower case."""
+    """Return what Kraken's word for a state means, regardless of case; ``unknown`` for an unknown word."""
     folded = status.casefold()
     if folded in OPEN:
         return "open"
@@ -251,7 +243,7 @@ def _state(status: str) -> State:
 
 
 def _rows(method: str, what: str, raw: bytes) -> list[tuple[str, bytes]]:
-    """Return the rows of an object by id, ids that repeat included. An empty array is an empty object."""
+    """Return an object's rows with their ids, which can repeat. An empty array counts as an empty object."""
     try:
         return members(raw)
     except NotJson as error:
@@ -268,14 +260,14 @@ def _is_empty_array(raw: bytes) -> bool:
 
 
 def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
-    """Read one row: the few members that tell what it is."""
+    """Parse the few members of a row that identify it."""
     try:
         fields = _fields(raw)
     except NotJson as error:
         raise NotUnderstood(f"{method}: a row is not an object.") from error
     time_ns = unix_ns(fields.get(source.time, b""))
     ident = encodable(name) or None
-    # An empty id identifies nothing: then the bytes do, which are the same whenever REST shows the row.
+    # Without an id the bytes identify the row: REST never changes them.
     identity = ident or f"row-{crc32(raw):08x}"
     if source.key == CLOSED_ORDERS.key:
         status = _status(fields.get("status"))
@@ -287,8 +279,8 @@ def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
 
 
 def _fields(raw: bytes) -> dict[str, bytes]:
-    """Return the members that are looked at. msgspec finds them many times faster than :func:`members`, and refuses
-    lone surrogates.
+    """Return the members of :class:`_Peek`. msgspec is many times faster than :func:`members`, but rejects lone
+    surrogates.
 
     Raises:
         NotJson: it is not an object.
@@ -301,7 +293,7 @@ def _fields(raw: bytes) -> dict[str, bytes]:
 
 
 def _order_identity(order_id: str, status: str) -> str:
-    """Return the identity of an order's end. An unknown state has one of its own: written once, and no end."""
+    """Return the identity of an order's row: that of its end, or one per unknown state, so that it is written once."""
     if _state(status) == "ended":
         return f"{order_id}:end"
     folded = status.casefold().replace(":", " ")
@@ -309,7 +301,7 @@ def _order_identity(order_id: str, status: str) -> str:
 
 
 def _status(raw: bytes | None) -> str:
-    """Return an order's state. Anything but text is an unknown state, and called by its JSON."""
+    """Return an order's state. A value that is not a string is an unknown state, named by its JSON."""
     if raw is None:
         return "absent"
     value = scalar(raw)
@@ -333,16 +325,16 @@ def _count(method: str, raw: bytes) -> int | None:
 
 
 def unix_ns(raw: bytes) -> int | None:
-    """Return a time of REST, unix seconds with a fraction, in nanoseconds: exactly as its digits say.
+    """Return a time of REST (unix seconds with a fraction) in nanoseconds, exactly.
 
-    None if it is unreadable, or 0: that is how Kraken says that there is none.
+    None if it is unreadable or 0, which is how Kraken writes that there is none.
     """
     seconds = _number(raw)
     return int(seconds.scaleb(9, _EXACT)) if seconds is not None and seconds > 0 else None
 
 
 def _number(raw: bytes) -> Decimal | None:
-    """Return a JSON number, or a string that holds one; None for anything else, and for what is too large to be one."""
+    """Return the value of a JSON number, or of a string that has one; None for anything else and if it is too large."""
     text = raw.decode().strip('"')
     if not _NUMBER.fullmatch(text):
         return None

@@ -1,6 +1,6 @@
-"""A whole tail, put together: states, feeds, and what they share. The command and a Python program run the same.
+"""Build a tail from a plan: states, feeds, and what they share. The command and :mod:`kraken_feed.api` use it.
 
-A file system that is full, read-only or not mounted yet is waited for, as a disk that is full later.
+A start waits for a file system that is full, read-only or not mounted yet, as a running tail waits for a full disk.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ T = TypeVar("T")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be tailed, and how.
+    """What to tail, and how.
 
-    ``credentials`` are by account, ``channels`` of every account; ``since_ns`` is in unix nanoseconds; ``state`` is
-    the directory of the checkpoints, None for none.
+    ``credentials`` are by account. Every account has the same ``channels``. ``since_ns`` is in unix nanoseconds.
+    ``state`` is the directory of the checkpoints; None keeps none.
     """
 
     config: Config
@@ -55,8 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = UNLIMITED
 
 
-def _unheard(error: FeedError | None) -> None:
-    """Take what nobody wants to know."""
+def _ignore(error: FeedError | None) -> None:
+    """Do nothing."""
 
 
 async def assemble(
@@ -68,32 +68,34 @@ async def assemble(
     changed: Callable[[], None] = lambda: None,
     dial: Dial = dial,
     make: Callable[[Account, Environment], Feed] = Feed,
-    held: Callable[[FeedError | None], None] = _unheard,
+    held: Callable[[FeedError | None], None] = _ignore,
 ) -> Supervisor:
-    """Return the feeds of ``plan``, ready to run. Their states are open and held until they have run.
+    """Return the feeds of ``plan``, ready to run. Their states are open and locked until they have run.
 
     Args:
-        plan: what is wanted.
-        open_output: where records go, and the logger that brings them there; is told whom to tell if it fails. Called
-            when the states are held: what somebody else has is not touched.
+        plan: what to tail.
+        open_output: opens the output, and returns it with the logger that writes to it. Its argument is the function
+            to call if the output fails later. Called with the states locked: the output of another instance is not
+            touched.
         log: diagnostics.
         secrets: what is masked; tokens are added.
         changed: called when all channels of an endpoint have gone live.
         dial: opens a WebSocket connection.
         make: makes a feed; for tests.
-        held: told of what is waited for at each try, and with None when it is there.
+        held: called at each attempt with the error that is waited for, and with None when it is over.
 
     Raises:
-        FeedError: a state is held or cannot be opened, or the output cannot; no state is held then.
+        FeedError: a state is locked, or a state or the output cannot be opened. No state stays locked then.
     """
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget = Budget(config.reconnect.budget, config.reconnect.window_s)
     _judge_number(plan, budget, log)
+    # The states come before the output, since they are the locks. An error closes those that are open.
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
         supervisor: Supervisor
         opened = {}
-        for account in plan.credentials:  # what is open stays open: a state that is found damaged is only found so once
+        for account in plan.credentials:  # open states stay open: damage is reported only at the first opening
             attempt = partial(_open_state, plan.state, account, log, undo)
             opened[account] = await _insist(attempt, patience, log, held)
         attempt_output = partial(open_output, lambda error: supervisor.fail(error))
@@ -134,8 +136,8 @@ async def assemble(
 
 
 def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
-    """Report too many accounts: as an error if descriptors do not suffice, else the tail would break in its middle; as
-    a warning if it is connects, since that is only slow."""
+    """Check the number of accounts. Raise an error if there are too few descriptors, since the tail would fail later.
+    Log a warning if there are too many connects, since that only makes the start slow."""
     dialects = {CHANNELS[channel] for channel in plan.channels}
     accounts = len(plan.credentials)
     descriptors.require(accounts, len(dialects), state=plan.state is not None)
@@ -153,7 +155,7 @@ def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None
 
 
 def _patience(plan: Plan) -> float:
-    """Return the seconds for which a start waits: not at all for an answer that is wanted now."""
+    """Return the seconds for which a start may wait for a file system: none with ``--once``."""
     if plan.limits.once:
         return 0.0
     patience = plan.config.output.patience_s
@@ -163,7 +165,7 @@ def _patience(plan: Plan) -> float:
 async def _insist(
     attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
 ) -> T:
-    """Return what ``attempt`` opens, tried again for as long as its file system is away and ``patience`` lasts."""
+    """Return what ``attempt`` opens. Retry while its file system is not available, for ``patience`` seconds."""
     now, tries, said = asyncio.get_running_loop().time, 0, ""
     began = now()
     while True:
@@ -192,7 +194,7 @@ def _last_records(output: Destination, account: str, channels: Sequence[str]) ->
 
 
 def state_directory(environ: Mapping[str, str]) -> str:
-    """Where the state is if nobody says: systemd's directory, or the user's."""
+    """Return the default directory of the state: systemd's, or the user's."""
     if environ.get("STATE_DIRECTORY"):
         return environ["STATE_DIRECTORY"].partition(":")[0]
     home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
@@ -202,7 +204,7 @@ def state_directory(environ: Mapping[str, str]) -> str:
 def _open_state(
     directory: str | None, account: str, log: FilteringBoundLogger, undo: contextlib.ExitStack
 ) -> Opened | None:
-    """The account's state, if one is wanted."""
+    """Open the account's state, if one is kept; close it with ``undo``."""
     if directory is None:
         return None
     opened = Store.open(os.path.expanduser(directory), account, time.time_ns())

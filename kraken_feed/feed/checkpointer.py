@@ -1,4 +1,4 @@
-"""Keeps an account's checkpoint: about once per second, what the output holds by now."""
+"""Save an account's checkpoint about once per second: what the output holds."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ from .recovery import Recovery
 
 CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
 SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
-MOVED = 5  # looks at an output whose path names another file; a rotation sends SIGHUP before
+MOVED = 5  # checks in a row; a rotation sends SIGHUP before
 
 
 class Checkpointer:
-    """Brings the output to the disk, and then what is known of it: a crash or a power cut in between repeats records,
-    and loses none.
+    """Syncs the output to the disk, and then saves the checkpoint. A crash in between repeats records, but loses none.
 
-    Before each save it looks whether output and state are still the files that were opened. What was written to a file
-    that is gone is written again, or declared missing. Without a store it still brings the output to the disk.
+    Before each save it checks whether output and state are still the files that were opened. Records in a file that
+    was removed are written again, or become an outage. Without a store, the output is still synced.
 
     Args:
-        store: where the checkpoint is; None keeps none.
-        checkpoint: what it holds already.
+        store: where the checkpoint is kept; None keeps none.
+        checkpoint: what the store holds already.
         sink: the output.
-        tails, knowledge, recovery, nonce, counter: what there is to keep.
+        tails, knowledge, recovery, nonce, counter: what is saved.
         clock: Kraken's.
         log: diagnostics.
-        unix_ns: the wall clock, for as long as Kraken's is not known.
-        fail: ends the feed.
+        unix_ns: the wall clock, used until Kraken's is known.
+        fail: ends the feed with an error.
         every_turn: called once per second, before the save.
     """
 
@@ -62,7 +61,7 @@ class Checkpointer:
         every_turn: Callable[[], None] = lambda: None,
     ) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
-        # Up to when the saved checkpoint calls a channel complete: the next run will know what it has missed since.
+        # Up to when each channel is complete in the saved checkpoint: there the next run's outage starts.
         self.kept = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
         self.saved_ns: int | None = None  # in this run
         self._store = store
@@ -78,16 +77,16 @@ class Checkpointer:
         self._fail = fail
         self._every_turn = every_turn
         self._soon = asyncio.Event()
-        self._since: float | None = None  # when the save under way was begun
+        self._since: float | None = None  # when the running save began
         self._writing: asyncio.Future[None] | None = None
         self._unsaved: Changes | None = None
         self._everything = False  # the state was gone: save all that is known
         self._unrescued = sink.unrescued
-        self._moved = 0  # looks in a row at an output whose path names another file
+        self._moved = 0  # checks in a row that found another file at the output's path
         self._failure = ""  # of the last save
 
     async def run(self) -> None:
-        """Save for ever."""
+        """Save once per second, until cancelled."""
         while True:
             self._soon.clear()
             with contextlib.suppress(TimeoutError):
@@ -97,11 +96,11 @@ class Checkpointer:
             await self.save()
 
     def soon(self) -> None:
-        """Do not wait for the second to end."""
+        """Save now, without waiting for the second to end."""
         self._soon.set()
 
     def called(self) -> None:
-        """A call of REST is about to be made: the next run should know of it."""
+        """Save the call counter soon, since a REST call is about to be made: the next run continues it."""
         if self.kept:
             self._soon.set()
 
@@ -110,10 +109,8 @@ class Checkpointer:
         return self._since is not None and now - self._since > SAVE_S
 
     def begin(self, channel: str, complete_ns: int) -> None:
-        """A channel is about to be live. If it is so for the first time ever, save just that, at once and before it is
-        said: from here on the next run will know what it has missed, and what of this run the output did not take.
-
-        It can have an outage already, of a run whose state is gone."""
+        """Save at once that a channel is about to become live, if no checkpoint has it yet: the next run then knows
+        since when it has missed records. The channel's outages are saved as well."""
         if self._store is None or channel in self.kept:
             return
         changes = Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
@@ -126,9 +123,9 @@ class Checkpointer:
             self.kept[channel] = complete_ns
 
     async def save(self) -> None:
-        """Save what is known now, once the output has it. What cannot be saved is tried again with the next one."""
+        """Sync the output, then save what it held before. If that fails, the next save includes it."""
         if self._store is None:
-            for knowledge in self._knowledge.values():  # nobody keeps it, and it must not pile up
+            for knowledge in self._knowledge.values():  # discarded: it must not use ever more memory
                 knowledge.take()
             await self._sink.synced()
             await self._check_output()
@@ -145,26 +142,26 @@ class Checkpointer:
             changes = self._all(changes)
         await self._sink.synced()
         if not await self._check_output():
-            return  # it was written again, and is not on the disk yet: the next save has it
+            return  # the records were written again and are not on the disk yet: the next save has them
         if self._sink.error is None and await self._write(changes):
             self._unsaved, self._everything = None, False
             self._sink.kept(written)
 
     async def close(self, seconds: float) -> None:
-        """Let go of the store. What a disk holds up for longer ends with the process, and is complete all the same."""
+        """Close the store, for ``seconds`` at most. The end of the process closes it otherwise, and nothing is lost."""
         if self._store is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await asyncio.to_thread(self._store.close)
 
-    # -- what is gone
+    # -- files that were removed or replaced
 
     async def _check_output(self) -> bool:
-        """Look whether the output is still the file that was opened; return False if it was not."""
+        """Check whether the output is still the file that was opened; return False if it was removed."""
         found = self._sink.check()
         if found == "removed":
             self._rescue_output()
-        if self._sink.unrescued != self._unrescued:  # the output is shared: another account may have noticed first
+        if self._sink.unrescued != self._unrescued:  # accounts share the output: another may have noticed first
             self._unrescued = self._sink.unrescued
             for channel, complete_ns in self.kept.items():
                 self._missing(channel, complete_ns, "output_removed")
@@ -173,13 +170,13 @@ class Checkpointer:
             return False
         if self._moved >= MOVED:
             self._moved = 0
-            with contextlib.suppress(OutputFailed):  # tried again at the next look
+            with contextlib.suppress(OutputFailed):  # tried again at the next check
                 self._sink.reopen()
-                self._log.warning("output_moved", output=self._sink.name, what="the path names another file: reopened")
+                self._log.warning("output_moved", output=self._sink.name, what="another file is at its path: reopened")
         return True
 
     def _rescue_output(self) -> None:
-        """Write again what went with a file that was removed. What cannot be read any more may be missing."""
+        """Write the records of a removed file again, as far as they can still be read."""
         try:
             rewritten = self._sink.rescue()
         except OutputFailed as error:
@@ -188,10 +185,10 @@ class Checkpointer:
         self._log.error("output_removed", output=self._sink.name, written_again_bytes=rewritten)
 
     async def _check_state(self, store: Store) -> None:
-        """Look whether the state is still the file that was opened; if it is not, open it again and save everything.
+        """Check whether the state is still the file that was opened. If not, open it again and save everything.
 
-        Another file at its place, as on a file system that is mounted late, knows up to when the output was complete
-        before this run.
+        If another state is at its path, as on a file system that was mounted late, this run's outage starts where that
+        state ends.
         """
         found = store.check()
         if found == "ok":
@@ -211,7 +208,7 @@ class Checkpointer:
                 self._missing(channel, state.complete_ns, "state_replaced")
 
     def _missing(self, channel: str, since_ns: int, cause: str) -> None:
-        """What came on the channel from then until now may be missing."""
+        """Open an outage of the channel from ``since_ns`` on, which ends now if the channel is live."""
         now = self._clock.latest()
         self._recovery.open(channel, since_ns, cause)
         if now is not None and any(channel in tail.complete() for tail in self._tails):
@@ -221,7 +218,7 @@ class Checkpointer:
 
     async def _write(self, changes: Changes) -> bool:
         """Save the changes in a thread; return whether that worked."""
-        assert self._store is not None  # the callers have looked
+        assert self._store is not None  # the callers have checked
         loop = asyncio.get_running_loop()
         self._since, self._writing = loop.time(), loop.run_in_executor(None, self._store.save, changes)
         try:
@@ -238,7 +235,7 @@ class Checkpointer:
         return True
 
     async def _settled(self) -> None:
-        """Wait for a save that was cancelled: it goes on in its thread, and reads what must not change meanwhile."""
+        """Wait for a save that was cancelled: its thread still reads what must not change meanwhile."""
         if self._writing is None:
             return
         await asyncio.wait([self._writing])
@@ -247,20 +244,20 @@ class Checkpointer:
         self._writing = None
 
     def _say(self, error: StateFailed) -> None:
-        """Log a failure once for each reason: a full disk is full every second."""
+        """Log a failure, unless the last one was the same: a full disk fails every second."""
         if str(error) != self._failure:
             self._log.error("checkpoint_failed", reason=str(error))
         self._failure = str(error)
 
     def _now(self) -> int:
-        """Return Kraken's time, or this machine's as long as that is not known."""
+        """Return Kraken's time, or this machine's until that is known."""
         return self._clock.earliest() or self._unix_ns()
 
     def _complete(self) -> dict[str, int]:
         return {channel: ns for tail in self._tails for channel, ns in tail.complete().items()}
 
     def _changes(self) -> Changes:
-        """Return what is known now and was not at the last call."""
+        """Return what changed since the last call."""
         now, recovery = self._now(), self._recovery
         changes = Changes(nonce=self._nonce.last, saved_ns=now, complete=self._complete())
         latest = self._clock.latest()
@@ -282,7 +279,7 @@ class Checkpointer:
         return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scanner.scans.values()]
 
     def _all(self, changes: Changes) -> Changes:
-        """Return the same, with all that is known instead of what has changed."""
+        """Return ``changes`` with all that is known instead of only what changed."""
         entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
         everything = replace(changes, entries=entries, replaced=set(entries))
         if self._everything:
@@ -293,5 +290,5 @@ class Checkpointer:
 
 
 def _copy(outage: Outage) -> Outage:
-    """Return a copy that a thread can read while the recovery goes on."""
+    """Return a copy, which the saving thread can read while the recovery goes on."""
     return replace(outage, missing=set(outage.missing), short=set(outage.short), complete=dict(outage.complete))

@@ -1,4 +1,4 @@
-"""What keeps outages from counting as recovered."""
+"""Collect the reasons why outages do not count as recovered."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from ..state.checkpoint import Outage
 
 
 class Doubts:
-    """What keeps the outages of one pass from counting as recovered, in words, by outage.
+    """The reasons why the outages of one pass do not count as recovered, in words, by the outage's ``id()``.
 
-    ``final`` reasons do not go away by asking again soon. ``unasked`` is why REST could not be asked; ``wait`` says for
-    how long.
+    A ``final`` reason does not change within an hour. ``unanswered`` is why REST did not answer, ``wait`` the seconds
+    until the next attempt.
     """
 
     def __init__(self) -> None:
         self.final: dict[int, str] = {}
-        self.unasked: dict[int, str] = {}
-        self.rows: set[int] = set()  # outages of which rows are late, or withheld
-        self.reused: set[int] = set()  # outages of which an earlier pass, or run, has read a source or a part of it
+        self.unanswered: dict[int, str] = {}
+        self.rows: set[int] = set()  # outages with rows that are late or missing
+        self.reused: set[int] = set()  # outages with a source that an earlier pass or run has read, at least in part
         self.held: set[int] = set()  # outages that wait for another one
-        self.uncounted: set[int] = set()  # outages whose fills have to be read again, to be added up
+        self.reread: set[int] = set()  # outages whose fills have to be read again, to be added up
         self.wait = 0.0
         self._open: dict[int, list[str]] = {}
 
     def add(self, outage: Outage, doubt: str, *, rows: bool = False) -> None:
-        """Ask again later, and if ``rows`` are missing, for everything."""
+        """Add a doubt. If ``rows`` are missing, the next pass reads everything again."""
         self._open.setdefault(id(outage), []).append(doubt)
         if rows:
             self.rows.add(id(outage))
@@ -31,5 +31,5 @@ class Doubts:
     def reason(self, outage: Outage) -> str:
         """Return every doubt about an outage as one text."""
         key = id(outage)
-        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unasked.get(key, "")]
+        doubts = [self.final.get(key, ""), *self._open.get(key, []), self.unanswered.get(key, "")]
         return "; ".join(dict.fromkeys(filter(None, doubts)))

@@ -1,4 +1,4 @@
-"""One endpoint, kept live: a new connection, session and token after every loss, and markers around what was lost."""
+"""Keep one endpoint live: reconnect after every loss, and write the markers around each outage."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ from .recorder import Recorder
 
 
 class Owner(Protocol):
-    """What a tail is told by the feed, and tells it."""
+    """The feed that a tail belongs to."""
 
     stopping: asyncio.Event
 
-    limited: bool  # whether there can be enough, and items are counted
+    limited: bool  # whether items are counted, so that :attr:`enough` can become true
 
     @property
     def enough(self) -> bool:
-        """Whether nothing more is to be written."""
+        """Whether no more records are wanted."""
 
     def going_live(self, channel: str, complete_ns: int) -> None:
-        """A channel is complete from then on (Kraken's time), and about to be said to be live."""
+        """Save that the channel is about to become live, and is complete from ``complete_ns`` on (Kraken's time)."""
 
     def went_live(self) -> None:
-        """All of the tail's channels are live."""
+        """Note that all of the tail's channels are live."""
 
     def wrote_item(self) -> bool:
-        """Count an item; False if no more are wanted."""
+        """Count an item; return False if no more are wanted."""
 
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
 LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
-OVERDUE_S = 10.0  # behind a deadline of its own, a part is not late but stuck
-POSTPONED_S = 5.0  # a shorter wait before a connect is worth no line: many accounts start one after the other
-LATE_S = 30.0  # three pings: a feed that was not confirmed for so long is behind
-ONLINE = "online"  # of Kraken's engine; every other state is one in which orders may change without a word
+OVERDUE_S = 10.0  # a part that misses its own deadline by so long is stuck
+POSTPONED_S = 5.0  # shorter waits before a connect are not logged: with many accounts they are normal at the start
+LATE_S = 30.0  # three pings: without an answer for so long, records may be delayed
+ONLINE = "online"  # Kraken's engine; in every other state orders may change without an update
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """Why a connection, or the attempt at one, came to its end.
+    """Why a connection, or the attempt at one, ended.
 
-    ``delay`` is the least wait it demands, ``refused`` what Kraken has refused, in a word.
+    ``delay`` is the shortest wait before the next attempt, in seconds. ``refused`` is what Kraken refused, in a word.
     """
 
     cause: str
@@ -79,7 +79,7 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Tail:
-    """Keeps the channels of one endpoint live: a new connection, session and token after every loss."""
+    """The channels of one endpoint, kept live: a new connection, session and token after every loss."""
 
     def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
         self.channels = tuple(channels)
@@ -96,7 +96,7 @@ class Tail:
             more=feed.wrote_item if feed.limited else None,
         )
         self.losses: Counter[str] = Counter()  # by cause
-        self.reconnects = 0  # times that every channel was live again after a loss
+        self.reconnects = 0  # how often every channel became live again after a loss
         self.frame_ns = 0  # when the last frame came; 0: never
         self._feed = feed
         self._shared = shared
@@ -112,9 +112,8 @@ class Tail:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        # Moments of the boot clock: when the connection was begun; when the last ping left that was answered; up to
-        # when everything that Kraken had to say on it has been received; the same when the engine was last known to be
-        # online.
+        # Times of the boot clock: when the connection was begun; when the last answered ping was sent; up to when
+        # everything that Kraken sent was received; the same, at the last time when the engine was known to be online.
         self._began_at = 0
         self._answered_at = 0
         self._complete_at = 0
@@ -128,10 +127,10 @@ class Tail:
         self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
 
     async def run(self) -> None:
-        """Until the feed stops. The last connection is left open: :meth:`close` it when everything is written.
+        """Tail until the feed stops. The last connection stays open: :meth:`close` it when everything is written.
 
         Raises:
-            FeedError: it makes no sense to go on.
+            FeedError: the tail cannot go on.
         """
         wait = 0.0
         while await self._turn(wait):
@@ -143,7 +142,7 @@ class Tail:
             self.recorder.disconnected()
 
     async def close(self, seconds: float = CLOSE_S) -> None:
-        """Close the connection, if there is one; a peer that does not agree within so long is cut off."""
+        """Close the connection, if there is one. Abort it if the closing handshake takes longer than ``seconds``."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close(seconds)
@@ -155,11 +154,10 @@ class Tail:
 
     @property
     def live(self) -> bool:
-        """Whether every channel is, and was said to be."""
+        """Whether every channel is live, and its ``feed.live`` is written."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
     def endpoint(self) -> Endpoint:
-        """How it is now."""
         session, now = self._session, self._now()
         heard = session.last_text if session is not None else None
 
@@ -187,10 +185,10 @@ class Tail:
         )
 
     def _overdue(self, now: float) -> bool:
-        """Return whether a deadline of its own has passed by far. A peer's silence is no such thing: the session's
-        deadline ends it."""
+        """Return whether the tail has missed a deadline of its own by far. Silence of the peer is not meant: the
+        session's deadline ends that."""
         if self._connection is not None and self._connection.paused:
-            return False  # it waits for the reader of the output
+            return False  # it waits for the output's reader
         due = self._retry_at
         if due is None and self._session is not None:
             due = self._session.deadline()
@@ -201,15 +199,15 @@ class Tail:
     def complete(self) -> dict[str, int]:
         """Return up to when each live channel is complete, in Kraken's time (unix nanoseconds).
 
-        That is when the last ping was sent that was answered, if the feed has spoken since: everything that Kraken had
-        to say before it has been received. Before the first such answer it is when the connection was begun.
+        That is when the last answered ping was sent, if the feed has sent text since: everything before it has been
+        received. Until the first such answer, it is when the connection was begun.
         """
         complete = self._complete_ns()
         return {} if complete is None else dict.fromkeys(self._live, complete)
 
     def stepped(self) -> None:
-        """A clock of this machine has jumped: what was sent meanwhile may still lie in the socket. The feed counts as
-        late until a ping is answered, and one is sent now."""
+        """Count the feed as late until a ping is answered, and send one now. To be called when a clock of this machine
+        has jumped: what Kraken sent meanwhile may still be in the socket."""
         self._stepped = True
         if self._connection is not None:
             self._connection.hurry()
@@ -217,7 +215,7 @@ class Tail:
     # -- one attempt
 
     async def _turn(self, wait: float) -> bool:
-        """Wait for the backoff, for what Kraken demands and for the budget; False if the feed stops instead."""
+        """Wait for the backoff, for Kraken's limits and for the budget; return False if the feed stops instead."""
         shared, reserved = self._shared, False
         while True:
             if not await self._sleep(wait):
@@ -230,12 +228,12 @@ class Tail:
                 if wait <= 0:
                     return True
             else:
-                reserved = False  # the place in the budget passes unused
+                reserved = False  # the reserved connect expires unused
             if wait >= POSTPONED_S:
                 self._log.warning("connect_postponed", seconds=round(wait, 1))
 
     async def _sleep(self, seconds: float) -> bool:
-        """False if the feed stops first. Raises OutageTooLong when the patience ends before the wait does."""
+        """Wait; return False if the feed stops first. Raises OutageTooLong when ``max_outage_s`` ends first."""
         patience = self._shared.environment.config.reconnect.max_outage_s
         self._retry_at = self._now() + seconds
         ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
@@ -254,7 +252,7 @@ class Tail:
         )
 
     async def _connect_once(self) -> Loss | None:
-        """One connection from its opening to its end: why it ended, or None because the feed stops."""
+        """Open one connection and use it until it ends; return why it ended, or None because the feed stops."""
         shared, environment = self._shared, self._shared.environment
         config = environment.config.connection
         shared.connections += 1
@@ -276,7 +274,7 @@ class Tail:
         return self._judge(session.failure) if session.failure is not None else None
 
     async def _token(self) -> str:
-        """A fresh token, masked in whatever is logged from now on."""
+        """Return a new token, and mask it in everything that is logged from now on."""
         await self._shared.count_on()
         token = await self._shared.rest.token()
         await self._shared.tell_time()
@@ -286,15 +284,15 @@ class Tail:
         return token.value
 
     def _judge(self, failure: Failure) -> Loss:
-        """What follows from a session's failure. Raises what makes it senseless to go on."""
+        """Return the loss that follows from a session's failure. Raises the error if the tail cannot go on."""
         if failure.refusal is None:
-            policy = failure.detail.startswith("1008")  # a policy of the edge's: final in Kraken's own clients
+            policy = failure.detail.startswith("1008")  # policy violation: Kraken's own clients do not reconnect
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
         refusal = classify(failure.refusal, self._shared.environment.unix_ns() / 1e9)
         channel = failure.detail.partition(":")[0]
         wait = self._shared.patience.refused(channel, refusal, self._now())
         if refusal.kind in ("throttled", "locked_out"):
-            self._shared.rest.keep_quiet(refusal.delay)  # whichever way it was said, it holds for the key
+            self._shared.rest.keep_quiet(refusal.delay)  # the limit is the key's: REST has to wait as well
         if wait is not None:
             return Loss(failure.cause, failure.detail, wait, refusal.refuses("subscription"))
         if refusal.error is CredentialsRefused:
@@ -307,7 +305,7 @@ class Tail:
         )
 
     def _lost(self, loss: Loss) -> float:
-        """Say what was lost and why; the seconds to wait before the next attempt."""
+        """Log and mark the loss; return the seconds to wait before the next attempt."""
         shared, now, first = self._shared, self._now(), self._down_since is None
         policy = shared.environment.config.reconnect
         if self._live_since is not None and now - self._live_since >= policy.stable_s:
@@ -339,6 +337,7 @@ class Tail:
     # -- what comes of frames
 
     def _deliver(self, events: Sequence[Event]) -> None:
+        """Write what comes of a burst of frames, all at once."""
         session = self._session
         assert session is not None  # it made the events
         self.frame_ns = self._shared.environment.unix_ns()
@@ -348,8 +347,8 @@ class Tail:
             self.recorder.flush()
 
     def _take(self, events: Sequence[Event], session: Session) -> None:
-        """Write what comes of a burst. What comes after enough was written is the next run's, the answers to pings
-        included: they would say that it was written."""
+        """Handle the events of a burst. After the last wanted item, ignore everything, answers to pings included:
+        the next run recovers what follows, so it must not count as complete here."""
         limited, unreadable_since = self._feed.limited, None
         for event in events:
             if limited and self._feed.enough:
@@ -363,7 +362,7 @@ class Tail:
                     self._complete_at = max(self._complete_at, event.stamp)
                 case Live():
                     self._went_live(event.channel)
-                case Opaque():
+                case Opaque():  # a frame that is not JSON may have held records: checked once, after the burst
                     self.recorder.write_opaque(event, self._last_token)
                     if not event.json and self._live and unreadable_since is None:
                         unreadable_since = self._complete_ns()
@@ -377,7 +376,7 @@ class Tail:
             self._unreadable(unreadable_since)
 
     def _notice(self, event: Notice) -> None:
-        """Log it. Of very many of a kind, the first and then ever fewer are logged, with how many there were."""
+        """Log a notice. Of many of one kind, log the first and then ever fewer, with their number."""
         if not event.warning:
             self._log.debug(event.event, connection=self.recorder.connection, **event.fields)
             return
@@ -387,7 +386,7 @@ class Tail:
             self._log.warning(event.event, connection=self.recorder.connection, **fields)
 
     def _answered(self, answer: Answered) -> None:
-        """A ping was answered: whatever Kraken had sent before the ping left, it does not wait for us any more."""
+        """Note that a ping was answered: everything that Kraken sent before it has been received."""
         clock = self._shared.clock
         self._answered_at, self._stepped = max(self._answered_at, answer.stamp), False
         came, left = answer.time_in_ns, answer.time_out_ns
@@ -397,21 +396,21 @@ class Tail:
                 self._shared.clock_doubted = True
 
     def _complete_ns(self, frame_at: int | None = None) -> int | None:
-        """Return up to when the live channels are complete in Kraken's time, but not after ``frame_at``. While the
-        engine is not online orders may end without a word: then it is when it was last known to be."""
+        """Return up to when the live channels are complete, in Kraken's time, but not after ``frame_at``. While the
+        engine is down orders may end without an update: then it is when the engine was last known to be online."""
         moments = (self._complete_at, self._engine_down_at, frame_at)
         return self._shared.clock.earliest(min(at for at in moments if at is not None))
 
     def _late_s(self) -> float | None:
-        """Return for how long no ping was answered, if that is too long or a clock has jumped."""
+        """Return the seconds since the last answered ping, if they are too many or a clock has jumped."""
         if not self._live:
             return None
         late = (self._shared.clock.boot() - self._answered_at) / NS
         return round(late, 1) if late > LATE_S or self._stepped else None
 
     def _engine_changed(self, engine: str, session: Session) -> None:
-        """Mark it. While the engine is down orders end without a word, so when it is back the connection is made
-        again: for the snapshot, and for the two ends of the outage."""
+        """Write ``feed.status``. While the engine is down orders end without an update. So reconnect when it is online
+        again: for a snapshot, and for both ends of the outage."""
         self.recorder.engine_changed(self.channels, engine)
         down_at = self._engine_down_at
         if engine.casefold() != ONLINE:
@@ -423,13 +422,13 @@ class Tail:
             session.disconnected("the engine is online again", cause="maintenance")
 
     def _unreadable(self, since_ns: int) -> None:
-        """A frame that is not JSON may have been any: what came since the channels were complete is to be checked."""
+        """Open and end an outage from ``since_ns`` until now: a frame that is not JSON may have held records."""
         for channel in self._live:
             self._shared.recovery.open(channel, since_ns, "unreadable")
             self._shared.recovery.end(channel, self._shared.kraken_ns())
 
     def _lost_unseen(self, event: Resnapshot) -> None:
-        """The channel starts over with another snapshot on the same connection: what came before it may be missing."""
+        """Open an outage for a further snapshot on the same connection: what came before it may be missing."""
         channel = event.channel
         if channel in self._live:
             self._live.discard(channel)
@@ -440,9 +439,9 @@ class Tail:
         session = self._session
         assert session is not None  # it said so
         if self._engine_down_at is None and session.engine is not None and session.engine.casefold() != ONLINE:
-            self._engine_down_at = self._complete_at  # it was greeted so: nobody tells what happens until it is online
+            self._engine_down_at = self._complete_at  # down at the connect: no updates until it is online
         complete = self._complete_ns()
-        assert complete is not None  # the token came with the time
+        assert complete is not None  # the request for the token told the time
         self._feed.going_live(channel, complete)
         self._live.add(channel)
         self._shared.patience.succeed(channel)
@@ -463,14 +462,14 @@ class Tail:
         for channel in live:
             assert session is not None  # its channels were live
             at = None
-            if loss.cause in ("sequence", "silence"):  # frames are missing, whatever pings were answered
+            if loss.cause in ("sequence", "silence"):  # frames are missing, although pings may have been answered
                 stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.spoke
                 at = self._began_at if stamp is None else stamp
             self._mark_lost(channel, loss.cause, loss.detail, at)
 
     def _mark_lost(self, channel: str, cause: str, detail: str, frame_at: int | None = None) -> None:
-        """Write ``feed.lost``, and open the outage. It began before ``frame_at``, if frames themselves went missing: a
-        ping that is answered says nothing about them."""
+        """Write ``feed.lost``, and open the outage. If frames are missing, it began before ``frame_at``: answered pings
+        prove nothing then."""
         session, complete = self._session, self._complete_ns(frame_at)
         assert session is not None  # its channel was live
         self._mark(
@@ -484,7 +483,7 @@ class Tail:
         self._shared.recovery.open(channel, complete, cause)
 
     def _mark(self, channel: str, event_name: str, **fields: object) -> None:
-        """Write a marker that can come several times on one connection: from the second on its id has a number."""
+        """Write a marker that one connection can have several times: from the second on, its id has a number."""
         self._marked[channel, event_name] += 1
         count = self._marked[channel, event_name]
         self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)

@@ -1,4 +1,4 @@
-"""What a feed is given: its account, and what it shares with the feeds of other accounts."""
+"""The inputs of a feed: its account, and what it shares with the feeds of other accounts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """When to stop by ourselves: at the first snapshot, after so many items (markers do not count), after seconds."""
+    """When to stop without a signal: after the first snapshot, ``count`` items (no markers), ``duration`` seconds."""
 
     once: bool = False
     count: int | None = None
@@ -44,14 +44,14 @@ UNLIMITED = Limits()
 
 
 class Quota:
-    """How many items may still be written, by all feeds that share it; None: any number."""
+    """The number of items that the feeds that share it may still write; None: any number."""
 
     def __init__(self, left: int | None = None) -> None:
         self.left = left
         self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
 
     def take(self) -> bool:
-        """Count an item; False if it was the last."""
+        """Count an item; return False if it was the last."""
         if self.left is None:
             return True
         self.left -= 1
@@ -62,16 +62,16 @@ class Quota:
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One account: what to tail of it, and what is known of it at the start.
+    """One account: what to tail, and what is known at the start.
 
     Args:
-        name: is on every record.
+        name: the account's name, which is in every record.
         channels: what to tail.
         credentials: the account's key.
         snapshots: which items of a snapshot are written.
         since_ns: recover what happened from here on; ignored where a checkpoint exists; unix nanoseconds.
-        store: keeps what is known over restarts; None forgets it.
-        checkpoint: what the store knew at the start, and ``found``: why it knew nothing.
+        store: where the checkpoint is kept; None keeps none.
+        checkpoint: what the store held at the start. ``found`` says why it held nothing.
         last: the newest record of each channel that the output had at the start, where it could be read.
     """
 
@@ -91,14 +91,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         config: the policy.
-        sink: where records pile up.
+        sink: where records go.
         feed_log: writes records to the sink.
         log: diagnostics.
         secrets: tokens are added to it.
         limits: when to stop without being asked.
-        quota: what is left of the items that all feeds may write; by default the limit is each feed's own.
+        quota: the items that all feeds together may still write; by default each feed has a limit of its own.
         budget: of connects; by default each feed has its own.
-        transport, dial, unix_ns, boot_ns, draw: network, clocks and chance, for tests.
+        transport, dial, unix_ns, boot_ns, draw: network, clocks and randomness; tests replace them.
     """
 
     config: Config
@@ -117,7 +117,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shared(msgspec.Struct):
-    """What the tails of one account have in common."""
+    """What the tails of one account share."""
 
     account: Account
     environment: Environment
@@ -128,21 +128,21 @@ class Shared(msgspec.Struct):
     feed_log: FeedLogger
     clock: KrakenClock
     counter: CallCounter
-    counted: CallLevel | None  # where the run before left the counter, until it is known how long ago that was
+    counted: CallLevel | None  # the counter at the end of the run before; None once :meth:`count_on` has used it
     knowledge: Mapping[str, Knowledge]
     recovery: Recovery
     connections: int = 0
     clock_doubted: bool = False  # an answer contradicts what is known of Kraken's clock
 
     def kraken_ns(self) -> int:
-        """Return Kraken's time now, at the latest. Only after :meth:`tell_time`."""
+        """Return the latest time that it can be at Kraken now. Call :meth:`tell_time` before."""
         now = self.clock.latest()
         assert now is not None  # it was told
         return now
 
     async def count_on(self) -> None:
-        """Go on with the key's call counter where the run before left it, once it is known how long ago that was. A
-        kill may have come between a call and its save."""
+        """Restore the key's call counter from the run before, less what has decayed since. One call is added: a kill
+        may have come between a call and its save."""
         if self.counted is not None:
             await self.tell_time()
             counted, self.counted = self.counted, None
@@ -152,8 +152,8 @@ class Shared(msgspec.Struct):
                 self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
 
     async def tell_time(self) -> None:
-        """Make sure that Kraken's time is known. Every answer of REST tells it; if none does, ask, and if that fails,
-        believe this machine's clock to a day: a longer interval is asked for then, never a shorter one."""
+        """Make sure that Kraken's time is known. Every REST response has it; without one, request it. If that fails,
+        trust this machine's clock to within a day: the queries then cover more time, never less."""
         if not self.clock.known:
             try:
                 await self.rest.time()

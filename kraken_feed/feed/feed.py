@@ -1,9 +1,7 @@
-"""The policy: token → connection → backoff → …, for as long as it takes.
+"""Keep the channels of one account live, until it is stopped or an error cannot pass by itself.
 
-A :class:`Feed` tails the channels of one account. It has one :class:`Tail` for each endpoint; they share the API
-key's REST client, what is known of the output, and the recovery of what was missed. The output itself, the budget of
-connects and the quota of items are shared with the feeds of other accounts. What passes by itself is waited for; what
-does not ends the feed with the error that says why.
+A :class:`Feed` has one :class:`Tail` per endpoint. The tails share the API key's REST client, the knowledge of the
+output, and the recovery. The feeds of all accounts share the output, the budget of connects and the quota of items.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at mos
 
 
 def run_name(unix_ns: int) -> str:
-    """A name for one run, unique over restarts: milliseconds and chance, in hex."""
+    """Return a name for one run, unique over restarts: milliseconds and random digits, in hex."""
     return f"{unix_ns // 1_000_000:x}{entropy.token_hex(2)}"
 
 
@@ -134,14 +132,14 @@ class Feed:
         )
         for channel in account.channels:
             self._reopen(channel, checkpoint)
-        for outage in self._recovery.outages:  # what its first snapshot shows may have been missed
+        for outage in self._recovery.outages:  # its first snapshot may show what was missed
             self._knowledge[outage.channel].first = False
 
     def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
-        """Open the outages that an earlier run has left, and the one since it ended.
+        """Open the outages that an earlier run has left, and the one since that run ended.
 
-        Where the state knows nothing of the channel, the output's newest record says where that outage starts. A first
-        start has none: nothing is promised for the time before it.
+        Without a checkpoint of the channel, the output's newest record says where that outage starts. A first start
+        opens none: nothing is promised for the time before it.
         """
         account, state = self._given, checkpoint.channels.get(channel, ChannelState())
         for outage in state.outages:
@@ -152,8 +150,7 @@ class Feed:
         elif account.since_ns is not None:
             self._recovery.open(channel, account.since_ns, "since")
         elif account.store is not None and channel in account.last:
-            # An outage that was pending then is as unknown as what came after: it was declared within a quarter of an
-            # hour.
+            # The run may have died with an outage pending, at most a quarter of an hour after that had begun.
             margin_ns = self._recovery.scanner.longest_ns
             margin_ns += int(LEGACY_S * NS) if account.last[channel].kraken_ns is None else 0
             self._recovery.open(channel, account.last[channel].start_ns() - margin_ns, "state_missing")
@@ -163,10 +160,10 @@ class Feed:
             self._log.warning("first_start", channel=channel, what="nothing is known of the time before")
 
     async def run(self) -> str:
-        """Tail until :meth:`stop`, or until a limit is met: why it ended.
+        """Tail until :meth:`stop`, or until a limit is met; return the reason.
 
         Raises:
-            FeedError: it makes no sense to go on. What was received is written all the same, if it can be.
+            FeedError: the feed cannot go on. What was received is still written, if that is possible.
         """
         patient, timer = self._sink.patient, None
         if self._limits.duration is not None:
@@ -184,7 +181,7 @@ class Feed:
             patient = False
             self.stop("defect")
             raise
-        finally:  # a defect, too, leaves behind what was received before it
+        finally:  # also after a defect: write what was received before it
             self._over = True
             try:
                 await self._finish(patient)
@@ -208,19 +205,19 @@ class Feed:
         self._tail_of[channel].recorder.mark_outage(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
-        """Stop reading, write out what was received, close. The first reason stands."""
+        """Stop reading, write what was received, and close. Only the first reason counts."""
         self.reason = self.reason or reason
         self.stopping.set()
 
     def fail(self, error: FeedError) -> None:
-        """Stop because of ``error``, which :meth:`run` then raises. The first one stands."""
+        """Stop because of ``error``, which :meth:`run` then raises. Only the first error counts."""
         if self._error is None:
             self._error = error
         self.stop(f"error: {self._secrets.mask_long(error.what)}")
 
     @property
     def live(self) -> bool:
-        """Whether every channel is."""
+        """Whether every channel is live."""
         return all(tail.live for tail in self._tails)
 
     @property
@@ -229,7 +226,7 @@ class Feed:
         return self._all_written or self._quota.left == 0
 
     def figures(self) -> Figures:
-        """What it has done, and how it is."""
+        """Return the account's state and counters."""
         recovery, endpoints = self._recovery, tuple(tail.endpoint() for tail in self._tails)
         records: Tally[tuple[str, str]] = Tally()
         losses: Tally[str] = Tally()
@@ -259,11 +256,11 @@ class Feed:
         return next((f"endpoint {endpoint.dialect}" for endpoint in endpoints if endpoint.overdue), "")
 
     def going_live(self, channel: str, complete_ns: int) -> None:
-        """A channel is about to be said to be live. From here on a crash has to be known as an outage."""
+        """Save that the channel is about to become live: from here on, the next run treats a crash as an outage."""
         self._checkpointer.begin(channel, complete_ns)
 
     def went_live(self) -> None:
-        """A tail has all of its channels live."""
+        """Save soon, since all channels of a tail are live; stop if that was all that was wanted."""
         self._checkpointer.soon()
         self.changed()
         if self._limits.once and self.live:
@@ -271,11 +268,11 @@ class Feed:
             self.stop("once")
 
     def wrote_item(self) -> bool:
-        """Count an item; False if no more are wanted."""
+        """Count an item; return False if no more are wanted."""
         return self._quota.take()
 
     def _look_at_clocks(self) -> None:
-        """Notice clocks that jump, and have Kraken's time asked for where it is no longer known well."""
+        """Notice clocks that jump, and request Kraken's time when it has become uncertain."""
         for step in self._steps.look():
             self._log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
             for tail in self._tails:
@@ -286,7 +283,7 @@ class Feed:
             self._time_wanted.set()
 
     async def _ask_time(self) -> None:
-        """Ask for Kraken's time whenever it is wanted. It costs no point of the call counter."""
+        """Request Kraken's time whenever it is wanted. That costs no point of the call counter."""
         while True:
             await self._time_wanted.wait()
             self._time_wanted.clear()
@@ -300,14 +297,14 @@ class Feed:
             self.fail(error)
 
     async def _finish(self, patient: bool) -> None:
-        """Everything out, the last markers last; then close."""
+        """Write everything out, the last markers last; then close."""
         sink = self._sink
         if self._given.store is None:
             self._recovery.give_up(GapReason.STOPPED_BEFORE.format())
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
-            if patient:  # however long that takes: nobody keeps a connection for it
+            if patient:  # however long that takes: so no connection stays open for it
                 await self._close_tails()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):
@@ -323,14 +320,14 @@ class Feed:
                 tasks.create_task(tail.close(CLOSE_S))
 
     def _leave_behind(self, sink: Destination) -> None:
-        """What the output does not take is not in the checkpoint either: the next run will know it as an outage.
-        Without a state nobody will."""
+        """Report records that the output did not take in time. The checkpoint does not have them either, so the next
+        run recovers them. Without a state that is impossible, and the feed fails."""
         error: FeedError = sink.undelivered()
         if not sink.pending and sink.sync_started is None:
             error = StateFailed(
                 "The checkpoint could not be saved in time.",
-                why="The output has everything; the disk that holds the state does not answer.",
-                remedy="Look at the disk. The next run writes again what the checkpoint does not know.",
+                why="The output has every record, but the disk that holds the state does not answer.",
+                remedy="Check the disk. The next run writes again what is not in the checkpoint.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
         if self._given.store is not None and were_live <= self._checkpointer.kept.keys():
@@ -346,15 +343,15 @@ class Feed:
 
 
 def _counted(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
-    """Return where the run before left the key's call counter. An earlier version did not save it: then it is as full
-    as a recovery fills it."""
+    """Return the key's call counter at the end of the run before. Earlier versions did not save it: then it is assumed
+    to be as full as a recovery fills it."""
     if checkpoint is None or checkpoint.counter is not None:
         return checkpoint.counter if checkpoint is not None else None
     return CallLevel(counter.limit - RESERVE, checkpoint.saved_ns)
 
 
 def _knowledge(channels: Sequence[str], checkpoint: Checkpoint) -> dict[str, Knowledge]:
-    """Return what the output holds of each channel, by what the checkpoint says."""
+    """Return what the output holds of each channel, according to the checkpoint."""
     of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
     volumes = {"executions": Volumes(), "openOrders": of_v1, "ownTrades": of_v1}
     known = {}

@@ -1,7 +1,7 @@
-"""Why an outage is declared as a gap: the words of ``feed.gap``, with what each means and what to do first.
+"""The reasons in ``feed.gap``, with what each means and what to do first.
 
-The recovery writes these words, and docs/errors.md is generated from the same table. Several reasons of one gap are
-joined with ``;``. A reason can also be in the words of Kraken or of the network, which no table can list.
+docs/errors.md is generated from this table. Several reasons of one gap are joined with ``;``. A reason can also be
+Kraken's own text or a network error, which no table can list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the output already holds of one channel: open orders, ended orders, fills; and so which items are news.
+"""Know what the output already holds of one channel (open orders, ended orders, fills), and so which items are new.
 
 Everything is kept as the bytes that were written. Changes are merged only when a snapshot has to be compared.
 """
@@ -19,23 +19,19 @@ from .order_states import merged as merged
 from .volumes import Volumes as Volumes
 from .volumes import raises_executed
 
-# ---------------------------------- Ids that the output holds, bounded, and what the feed brought under each of them
-#
-# An id is a claim: the feed can bring two different items under one. So the CRC-32 of the bytes is remembered with it.
+# -- the ids that the output holds. Kraken can send two different items under one id: so the CRC-32 is kept with it.
 
-
-# What is known of an id that comes (again), see :meth:`Remembered.add`.
+# What is known of an id, see :meth:`Remembered.add`.
 Standing = Literal["new", "known", "repeat", "other"]
 
 _NEVER = -1  # no CRC-32 is negative
 
 
 class Remembered:
-    """A bounded set of ids, the oldest forgotten first: the last ``limit`` at least, three times as many at most.
+    """A bounded set of ids that forgets the oldest first: it has the last ``limit`` ids, and at most three times that.
 
-    It has two generations; when the new one is full, the old one is forgotten completely. Each id has the CRC-32 of the
-    bytes that an update of the feed brought under it, or None if it came only by a snapshot or from REST: their bytes
-    differ from an update's although they tell the same fact.
+    It has two generations. When the new one is full, the old one is dropped. Each id has the CRC-32 of the update's
+    bytes, or None if it came only in a snapshot or from REST: those have different bytes for the same item.
     """
 
     def __init__(self, limit: int, ids: Sequence[Known] = ()) -> None:
@@ -55,13 +51,14 @@ class Remembered:
         return len(self._new.keys() | self._old.keys())
 
     def add(self, name: str, crc: int | None = None) -> Standing:
-        """Remember an id, and return what was known of it.
+        """Add an id, with the CRC-32 of the bytes if an update had it; return what was known of it.
 
-        ``new``: nothing. ``repeat``: an update brought the same bytes before. ``other``: an update brought other bytes
-        before; those stay the ones that are remembered. ``known``: one of the two did not come by an update, so their
-        bytes cannot be compared.
+        - ``new``: nothing;
+        - ``repeat``: an earlier update had the same bytes;
+        - ``other``: an earlier update had other bytes; their CRC-32 is kept;
+        - ``known``: one of the two was not an update, so their bytes cannot be compared.
 
-        Knowing an id again makes it new again, so that what every snapshot repeats is never the oldest.
+        An id that is added again becomes the newest: what every snapshot repeats is never forgotten.
         """
         new = self._new
         before = new.get(name, _NEVER)
@@ -83,24 +80,23 @@ class Remembered:
         return "repeat" if before == crc else "other"
 
     def crc(self, name: str) -> int | None:
-        """Return the CRC-32 of what an update brought under an id; None if no update has."""
+        """Return the CRC-32 of the update with this id; None if there was none."""
         found = self._new.get(name)
         return self._old.get(name) if found is None else found
 
     def take(self) -> list[Known]:
-        """Return what was added since the last call, the oldest first."""
+        """Return the ids that were added since the last call, the oldest first."""
         taken, self._added = self._added, []
         return _storable(taken)
 
     def everything(self) -> list[Known]:
-        """Return all of them, the oldest first."""
+        """Return all ids, the oldest first."""
         both = {name: crc for name, crc in self._old.items() if name not in self._new} | self._new
         return _storable([name if crc is None else (name, crc) for name, crc in both.items()])
 
 
 def _storable(ids: list[Known]) -> list[Known]:
-    """Leave out ids with lone surrogates, which no database takes: what has such an id is written again after a
-    restart."""
+    """Leave out ids with lone surrogates, which SQLite rejects. Their items are written again after a restart."""
     names = "".join([known if isinstance(known, str) else known[0] for known in ids])
     if names.isascii():  # as all of Kraken's
         return ids
@@ -108,7 +104,6 @@ def _storable(ids: list[Known]) -> list[Known]:
 
 
 def is_storable(name: str) -> bool:
-    """Return whether a name can be encoded as UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -118,12 +113,12 @@ def is_storable(name: str) -> bool:
 
 Snapshots = Literal["changes", "all", "none"]
 
-ENDED_KEPT = 10_000  # ended orders whose late news is known to be late: 45 minutes of them at a pair's limits
+ENDED_KEPT = 10_000  # ended orders whose late items are recognised: 45 minutes at the rate limit of a pair
 SEEN_KEPT = 20_000  # fills and ledger entries; a snapshot repeats fifty, and an outage of so many is 400 calls to REST
 CHANGES_KEPT = 32  # changes of one order that are kept apart before they are folded into one object
 
-END = ":end"  # what the identity of an order end ends with
-AGAIN = "~"  # between an identity and the CRC-32 of another item that claims it
+END = ":end"  # the suffix of an order end's identity
+AGAIN = "~"  # between an identity and the CRC-32 of another item under that identity
 ORDER_CHANNELS = ("openOrders", "executions")
 CURRENCY = "currency"  # the asset class that every balance had for years
 
@@ -131,20 +126,19 @@ _NOBODY: Collection[str] = ()
 
 
 class Knowledge:
-    """What the output holds of one channel.
+    """What the output holds of one channel, and so which items have to be written.
 
-    Every item that arrives is told to it, and it says which are to be written: an update is, unless it is a fill or an
-    end that was written before; an item of a snapshot is, if it is not as it was last written.
+    An update is written, unless it is a fill or an order end that was written before. An item of a snapshot is written
+    if it differs from what was last written.
 
-    An identity is a claim. An item under a known identity is left out only if it is the same item: its bytes are those
-    of the update that was written, or it tells the same fact another way (a snapshot, an update and REST have different
-    bytes for one fact). Otherwise it is written under an identity of its own, made of the claimed one and its CRC-32,
-    so that a repeat of it is recognised as well, also after a restart.
+    Kraken can send two different items under one identity. An item under a known identity is left out only if it is
+    the same: it has the bytes of the update that was written, or one of the two was not an update. (Then their bytes
+    differ anyway.) Otherwise its identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
 
-    ``orders`` has the open orders by id, each as its last complete object and the changes since; for balances, the
-    assets, see :func:`balance_key`. ``missing`` are orders that are known open and were not in the last snapshot.
-    ``classes`` are the asset classes of balances beyond ``currency``. ``repeats`` counts updates that were left out
-    because the same bytes had come before. ``volumes`` compares executed volumes with fills; None: nobody does.
+    ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
+    the assets, see :func:`balance_key`. ``missing`` are orders that were open and were not in the last snapshot.
+    ``classes`` are the asset classes of balances besides ``currency``. ``repeats`` counts updates that were left out
+    because an earlier one had the same bytes. ``volumes`` compares executed volumes with fills, if it is not None.
     """
 
     def __init__(
@@ -161,7 +155,7 @@ class Knowledge:
         self._of_orders = channel in ORDER_CHANNELS
         self.orders: dict[str, list[bytes]] = {name: list(parts) for name, parts in (orders or {}).items()}
         self.ended = Remembered(ENDED_KEPT, ended)
-        # An entry that REST tells is remembered by its id, and by its bytes.
+        # A ledger entry from REST is kept under its id and under its CRC-32.
         self.seen = Remembered(2 * SEEN_KEPT if channel == "balances" else SEEN_KEPT, seen)
         self.missing: set[str] = set()
         self.classes: set[str] = set()
@@ -170,17 +164,17 @@ class Knowledge:
         self.repeats = 0
         self.volumes = volumes
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
-        # Of each order that the checkpoint has been told of, how many of its objects; 0 if those are others by now.
+        # How many objects of each order the checkpoint has; 0 if they were replaced since.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
-        self.first = first  # no snapshot was ever taken in
-        self._behind: set[str] = set()  # orders of which an update was left out, because REST had told its fill
-        self._rows: dict[tuple[str, str], int] = {}  # of this pass, by method and identity: the CRC-32 of the first
-        # Orders whose live fills matter to `volumes`: those whose end REST told, and those with a claim.
+        self.first = first  # there was no snapshot yet
+        self._behind: set[str] = set()  # orders with an update that was left out, because its fill was known from REST
+        self._rows: dict[tuple[str, str], int] = {}  # this pass's first CRC-32, by method and identity
+        # Orders whose live fills matter to `volumes`: those whose end came from REST, and those with a claim.
         self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
         self._owed: Collection[str] = volumes.owed if volumes is not None else _NOBODY
 
     def update(self, item: Item) -> bool:
-        """Take in an item of an update, and say whether it is to be written. It may get another identity."""
+        """Add an item of an update; return whether it has to be written. Its identity may change."""
         if item.identity and not self._unseen(item, crc32(item.data)):
             return False
         order_id = item.order_id
@@ -189,31 +183,33 @@ class Knowledge:
                 return True
             parts = self.orders.get(order_id)
             if parts is None:
-                if order_id in self.ended:
+                if order_id in self.ended:  # late: written, but an ended order does not reopen
                     if order_id in self._closed and item.exec_id:
                         self._cover(item)  # REST was ahead of the feed
                     return True
                 parts = self.orders[order_id] = []
             elif order_id in self._owed and item.exec_id and self.volumes is not None:
+                # The snapshot may have counted this fill already.
                 self.volumes.live_fill(order_id, merged(parts), item.data)
+            # Merging costs much more than appending, so it waits until a snapshot comes or the changes are many.
             parts.append(item.data)
             if len(parts) > CHANGES_KEPT:
                 self._replace(order_id, fold(parts))
             self.changed.add(order_id)
             if self.missing:
                 self.missing.discard(order_id)
-        elif self._closed and order_id in self._closed:
+        elif self._closed and order_id in self._closed:  # ownTrades: the order's end came from REST, its fill comes now
             self._cover(item)
         elif self.channel == "balances":
-            self._forget(self._balance(item))  # the next snapshot shows what has become of it
+            self._forget(self._balance(item))  # an update is a ledger entry, not a balance
         return True
 
     def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
-        """Say for each item of a complete snapshot whether it is to be written. An item is taken in when its answer is
-        asked for."""
+        """Yield for each item of a complete snapshot whether it has to be written. An item is added when its answer is
+        taken from the iterator."""
         first, self.first = self.first, False
         hold = policy == "none" and first
-        volumes = None if first else self.volumes  # what was executed before the first snapshot is nobody's debt
+        volumes = None if first else self.volumes  # fills from before the first snapshot are not expected
         if self._of_orders:
             self.missing = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
         rows: dict[tuple[str, str], int] = {}
@@ -229,16 +225,16 @@ class Knowledge:
         return map(is_written, items)
 
     def begin_pass(self) -> None:
-        """Begin to read REST's history once more: the next rows are compared with each other, not with earlier ones."""
+        """Begin another pass over REST's history: rows are compared with each other within one pass only."""
         self._rows.clear()
 
     def backfilled(self, item: Item, source: str = "") -> bool:
-        """Take in a row of REST, and say whether it is to be written: fills, ends and ledger entries that are not yet.
-        It may get another identity.
+        """Add a row of REST; return whether it has to be written: a fill, an order end or a ledger entry that is new.
+        Its identity may change.
 
-        An order that REST calls open is no news: what it is now is in the snapshot. Rows of one pass and one ``source``
-        (a method) that have one identity and different bytes are different items: each of them is written. Two
-        methods show one order differently, so their rows are not compared.
+        An order that REST calls open is not written: the snapshot shows it. Rows of one pass and one ``source``
+        (a method) with one identity and different bytes are different items: each is written. Two methods show one
+        order differently, so their rows are not compared.
         """
         if not item.identity:
             return False
@@ -249,24 +245,24 @@ class Knowledge:
         return self._unseen_row(item, self._rows, source, self.volumes)
 
     def forget_order(self, order_id: str) -> None:
-        """Forget an open order that nobody can tell about any more, also in the checkpoint."""
+        """Forget an open order whose end cannot be found, also in the checkpoint."""
         self.missing.discard(order_id)
         self._forget(order_id)
         if self.volumes is not None:
             self.volumes.clear(order_id)
 
     def take(self) -> Entry:
-        """Return what is known by now and was not at the last call."""
+        """Return what changed since the last call, for the checkpoint."""
         entry = Entry(ended=self.ended.take(), seen=self.seen.take())
         for name in self.changed:
             parts, kept = self.orders.get(name), self._kept.get(name, 0)
             if not name.isascii() and not is_storable(name):
-                continue  # no database takes it: the next run writes the order again
-            if parts is None:
+                continue  # SQLite rejects it: the next run writes the order again
+            if parts is None:  # the order ended: an empty list removes it
                 del self._kept[name]
                 entry.orders[name] = []
                 continue
-            if kept:
+            if kept:  # the saved objects are unchanged: only the new ones are saved
                 entry.grown[name] = parts[kept:]
             else:
                 entry.orders[name] = parts.copy()
@@ -275,18 +271,17 @@ class Knowledge:
         return entry
 
     def everything(self) -> Entry:
-        """Return all that is known. It includes what :meth:`take` has just returned, and can be saved instead of
-        that."""
+        """Return all that is known, including what :meth:`take` has returned last: it can be saved instead of that."""
         orders = {name: parts.copy() for name, parts in self.orders.items() if is_storable(name)}
         return Entry(orders, ended=self.ended.everything(), seen=self.seen.everything())
 
     # -- identities
 
     def _unseen(self, item: Item, crc: int | None = None) -> bool:
-        """Return whether nothing with the item's identity was written, or only another item. An end also closes the
-        order. ``crc`` is that of an update's bytes."""
+        """Return whether the item is new: nothing with its identity was written, or only other bytes of an update. An
+        order end also closes the order. ``crc`` is that of an update's bytes."""
         identity = item.identity
-        assert identity  # the callers have looked
+        assert identity  # the callers have checked
         if identity.endswith(END):
             order_id = identity.removesuffix(END)
             self.missing.discard(order_id)
@@ -304,7 +299,7 @@ class Knowledge:
         return standing == "new"
 
     def _is_another(self, item: Item, crc: int, of_update: int | None) -> bool:
-        """Give the item an identity of its own, and return whether it was not written under that."""
+        """Add the CRC-32 to the item's identity; return whether it was not yet written under the new one."""
         identity = f"{item.identity}{AGAIN}{crc:08x}"
         standing = (self.ended if is_end(identity) else self.seen).add(identity, of_update)
         item.identity = identity
@@ -313,42 +308,42 @@ class Knowledge:
         return standing == "new"
 
     def _unseen_row(self, item: Item, rows: dict[tuple[str, str], int], source: str, volumes: Volumes | None) -> bool:
-        """Return whether an item of a snapshot or a row of REST was not written. It is compared with its neighbours
-        only: what an update brought has other bytes anyway."""
+        """Return whether an item of a snapshot or a row of REST is new. Its bytes are compared with its neighbours'
+        only: an update has other bytes for the same item."""
         claimed = item.identity
-        assert claimed  # the callers have looked
+        assert claimed  # the callers have checked
         crc = crc32(item.data)
-        if rows.setdefault((source, claimed), crc) != crc:
+        if rows.setdefault((source, claimed), crc) != crc:  # a second item under one identity
             written = self._is_another(item, crc, None)
             if volumes is not None and item.exec_id and written:
                 self._cover(item)
             return written
         if volumes is None:
             return self._unseen(item)
-        if claimed.endswith(END):
+        if claimed.endswith(END):  # an order end: it claims the executed volume that is not known yet
             order_id = claimed.removesuffix(END)
             before = merged(self.orders.get(order_id, ()))
             written = self._unseen(item)
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        live = self._is_of_update(item)
+        live = self._is_of_update(item)  # a fill: it covers claims, also if it was written before
         written = self._unseen(item)
         if item.exec_id and (written or volumes.since is not None):
             self._cover(item, live=live and not written)
         return written
 
     def _unseen_entry(self, item: Item) -> bool:
-        """Return whether a ledger entry of REST was not written. Two legs of a transfer can have one id, and stand on
-        different pages, or in different asset classes. A row never changes, so each is remembered by its bytes, too."""
+        """Return whether a ledger entry of REST is new. Two legs of a transfer can have one id, and be on different
+        pages or in different asset classes. A row never changes, so it is also known by its CRC-32."""
         claimed, seen = item.identity, self.seen
-        assert claimed  # the caller has looked
+        assert claimed  # the caller has checked
         by_bytes = f"{claimed}{AGAIN}{crc32(item.data):08x}"
         of_feed = seen.crc(claimed) is not None
         if seen.add(by_bytes) != "new":
             return False
         if of_feed and seen.add(f"{claimed}{AGAIN}") == "new":
-            return False  # the first row under an id of the feed's tells the same as the feed
+            return False  # the first row under an id that the feed sent is the same entry
         if of_feed or seen.add(claimed) != "new":
             item.identity = by_bytes
         return True
@@ -356,8 +351,8 @@ class Knowledge:
     # -- volumes
 
     def _catch_up(self, item: Item) -> None:
-        """Take in what an update of ``executions`` says of its order, although its fill is known from REST or a
-        snapshot. The output does not have that state of the order: the next snapshot tells it."""
+        """Add the order's state from an update of ``executions`` whose fill was left out, as known from REST or a
+        snapshot. The output does not have that state: the next snapshot is written for it."""
         parts = self.orders.get(item.order_id or "")
         if parts is None or not item.order_id or not raises_executed(merged(parts), parse(item.data)):
             return
@@ -368,14 +363,13 @@ class Knowledge:
             self.volumes.uncover(item.identity)
 
     def _may_claim(self, volumes: Volumes) -> bool:
-        """Return whether volumes can be compared: v1 tells of fills on another channel, so that has to have an outage
-        as well."""
+        """Return whether volumes can be compared. In v1 the fills are on another channel, which needs an outage too."""
         return self.channel == "executions" or volumes.since is not None
 
     def _is_of_update(self, item: Item) -> bool:
-        """Return whether a fill is known to be no part of what snapshots claim: one frame of v2 told the fill and the
+        """Return whether a fill is certainly not in what snapshots claim: one frame of v2 has both the fill and the
         order's volume. In v1 the connection may have been lost between the two frames."""
-        assert item.identity  # the caller has looked
+        assert item.identity  # the caller has checked
         return self.channel == "executions" and self.seen.crc(item.identity) is not None
 
     def _cover(self, item: Item, *, live: bool = False) -> None:
@@ -399,7 +393,7 @@ class Knowledge:
         else:
             name = item.order_id if self._of_orders and item.order_id and not self._is_fill(item) else ""
         if not name:
-            return True  # nothing tells it apart from others
+            return True  # it has no key to compare it by
         if name in self.ended:
             return False  # an old snapshot: what has ended does not reopen
         known = self.orders.get(name)
@@ -420,13 +414,13 @@ class Knowledge:
         asset_class = key.partition(" ")[2]
         if asset_class and asset_class not in self.classes:
             self.classes.add(asset_class)
-            # For the checkpoint: an asset is forgotten when it changes, its class is not.
+            # The checkpoint forgets an asset when it changes, but has to keep its class.
             self.orders[f" {asset_class}"] = [b"{}"]
             self.changed.add(f" {asset_class}")
         return key
 
     def _replace(self, name: str, complete: bytes) -> None:
-        """The order is one object from here on."""
+        """Replace an order's objects by a complete one."""
         self.orders[name] = [complete]
         if name in self._kept:
             self._kept[name] = 0
@@ -440,16 +434,16 @@ class Knowledge:
             self._kept[name] = 0
             self.changed.add(name)
         else:
-            self.changed.discard(name)  # it came and went, and no checkpoint ever heard of it
+            self.changed.discard(name)  # opened and closed between two saves: no checkpoint has it
 
 
 def is_end(identity: str) -> bool:
-    """Return whether an identity is an order end's: ``O…:end``, or ``O…:end~…`` of another end of the same order."""
+    """Return whether an identity is an order end's: ``O…:end``, or ``O…:end~…`` of a second end of the order."""
     return identity.endswith(END) or f"{END}{AGAIN}" in identity
 
 
 def balance_key(fields: Fields) -> str:
-    """Return what tells a balance apart: its asset, with the asset class behind a blank unless that is ``currency``.
-    One name can be an asset in two classes. Empty if there is no asset."""
+    """Return the key of a balance: the asset, then a blank and the asset class unless that is ``currency``. One name
+    can be an asset in two classes. Empty if there is no asset."""
     asset, asset_class = value(fields, "asset"), value(fields, "asset_class")
     return f"{asset} {asset_class}" if asset and asset_class not in ("", CURRENCY) else asset

@@ -1,7 +1,4 @@
-"""What is known of one order: a complete object and the changes since, merged, folded and compared.
-
-Everything is the bytes that Kraken sent. Numbers are compared exactly, by value.
-"""
+"""Merge and compare the states of one order: a complete object and the changes since, as the bytes that Kraken sent."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from ..records.view import Fields, parse
 
 Difference = Literal["same", "newer", "older"]
 
-# What differs between a change and a snapshot without the order's state being another: v2's kind of event and its
-# time, and a fee that is the trade's in one and the order's in the other.
+# Members that differ between a change and a snapshot of the same state: v2's kind of event and its time, and a fee that
+# is the trade's in one and the order's in the other.
 _PASSING = frozenset({"exec_type", "timestamp", "fee_usd_equiv", "lastupdated", "ratecount"})
 EXECUTED = ("vol_exec", "cum_qty")  # cumulative volumes: v1's and REST's, v2's
 
@@ -25,7 +22,7 @@ _exact = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def merged(parts: Sequence[bytes]) -> Fields:
-    """Merge a complete object and its changes into one set of fields, each still the bytes that were sent."""
+    """Merge a complete object and its changes into one set of fields, each as the bytes that were sent."""
     fields: Fields = {}
     for part in parts:
         fields.update(parse(part))
@@ -43,19 +40,18 @@ def fold(parts: Sequence[bytes]) -> bytes:
 
 
 def compare(known: Sequence[bytes], complete: bytes) -> Difference:
-    """Return how a snapshot's object differs from what is known of the order."""
+    """Return how a snapshot's object differs from the known state of the order."""
     if len(known) == 1 and known[0] == complete:
         return "same"
     return compare_fields(merged(known), parse(complete))
 
 
 def compare_fields(before: Fields, now: Fields) -> Difference:
-    """Return how a snapshot's object differs from what is known of the order.
+    """Return how a snapshot's fields differ from the known state of the order.
 
-    Cumulative volumes never fall: an object with less executed is older. An order can change without a fill, so equal
-    volumes alone do not make it the same: every other member is compared. Numbers are compared by value, since a
-    snapshot may print them with another scale. What passes (the kind of event, its time) is left out. An object that
-    cannot be read, or is empty, counts as newer.
+    Cumulative volumes never fall, so an object with less executed is older. Otherwise all members are compared, except
+    those of an event (its kind, its time). Numbers are compared by value, since a snapshot may print them with another
+    scale. An object that is unreadable or empty counts as newer.
     """
     if not now:
         return "newer"
@@ -66,7 +62,7 @@ def compare_fields(before: Fields, now: Fields) -> Difference:
 
 
 def _equal(before: msgspec.Raw | None, now: msgspec.Raw) -> bool:
-    if before is None:  # not said so far: only what says nothing is the same
+    if before is None:  # a new member: the same state only if it is empty
         return bytes(now) in (b"null", b'""', b"false") or number(now) == 0
     if bytes(before) == bytes(now):
         return True

@@ -1,4 +1,4 @@
-"""Writes what one endpoint brings: items, the markers around them, and what REST adds."""
+"""Write the records of one endpoint: items, markers, and what REST recovers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that m
 
 
 class Recorder:
-    """Writes the records of one endpoint, in the order in which they are handed in. Nothing here waits.
+    """Writes the records of one endpoint in the order of the calls. Nothing here waits.
 
-    Items are collected until the burst ends, and leave as one event of the logger. Different items have different ids,
-    whatever the sequence does.
+    Items are collected until the burst ends, and written as one event of the logger. Different items always have
+    different ids, also if a sequence number repeats.
 
     Args:
-        account: its name.
-        dialect: names the events.
-        run: names this run of the program, in ids while there is no connection.
-        knowledge: by channel; decides what is news.
+        account: the account's name.
+        dialect: has the event names.
+        run: the name of this run, for ids while there is no connection.
+        knowledge: by channel; decides which items are new.
         snapshots: which items of a snapshot are written.
         feed_log: where records go.
-        mask: takes long secrets out of what a marker quotes, should one have got so far.
+        mask: removes long secrets from what a marker quotes.
         unix_ns: the wall clock.
-        more: counts an item; False if no more are wanted. None: any number is.
+        more: counts an item; returns False if no more are wanted. None: there is no limit.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Recorder:
         self._more = more
         self._loggers: dict[str, FeedLogger] = {}
         self._prefixes = {channel: f"{account}:{channel}:" for channel in knowledge}  # of :func:`render.item_id`
-        self._count = 0  # of whatever has no place of its own in the sequence: tells those apart
+        self._count = 0  # numbers the frames and items that no sequence number identifies
         self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates on this connection
         self._others: dict[tuple[str, int, str], int] = {}  # of snapshots and later epochs: channel, epoch, type
         self._marked: dict[str, int] = {}  # ids of the last markers, and how often each was wanted
@@ -72,27 +72,27 @@ class Recorder:
         self._channel, self._type, self._ns = "", "", 0
 
     def connected(self, name: str, channels: Sequence[str]) -> None:
-        """What follows comes over the connection of that name."""
+        """Begin to write records under the connection's name."""
         self.connection = name
         bound = self._feed_log.bind(connection=name)
         self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
         self._numbers, self._others = {}, {}
 
     def went_live(self) -> None:
-        """What REST adds from here on belongs to this connection."""
+        """Write what REST recovers from here on under this connection's name."""
         self._live_last = self.connection or self._live_last
 
     def disconnected(self) -> None:
-        """There is no connection."""
+        """Write markers without a connection's name from here on."""
         self.connection = None
 
     def write(self, records: Records, frame_ns: int) -> None:
-        """Write one record per item that is news, with the next :meth:`flush` or marker at the latest."""
+        """Write one record per item that is new, at the latest with the next :meth:`flush` or marker."""
         channel, sequence, knowledge = records.channel, records.sequence, self._knowledge[records.channel]
         if channel != self._channel or records.type != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, records.type, frame_ns
-        # The place in the sequence names the items that have no identity. `item_id` does it, but for a call per item.
+        # An item without an identity is named by its place. This spells :func:`render.item_id`, to save a call.
         prefix = self._prefixes[channel]
         if sequence is None:
             place = f"frame{self._next()}"
@@ -119,7 +119,7 @@ class Recorder:
                 break
 
     def flush(self) -> None:
-        """Hand over what was collected."""
+        """Write the items that were collected."""
         lines = self._lines
         if not lines:
             return
@@ -130,10 +130,9 @@ class Recorder:
         self.written_ns = self._ns
 
     def _other_place(self, records: Records, sequence: int) -> str:
-        """Name a frame that is not simply the next update, so that no other frame of this connection has that name.
+        """Return a name for a frame that is not simply the next update. No other frame of this connection has it.
 
-        The type's letter tells the snapshot from an update that came before it, the epoch tells a sequence that began
-        again. A counter tells a frame whose number does not rise.
+        It has the type's letter, the epoch if the sequence began again, and a counter if the number did not rise.
         """
         epoch = f"{records.epoch}." if records.epoch else ""
         place = f"{epoch}{records.type[0]}{sequence}"
@@ -148,7 +147,7 @@ class Recorder:
         return self._count
 
     def write_backfill(self, channel: str, item: Item) -> None:
-        """Write what REST tells of an item that the feed did not bring, under the identity that the item has by now."""
+        """Write a recovered item, under the identity that it has by now."""
         name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
         place = "" if item.identity else f"backfill{self._next()}"
         identity = render.item_id(self._account, channel, item.identity, self._live_last, place, 0)
@@ -160,20 +159,20 @@ class Recorder:
         self.written_ns = now
 
     def write_opaque(self, opaque: Opaque, token: str) -> None:
-        """Write a frame that this version does not know: all of it, but for a token that it may echo."""
+        """Write a frame that this version does not know, without the token that it may echo."""
         frame = without(opaque.frame, token)
         self.mark(UNKNOWN_CHANNEL, "unknown", str(self._next()), **render.opaque(frame, opaque.json))
 
     def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
-        """Write a marker. ``which`` tells apart several of a kind on one connection; those that it does not are
-        counted."""
+        """Write a marker. ``which`` makes the ids of several of one kind on one connection different; a counter is
+        added if it does not."""
         parts = (self._account, channel, self.connection or self._run, event_name, which)
         name = self._marker_id(":".join(filter(None, parts)))
         self._write_marker(channel, event_name, name, connection=self.connection, **fields)
 
     def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
-        """Write ``feed.backfilled`` or ``feed.gap`` of an interval between two of Kraken's times, in unix nanoseconds.
-        ``start`` is None if nobody knows it."""
+        """Write ``feed.backfilled`` or ``feed.gap`` for an interval, in Kraken's time (unix nanoseconds). ``start`` is
+        None if it is unknown."""
         since, to = None if start is None else render.timestamp(start), render.timestamp(end)
         name = self._marker_id(f"{self._account}:{channel}:{event_name}:{since}:{to}")
         self._write_marker(channel, event_name, name, **{"from": since, "to": to}, **fields)
@@ -185,7 +184,7 @@ class Recorder:
             self.mark(channel, "feed.status", which, engine=engine)
 
     def _marker_id(self, name: str) -> str:
-        """Return the id for a marker: its name, and a counter behind it if that was written already."""
+        """Return the id of a marker: its name, with a counter if that id was written before."""
         count = self._marked.pop(name, 0) + 1
         self._marked[name] = count
         if len(self._marked) > MARKED:

@@ -1,12 +1,16 @@
 """Recover outages from Kraken's history over REST, or declare them as gaps.
 
-An outage opens when a channel is lost and ends when it is live again. It counts as recovered only with evidence: every
-source was read to its end and had caught up with the outage's end, every order that vanished has a known state, and
-what was found adds up. What is doubtful is asked again; if the doubt remains for a quarter of an hour the outage is
-declared as a gap, and tried again every hour for three days.
+An outage opens when a channel is lost and ends when it is live again. It counts as recovered only with evidence:
 
-Everything here happens beside the live feed: records are written between its records, never instead of them. All times
-are Kraken's, in unix nanoseconds.
+- every source was read to its end, and had caught up with the outage's end;
+- every order that vanished has a known state;
+- the fills add up to the executed volumes.
+
+Doubtful answers are requested again. If the doubt remains for a quarter of an hour the outage is declared as a gap, and
+tried again every hour for three days.
+
+The live feed goes on meanwhile; recovered records are written between its records. All times are Kraken's, in unix
+nanoseconds.
 """
 
 from __future__ import annotations
@@ -33,15 +37,15 @@ from .known_state import ORDER_CHANNELS, Knowledge
 from .scanner import SKEW_S, Scanner
 from .volumes import Volumes
 
-RETRY_S = 5.0  # the first wait after REST could not be asked; it doubles
+RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
 RETRY_MAX_S = 60.0
 # Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
-UNPROVEN = (1.0, 10 / 3, 10.0)  # asks again whether history has caught up
-DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # asks again what contradicts itself
+UNPROVEN = (1.0, 10 / 3, 10.0)  # the next passes, until history has caught up
+DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # the next passes, while answers contradict each other
 HOURLY_S = 3600.0  # between the tries after a gap was declared
-GIVE_UP_S = 3 * 86400.0  # Kraken keeps the rows, but a state that three days did not settle stays unsettled
-SPAN_S = 3600.0  # what Kraken said about the key's span holds for so long
-SHOWN = 20  # order ids in a reason
+GIVE_UP_S = 3 * 86400.0  # Kraken keeps its history, but doubts that remain after three days do not go away
+SPAN_S = 3600.0  # how long an answer about the key's span is used
+SHOWN = 20  # order ids in a reason, at most
 
 
 class Output(Protocol):
@@ -60,7 +64,7 @@ class Recovery:
     Args:
         config: the overlap, and when REST has usually caught up.
         rest: makes the calls.
-        knowledge: by channel; decides what is news.
+        knowledge: by channel; decides which rows are new.
         output: where records go.
         log: diagnostics.
         clock: Kraken's.
@@ -79,11 +83,11 @@ class Recovery:
     ) -> None:
         self.outages: list[Outage] = []
         self.scanner = Scanner(config, rest, clock, scans, self._note_change)
-        self._inherited: set[int] = set()  # outages of which an earlier run has read fills: they are not added up here
+        self._inherited: set[int] = set()  # outages whose fills an earlier run has read: they cannot be added up here
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
-        self.changed = False  # since somebody last cleared it: for the checkpoint
+        self.changed = False  # since the checkpointer last cleared it
         self._config = config
         self._rest = rest
         self._knowledge = knowledge
@@ -92,17 +96,17 @@ class Recovery:
         self._clock = clock
         self._span: Span | None = None
         self._span_ns = 0
-        self._failures = 0  # passes in a row in which REST could not be asked
+        self._failures = 0  # passes in a row in which REST did not answer
         self._woken = asyncio.Event()
 
     def _note_change(self) -> None:
         self.changed = True
 
-    # -- what the feed tells
+    # -- calls of the feed
 
     @property
     def pending(self) -> int:
-        """How many outages are neither recovered nor declared."""
+        """The number of outages that are neither recovered nor declared."""
         return sum(not outage.declared_ns for outage in self.outages)
 
     def resume(self, outage: Outage) -> None:
@@ -112,8 +116,8 @@ class Recovery:
             self._inherited.add(id(outage))
 
     def open(self, channel: str, start_ns: int | None, cause: str) -> None:
-        """A channel is not complete from ``start_ns`` on. An outage that is open already goes on, from the earlier of
-        the two starts."""
+        """Open an outage of the channel at ``start_ns`` (None: unknown). If one is open already, it gets the earlier
+        of the two starts."""
         for outage in self.outages:
             if outage.channel == channel and outage.end_ns is None:
                 known = None not in (outage.start_ns, start_ns)
@@ -122,18 +126,18 @@ class Recovery:
         else:
             self._add(Outage(channel, start_ns, cause))
         for outage in self.outages:
-            if outage.channel == channel:  # what has come back meanwhile may go missing again: that is another outage's
+            if outage.channel == channel:  # an order that is back and vanishes again belongs to another outage
                 outage.missing &= self._knowledge[channel].missing
         self._widen(channel)
         self.changed = True
 
     def end(self, channel: str, end_ns: int) -> None:
-        """The channel is live again: what lies before ``end_ns`` can be fetched."""
+        """End the channel's outage at ``end_ns``: it is live again, and its history can be read up to there."""
         for outage in self.outages:
             if outage.channel == channel and outage.end_ns is None:
                 outage.end_ns = end_ns
                 if outage.start_ns is not None and outage.start_ns > end_ns:
-                    outage.start_ns = None  # the clocks were wrong: nobody knows how long it was
+                    outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
                 outage.missing = self._knowledge[channel].missing - earlier
                 self.changed = True
@@ -141,7 +145,7 @@ class Recovery:
         self._woken.set()
 
     def _add(self, outage: Outage) -> None:
-        """Count the outage. What a snapshot claims after it was executed in it; ownTrades claims nothing."""
+        """Count the outage. The snapshot after it claims executed volumes, except on ownTrades, which tells fills."""
         self.outages.append(outage)
         self.opened += 1
         volumes = self._knowledge[outage.channel].volumes
@@ -151,8 +155,8 @@ class Recovery:
             volumes.add_outage(outage)
 
     def _widen(self, channel: str) -> None:
-        """Compare executed volumes with fills for as long as the outages last. v1 tells of the two on two channels:
-        there both have to have an outage."""
+        """Set the interval in which executed volumes are compared with fills: that of all outages. v1 has orders and
+        fills on two channels, and both need an outage."""
         volumes = self._knowledge[channel].volumes
         if volumes is None:
             return
@@ -164,7 +168,7 @@ class Recovery:
             volumes.widen(min(starts), None if None in ends else max(end or 0 for end in ends))
 
     def give_up(self, reason: str) -> None:
-        """Declare every outage that is not recovered, because nobody will come back to it."""
+        """Declare every outage that is not recovered: no later run will try."""
         for outage in list(self.outages):
             outage.end_ns = outage.end_ns or self._clock.latest() or outage.start_ns or 0
             self._declare(outage, reason)
@@ -187,33 +191,35 @@ class Recovery:
                     pass
                 continue
             ready = [o for o in self.outages if o.end_ns is not None and o.due_ns <= now]
-            if any(outage.declared_ns for outage in ready):  # one query serves all gaps
+            if any(outage.declared_ns for outage in ready):  # one query for all gaps
                 ready = [o for o in self.outages if o in ready or (o.declared_ns and o.end_ns is not None)]
             await self._pass(ready)
 
     async def _pass(self, outages: Sequence[Outage]) -> None:
-        """Ask REST for everything that these outages need, write what is news, and judge each of them."""
+        """Read what these outages need over REST, write what is new, and judge each outage."""
         if not self._config.enabled:
             for outage in outages:
                 self._declare(outage, GapReason.SWITCHED_OFF.format())
                 self._remove(outage)
             return
+        # Rows outside of the key's interval are never returned: that part is declared, not requested.
         began = self._clock.latest() or 0
         doubts = Doubts()
         ready = await self._within_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
+        # What claims executed volumes (order ends) has to be read before the fills that cover them.
         vanished = await self._ask_vanished(ready, doubts)
         sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
-        for source in sorted(sources, key=backfill.TRADES.__eq__):  # what claims volumes comes before the fills
+        for source in sorted(sources, key=backfill.TRADES.__eq__):
             await self._ask(source, ready, doubts)
         self._doubt_vanished(vanished, ready, doubts)
         for outage in ready:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
-            # The key may have been limited since it was looked at: REST leaves out rows without a word.
+            # The key may have been limited during the pass: REST leaves out rows without an error.
             ready = await self._within_span(ready, doubts, refresh=True)
-        self._failures = self._failures + 1 if doubts.unasked else 0
+        self._failures = self._failures + 1 if doubts.unanswered else 0
         for outage in ready:
             self._judge(outage, doubts, began)
         self.changed = True
@@ -221,9 +227,9 @@ class Recovery:
     # -- what the key may see
 
     async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False) -> list[Outage]:
-        """Cut off what the key may not see, and declare it; return what is left.
+        """Declare what the key may not see; return the outages, or parts of them, that are left.
 
-        A key can be limited to an interval. Outside of it REST answers with nothing, or calls the query malformed.
+        A key can be limited to an interval. Outside of it REST returns no rows, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
         """
         if refresh:
@@ -237,7 +243,7 @@ class Recovery:
 
     async def _key_span(self, outages: Sequence[Outage], doubts: Doubts) -> Span | None:
         now = self._clock.latest() or 0
-        retried = any(outage.declared_ns for outage in outages)  # somebody may have given the key more
+        retried = any(outage.declared_ns for outage in outages)  # the key's limits may have been removed
         if self._span is None or retried or now - self._span_ns > SPAN_S * NS:
             try:
                 self._span, self._span_ns = await backfill.key_span(self._rest), now
@@ -268,16 +274,16 @@ class Recovery:
         return False
 
     def _split(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
-        """Declare a part of an outage by itself."""
+        """Declare a part of an outage as an outage of its own."""
         part = Outage(outage.channel, start_ns, outage.cause, end_ns)
         self.outages.append(part)
         self.opened += 1
         self._postpone_declared(part, reason)
 
-    # -- what there is to ask
+    # -- the requests of a pass
 
     async def _ask_vanished(self, outages: Sequence[Outage], doubts: Doubts) -> dict[str, Row | None]:
-        """Ask for the state of every order that was open before and is not in the snapshot; return their rows."""
+        """Request the state of every order that vanished; return the rows by order id, None for an unknown order."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
         ids = {name for channel in channels for name in self._knowledge[channel].missing}
@@ -294,12 +300,12 @@ class Recovery:
         return {name: rows.get(name) for name in ids}
 
     def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
-        """Doubt the outages in which orders vanished whose end no source has told."""
+        """Doubt the outages in which orders vanished whose end is not known."""
         for outage in outages:
             vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
             known = {name: row for name in vanished if (row := rows[name]) is not None}
             still = {name for name, row in known.items() if backfill.state(row) == "open"}
-            odd = {name: backfill.word(row) for name, row in known.items() if backfill.state(row) == "unknown"}
+            odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
             silent = vanished - known.keys()
             if still:
                 doubts.add(outage, GapReason.STILL_OPEN.format(_some(still)))
@@ -315,7 +321,7 @@ class Recovery:
     async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Read a source to its end, for every outage that still needs it.
 
-        A query that was interrupted serves only what it was begun for; the next one serves the rest.
+        A query that continues an interrupted one serves only the outages of that one. A further query serves the rest.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
@@ -334,7 +340,7 @@ class Recovery:
             if scan is self.scanner.resumed.get(source.name):
                 doubts.reused |= set(map(id, served))
                 self._inherited |= set(map(id, served)) if source is backfill.TRADES else set()
-            assert served  # a query is made, or continued, for one of them at least
+            assert served  # a query is made, or continued, for at least one of them
             for outage in served:
                 read_from, read_to = self.scanner.from_ns(source, outage), self.scanner.caught_up(scan, outage)
                 outage.complete[source.name] = max(read_from, read_to)
@@ -345,12 +351,12 @@ class Recovery:
     def _take(
         self, row: Row, source: str, channels: Mapping[str, int | None] | Mapping[str, int], outages: Sequence[Outage]
     ) -> None:
-        """Write a row for each channel that lacks it. What is later than the channel's end here is the live feed's, and
-        so is what lies between two outages: one query may read across hours in which nothing was missed."""
+        """Write a row for each channel that lacks it, unless the row is the live feed's: later than the outage's end,
+        or between two outages. One query may cover hours in which nothing was missed."""
         for channel, end in channels.items():
             if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
                 continue
-            item = replace(row.item)  # each channel may give it another identity
+            item = replace(row.item)  # a copy: each channel may change its identity
             if not self._knowledge[channel].backfilled(item, source):
                 continue
             self._output.write_backfill(channel, item)
@@ -363,8 +369,8 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed what happened then: not after ``last_ns``, and not when it was
-        live from one outage to the next."""
+        """Return whether the channel may have missed an event at ``time_ns``: it may not after ``last_ns``, nor between
+        two outages."""
         overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
         if time_ns > last_ns + skew:
             return False
@@ -382,7 +388,7 @@ class Recovery:
     # -- what went wrong
 
     def _refused(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
-        """Note why a source could not be read."""
+        """Note why the requests for these outages failed."""
         if not isinstance(error, CredentialsRefused | RequestRefused):
             self._not_asked(outages, error, doubts)
             return
@@ -393,24 +399,24 @@ class Recovery:
 
     def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         words = " ".join(filter(None, (error.what, error.why)))
-        doubts.unasked |= dict.fromkeys(map(id, outages), words)
+        doubts.unanswered |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
         doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
         self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
 
-    # -- the verdict
+    # -- the judgement
 
     def _compare(self, outage: Outage, doubts: Doubts) -> None:
-        """Note where the fills do not add up, once they were read.
+        """Note the orders whose fills do not add up, once the fills were read.
 
-        What is short may belong to another outage whose fills were not read yet: then this one waits for it.
+        The missing fills may belong to another outage whose fills were not read yet: then this one waits for it.
         """
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or not self._has_fills(outage):
             return
         short = set(volumes.short())
         if outage.declared_ns:
-            short = outage.short  # a later outage answers for its own; and a restart has forgotten the volumes
+            short = outage.short  # a later outage has its own; and a restart has lost the volumes
             if short <= volumes.owed.keys():
                 short = short & volumes.short().keys()
         else:
@@ -425,17 +431,17 @@ class Recovery:
             doubts.held.add(id(outage))
         elif short and id(outage) in self._inherited and not outage.declared_ns:
             outage.short = set()
-            doubts.uncounted.add(id(outage))
+            doubts.reread.add(id(outage))
         elif short:
             doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
     def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
-        """Return whether fills of the order can be missing because of this outage, or because of none that is known."""
+        """Return whether the order's missing fills can be due to this outage, or to none that is known."""
         concerned = self._concerned(outage.channel, order_id, volumes)
         return not concerned or any(other is outage for other in concerned)
 
     def _concerned(self, channel: str, order_id: str, volumes: Volumes) -> list[Outage]:
-        """Return the outages of the channel in which fills that the order's claims ask for can lie."""
+        """Return the outages of the channel in which the order's missing fills can lie."""
         return [
             outage
             for outage in self.outages
@@ -445,28 +451,29 @@ class Recovery:
         ]
 
     def _has_fills(self, outage: Outage) -> bool:
-        """Return whether all fills of the outage were read, where it has any."""
+        """Return whether the outage's fills have a source, and all were read."""
         if outage.end_ns is None:
             return False
         return backfill.TRADES in self._sources_of(outage) and self.scanner.proven(backfill.TRADES, outage)
 
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
-        """Return whether everything about the outage is proven, and nothing doubtful."""
+        """Return whether the outage is proven to be recovered, and without doubts."""
         proven = all(self.scanner.proven(source, outage) for source in self._sources_of(outage))
-        doubtful = doubts.reason(outage) or id(outage) in doubts.uncounted
+        doubtful = doubts.reason(outage) or id(outage) in doubts.reread
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
-        """Count the outage as recovered, declare it, or say when it is tried again.
+        """Count the outage as recovered, declare it, or set when it is tried again.
 
-        A pass can take minutes on a small call counter. What was to be asked while it went on is asked at once.
+        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
         """
         assert outage.end_ns is not None  # only ended outages are asked for
         now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
+        # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (GapReason.UNKNOWN_BEGINNING.format(outage.cause), reason)))
             self._declare(outage, reason)
-            self._forgive(outage)
+            self._forget_fills(outage)
             self._remove(outage)
             return
         if self._is_recovered(outage, doubts):
@@ -476,20 +483,21 @@ class Recovery:
                 self._finish(outage)
             return
         outage.tries += 1
-        if id(outage) in doubts.rows | doubts.uncounted:
-            # Rows are late that are not the newest, or were not all added up in this run: everything is read again.
+        if id(outage) in doubts.rows | doubts.reread:
+            # Older rows are late, or this run has not added up all of them: read everything again.
             outage.complete.clear()
             self._inherited.discard(id(outage))
+        # A final reason declares the outage now; any other doubt does so after a quarter of an hour.
         late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
         if id(outage) in doubts.final or outage.declared_ns:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.uncounted:
+        elif id(outage) in doubts.reread:
             outage.due_ns = now + int(doubts.wait * NS)
         elif late and id(outage) in doubts.rows & doubts.reused:
             outage.due_ns = now
         elif late:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.unasked:
+        elif id(outage) in doubts.unanswered:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
             schedule = DOUBTFUL if reason else UNPROVEN
@@ -498,7 +506,7 @@ class Recovery:
             outage.due_ns = max(now, due)
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
-        """Declare the outage, if it is not, and try again in an hour, for three days."""
+        """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
         now = self._clock.latest() or outage.end_ns or 0
         if not outage.declared_ns:
             self._declare(outage, reason)
@@ -510,14 +518,14 @@ class Recovery:
         self.changed = True
 
     def _forget(self, outage: Outage) -> None:
-        """Let go of orders that nobody can tell about: the gap that was declared stands for them."""
+        """Forget the orders whose end or fills could not be found: the declared gap stands for them."""
         knowledge = self._knowledge[outage.channel]
         for order_id in (outage.missing & knowledge.missing) | outage.short:
             knowledge.forget_order(order_id)
-        self._forgive(outage)
+        self._forget_fills(outage)
 
-    def _forgive(self, outage: Outage) -> None:
-        """Let go of the fills that nobody will look for any more: no other outage answers for them."""
+    def _forget_fills(self, outage: Outage) -> None:
+        """Forget the missing fills that can lie in no other outage: they are not searched for any more."""
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or backfill.TRADES not in self._sources_of(outage):
             return
@@ -527,7 +535,7 @@ class Recovery:
                 volumes.clear(order_id)
 
     def _remove(self, outage: Outage) -> None:
-        """Be done with an outage."""
+        """Remove an outage, and the volumes after the last one."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
         volumes = self._knowledge[outage.channel].volumes
@@ -550,7 +558,7 @@ class Recovery:
         )  # fmt: skip
 
     def _declare(self, outage: Outage, reason: str) -> None:
-        """Write ``feed.gap``, once for an outage."""
+        """Write ``feed.gap``, once per outage."""
         assert outage.end_ns is not None  # an open outage is not declared
         self.changed = True
         if outage.declared_ns:
@@ -563,14 +571,14 @@ class Recovery:
 
 
 def _some(ids: Iterable[str]) -> str:
-    """Return the first of many ids as text."""
+    """Return the ids as text; of many, only the first."""
     names = sorted(ids)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def _limits(span: Span) -> str:
-    """Return what the key may see, in words."""
+    """Return the key's limits, in words."""
     words = [f"from unix time {span.from_s} on"] if span.from_s else []
     words += [f"up to unix time {span.to_s}"] if span.to_s else []
     return GapReason.KEY_LIMITED.format(" ".join(words))

@@ -1,6 +1,6 @@
-"""Read Kraken's history page by page, and tell for which outages it proves that nothing is missing.
+"""Read Kraken's history page by page, and decide for which outages it is complete.
 
-All times are Kraken's, in unix nanoseconds; those of a query are in unix seconds, as REST wants them.
+All times are Kraken's, in unix nanoseconds; those of a query are in unix seconds, as REST requires.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..transport.kraken_clock import NS, KrakenClock
 from . import backfill
 from .backfill import Caller, Row, Source, Span
 
-SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the one that its answers show
-AHEAD_S = 60.0  # of a busy account so much shows something newer than an outage; more would be the live feed's pages
-LONGEST = 10.0  # times second_pass_s: history that is later than this is not waited for
+SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the clock in its responses
+AHEAD_S = 60.0  # long enough that a busy account has a newer row than the outage; more would cost pages
+LONGEST = 10.0  # times second_pass_s: how late history may be
 
 Take = Callable[[Row, Mapping[str, int]], None]
 
@@ -53,27 +53,27 @@ class Scanner:
         self._changed = changed
 
     def from_ns(self, source: Source, outage: Outage) -> int:
-        """Return from when on the source has to be read for the outage."""
+        """Return the time from which the source has to be read for the outage."""
         assert outage.end_ns is not None  # only ended outages are asked for
         start = outage.end_ns if outage.start_ns is None else outage.start_ns
         return max(start, outage.complete.get(source.name, 0))
 
     def _needed_from(self, source: Source, outage: Outage) -> float:
-        """Return the same with a margin: the feed may bring events a little out of their order."""
+        """Return the same with a margin: the feed may send events a little out of order."""
         known = outage.complete.get(source.name, 0)
         overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
         return self.from_ns(source, outage) - overlap * NS
 
     def serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
-        """Return whether a query brings everything that the outage needs of this source."""
+        """Return whether a query has everything that the outage needs from this source."""
         assert outage.end_ns is not None  # only ended outages are asked for
         return scan.start * NS <= self.from_ns(source, outage) and scan.channels.get(outage.channel, 0) >= outage.end_ns
 
     def caught_up(self, scan: Scan, outage: Outage) -> int:
         """Return up to when the source is complete, by what the scan has seen.
 
-        Rows become visible in the order of their times: what is older than the newest row is there. If there is no
-        row that is newer than the outage, only time tells.
+        Rows become visible in the order of their times: all rows that are older than the newest one are there. If no
+        row is newer than the outage, only waiting helps.
         """
         assert outage.end_ns is not None  # only ended outages are asked for
         late_enough = scan.began_ns >= outage.end_ns + self.longest_ns
@@ -85,24 +85,24 @@ class Scanner:
         return outage.complete.get(source.name, 0) > outage.end_ns
 
     async def read(self, source: Source, outages: Sequence[Outage], span: Span | None, take: Take) -> tuple[Scan, int]:
-        """Read a source page by page up to the empty page, going on where an interrupted query stopped.
+        """Read a source page by page up to the empty page. An interrupted query continues where it stopped.
 
         Args:
             source: what to read.
             outages: what it is read for.
             span: what the key may see.
-            take: is given each row, and the channels for which it was asked.
+            take: called with each row, and the channels for which it is read.
 
-        Returns the finished scan, and how many rows Kraken counts more than it returned.
+        Returns the finished scan, and the number of rows that Kraken counts but did not return.
 
         Raises:
-            FeedError: a page was refused, or could not be asked for; the scan is kept.
+            FeedError: a page was refused, or REST did not answer; the scan is kept.
             NotUnderstood: the pages repeat themselves.
         """
         scan = self._begin(source, outages, span)
         complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
         seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
-        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future tells nothing
+        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future proves nothing
         while True:
             page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
@@ -131,8 +131,8 @@ class Scanner:
         return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
 
     def _pin(self, scan: Scan) -> None:
-        """Let a query end with the newest row of its first page. While history is behind, further ones become visible
-        before the end, and they would shift the pages for as long as it takes to read them."""
+        """End a query at the newest row of its first page. While history is late, more rows become visible before the
+        end, and would shift the pages."""
         if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self.longest_ns:
             newest = math.ceil(scan.newest_ns / NS)
             scan.end = newest if scan.end is None else min(scan.end, newest)
@@ -149,9 +149,9 @@ class Scanner:
             return scan
         first, last = (0, None) if span is None else (span.from_s, span.to_s or None)
         start = min(self._needed_from(source, outage) for outage in outages) / NS
-        # Rows that are newer than the outages tell that history has caught up with them, so the query ends later: by a
-        # minute, and further if that was too little. Its end is pinned: rows come newest first, and new ones would
-        # shift the pages. Without a clock it has no end; then pages repeat rows.
+        # Rows newer than the outages prove that history has caught up, so the query ends a minute later, and further if
+        # that was too little. Its end is fixed: rows come newest first, and new ones would shift the pages. Without a
+        # clock it has no end; then pages repeat rows.
         newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
         end = last
         if now is not None:

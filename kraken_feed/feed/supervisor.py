@@ -1,4 +1,4 @@
-"""The feeds of one process: they stop together, and one whose key is refused stops alone, unless it is the last."""
+"""Run the feeds of one process. They stop together; a feed whose key is refused stops alone, unless it is the last."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Supervisor:
         self._refused: FeedError | None = None
 
     async def run(self) -> str:
-        """Until :meth:`stop`, or until every feed has come to its end: why.
+        """Run until :meth:`stop`, or until every feed has ended; return the reason.
 
         Raises:
-            FeedError: what ended the process; a signal outweighs an account that had stopped before it.
+            FeedError: what ended the process. A signal has priority over an account that had stopped before it.
         """
         async with asyncio.TaskGroup() as tasks:
             for feed in self._feeds:
@@ -43,29 +43,29 @@ class Supervisor:
         return self.reason or self._feeds[-1].reason
 
     def stop(self, reason: str) -> None:
-        """Stop all of them. The first reason stands."""
+        """Stop all feeds. Only the first reason counts."""
         self.reason = self.reason or reason
         for feed in self._running:
             feed.stop(reason)
 
     def fail(self, error: FeedError) -> None:
-        """Stop all of them because of ``error``, which :meth:`run` then raises. The first one stands."""
+        """Stop all feeds because of ``error``, which :meth:`run` then raises. Only the first error counts."""
         self._error = self._error or error
         for feed in self._running:
             feed.fail(error)
 
     @property
     def live(self) -> bool:
-        """Whether every channel is, of every account that has not stopped."""
+        """Whether every channel is live, of every account that has not stopped."""
         return bool(self._running) and all(feed.live for feed in self._running)
 
     def figures(self) -> list[Figures]:
-        """Of every account, in the order given."""
+        """Return the figures of every account, in the order of the feeds."""
         return [feed.figures() for feed in self._feeds]
 
     async def _run(self, feed: Feed) -> None:
-        """Run one feed. What Kraken refuses to one account does not end the others; everything else ends the process,
-        which is then started again."""
+        """Run one feed. An account that Kraken refuses ends alone. Any other error ends the process, and the service
+        manager restarts it."""
         try:
             await feed.run()
         except (CredentialsRefused, RequestRefused) as error:

@@ -1,8 +1,7 @@
-"""Send one request of order entry: the only module that can change an account. A request is sent once, and never
-again.
+"""Send one request of order entry, once: the only module that can change an account. A tail imports nothing from here.
 
-First connect, then fetch a token, then send the frame. From then on no error says "try again": there is only Kraken's
-answer, or an unknown outcome. A tail imports nothing from here.
+First connect, then fetch a token, then send the frame. After that, no error says "try again": the outcome is Kraken's
+answer, or unknown.
 """
 
 from __future__ import annotations
@@ -29,32 +28,32 @@ from ..transport.rest import refused_credentials
 from .request import Request
 from .responses import Answers
 
-GRACE_S = 0.5  # for further answers of a request that is answered per order; they come together
-FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own failures: it does not say at which point
+GRACE_S = 0.5  # for further answers of a request with one answer per order; they come together
+FAULTS = ("egeneral:internal error", "edatabase:")  # Kraken's own failures: it may have done the request
 PARTLY = "eorder:reduce only:position is closed"  # comes with an order that was filled in part, its rest canceled
 NOTHING = "Nothing was sent."
-TIMER = "\nThe timer itself cannot be looked at; the same request sets it again."
+TIMER = "\nKraken cannot show the timer. The same request sets it again."
 
 T = TypeVar("T")
 
 
 class _Stopped(Exception):
-    """A signal asked the call to end."""
+    """A signal stopped the call."""
 
 
 class Call:
-    """One request, sent once. A signal before it is sent prevents that; afterwards a signal ends the waiting.
+    """One request, sent once. A signal prevents the sending; after the sending, it ends the wait for the answers.
 
     Args:
         request: what to send.
         config: the endpoints and the deadlines.
         credentials: the key, for messages.
-        token: fetches one.
-        say: receives Kraken's answers, one line each, in a thread: it may wait for their reader.
+        token: fetches a token.
+        say: receives Kraken's answers, one line each. It is called in a thread, and may block.
         secrets: the token is added to it.
         timeout: seconds to wait for the answers.
         log: diagnostics.
-        look: the command that shows the request's outcome.
+        look: the command that shows whether the request was done.
         dial: opens the socket.
         unix: the wall clock, for deadlines.
     """
@@ -99,8 +98,7 @@ class Call:
         self._written.set_result(None)
 
     async def run(self) -> str:
-        """Send the request, and print Kraken's answers. Return the name of the signal that came before it was sent, or
-        nothing.
+        """Send the request, and print Kraken's answers. Return the signal that prevented the sending, or "".
 
         Raises:
             OutcomeUnknown: it was sent, and its outcome is unknown.
@@ -108,29 +106,29 @@ class Call:
             OutputFailed: Kraken answered, and the answer could not be written.
             FeedError: any other error; nothing was sent that could change the account.
         """
-        told = False  # whether the caller learns the outcome
+        reported = False  # whether the caller learns the outcome
         try:
             lacking = await self._exchange()
             if lacking is not None:
                 self._judge(lacking)
-            told = True
+            reported = True
         except FeedError:
-            told = True
+            reported = True
             raise
         finally:
-            if self._sent and not told:  # a defect of ours: the exception says nothing about the outcome
+            if self._sent and not reported:  # a bug in kraken-feed: the exception says nothing about the outcome
                 self._log.error("outcome_unknown", request=self._request.names, look=self._look)
         return self._signal if lacking is None else ""
 
     # -- called by signals
 
     def stop(self, reason: str) -> None:
-        """Prevent the sending, or end the waiting for answers."""
+        """Prevent the sending, or end the wait for answers."""
         self._signal = self._signal or reason
         self._stop.set()
 
     def reopen(self) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing: there is no file to reopen."""
 
     def tell(self) -> None:
         """Log the status in one line."""
@@ -141,8 +139,8 @@ class Call:
     # -- before the request is sent
 
     async def _exchange(self) -> str | None:
-        """Connect, send, and hang up; return what is missing of the answers, if anything, or None if a signal prevented
-        the sending."""
+        """Connect, send and disconnect. Return how the wait for answers ended: an empty string if all came, None if a
+        signal prevented the sending."""
         socket: Socket | None = None
         try:
             url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
@@ -175,8 +173,7 @@ class Call:
             await asyncio.gather(task, stopped, return_exceptions=True)
 
     async def _listen(self, socket: Socket) -> None:
-        """Read the frames that have arrived, usually the greeting, to find out whether the connection is closed
-        already."""
+        """Read the frames that have arrived, usually the greeting. This raises if the connection is closed already."""
         try:
             async with asyncio.timeout(0):
                 while True:
@@ -187,7 +184,7 @@ class Call:
     # -- after the request was sent
 
     async def _ask(self, socket: Socket) -> str:
-        """Send the request, and read the answers; return what is missing of them in the end, if anything."""
+        """Send the request, and read the answers; return how the wait ended if answers are missing."""
         frame = self._request.frame(self._value)
         self._request.check_deadline(self._unix())
         if self._stop.is_set():
@@ -210,7 +207,7 @@ class Call:
                     while not self._answers.complete:
                         self._take(await self._before(connection.burst(socket, self._mask)))
                 if self._answers.open_ended:
-                    await self._linger(socket)
+                    await self._read_further(socket)
                 complete = self._answers.complete
         except TimeoutError:
             return f"within {self._timeout:g} s"
@@ -220,7 +217,7 @@ class Call:
             return f"before {self._signal} came"
         return ""
 
-    async def _linger(self, socket: Socket) -> None:
+    async def _read_further(self, socket: Socket) -> None:
         """Read further answers, without an error if none come."""
         try:
             async with asyncio.timeout(GRACE_S):
@@ -254,7 +251,7 @@ class Call:
             self._written.result()  # raises unexpected exceptions
         else:
             self._written.cancel()
-            self._unwritten = OutputFailed("Cannot write to stdout.", why="Nobody reads it.")
+            self._unwritten = OutputFailed("Cannot write to stdout.", why="Its reader does not read.")
 
     def _line(self, frame: bytes) -> str:
         text = self._secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
@@ -263,7 +260,7 @@ class Call:
     # -- the outcome
 
     def _judge(self, lacking: str) -> None:
-        """Raise the error that the answers mean, unless all is plainly a success."""
+        """Raise the error that follows from the answers, unless they prove success."""
         if self._answers.repeated:
             self._log.warning("answer_repeated", times=self._answers.repeated)
         known, request = self._answers.known, self._request
@@ -271,18 +268,18 @@ class Call:
         placed = self._placed()
         reason = self._lacking(lacking) if lacking else self._doubt(texts)
         if placed:
-            reason = f"it was to be checked only, and Kraken's answer names an order, {placed}"
+            reason = f"only a check was requested, but Kraken's answer names an order, {placed}"
         if reason and not (request.live or placed or request.method.unproven):
             raise Transient(
                 f"{request.method.name} was not checked: {reason}.",
                 cause="no_ack",
-                remedy="It was a check: nothing can have happened to the account. Try again.",
+                remedy="It was only a check, so the account did not change. Try again.",
             )
         if reason:
             raise OutcomeUnknown(
-                f"It is not known whether {request.method.name} was done: {reason}.",
-                why=f"It was sent once, with {request.names}, and is not sent again.",
-                remedy=f"Look before you do anything: {self._look}{TIMER * ('timeout' in request.params)}",
+                f"Unknown whether {request.method.name} was done: {reason}.",
+                why=f"The request was sent once, with {request.names}. It is not repeated.",
+                remedy=f"Check before you send anything: {self._look}{TIMER * ('timeout' in request.params)}",
             )
         if self._unwritten is not None:
             raise self._not_written(self._unwritten, texts)
@@ -298,33 +295,33 @@ class Call:
     def _doubt(self, texts: Sequence[str]) -> str:
         """Return why the answers do not prove an outcome; empty if they do."""
         if any(answer.success is None for answer in self._answers.known):
-            return "Kraken's answer says neither yes nor no"
+            return "Kraken's answer is neither a success nor an error"
         if self._answers.surplus:
             return "more answers came than orders were named"
         if self._answers.uneven:
-            return f"Kraken's answer tells of {self._answers.uneven}"
+            return f"Kraken's answer reports only {self._answers.uneven}"
         return next((f"Kraken answered {self._mask(text)}" for text in texts if normal(text).startswith(FAULTS)), "")
 
     def _placed(self) -> str:
         """Return the order that a mere check should not have placed; empty if there is none."""
         if self._request.live:
             return ""
-        given = set(map(str, self._request.params.values()))
+        named_before = set(map(str, self._request.params.values()))
         named = (order for answer in self._answers.known for order in answer.orders)
-        return next((order for order in named if order not in given), "")
+        return next((order for order in named if order not in named_before), "")
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
         name, refusals = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
-        partly = "The rest was done: stdout has every answer." if self._partly else ""
+        partly = "A part was done: stdout has every answer." if self._partly else ""
         for text, refusal in refusals.items():
             if refusal.error is CredentialsRefused:
                 error = refused_credentials(name, self._mask(text), refusal, self._credentials)
                 error.remedy = f"{error.remedy} {partly}".strip()
                 return error
         meanings = dict.fromkeys(refusal.meaning for refusal in refusals.values())
-        remedy = partly or "It was not done, and is not tried again."
+        remedy = partly or "The request was not done. It is not repeated."
         if self._request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
-            remedy = f"{partly} It is not tried again. Look before you do: {self._look}".strip()
+            remedy = f"{partly} It is not repeated. Check before you send it again: {self._look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
             why=f"That means: {'; '.join(meanings)}.",
@@ -340,20 +337,19 @@ class Call:
         said = "; ".join(map(self._mask, texts)) or "; ".join(
             self._line(answer.frame) for answer in self._answers.known
         )
-        outcome = f"Kraken refused it: {said}" if texts else f"Kraken did it: {said}"
+        outcome = f"Kraken refused the request: {said}" if texts else f"Kraken did the request: {said}"
         return OutputFailed(
             "Kraken's answer cannot be written to stdout.",
             why=f"{error.why or error.what}\n{outcome}",
-            remedy="Do not send it again because of this: the request itself was answered.",
+            remedy="Do not send the request again: Kraken has answered it.",
         )
 
 
 def _written(character: str) -> str:
-    """Return a pattern of all forms in which a JSON string can contain the character."""
+    """Return a pattern for all forms of the character in a JSON string."""
     return rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))"
 
 
 def _unclear(text: str) -> bool:
-    """Return whether a part of the request may have been done despite this refusal: Kraken may have noticed too late
-    that it is not available."""
+    """Return whether Kraken may have done a part of the request before this refusal."""
     return normal(text).startswith(("eservice:", PARTLY))

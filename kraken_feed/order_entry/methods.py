@@ -17,8 +17,8 @@ Kind = Literal[
 
 
 class Parameter(NamedTuple):
-    """One parameter: its form on the wire, and its listed values if there are any; for an array the length, for objects
-    their members. ``any_case``: a listed value may be written in any case; it is sent as listed."""
+    """One parameter: its form on the wire, the values that it may have, an array's length, an object's ``shape``.
+    ``any_case``: a value may be written in any case; it is sent as in ``choices``."""
 
     kind: Kind
     choices: tuple[str, ...] = ()
@@ -30,8 +30,8 @@ class Parameter(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Which parameters may be combined. At least one is needed of every group in ``some``; at most one is allowed of
-    every group in ``alone``; ``needs`` has the parameters that an order type needs besides."""
+    """The parameters and their combinations: at least one of each group in ``some``, at most one of each group in
+    ``alone``, and those that an order type ``needs``."""
 
     fields: Mapping[str, Parameter]
     some: tuple[tuple[str, ...], ...] = ()
@@ -40,9 +40,9 @@ class Shape(NamedTuple):
 
 
 class Method(NamedTuple):
-    """One method. ``checks``: Kraken can be asked to check the request only (``validate``). ``named`` are the
-    parameters with one answer per element. ``unproven``: no recording shows that a check by this method
-    leaves the account unchanged, so an unanswered check may have changed it."""
+    """One method. ``checks``: Kraken can only check the request (``validate``). ``named`` are the parameters with one
+    answer per element. ``unproven``: no recording shows that a check by this method leaves the account unchanged, so
+    an unanswered check may have changed it."""
 
     name: str
     dialect: Literal["v1", "v2"]

@@ -1,4 +1,4 @@
-"""Read one request of order entry from words or JSON, check it before anything is sent, and write it as one frame."""
+"""Parse one request of order entry from words or JSON, check it, and encode it as one frame."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from ..errors import UsageError
 from ..text import near_miss
 from .methods import BATCH_CANCEL, METHODS, Kind, Method, Parameter, Shape
 
-# ------------------------ JSON whose numbers stay as they were written: ``0.10`` and ``0.1`` are different bytes
-
+# -- JSON whose numbers stay as they were written: ``0.10`` and ``0.1`` are different bytes
 
 MAX_DEPTH = 64  # Kraken's requests need five; far below Python's limit
 
 
 class Number(str):
-    """A JSON number as it was written. It is not a string, though Python treats it as one."""
+    """A JSON number as it was written. It is a ``str`` in Python only."""
 
     __slots__ = ()
 
 
 def decode(text: str) -> Any:
-    """Parse JSON, with a :class:`Number` for every number. Raises ValueError, also for a repeated key in an object,
-    since it is unclear which value counts."""
+    """Parse JSON, with a :class:`Number` for every number. Raises ValueError, also for a repeated key in an object."""
     try:
         read = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_once)
     except RecursionError as error:
@@ -60,17 +58,17 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def _constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) < len(pairs):
-        raise ValueError("a key stands twice in an object")
+        raise ValueError("an object has a key twice")
     return read
 
 
-DEADLINE_S = (0.5, 60.0)  # Kraken's rule: seconds ahead of now, at least and at most
+DEADLINE_S = (0.5, 60.0)  # Kraken's limits: seconds from now, at least and at most
 MAX_NUMBER = 2**64
 MAX_TIMER_S = 86_399
 NAMES = ("cl_ord_id", "userref", "order_userref", "txid", "orderid", "order_id")
@@ -103,7 +101,7 @@ _FORMS: Mapping[Kind, str] = {
 
 
 class Request(NamedTuple):
-    """One request to Kraken. ``number`` is its reqid or req_id; ``live`` tells whether it may change the account."""
+    """One request to Kraken. ``number`` is its reqid or req_id; ``live``: it may change the account."""
 
     method: Method
     params: Mapping[str, Any]
@@ -111,7 +109,6 @@ class Request(NamedTuple):
     live: bool
 
     def frame(self, token: str) -> str:
-        """Return the frame, byte for byte."""
         method, number = self.method, {self.method.number: self.number}
         if method.dialect == "v1":
             return encode({"event": method.name, "token": token, **number, **self.params})
@@ -119,13 +116,13 @@ class Request(NamedTuple):
 
     @property
     def orders(self) -> tuple[str, ...]:
-        """The orders that are answered one by one; empty if there is one answer to all."""
+        """The orders with an answer each; empty if there is one answer to all."""
         return tuple(str(name) for field in self.method.named for name in self.params.get(field, ()))
 
     @property
     def batch(self) -> int:
-        """How many orders a batch reports in its one answer. 0 if that is unknown: not a batch, a mere check, or a
-        user's reference, which can stand for several orders."""
+        """The number of orders that a batch's answer reports. 0 if unknown: no batch, only a check, or orders that are
+        named by a userref, which can name several."""
         if not self.live or not self.method.name.startswith("batch_"):
             return 0
         named = [*self.params.get("orders", ()), *self.params.get("cl_ord_id", ())]
@@ -133,7 +130,7 @@ class Request(NamedTuple):
 
     @property
     def names(self) -> str:
-        """The ids with which the request and its orders can be found again, in words."""
+        """The ids of the request and its orders, as text for messages."""
         batch = self.params.get("orders", [])
         rows = [self.params, *(row for row in batch if isinstance(row, dict))]
         known = [f"{field} {_listed(row[field])}" for row in rows for field in NAMES if field in row]
@@ -150,28 +147,28 @@ class Request(NamedTuple):
         if not DEADLINE_S[0] <= ahead <= DEADLINE_S[1]:
             raise UsageError(
                 f"{name}: the deadline {text} is {ahead:+.3f} s from now.",
-                why=f"Kraken takes one that is {DEADLINE_S[0]:g} to {DEADLINE_S[1]:g} s ahead.",
-                remedy="Is this machine's clock right? `kraken-feed check` compares it with Kraken's.",
+                why=f"Kraken accepts deadlines {DEADLINE_S[0]:g} to {DEADLINE_S[1]:g} s from now.",
+                remedy="Correct it, or this machine's clock: `kraken-feed check` compares it with Kraken's.",
             )
 
 
 def build(
-    words: Sequence[str], given: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
+    words: Sequence[str], extra: str | None, number: int, unix_now: float, *, live: bool, unknown: bool
 ) -> Request:
-    """Build the request that ``words`` ask for: the method, then ``key=value`` and ``key:=JSON``.
+    """Build the request from ``words``: the method, then ``key=value`` and ``key:=JSON``.
 
     Args:
-        given: a JSON object with further parameters.
+        extra: a JSON object with further parameters.
         number: the request's number, if the words have none.
-        unix_now: the time with which a deadline is compared.
-        live: whether the account may change; otherwise Kraken is asked only to check, if the method allows that.
-        unknown: whether to send parameters and values that the table does not have.
+        unix_now: the time to compare a deadline with.
+        live: whether the account may change. Otherwise Kraken only checks the request, if the method allows that.
+        unknown: whether to send parameters and values that are not in the table.
 
     Raises:
         UsageError: the request is wrong; nothing must be sent.
     """
     method = _method(words)
-    params = _read(method, words[1:], given, unknown=unknown)
+    params = _read(method, words[1:], extra, unknown=unknown)
     typed = params.pop(method.number, Number(number))
     _check(method, method.shape, params, "", unknown=unknown)
     params = _documented(method.shape, params)
@@ -181,8 +178,8 @@ def build(
     if method.checks and not live and _off(params.setdefault("validate", _on(method))):
         raise UsageError(
             f"{method.name}: validate is false, but --live is not given.",
-            why="Without --live nothing may happen to the account.",
-            remedy="Leave validate out to have it checked only, or give --live.",
+            why="Without --live the account must not change.",
+            remedy="Leave out validate to check the request, or add --live to carry it out.",
         )
     may_change = live and not (method.checks and "validate" in params and not _off(params["validate"]))
     request = Request(method, params, typed, may_change)
@@ -191,16 +188,18 @@ def build(
         request.frame("").encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"{method.name}: a parameter is no Unicode text.", remedy="Is the terminal's UTF-8?"
+            f"{method.name}: a parameter is not valid Unicode.", remedy="Check that the terminal uses UTF-8."
         ) from error
     return request
 
 
-def takes(method: Method) -> str:
+def parameter_list(method: Method) -> str:
     """Return the method's parameters in one line; required ones have a star."""
     names = [name + "*" * field.required for name, field in method.shape.fields.items()]
     return (
-        f"It takes {', '.join([*names, method.number])} (*: needed)." if names else f"It takes {method.number} alone."
+        f"Parameters: {', '.join([*names, method.number])} (*: required)."
+        if names
+        else f"Its only parameter is {method.number}."
     )
 
 
@@ -215,28 +214,30 @@ def _method(words: Sequence[str]) -> Method:
     return METHODS[words[0]]
 
 
-def _read(method: Method, words: Sequence[str], given: str | None, *, unknown: bool) -> dict[str, Any]:
+def _read(method: Method, words: Sequence[str], extra: str | None, *, unknown: bool) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    if given is not None:
-        params = _json(method.name, "--params", given)
+    if extra is not None:
+        params = _json(method.name, "--params", extra)
         if not isinstance(params, dict):
-            raise UsageError(f"{method.name}: --params holds no JSON object.", remedy=takes(method))
+            raise UsageError(f"{method.name}: --params is not a JSON object.", remedy=parameter_list(method))
     in_file = frozenset(params)
     for word in words:
         match = _WORD.fullmatch(word)
         if match is None:
             raise UsageError(
-                f'{method.name}: "{word}" is no parameter.', why="Write key=value, or key:=JSON.", remedy=takes(method)
+                f'{method.name}: "{word}" is not a parameter.',
+                why="Write key=value or key:=JSON.",
+                remedy=parameter_list(method),
             )
         name, sign, text = match.groups()
         field = _field(method, name)
         value = _json(method.name, name, text) if sign == ":=" else _typed(field, text)
         if name in params and not (isinstance(value, list) and sign == "=" and name not in in_file):
-            raise UsageError(f"{method.name}: {name} is given twice.", remedy="Leave one of them out.")
+            raise UsageError(f"{method.name}: {name} is given twice.", remedy="Leave out one of them.")
         params[name] = params[name] + value if name in params else value
     for name in params:
         if name in OURS:
-            raise UsageError(f"{method.name}: {name} is filled in here, and cannot be given.", remedy="Leave it out.")
+            raise UsageError(f"{method.name}: kraken-feed sets {name} itself.", remedy="Leave it out.")
         if _field(method, name) is None and not unknown:
             _no_parameter(method, name, method.shape)
     return params
@@ -265,8 +266,8 @@ def _json(method: str, name: str, text: str) -> Any:
     try:
         return decode(text)
     except ValueError as error:
-        remedy = "Correct the file." if name == "--params" else f"Is it quoted for the shell? {name}:='…'"
-        raise UsageError(f"{method}: {name} holds no JSON.", why=str(error), remedy=remedy) from error
+        remedy = "Correct the file." if name == "--params" else f"Quote it for the shell: {name}:='…'"
+        raise UsageError(f"{method}: {name} is not valid JSON.", why=str(error), remedy=remedy) from error
 
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -289,7 +290,7 @@ def _check(method: Method, shape: Shape, params: Mapping[str, Any], path: str, *
         if len(both := [name for name in group if name in params]) > 1:
             raise UsageError(f"{method.name}: {path}{both[0]} and {path}{both[1]} exclude each other.")
     for lacking in _lacking(shape, params):
-        raise UsageError(f"{method.name} needs {path}{lacking}.", why=takes(method))
+        raise UsageError(f"{method.name} needs {path}{lacking}.", why=parameter_list(method))
 
 
 def _lacking(shape: Shape, params: Mapping[str, Any]) -> Iterator[str]:
@@ -304,13 +305,13 @@ def _lacking(shape: Shape, params: Mapping[str, Any]) -> Iterator[str]:
 def _check_form(method: Method, field: Parameter, value: Any, name: str) -> None:
     if not _fits(field, value):
         raise UsageError(
-            f"{method.name}: {name} is {_FORMS[field.kind]}, and {encode(value)} is not.",
+            f"{method.name}: {name} must be {_FORMS[field.kind]}, not {encode(value)}.",
             remedy=f"Write {name}:='…' with JSON in it." if field.kind in ("object", "objects") else "",
         )
     if field.kind in ("texts", "integers") and len(set(value)) < len(value):
-        raise UsageError(f"{method.name}: {name} has the same twice.", remedy="Leave it out once.")
+        raise UsageError(f"{method.name}: {name} has the same element twice.", remedy="Leave out one of them.")
     if field.kind in ("texts", "objects") and not field.least <= len(value) <= field.most:
-        raise UsageError(f"{method.name}: {name} takes {field.least} to {field.most}, not {len(value)}.")
+        raise UsageError(f"{method.name}: {name} takes {field.least} to {field.most} elements, not {len(value)}.")
 
 
 def _fits(field: Parameter, value: Any) -> bool:
@@ -345,8 +346,7 @@ def _fits(field: Parameter, value: Any) -> bool:
 
 
 def _documented(shape: Shape, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return checked parameters in Kraken's documented form: strings where bare values were given, listed values in the
-    listed case."""
+    """Return checked parameters in the types that Kraken documents, with listed values in the listed case."""
     return {name: _as_documented(shape.fields.get(name), value) for name, value in params.items()}
 
 
@@ -380,13 +380,13 @@ def _check_choice(method: Method, field: Parameter, text: str, name: str) -> Non
             raise UsageError(
                 f'{method.name}: {name} cannot be "{word}".',
                 why=f"It is one of: {', '.join(field.choices)}.",
-                remedy="With --allow-unknown it is sent all the same.",
+                remedy="Use --allow-unknown to send it anyway.",
             )
 
 
 def _check_number(method: Method, number: Any) -> None:
     if not (_fits(Parameter("integer"), number) and 0 < int(number) < MAX_NUMBER):
-        raise UsageError(f"{method.name}: {method.number} is a whole number above 0 and below 2^64.")
+        raise UsageError(f"{method.name}: {method.number} must be a whole number above 0 and below 2^64.")
 
 
 def _check_batch(params: Mapping[str, Any]) -> None:
@@ -395,7 +395,7 @@ def _check_batch(params: Mapping[str, Any]) -> None:
     if not BATCH_CANCEL[0] <= count <= BATCH_CANCEL[1]:
         raise UsageError(
             f"batch_cancel takes {BATCH_CANCEL[0]} to {BATCH_CANCEL[1]} orders, not {count}.",
-            remedy="Repeat orders=… or cl_ord_id=…; cancel_order takes a single one.",
+            remedy="Repeat orders=… or cl_ord_id=…; use cancel_order for a single one.",
         )
 
 
@@ -405,7 +405,7 @@ def _no_parameter(method: Method, name: str, shape: Shape) -> NoReturn:
     raise UsageError(
         f'{method.name}: there is no parameter "{name}".',
         why=near_miss(last, known, f"{path}." if path else ""),
-        remedy="With --allow-unknown it is sent all the same.",
+        remedy="Use --allow-unknown to send it anyway.",
     )
 
 
@@ -426,8 +426,7 @@ def _moment(text: str) -> float:
 
 
 def _on(method: Method) -> bool | str:
-    """Return the value of ``validate`` in the type that the method documents: a string for addOrder, a boolean for the
-    others."""
+    """Return true in the documented type of ``validate``: a string for addOrder, a boolean for other methods."""
     return "true" if method.shape.fields["validate"].kind == "flag text" else True
 
 

@@ -1,6 +1,6 @@
 """Read the answers to one request of order entry: which frames are answers, what they say, whether all have come.
 
-The connection carries only our request, so an answer without a number is an answer to it.
+The connection has only our request, so an answer without a number belongs to it.
 
 Source: as for :mod:`kraken_feed.order_entry.methods`; frames of the field are in tests/frames.
 """
@@ -15,15 +15,15 @@ from ..protocol.refusals import normal
 from .request import Request
 
 V1_OTHERS = ("systemStatus", "subscriptionStatus")  # they end like answers, but are not answers
-NO_REASON = "an error without words"
+NO_REASON = "an error without a text"
 
 
 class Answer(NamedTuple):
-    """One answer, its bytes as they came.
+    """One answer, with its bytes as ``frame``.
 
-    ``errors`` are Kraken's texts. ``success`` is None if the frame says neither yes nor no. ``order`` is the order that
-    it is about. ``orders`` are those that exist now according to it. ``covers`` is how many orders it answers for.
-    ``done`` is how many orders of a batch it reports, None if it does not say.
+    ``errors`` are Kraken's texts. ``success`` is None if the frame is neither a success nor an error. ``order`` is the
+    order that it is about; ``orders`` are those that it names as existing. ``covers`` is the number of orders that it
+    answers, ``done`` the number of a batch's orders that it reports (None: not given).
     """
 
     frame: bytes
@@ -38,9 +38,9 @@ class Answer(NamedTuple):
 class Answers:
     """Collects the answers to one request.
 
-    A request to cancel several orders gets one answer per order. v2's answers name the order, and a repeated one counts
-    once. v1's do not: answers for two orders are the same bytes, so each counts, and one too many shows that they
-    cannot be told apart (``surplus``).
+    A request to cancel several orders gets one answer per order. In v2 each answer names its order, and a repeated
+    answer counts once. In v1 the answers for two orders have the same bytes, so each answer counts. One too many means
+    that they do not prove anything (``surplus``).
     """
 
     def __init__(self, request: Request) -> None:
@@ -73,25 +73,25 @@ class Answers:
 
     @property
     def open_ended(self) -> bool:
-        """Whether more answers may come when it looks complete. A user's reference can stand for several orders, a
-        refusal may be meant for only one of them, and a surplus answer of v1 must be noticed."""
+        """Whether more answers may come although all seem to be there. A userref can name several orders, a refusal may
+        be about only one of them, and a surplus answer of v1 must be noticed."""
         return self._numbers or (self.wanted > 1 and (self._refused or self._request.method.dialect == "v1"))
 
     @property
     def surplus(self) -> bool:
-        """Whether more answers came than there can be, so that one of them belongs to no order."""
+        """Whether more answers came than orders were named."""
         return not self._numbers and len(self.known) > self.wanted
 
     @property
     def uneven(self) -> str:
-        """How many orders of a batch a success reports, of how many, if they are not all; else empty."""
+        """The text ``1 of 2 orders`` if a success reports only a part of a batch, else empty."""
         batch = self._request.batch
         done = next((answer.done for answer in self.known if answer.done is not None), batch)
         return "" if not batch or done == batch else f"{done} of {batch} orders"
 
     @property
     def _numbers(self) -> bool:
-        """Whether orders are named by a user's reference."""
+        """Whether orders are named by a userref."""
         return any(name.lstrip("-").isdigit() for name in self._request.orders)
 
     @property
@@ -103,8 +103,8 @@ class Answers:
         """Return whether one answer is a repeat of the other."""
         if answer.order or other.order:
             return answer.order == other.order
-        told_apart = self.wanted == 1 or self._request.method.dialect == "v2"
-        return told_apart and answer.frame == other.frame
+        distinct = self.wanted == 1 or self._request.method.dialect == "v2"
+        return distinct and answer.frame == other.frame
 
     def _ours(self, message: dict[str, Any]) -> bool:
         method = self._request.method
@@ -151,7 +151,7 @@ def _read_v2(frame: bytes, message: dict[str, Any]) -> Answer:
 
 
 def _done(message: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
-    """Return for how many orders a batch's answer reports the outcome."""
+    """Return the number of orders whose outcome a batch's answer reports."""
     if message.get("method") == "batch_cancel":
         counts = (message.get("orders_cancelled"), *(row.get("count") for row in (message, *rows)))
         return next((count for count in counts if type(count) is int), None)

@@ -1,4 +1,4 @@
-"""Rows for a person at a terminal: one per record, aligned, coloured, escaped."""
+"""Format records as rows for a terminal: one per record, aligned, coloured, escaped."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class Rows:
         self._begun = False
 
     def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
-        """Return the row of a record, with its line feed. The first one comes with a heading, and a record with several
-        items has one row per item."""
+        """Return the row of a record, or one row per item, with line feeds. The first has a heading."""
         items = record.pop("items", None)
         if items is not None:
             keys = ("id", "sequence", "order_id", "exec_id", "data")

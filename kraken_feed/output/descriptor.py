@@ -19,9 +19,8 @@ from typing import Protocol
 
 
 class Outlet(Protocol):
-    """One kind of descriptor. ``watchable``: the event loop can wait for it. ``regular``: it is a regular file, which
-    can be synced to the disk, and which may find space again when it is full. ``anonymous``: it is a pipe without a
-    name, whose reader may leave."""
+    """One kind of descriptor. ``watchable``: the event loop can wait for it. ``regular``: a regular file, which can be
+    synced, and can have space again after it was full. ``anonymous``: an unnamed pipe, whose reader may leave."""
 
     fd: int
     watchable: bool
@@ -36,10 +35,7 @@ class Outlet(Protocol):
 
 
 class FileOutlet:
-    """A regular file, or a device such as /dev/null: it accepts everything, or it is full.
-
-    When it is full, a torn line is removed again, so that the file ends with a complete line.
-    """
+    """A regular file, or a device such as /dev/null. If it is full, a torn line is removed again."""
 
     watchable = False
     anonymous = False
@@ -69,10 +65,10 @@ class FileOutlet:
 
 
 def take_back(fd: int, torn: bytes) -> None:
-    """Remove the torn line that we have just written to a regular file. Never remove what another process wrote.
+    """Remove the torn line that we have just written to a regular file, and nothing of another process.
 
-    It is cut off if the file ends with it. If another process has appended to the file since, or might do so now, it is
-    overwritten with blanks, which JSON allows before the next line. Raises OSError if neither can be done.
+    Truncate it if the file ends with it. If another process may have appended, overwrite it with blanks, which JSON
+    allows before the next line. Raises OSError if neither is possible.
     """
     start = os.lseek(fd, 0, os.SEEK_CUR) - len(torn)
     try:
@@ -97,11 +93,10 @@ def take_back(fd: int, torn: bytes) -> None:
 
 @contextlib.contextmanager
 def sole_writer(fd: int) -> Iterator[bool]:
-    """Yield whether no other process of this program writes to the file. If so, none can start to while the block
-    runs.
+    """Yield whether no other kraken-feed writes to the file. If so, none can start to while the block runs.
 
-    Every process holds a shared lock from then on, for as long as it has the file open. Where nothing can be locked
-    (some network file systems), this process counts as the only one.
+    Afterwards this process keeps a shared lock as long as it has the file open. On file systems without locks (some
+    network file systems), it counts as the only one.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,9 +111,9 @@ def sole_writer(fd: int) -> Iterator[bool]:
 
 
 class PipeOutlet:
-    """A pipe. A writable one accepts PIPE_BUF bytes at once (POSIX); an empty one accepts its whole size.
+    """A pipe. If it is writable it accepts PIPE_BUF bytes (POSIX); if it is empty, its whole size.
 
-    Pieces end at line ends, so a line is torn only if it alone is longer than PIPE_BUF.
+    Writes end at line ends, so only a line that is longer than PIPE_BUF can be torn.
     """
 
     watchable = True
@@ -149,7 +144,7 @@ class PipeOutlet:
 
 
 class SocketOutlet:
-    """A socket, as journald and inetd hand them out. A flag of each call makes it non-blocking."""
+    """A socket, as journald and inetd pass them. A flag of each call makes it non-blocking."""
 
     watchable = True
     anonymous = False
@@ -173,7 +168,7 @@ class SocketOutlet:
 
 
 class TerminalOutlet:
-    """A terminal, opened a second time: our own open file can be non-blocking without effects on others."""
+    """A terminal, opened a second time, so that non-blocking mode does not affect other processes."""
 
     watchable = True
     anonymous = False
@@ -211,10 +206,10 @@ def outlet(fd: int) -> Outlet:
 
 
 def is_anonymous_pipe(fd: int) -> bool:
-    """Return whether the descriptor is a pipe without a name, as a shell makes for ``| head``. The reader of such a
-    pipe stops when it has enough. That of a FIFO or a socket is a separate program, whose end is a failure.
+    """Return whether the descriptor is an unnamed pipe, as in ``| head``: its reader stops when it has enough. The
+    reader of a FIFO or a socket is a separate program, whose end is a failure.
 
-    A pipe without a name lies on the kernel's file system for pipes, where every new pipe does; a FIFO on a disk.
+    An unnamed pipe is on the kernel's file system for pipes, a FIFO on a disk.
     """
     status = os.fstat(fd)
     if not stat.S_ISFIFO(status.st_mode):

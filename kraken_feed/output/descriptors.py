@@ -49,7 +49,7 @@ def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = N
     limit = limit_now() if limit is None else limit
     if accounts > 1 and wanted > limit:
         raise ConfigError(
-            f"{accounts} accounts need {wanted} open files, and this process may have {limit}.",
+            f"{accounts} accounts need {wanted} open files, but this process may have only {limit}.",
             why=f"Each account needs {endpoints + REST + (STATE if state else 0)}: connections, and the files of "
             f"its state; {RESERVE} are for everything else.",
             remedy=f"Raise the hard limit to {wanted}: LimitNOFILE= in a unit, --ulimit nofile= in Docker, "

@@ -1,4 +1,4 @@
-"""Say what feeds need of the place where their records go: a sink on a descriptor, or the inbox of a program."""
+"""Define what feeds need of the place where records go: a sink on a descriptor, or the inbox of a program."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):
-    """Where records go.
-
-    Lines are handed in without waiting. Their maker waits for room, the checkpointer until they have arrived.
-    """
+    """Where records go. Writing never waits: the feed waits for :meth:`room`, the checkpointer for :meth:`synced`."""
 
     @property
     def name(self) -> str:
@@ -22,11 +19,11 @@ class Destination(Protocol):
 
     @property
     def patient(self) -> bool:
-        """Whether a stop waits until everything was accepted, however long that takes."""
+        """Whether a stop waits without a limit until everything is accepted."""
 
     @property
     def error(self) -> FeedError | None:
-        """Why nothing more is accepted; None while lines are accepted."""
+        """The error that ended the output; None while it accepts lines."""
 
     @property
     def lines(self) -> int:
@@ -48,10 +45,10 @@ class Destination(Protocol):
         """Hand in a line, or several in one, line feeds included. Never waits."""
 
     async def room(self) -> None:
-        """Wait until the backlog is small again, or until the destination has failed."""
+        """Wait until the backlog is small, or the destination has failed."""
 
     async def synced(self) -> None:
-        """Wait until every line that was handed in so far has arrived for good, or until the destination has failed."""
+        """Wait until every line so far is durable, or the destination has failed."""
 
     @property
     def position(self) -> int:
@@ -66,7 +63,7 @@ class Destination(Protocol):
 
     @property
     def unrescued(self) -> int:
-        """How often the lines of a removed file could not be read any more."""
+        """The number of removed files whose lines could not be read."""
 
     def rescue(self) -> int | None:
         """Write again, to a new file, what was written to a removed one since the last :meth:`kept`. Return how many

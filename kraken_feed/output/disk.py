@@ -1,4 +1,4 @@
-"""Bring written files to the disk: fdatasync in a thread, one at a time. Also wait while a disk is full."""
+"""Sync files to the disk with fdatasync in a thread, one at a time; and wait while a disk is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import OutputFailed
 from ..telemetry.stats import Latency
 from .descriptor import Outlet
 
-# --------------------------- Wait for a full disk, or at the start for a file system: when to try again, how long
+# -- waiting for a full disk, or at the start for a file system
 
 
 FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
@@ -34,8 +34,8 @@ AWAY = frozenset({
 def passes(error: OSError) -> bool:
     """Return whether the error that prevents opening a file may pass by itself.
 
-    A dangling link leads to a file system that is missing. A FIFO and a socket have no device: there the reader is
-    missing, and what starts the reader can start us too.
+    A dangling link points to a file system that is missing. For a FIFO or a socket the reader is missing: that does not
+    pass, since whatever starts the reader can start this program, too.
     """
     if error.errno == errno.EEXIST and isinstance(error.filename, str):
         return os.path.islink(error.filename) and not os.path.exists(error.filename)
@@ -47,8 +47,7 @@ def passes(error: OSError) -> bool:
 
 
 def retry_in(tries: int, waited: float, patience: float) -> float | None:
-    """Return the seconds until the next try of a full disk; None if it has accepted nothing for longer than
-    ``patience``. ``tries`` counts the tries so far, and ``waited`` is in seconds."""
+    """Return the seconds until the next try of a full disk; None if ``waited`` (seconds) exceeds ``patience``."""
     if waited >= patience:
         return None
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
@@ -58,7 +57,7 @@ class DiskWait:
     """The wait for space on a full disk. A timer starts each try, so no loop spins.
 
     Args:
-        patience: seconds without an accepted line after which the wait ends; 0 means not to wait.
+        patience: seconds without an accepted line until the wait ends; 0: do not wait.
         try_again: called when it is time; calls ``refused`` if the disk is still full.
     """
 
@@ -76,8 +75,7 @@ class DiskWait:
         return self._timer is not None
 
     def refused(self, blocked_since: float) -> bool:
-        """Schedule another try of a disk that has accepted nothing since ``blocked_since``; return False if patience
-        has ended."""
+        """Schedule another try of a disk that is full since ``blocked_since``; return False if patience has ended."""
         self.pause()
         wait = retry_in(self._tries, self._loop.time() - blocked_since, self.patience)
         if wait is None:
@@ -130,16 +128,16 @@ class Sync:
         self._done = done
         self._retired: list[Outlet] = []
         self._directory: str | None = None
-        self._void = False  # what the one under way covers is not in a file that counts
+        self._void = False  # the running one covers bytes of a file that is gone
         self._loop = asyncio.get_running_loop()
 
     @property
     def behind(self) -> bool:
-        """Whether a file that is no longer written to waits to be brought to the disk and closed."""
+        """Whether a retired file still has to be synced and closed."""
         return bool(self._retired)
 
     def opened(self, path: str) -> None:
-        """Bring the name of a file that was perhaps made at ``path`` to the disk, too, with the next one."""
+        """Sync the directory of ``path`` with the next fdatasync, in case the file was created."""
         self._directory = os.path.dirname(os.path.abspath(path))
 
     def retire(self, outlet: Outlet) -> None:
@@ -208,7 +206,7 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
 
 
 def sync_file(fd: int) -> None:
-    """Bring a file's data to the disk, with the call that :func:`sync_method` names."""
+    """Sync a file's data to the disk, with the call that :func:`sync_method` returns."""
     if hasattr(os, "fdatasync"):
         os.fdatasync(fd)
     elif hasattr(fcntl, "F_FULLFSYNC"):
@@ -218,8 +216,8 @@ def sync_file(fd: int) -> None:
 
 
 def sync_method() -> str:
-    """Return the name of the call that brings files to the disk on this platform: ``fdatasync``; without it macOS's
-    ``F_FULLFSYNC``, which its fsync does not do; or ``fsync``."""
+    """Return the name of the call that syncs files on this platform: ``fdatasync``, macOS's ``F_FULLFSYNC`` (its fsync
+    does less), or ``fsync``."""
     if hasattr(os, "fdatasync"):
         return "fdatasync"
     return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
@@ -238,7 +236,7 @@ def not_on_disk(name: str, error: OSError) -> OutputFailed:
     return OutputFailed(
         f"What was written to {name} may not be on the disk.",
         why=f"{sync_method()}: {error.strerror} (errno {error.errno}).",
-        remedy="Repair the disk, and start again. What it may lack is written again then.",
+        remedy="Repair the disk, then start again: records that it may lack are written again.",
     )
 
 
@@ -247,5 +245,5 @@ def hanging(name: str, seconds: float) -> OutputFailed:
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
         why=f"{sync_method()} did not return within {seconds:.1f} s.",
-        remedy="Look at the disk. What it may lack is written again at the next start.",
+        remedy="Check the disk. Records that it may lack are written again at the next start.",
     )

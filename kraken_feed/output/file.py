@@ -23,14 +23,13 @@ class Torn(NamedTuple):
 
 
 def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int:
-    """Open the file at ``path`` to append, and return its descriptor. A missing file is made with mode 0640.
+    """Open the file at ``path`` to append, and return its descriptor. A missing file is created with mode 0640.
 
-    A last line that is torn is moved to ``path.torn``, and ``on_torn`` is called. It is torn if its line feed is
-    missing, even if it is valid JSON otherwise: what was not complete on the disk is in no checkpoint, and is written
-    again. A tail of NULs, which a power cut can leave, is torn too. While another process writes to the file, its last
-    line is left alone.
+    A torn last line is moved to ``path.torn``, and ``on_torn`` is called. A line without a line feed is torn, even
+    if it is JSON: no checkpoint has it, so it is written again. NULs at the end, which a power cut can leave, are torn,
+    too. While another process writes to the file, the last line is not moved.
 
-    A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and take no signal meanwhile.
+    A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and ignore signals meanwhile.
 
     Raises:
         OutputFailed: it cannot be opened, or its torn line cannot be moved; OutputAway if that may pass by itself.
@@ -62,11 +61,10 @@ def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
 
 
 def read_removed(fd: int, start: int, limit: int) -> bytes | None:
-    """Return what was written through ``fd`` from the offset ``start`` on, even if the file was deleted. ``start`` is
-    the beginning of a line.
+    """Return the file's content from the offset ``start`` on (the beginning of a line), even if it was deleted.
 
-    None if it cannot be read: the file was truncated, is not ours to read, has more than ``limit`` bytes, or the
-    system is not Linux.
+    None if that is impossible: the file was truncated, may not be read, or has more than ``limit`` bytes, or the system
+    is not Linux.
     """
     try:
         length = os.lseek(fd, 0, os.SEEK_CUR) - start
@@ -83,8 +81,8 @@ def read_removed(fd: int, start: int, limit: int) -> bytes | None:
 
 
 def _set_torn_aside(fd: int, path: str) -> Torn | None:
-    """Move a torn last line, left by a kill or a crash, to a file beside this one. Otherwise the first line of this run
-    would be appended to it, and neither could be read."""
+    """Move a torn last line, left by a kill or a crash, to a file beside this one. Otherwise the next line would be
+    appended to it, and neither could be read."""
     with sole_writer(fd) as sole:
         size = os.fstat(fd).st_size
         if not sole or size == 0:
@@ -99,8 +97,8 @@ def _set_torn_aside(fd: int, path: str) -> Torn | None:
 
 
 def whole_lines(path: str, size: int) -> int | None:
-    """Return the offset at which the last complete line of the file ends. Return None if none ends within the length of
-    the longest line: then the file is not ours."""
+    """Return the offset at which the last complete line ends; None if no line ends within the length of the longest
+    line, since the file is not ours then."""
     with open(path, "rb") as file:
         end, seen = size, 0
         while end > 0:
@@ -118,8 +116,7 @@ def whole_lines(path: str, size: int) -> int | None:
 
 
 def _keep(path: str, start: int, kept_as: str) -> None:
-    """Append everything from the offset ``start`` to the file ``kept_as``, as a line, and wait until the disk has
-    it."""
+    """Append everything from the offset ``start`` to the file ``kept_as``, as a line, and sync it."""
     with (
         open(path, "rb") as file,
         open(kept_as, "ab", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o640)) as kept,

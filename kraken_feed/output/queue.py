@@ -1,7 +1,7 @@
-"""Hand lines to a program in the same process: they wait here until the program asks for them, one after the other.
+"""Queue lines for a program in the same process, which takes one after the other.
 
-A line has arrived when the program asks for the next one, because it is done with it then. The checkpoint waits for
-that, so it covers only lines that the program has finished.
+A line has arrived when the program takes the next one: then it is done with it. The checkpoint covers only lines that
+have arrived.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .destination import HIGH_BYTES, LOW_BYTES
 
 
 class Inbox:
-    """A queue of lines for the program. See the module; it is a :class:`kraken_feed.output.destination.Destination`."""
+    """A queue of lines for the program: a :class:`kraken_feed.output.destination.Destination`."""
 
     name = "the iteration"
     patient = True
@@ -52,10 +52,10 @@ class Inbox:
         self._came.set()
 
     async def take(self) -> bytes | None:
-        """Return the next line; wait if there is none yet, and return None if none will come. The line before it counts
-        as arrived.
+        """Return the next line, or None if no more will come; wait if there is none yet. The line before it counts as
+        arrived.
 
-        A cancelled call takes nothing. Lines of one burst come without a turn of the event loop in between.
+        A cancelled call takes nothing. There is no turn of the event loop between the lines of one burst.
 
         Raises:
             RuntimeError: another task waits here already.
@@ -91,20 +91,19 @@ class Inbox:
             await self._went.wait()
 
     async def synced(self) -> None:
-        """Wait until the program is done with every line that was handed in so far, or has stopped reading."""
+        """Wait until the program is done with every line so far, or has stopped reading."""
         mark = self._handed
         while self._handed - self.pending < mark and self.error is None:
             self._went.clear()
             await self._went.wait()
 
     def end(self) -> None:
-        """End the queue: no more lines will come. Those that wait can still be taken."""
+        """End the queue: no more lines will come. The remaining ones can still be taken."""
         self._ended = True
         self._came.set()
 
     def abandon(self) -> None:
-        """Note that the program has stopped reading. Lines that it has not taken, and the one it works on, have not
-        arrived."""
+        """Stop: the program reads no more. The remaining lines, and the one it works on, have not arrived."""
         if self._ended and not self.pending:
             return
         self.error = self.error or ReaderGone("The reader of the output has closed it.")
@@ -136,7 +135,7 @@ class Inbox:
         """Return the error for lines that the program does not take."""
         return OutputFailed(
             f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
-            remedy="Take them before the program ends, or keep a state.",
+            remedy="Read them before the program ends, or keep a state.",
         )
 
     def _arrive(self, size: int) -> None:

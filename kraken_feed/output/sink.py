@@ -29,14 +29,13 @@ from .destination import HIGH_BYTES, LOW_BYTES
 from .disk import FULL, DiskWait, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
 
-# --------------------------- Watch an outlet with the event loop: for space, and for the end of its reader
+# -- watching an outlet with the event loop
 
 
 class Readiness:
-    """Watches one outlet, from its first line to its last. Call ``end`` before the descriptor is closed.
+    """Watches one outlet for space and for the end of its reader. Call ``end`` before the descriptor is closed.
 
-    A pipe's reader that closes is noticed at once, even if there is nothing to write: poll then reports an error on our
-    end.
+    The end of a pipe's reader is noticed at once, even if there is nothing to write: poll reports an error.
 
     Args:
         outlet: the outlet to watch.
@@ -75,7 +74,7 @@ class Readiness:
         self._gone()
 
 
-CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks leave holes in the heap
+CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks fragment the heap
 SYNC_S = 60.0  # a disk that needs longer for one second's records hangs
 RESCUED_BYTES = 64 * 1024 * 1024  # one second's records are kilobytes: this much means that no save succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
@@ -92,7 +91,7 @@ def _silent(event: str, **fields: object) -> None:
 
 
 class Sink:
-    """Writes lines to one descriptor. See the module; it is a :class:`kraken_feed.output.destination.Destination`.
+    """Writes lines to one descriptor: a :class:`kraken_feed.output.destination.Destination`.
 
     Args:
         fd: the descriptor.
@@ -147,7 +146,7 @@ class Sink:
     def open(
         cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
     ) -> Self:
-        """Open the file at ``path`` and return a sink that appends to it. ``warn`` is told of a torn last line.
+        """Open the file at ``path`` and return a sink that appends to it. ``warn`` reports a torn last line.
 
         Raises:
             OutputFailed: it cannot be opened.
@@ -161,7 +160,6 @@ class Sink:
 
     @property
     def fd(self) -> int:
-        """The descriptor that is written to now."""
         return self._outlet.fd
 
     @property
@@ -191,12 +189,12 @@ class Sink:
 
     @property
     def syncs(self) -> int:
-        """How many fdatasyncs have ended since the start."""
+        """The number of fdatasyncs that have ended since the start."""
         return self._sync.count
 
     @property
     def sync_latency(self) -> Latency:
-        """The histogram of how long the fdatasyncs took."""
+        """The histogram of the fdatasyncs' durations."""
         return self._sync.latency
 
     @property
@@ -231,15 +229,14 @@ class Sink:
         if self._sync.started is not None and not self._bytes:
             return hanging(self.name, now - self._sync.started)
         return OutputFailed(
-            f"The reader of {self.name} takes nothing: {self._bytes} bytes of records were not written.",
-            remedy="Look at the program that reads the output.",
+            f"The reader of {self.name} does not read: {self._bytes} bytes of records were not written.",
+            remedy="Check the program that reads the output.",
         )
 
     # -- lines
 
     def write(self, line: bytes, count: int = 1) -> None:
-        """Append a line, or several in one, line feeds included. Never waits: the lines are written at the latest when
-        the event loop turns."""
+        """Append a line, or several in one, with line feeds. Never waits: the event loop's next turn writes them."""
         self._lines.append(line)
         self._bytes += len(line)
         self._handed += len(line)
@@ -320,9 +317,8 @@ class Sink:
         if self.path is None:
             raise OutputFailed(
                 f"The file that {self.name} was written to was removed.",
-                why="Nobody can read what is written to it, and kraken-feed does not know its path.",
-                remedy="Start again. With --output PATH instead of a redirection, kraken-feed makes a removed file "
-                "again.",
+                why="Its records cannot be read, and kraken-feed does not know its path.",
+                remedy="Start again. With --output PATH instead of a redirection, kraken-feed creates the file again.",
             )
         lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
         fresh = self._open_again(self.path)
@@ -353,7 +349,7 @@ class Sink:
             fresh = self._open_again(self.path)
         except OutputFailed as error:
             raise OutputFailed(
-                error.what, why=f"{error.why} What was open before is written on.", remedy=error.remedy
+                error.what, why=f"{error.why} Records still go to the old file.", remedy=error.remedy
             ) from error
         self._change_to(*fresh)
 
@@ -492,9 +488,9 @@ class Sink:
             return
         self._fail(
             OutputFailed(
-                f"The reader of {self.name} has gone.",
+                f"The reader of {self.name} has closed it.",
                 why=f"{self._bytes} bytes of records were not written." if self._bytes else "",
-                remedy="Start the program that reads it, then kraken-feed again; a service does that by itself.",
+                remedy="Start the reader, then kraken-feed again. A service restarts by itself.",
             )
         )
 
@@ -502,7 +498,7 @@ class Sink:
         return OutputFailed(
             f"Cannot write to {self.name}.",
             why=f"{reason}; {self._bytes} bytes of records were not written.",
-            remedy="Make room or repair the output, and start again.",
+            remedy="Free space or repair the output, then start again.",
         )
 
     def _sync_ended(self, error: OSError | None) -> None:

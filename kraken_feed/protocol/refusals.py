@@ -56,7 +56,7 @@ def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) ->
 
 
 def _order(meaning: str) -> Refusal:
-    """Return the refusal for an error of order entry, which a tail never gets."""
+    """Return the refusal for an error of order entry."""
     return Refusal("permanent", SERVICE_S, 1, RequestRefused, meaning)
 
 
@@ -64,11 +64,11 @@ _DEFECT = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this 
 _SERVICE = Refusal("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
 PERMISSION = _refused("the API key lacks a permission")
 _SESSION = Refusal("transient", TOKEN_S, meaning="the WebSocket token is no longer valid")
-_OPTION = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not take this field, or not any more")
+_OPTION = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken does not accept this field (any more)")
 
 NONCE = _refused(
-    "the key has seen a higher nonce: another program uses it, or did so with a clock that was ahead of this one's, or "
-    "this machine's clock was set back",
+    "the key was used with a higher nonce: by another program (perhaps with a clock ahead of this one), or before this "
+    "machine's clock was set back",
     attempts=2,
     delay=TOKEN_S,
 )
@@ -90,7 +90,7 @@ _TABLE: dict[str, Refusal] = {
     "EAPI:Permission denied": PERMISSION,
     "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
     "EAPI:Rate limit exceeded": Refusal(
-        "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; does another program use the key?"
+        "throttled", CALL_COUNTER_S, meaning="the key's call counter is full; another program may use the key"
     ),
     "EAPI:": _refused("an answer about the key that this version does not know", attempts=2),
     "EGeneral:Permission denied": PERMISSION,
@@ -105,8 +105,8 @@ _TABLE: dict[str, Refusal] = {
     "EAuth:Account temporary disabled": _LOCKED,
     "EAuth:Account unconfirmed": _UNCONFIRMED,
     "EAuth:Failed": _refused("authentication failed"),
-    "EAuth:Rate limit exceeded": Refusal("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
-    "EAuth:Too many requests": Refusal("throttled", AUTH_THROTTLE_S, meaning="attempts to authenticate throttled"),
+    "EAuth:Rate limit exceeded": Refusal("throttled", AUTH_THROTTLE_S, meaning="too many attempts to authenticate"),
+    "EAuth:Too many requests": Refusal("throttled", AUTH_THROTTLE_S, meaning="too many attempts to authenticate"),
     "EAuth:": _refused("an answer about the account that this version does not know", attempts=2),
     "EAccount:Invalid permissions": _refused("the product is not available to this account or key"),
     "EAccount:": _refused("an answer about the account that this version does not know", attempts=2),
@@ -114,35 +114,39 @@ _TABLE: dict[str, Refusal] = {
     "ESession:": _SESSION,
     "EService:Throttled": Refusal("throttled", SERVICE_S, meaning="too many requests at a time"),
     "EService:Deadline elapsed": _order("the deadline had passed before the order could be matched"),
-    "EService:Market in": _SERVICE._replace(meaning="the market takes no such orders now, as the text says"),
+    "EService:Market in": _SERVICE._replace(meaning="the market does not accept such orders now: see Kraken's text"),
     "EService:": _SERVICE,
     "EOrder:Rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
     "EOrder:Domain rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
-    "EOrder:Insufficient funds": _order("the account has too little that is free for it, fees included"),
-    "EOrder:Insufficient margin": _order("the account has too little free margin for it"),
-    "EOrder:Unknown order": _order("there is no such open order: it never was, or it is filled, canceled or expired"),
-    "EOrder:Invalid order": _order("the order is not open, or its parameters do not fit together"),
-    "EOrder:Invalid price": _order("the pair does not take this price: too many decimals, or too far away"),
-    "EOrder:Tick size check failed": _order("the price is no multiple of the pair's tick size"),
-    "EOrder:Order minimum not met": _order("the volume is below the pair's least (ordermin)"),
-    "EOrder:Cost minimum not met": _order("volume times price is below the pair's least (costmin)"),
-    "EOrder:Post only order": _order("it was to be post-only, and would have taken liquidity"),
-    "EOrder:Orders limit exceeded": _order("there are as many open orders in the pair as the account may have"),
-    "EOrder:Positions limit exceeded": _order("there are as many positions as the account may have"),
+    "EOrder:Insufficient funds": _order("the account's free balance is too small for the order and its fees"),
+    "EOrder:Insufficient margin": _order("the account's free margin is too small for the order"),
+    "EOrder:Unknown order": _order(
+        "there is no such open order: it never existed, or it was filled, canceled or has expired"
+    ),
+    "EOrder:Invalid order": _order("the order is not open, or its parameters contradict each other"),
+    "EOrder:Invalid price": _order(
+        "the pair does not accept this price: too many decimals, or too far from the market"
+    ),
+    "EOrder:Tick size check failed": _order("the price is not a multiple of the pair's tick size"),
+    "EOrder:Order minimum not met": _order("the volume is below the pair's minimum (ordermin)"),
+    "EOrder:Cost minimum not met": _order("volume times price is below the pair's minimum (costmin)"),
+    "EOrder:Post only order": _order("the order is post-only, but would have taken liquidity"),
+    "EOrder:Orders limit exceeded": _order("the account has the maximum number of open orders in this pair"),
+    "EOrder:Positions limit exceeded": _order("the account has the maximum number of positions"),
     "EOrder:Cannot open": _order("the account may not trade on margin here"),
-    "EOrder:Margin": _order("the margin that the account may use is exhausted"),
+    "EOrder:Margin": _order("the account's margin limit is reached"),
     "EOrder:Unknown position": _order("there is no such position"),
     "EOrder:Reduce only:Non-PC": _order("the account is not certified for margin trading as a Permitted Client"),
-    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, and there is no open position"),
+    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, but there is no open position"),
     "EOrder:Reduce only:Position is closed": _order(
         "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled"
     ),
-    "EOrder:Reduce only": _order("Kraken does not take the order as reduce-only"),
+    "EOrder:Reduce only": _order("Kraken does not accept the order as reduce-only"),
     "EOrder:Scheduled orders limit exceeded": _order(
-        "there are as many orders with a start time (starttm, effective_time) as the account may have"
+        "the account has the maximum number of orders with a start time (starttm, effective_time)"
     ),
-    "EOrder:": _order("Kraken does not take the order, for a reason that this version does not know"),
-    "EBM:": _order("it is beyond a limit that Kraken has set"),
+    "EOrder:": _order("Kraken does not accept the order, for a reason that this version does not know"),
+    "EBM:": _order("the request exceeds a limit of Kraken"),
     "EQuery:": _DEFECT,
     "ETrade:User locked": _SUSPENDED,
     "ETrade:": _DEFECT,
@@ -150,7 +154,7 @@ _TABLE: dict[str, Refusal] = {
     # Plain texts of the WebSocket.
     "Already subscribed": Refusal("transient", meaning="the connection has a subscription that it should not have"),
     "Subscription Not Found": Refusal("transient", meaning="the connection lacks a subscription that it should have"),
-    "Exceeded msg rate": Refusal("throttled", TOKEN_S, meaning="too many messages sent at a time"),
+    "Exceeded msg rate": Refusal("throttled", TOKEN_S, meaning="too many messages at a time"),
     "Subscription name invalid": _DEFECT,
     "Subscription field must be an object": _DEFECT,
     "Subscription object unsupported field": _OPTION,

@@ -1,13 +1,13 @@
 """Implement the protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
 
-A session is told what happened and when (``connected``, ``authorize``, ``receive``, ``tick``, ``disconnected``). It
-answers with events, with what to send (``data_to_send``) and with when to wake it (``deadline``). It is also told of
-frames that arrive slowly (``progress``). Times are seconds of a clock that never steps back. It is used once: after
-``failure`` is set it does nothing more. To reconnect, make a new session. It never raises for what the peer does.
+The owner calls ``connected``, ``authorize``, ``receive``, ``tick`` and ``disconnected`` with what happened and when;
+``progress`` reports frames that arrive slowly. The session returns events, what to send (``data_to_send``) and when to
+wake it (``deadline``). Times are seconds of a clock that never steps back. A session is used once: after ``failure`` is
+set it does nothing more. To reconnect, make a new session. It never raises for what the peer does.
 
-A subscription is live after its own acknowledgement and its own snapshot, in whichever order they come. One that is
-refused, not answered in time, without a snapshot, or taken back by the server fails the whole session: Kraken leaves
-the socket open after an error, and a client that watches only the socket would receive nothing and not notice.
+A subscription is live after its own acknowledgement and its own snapshot, in either order. If one is refused, ended by
+the server, or late with its acknowledgement or snapshot, the whole session fails. Kraken leaves the socket open after
+an error: a client that watches only the socket would not notice.
 
 A session sends application pings. The answer queues behind everything that Kraken sent before it, so all of that has
 been received. A server that answers pings may have stopped sending data, so a heartbeat or data must follow: see
@@ -25,7 +25,7 @@ from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, 
 
 OUTSTANDING = 8  # pings that wait for an answer; if none is answered, these span eight minutes
 ENGINES = frozenset({"online", "maintenance", "cancel_only", "limit_only", "post_only"})  # the states with a name
-UNANSWERED = 6  # ping intervals without an answer, after which the next ping is sent all the same
+UNANSWERED = 6  # ping intervals without an answer, after which another ping is sent
 
 # ------------------------------------------------------------------------------------------------ events
 
@@ -45,8 +45,7 @@ class Records(msgspec.Struct, gc=False):
 
 
 class Opaque(msgspec.Struct):
-    """A complete frame to be written: this version does not know it, or a part of it. ``json`` tells whether it is
-    JSON."""
+    """A complete frame to be written, since this version does not know it, or a part of it. ``json``: it is JSON."""
 
     frame: bytes
     json: bool
@@ -107,7 +106,7 @@ Event = Records | Opaque | Live | Resnapshot | Answered | Complete | EngineChang
 class Failure(msgspec.Struct, frozen=True):
     """Why a session is over.
 
-    ``cause`` is a word of a closed vocabulary: ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
+    ``cause`` is one of ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
     ``sequence``, ``silence``, ``closed``, ``frame_too_big``. ``detail`` is for people. ``refusal`` is Kraken's error
     string unchanged, if there was one: mask it before it is shown.
     """
@@ -158,7 +157,7 @@ class Subscription:
 
 
 class Session:
-    """The protocol of one connection. See the module.
+    """The protocol of one connection.
 
     Args:
         dialect: the module that decodes and encodes frames.
@@ -315,8 +314,8 @@ class Session:
 
     @property
     def spoke(self) -> int | None:
-        """The stamp of the last ping that was answered before the last heartbeat or data. A server can answer pings and
-        yet have stopped feeding. None: no ping was answered before."""
+        """The stamp of the last ping that was answered before the last heartbeat or data; None: there was none. A
+        server can answer pings although it has stopped sending data."""
         stamps = [self._beat, *(subscription.stamp for subscription in self.subscriptions.values())]
         return max((stamp for stamp in stamps if stamp is not None), default=None)
 

@@ -139,7 +139,7 @@ _RFC_3339 = re.compile(r"([0-9-]{10})[Tt ]([0-9:]{8})(?:\.([0-9]+))?([Zz]|[+-][0
 
 
 def number(value: object) -> int | None:
-    """Return an integer by its value, whatever its spelling: ``1``, ``1.0``, ``3e0`` or a string of these.
+    """Return an integer in any spelling: ``1``, ``1.0``, ``3e0`` or a string of these.
 
     Anything else gives None, true and false included. So does a string of more than forty digits.
     """

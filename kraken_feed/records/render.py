@@ -37,7 +37,7 @@ def item_id(account: str, channel: str, identity: str | None, connection: str, f
     """Return the record's ``id``: the item's own identity if it has one, else the place of the frame and of the item in
     it.
 
-    So a fill, a ledger entry and an order's end have the same id whichever way they come. Changes of an order are
+    So a fill, a ledger entry and an order end have the same id from every source. Changes of an order are
     distinguished by their frame (its sequence, or another name where it has none), since the same bytes may
     legitimately come twice.
     """

@@ -83,11 +83,10 @@ class Item(_Base, frozen=True, kw_only=True):
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The parsed ``data``: every JSON number is a ``Decimal`` of its digits, trailing zeros and exponent
-        included, and so is a number that Spot v1 or REST send as a string (:data:`NUMBERS`). All else is as
-        ``json`` parses it.
+        """The parsed ``data``, cached at the first access; otherwise as ``json`` parses it.
 
-        Parsed at the first access, and then kept.
+        Every JSON number is a ``Decimal`` of the digits that were sent, with trailing zeros and exponent. So are
+        numbers that Spot v1 or REST send as strings (:data:`NUMBERS`).
         """
         fields: dict[str, Any] = json.loads(self.data, parse_float=Decimal, parse_int=Decimal)
         if self.type == "backfill" or self.channel in ("openOrders", "ownTrades"):
@@ -146,10 +145,9 @@ class Marker(_Base, frozen=True, kw_only=True):
 
 
 class Live(Marker, frozen=True, kw_only=True):
-    """The channel is live: it was acknowledged, and its snapshot came before this record. From here on it is
-    complete.
+    """The channel is complete from here on: it was acknowledged, and its snapshot came before this record.
 
-    ``attempt`` counts connects since it was last live; ``engine`` is Kraken's system state.
+    ``attempt`` counts connects since it was last live. ``engine`` is the state of Kraken's engine (``online``, …).
     """
 
     event_name = "feed.live"
@@ -160,7 +158,8 @@ class Live(Marker, frozen=True, kw_only=True):
 
 
 class Lost(Marker, frozen=True, kw_only=True):
-    """The channel is no longer live, and why. ``last_ts`` is when Kraken last sent anything."""
+    """The channel is no longer live. ``cause`` is a word, ``detail`` is for people. ``last_ts`` is Kraken's time up to
+    which the channel is complete: RFC 3339, UTC."""
 
     event_name = "feed.lost"
 
@@ -172,8 +171,8 @@ class Lost(Marker, frozen=True, kw_only=True):
 
 
 class Backfilled(Marker, frozen=True, kw_only=True):
-    """The outage from ``start`` to ``end`` (``from`` and ``to`` on the line) was recovered, with so many records of
-    each kind."""
+    """The outage from ``start`` to ``end`` was recovered: ``from`` and ``to`` on the line, Kraken's times in RFC 3339.
+    ``orders`` and ``trades`` count the recovered records."""
 
     event_name = "feed.backfilled"
 
@@ -185,7 +184,8 @@ class Backfilled(Marker, frozen=True, kw_only=True):
 
 
 class Gap(Marker, frozen=True, kw_only=True):
-    """The outage from ``start`` (None: unknown) to ``end`` could not be recovered completely, and why."""
+    """The outage from ``start`` (None: unknown) to ``end`` could not be recovered completely; times as in
+    :class:`Backfilled`. ``reason`` is for people."""
 
     event_name = "feed.gap"
 
@@ -205,7 +205,7 @@ class Status(Marker, frozen=True, kw_only=True):
 
 
 class Stopped(Marker, frozen=True, kw_only=True):
-    """The channel's last record of this run."""
+    """The channel's last record of this run; ``reason`` is a signal, a limit, or ``error: …``."""
 
     event_name = "feed.stopped"
 

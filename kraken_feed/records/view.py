@@ -1,4 +1,4 @@
-"""Read orders and fills for display, in whichever dialect they came.
+"""Read orders and fills for display, from v1, v2 or REST.
 
 Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So the known
 fields of open orders are kept, from snapshots and changes, to complete a change that comes alone. Values stay the text

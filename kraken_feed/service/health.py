@@ -50,8 +50,8 @@ def _of_endpoint(endpoint: Endpoint, fresh_s: float) -> Iterator[str]:
     if not endpoint.live:
         yield ", ".join(_absence(endpoint))
     elif endpoint.last_frame_s is None or endpoint.last_frame_s > fresh_s:
-        heard = "never" if endpoint.last_frame_s is None else f"{endpoint.last_frame_s:.0f} s ago"
-        yield f"stale: the last frame came {heard}"
+        age = "never" if endpoint.last_frame_s is None else f"{endpoint.last_frame_s:.0f} s ago"
+        yield f"stale: the last frame came {age}"
 
 
 def _absence(endpoint: Endpoint) -> Iterator[str]:

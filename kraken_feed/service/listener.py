@@ -90,12 +90,10 @@ def _is_ours(host: str) -> bool:
 
 
 def plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
-    """Return an answer with one line of text."""
     return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{text}\n".encode())
 
 
 def as_json(status: HTTPStatus, value: Mapping[str, object]) -> Answer:
-    """Return an answer with a JSON object."""
     return Answer(status, [("Content-Type", "application/json")], f"{encode(value)}\n".encode())
 
 

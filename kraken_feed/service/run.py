@@ -61,7 +61,7 @@ async def serve(
         FeedError: an error that ends the run.
     """
     service = Service(arguments, config, channels, credentials, notifier or Notifier(None), watchdog)
-    signals.obey(service)
+    signals.handle_signals(service)
     return await service.run()
 
 

@@ -12,7 +12,7 @@ from .. import early
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class Obedient(Protocol):
+class Stoppable(Protocol):
     """A service that signals control. None of its methods waits."""
 
     @property
@@ -29,7 +29,7 @@ class Obedient(Protocol):
         """Handle SIGUSR1: report the status in one line."""
 
 
-def obey(service: Obedient) -> None:
+def handle_signals(service: Stoppable) -> None:
     """Send this process's signals to ``service``, in the running loop. A second signal to stop ends the process at
     once.
 
@@ -44,7 +44,7 @@ def obey(service: Obedient) -> None:
 
     def stop(number: int) -> None:
         if asked:
-            die_of(number)
+            end_by_signal(number)
         asked.append(number)
         service.stop(signal.Signals(number).name)
 
@@ -63,7 +63,7 @@ def obey(service: Obedient) -> None:
         hang_up()
 
 
-def die_of(number: int) -> NoReturn:
+def end_by_signal(number: int) -> NoReturn:
     """End the process by the signal itself, so that shells and supervisors see it."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

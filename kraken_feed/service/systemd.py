@@ -122,13 +122,13 @@ class Lifecycle:
     def reloading(self) -> Iterator[None]:
         """Report a reload around the block. Before the first READY=1 nothing is sent, because it would end the
         start."""
-        told = self._ready and not self._stopping
-        if told:
+        was_ready = self._ready and not self._stopping
+        if was_ready:
             self._notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})
         try:
             yield
         finally:
-            if told and not self._notifier.send({"READY": "1"}):
+            if was_ready and not self._notifier.send({"READY": "1"}):
                 self._owed = True
                 self.changed()
 

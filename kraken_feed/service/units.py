@@ -23,7 +23,6 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the ``unit`` command."""
     parser.add_argument(
         "file", nargs="?", choices=tuple(FILES), default="service", metavar="FILE",
         help="service (default): the unit; sysusers: its user; drop-in: slower restarts, for systemd 254 and newer",
@@ -59,8 +58,8 @@ def exec_word(path: str) -> str:
     """
     if not path.startswith("/") or not path.isprintable() or any(c in "\"'\\" for c in path):
         raise UsageError(
-            f"--exec: {printable(path)} is no absolute path that systemd would run.",
-            remedy="Name the command as in /opt/kraken-feed/bin/kraken-feed.",
+            f"--exec: systemd would not run {printable(path)}.",
+            remedy="Give an absolute path, such as /opt/kraken-feed/bin/kraken-feed.",
         )
     escaped = path.replace("%", "%%")
     return f'"{escaped}"' if " " in escaped else escaped

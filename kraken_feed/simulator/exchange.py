@@ -1,4 +1,4 @@
-"""The whole exchange, without sockets, clock or disk: time is an argument, chance comes from the seed."""
+"""Simulate the exchange without sockets, clock or disk: time is an argument, randomness comes from the seed."""
 
 import math
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ class Exchange:
     public source says what happens to another account's token on it: here it is an invalid session.
 
     `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and drain every
-    peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, whatever the
-    clients do.
+    peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, and clients do
+    not change them.
     """
 
     def __init__(

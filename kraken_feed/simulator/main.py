@@ -36,7 +36,6 @@ serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
     parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults, in TOML (default: none)")
     parser.add_argument(
         "--quirk",

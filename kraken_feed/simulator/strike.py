@@ -82,7 +82,6 @@ def garbage_frame(peer: Peer, fault: Fault, now: float) -> bool:
 
 
 def big_frame(peer: Peer, fault: Fault, now: float) -> bool:
-    """Send a valid but huge frame."""
     peer.say(peer.speak.big(fault.bytes or _BIG), now)
     return True
 

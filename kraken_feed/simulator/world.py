@@ -18,7 +18,7 @@ from kraken_feed.simulator.market.pair import Asset, Pair
 class World:
     """The state that REST, the connections and the faults read and change. It does not know them.
 
-    The same seed gives the same keys, ids and flow of orders, whatever the clients do.
+    The same seed gives the same keys, ids and flow of orders. Clients do not change them.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class World:
 
     @property
     def pairs(self) -> Sequence[Pair]:
-        """The pairs that can be traded."""
         return self.accounts[0].book.pairs
 
     def shown_time(self, now: float) -> float:

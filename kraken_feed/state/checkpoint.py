@@ -1,4 +1,4 @@
-"""The values of a checkpoint: all that the output holds, as read at a start, and the changes since the last save."""
+"""Define the values of a checkpoint: what the output holds, as read at the start, and the changes since a save."""
 
 from __future__ import annotations
 
@@ -109,7 +109,6 @@ class Entry(msgspec.Struct, omit_defaults=True):
         self.grown.pop(order_id, None)
 
     def grow_order(self, order_id: str, changes: Iterable[bytes]) -> None:
-        """Append changes to an order's objects."""
         (self.orders[order_id] if order_id in self.orders else self.grown.setdefault(order_id, [])).extend(changes)
 
     def merge(self, later: Entry) -> None:

@@ -1,11 +1,11 @@
-"""Keep the checkpoint, the record of what the output holds, in one SQLite file per account.
+"""Keep the checkpoint in one SQLite file per account.
 
-It is written after the output, never before it: after a kill the last records may be repeated, with the same ids;
+It is written after the output, never before it: after a kill the last records may be repeated with the same ids, and
 nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
 is rewritten. Everything is read once, when the file is opened.
 
-The layout and the first save are on the disk, in the main file, before their call returns. From then on, a missing
-file was removed by somebody, and a main file without its -wal is an older checkpoint, never none.
+The layout and the first save are on the disk, in the main file, before their call returns. So a file that is missing
+later was removed, and a main file without its -wal is an older checkpoint.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ Found = Literal["kept", "new", "lost"]
 class Opened(NamedTuple):
     """An open store and the checkpoint that it held.
 
-    ``checkpoint`` is None if there is none; ``found`` says why: ``kept`` (there is one), ``new`` (nothing was ever
-    saved here) or ``lost`` (a file was here, and is empty, gone or damaged). ``set_aside`` is the new name of a
-    damaged file.
+    ``found`` is ``kept`` if there is a ``checkpoint``. Without one it is ``new`` (nothing was ever saved here) or
+    ``lost`` (there was a file, but it is empty, gone or damaged). ``set_aside`` is the new name of a damaged file.
     """
 
     store: Store
@@ -104,10 +103,9 @@ class _Held(NamedTuple):
 
 
 class Store:
-    """One account's state. It is locked against other processes until it is closed or the process ends.
+    """One account's state, made by :meth:`open`. It is locked until it is closed or the process ends.
 
-    Calls may come from any thread, and wait for each other: a save whose awaiter was cancelled still runs in its own.
-    Get one from :meth:`open`.
+    Calls may come from any thread, and wait for each other: a cancelled save still runs in its thread.
     """
 
     _absent: bool  # whether a reopen has failed
@@ -125,9 +123,9 @@ class Store:
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
-        """Lock and read ``account``'s state in ``directory``; make both if they are missing.
+        """Lock and read ``account``'s state in ``directory``; create both if they are missing.
 
-        A damaged file is renamed, with ``now_ns`` (unix time) in its new name, and a new one is begun.
+        A damaged file is renamed, with ``now_ns`` (unix time) in its new name, and a new one is created.
 
         Raises:
             StateHeld: another process has it open.
@@ -146,11 +144,11 @@ class Store:
         return self._appended > max(JOURNAL_BYTES, self._base)
 
     def save(self, changes: Changes) -> None:
-        """Write all of the changes, or nothing. The changes remain the caller's.
+        """Write all of the changes, or nothing. The caller keeps the changes.
 
         Raises:
-            StateFailed: nothing was written, or it may not be on the disk. Merge later changes into these, and try
-                again later.
+            StateFailed: nothing was written, or it may not be on the disk. Merge later changes into these, and save
+                them later.
         """
         with self._turn, _told(self.path, running=True):
             if self._absent:
@@ -165,9 +163,8 @@ class Store:
                 self._durable = _settle(self._database, self._directory)
 
     def check(self) -> Literal["ok", "gone", "replaced"]:
-        """Return whether the files that are open are still the ones at their paths; if not, call :meth:`reopen`.
-
-        Never waits for a save: while one is under way, the answer is ``ok``.
+        """Return whether the open files are still at their paths; if not, call :meth:`reopen`. Never waits: during a
+        save the answer is ``ok``.
         """
         if not self._turn.acquire(blocking=False):
             return "ok"
@@ -177,15 +174,15 @@ class Store:
             self._turn.release()
 
     def reopen(self, now_ns: int) -> Checkpoint | None:
-        """Close files that are no longer at their paths, and open or make the files there.
+        """Close files that are no longer at their paths, and open or create the files there.
 
         Returns the checkpoint in the file there; None if it is a new one. Afterwards save everything that is known,
-        with all channels in ``replaced``. ``set_aside`` says where a damaged file was put.
+        with all channels in ``replaced``. ``set_aside`` is the new path of a damaged file.
 
         Raises:
             StateHeld: another process has the file at the path.
             ConfigError: a newer version has written it.
-            StateFailed: it can be neither opened nor made. :meth:`check` says ``gone`` until a later call succeeds.
+            StateFailed: it can be neither opened nor created. :meth:`check` says ``gone`` until a later call succeeds.
         """
         with self._turn, _told(self.path, running=True):
             self._let_go()
@@ -222,7 +219,7 @@ class Store:
 
 
 class _Damaged(sqlite3.DatabaseError):
-    """The file is not what we wrote, even if SQLite accepts it."""
+    """The file's content is not what kraken-feed wrote, even if SQLite accepts it."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     sqlite_errorname = "SQLITE_CORRUPT"
@@ -319,8 +316,8 @@ def _lock(path: str, account: str) -> int:
                 f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
                 f"{account!r}.",
                 why=f"{path} is locked.",
-                remedy="Stop the other one, or give this one a state of its own with --state DIRECTORY, "
-                "or none: --no-state.",
+                remedy="Stop one of the two, or give this one another state with --state DIRECTORY, or none with "
+                "--no-state.",
             ) from None
         except OSError:
             os.close(lock)
@@ -328,15 +325,14 @@ def _lock(path: str, account: str) -> int:
         if current:
             break
         os.close(lock)
-    with contextlib.suppress(OSError):  # a full disk; the lock is held all the same
+    with contextlib.suppress(OSError):  # a full disk; the lock is held anyway
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
-    """Open the file, migrate it to our layout, and read it; make it if it is missing. Also returns the layout that it
-    had.
+    """Open the file (create it if it is missing), migrate it and read it. Also return the layout that it had.
 
     Raises:
         _Damaged: it is not what we wrote.
@@ -363,12 +359,12 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
 
 
 def _settle(database: sqlite3.Connection, directory: str) -> bool:
-    """Copy everything that is committed into the main file, and sync the file and its name to the disk. Return False if
-    a reader of the file prevents that.
+    """Copy everything that is committed into the main file, and sync the file and its directory. Return False if a
+    reader of the file prevents that.
 
-    From then on committed pages stay in the -wal, unsynced, until SQLite copies them into the file; only that waits
-    for the disk. So a power cut loses the last saves, whose records are then repeated, and damages nothing. FULL would
-    avoid those repeats, but make every save wait.
+    From then on committed pages stay in the -wal, unsynced, until SQLite copies them into the file. So a power cut
+    loses the last saves, whose records are then repeated, and damages nothing. FULL would avoid the repeats, but make
+    every save wait for the disk.
     """
     ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # this process may have made both
@@ -391,7 +387,7 @@ def _directory_to_disk(path: str) -> None:
 
 
 def _make(path: str) -> None:
-    """Make an empty file with mode 0600 if there is none. SQLite gives the -wal and the -shm the same mode."""
+    """Create an empty file with mode 0600 if there is none. SQLite gives the -wal and the -shm the same mode."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except IsADirectoryError as error:
@@ -431,15 +427,15 @@ def _version(database: sqlite3.Connection, path: str) -> int:
     if version > len(MIGRATIONS):
         raise ConfigError(
             f"The state file {path} is from a newer version of kraken-feed.",
-            why=f"Its layout is number {version}; this version knows them up to {len(MIGRATIONS)}.",
-            remedy="Install the newer version again, or give another directory with --state; that starts without a "
+            why=f"Its layout is {version}; this version knows layouts up to {len(MIGRATIONS)}.",
+            remedy="Install the newer version again, or give another directory with --state, which starts without a "
             "checkpoint.",
         )
     return int(version)
 
 
 def _migrate(database: sqlite3.Connection, version: int) -> None:
-    """Apply all the migrations that the file lacks, or none."""
+    """Apply all missing migrations, or none."""
     with _transaction(database):
         for step in MIGRATIONS[version:]:
             if callable(step):
@@ -495,10 +491,9 @@ def _checking() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _told(path: str, *, running: bool = False) -> Iterator[None]:
-    """Raise errors of the disk as errors with a text and a remedy. Other errors of SQLite are our defects, and pass
-    unchanged.
+    """Raise errors of the disk as errors with a text and a remedy. Other errors of SQLite are bugs, and pass unchanged.
 
-    At a start a path that cannot be used is the configuration's fault; later, when it could be used before, it is not.
+    A path that cannot be used is a configuration error at the start, and an error of the disk while ``running``.
     """
     try:
         yield
@@ -508,7 +503,7 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
             raise ConfigError(
                 f"Cannot use the state file {path}.",
                 why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
-                remedy="Give a directory that can be written with --state, or do without a checkpoint: --no-state.",
+                remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
             ) from error
         raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
     except sqlite3.Error as error:

@@ -1,9 +1,8 @@
-"""Read and write the checkpoint in the tables of an open database: read completely, write only the changes.
+"""Read the checkpoint from the tables of an open database, and write the changes.
 
-The state of orders, fills and ended orders is a journal: each save appends one entry per channel, encoded as
-MessagePack, with its checksum. A row per order and id would cost as much as the rest of the program. From time to time
-the journal is replaced by an equivalent one with fewer entries. Outages and scans are one row each, encoded in the same
-way.
+Orders, fills and ended orders are in a journal: each save appends one entry per channel, encoded as MessagePack, with
+its checksum. A row per order and id would cost as much as the rest of the program. From time to time the journal is
+rewritten with fewer entries. Outages and scans are one row each, encoded in the same way.
 """
 
 from __future__ import annotations
@@ -91,7 +90,6 @@ def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -
 
 
 def journal_bytes(database: sqlite3.Connection) -> int:
-    """Return the length of the journal, in bytes."""
     (size,) = database.execute("SELECT coalesce(sum(length(entry)), 0) FROM journal").fetchone()
     return int(size)
 
@@ -209,9 +207,9 @@ def to_journal(database: sqlite3.Connection) -> None:
 
 
 def to_outages(database: sqlite3.Connection) -> None:
-    """Migrate from version 2, which had holes, to version 3.
+    """Migrate from version 2 to version 3.
 
-    The old times are of this machine's wall clock. So ``legacy`` is set for every channel, until its time is saved
+    The old times are of this machine's wall clock, so ``legacy`` is set for every channel until its time is saved
     again.
     """
     for statement in (
@@ -227,7 +225,7 @@ def to_outages(database: sqlite3.Connection) -> None:
         database.execute(statement)
     names = dict(_rows(database, list[tuple[int, str]], "SELECT number, name FROM channel"))
     kind = list[tuple[int, int | None, int | None, str]]
-    of_holes = "SELECT channel, start_ns, end_ns, cause FROM hole ORDER BY n"
-    for number, start_ns, end_ns, cause in list(_rows(database, kind, of_holes)):
+    outages = "SELECT channel, start_ns, end_ns, cause FROM hole ORDER BY n"
+    for number, start_ns, end_ns, cause in list(_rows(database, kind, outages)):
         _add_outages(database, number, [Outage(names[number], start_ns, cause, end_ns)])
     database.execute("DROP TABLE hole")

@@ -1,9 +1,9 @@
 """Make the two loggers, both structlog: the feed's (records, stdout) and the diagnostics' (stderr).
 
-The feed's logger binds the constant fields and renders a record to the line for the sink. The diagnostics'
-logger masks secrets and escapes what could drive a terminal; the libraries' own logs end in it too, at WARNING and
-above whatever our level: websockets at DEBUG shows the subscribe request, token included. Text from outside is
-masked where it enters the program; the libraries' texts enter here. Time, level, name and keys of an event are ours.
+The feed's logger binds the constant fields and renders a record to the line for the sink. The diagnostics' logger
+masks secrets and escapes control characters. It also gets the libraries' logs, from WARNING on: at DEBUG, websockets
+logs the subscribe request with the token. Text from outside is masked where it enters the program; the libraries'
+texts enter here. Time, level, name and keys of an event are ours.
 
 In another program, diagnostics go to the logger that it passes, masked too. None of its own loggers is changed:
 websockets gets a private one.
@@ -117,12 +117,11 @@ def _masked(secrets: Secrets) -> Processor:
 
 
 def _ours(key: str, value: object) -> bool:
-    """Return whether the field is made of our own words: the time, the level, or an event's name."""
+    """Return whether the field is our own text: the time, the level, or an event's name."""
     return key in OURS or (key == "event" and str(value) in EVENTS)
 
 
 def _exception(given: object) -> BaseException | None:
-    """Return the exception that ``exc_info`` stands for."""
     if isinstance(given, tuple):
         given = given[1]
     if isinstance(given, BaseException):
@@ -207,7 +206,7 @@ class Log(Protocol):
     """A logger for diagnostics: a structlog logger, or any object with the same methods."""
 
     def debug(self, event: str, /, **fields: Any) -> Any:
-        """Log an event that helps to find a defect."""
+        """Log an event that helps to find a bug."""
 
     def info(self, event: str, /, **fields: Any) -> Any:
         """Log an event of normal operation."""

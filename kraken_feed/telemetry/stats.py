@@ -1,7 +1,7 @@
-"""One snapshot of what a process has done so far and how it is now, as plain values.
+"""Define the snapshot of a process's state and counters, as plain values.
 
-Metrics, the status line, SIGUSR1, systemd's messages, `/healthz` and the Python API are views of it. Every part counts
-for itself; :meth:`kraken_feed.feed.feed.Feed.figures` gathers one account's. Nothing here is touched by a frame.
+Metrics, the status line, SIGUSR1, systemd's messages, `/healthz` and the Python API are views of it. Each component
+keeps its own counters; :meth:`kraken_feed.feed.feed.Feed.figures` collects those of one account.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST ca
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is Kraken's
-    system state.
+    """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is the
+    state of Kraken's engine.
 
-    ``last_frame_s`` is of the present connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s``
-    is how long no ping has been answered, if that is too long: frames that Kraken sent since may be missing.
-    ``refused`` is what Kraken refuses now, in one word: the key, the account, the token, the subscription.
-    ``sequences`` are the last frames' numbers by channel, ``losses`` counts lost connections and failed attempts.
-    ``overdue`` says that a deadline of its own has passed by far: nobody watches over it any more.
+    ``last_frame_s`` is of this connection, ``last_frame_ns`` of any: unix nanoseconds, 0 for never. ``late_s`` are the
+    seconds since the last answered ping, if they are too many: records may be delayed. ``refused`` is what Kraken
+    refuses now, in one word: the key, the account, the token, the subscription. ``sequences`` are the last frames'
+    numbers by channel. ``losses`` counts lost connections and failed attempts. ``overdue``: it has missed a deadline
+    of its own by far.
     """
 
     dialect: str
@@ -73,7 +73,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class OutageCounts(msgspec.Struct, frozen=True):
-    """How many outages began, were recovered, were declared as gaps, and are still open."""
+    """The numbers of outages that began, were recovered, were declared as gaps, and are open."""
 
     opened: int
     closed: int
@@ -101,7 +101,7 @@ class Figures(msgspec.Struct, frozen=True):
     checkpoint_ns: int
     stopped: str = ""  # why this account has stopped; empty while it runs
     stopping: str = ""  # why it is stopping, or has stopped
-    overdue: str = ""  # the part that should have done something by now and has not
+    overdue: str = ""  # the component that has missed its deadline
 
     @property
     def live(self) -> bool:
@@ -161,15 +161,15 @@ class Program(msgspec.Struct, frozen=True):
 
     @property
     def live(self) -> bool:
-        """Whether every channel is, of every account that has not stopped."""
+        """Whether every channel is live, of every account that has not stopped."""
         running = [account for account in self.accounts if not account.stopped]
         return bool(running) and all(account.live for account in running)
 
     @property
     def overdue(self) -> str:
-        """The part that should have done something by now and has not; empty if there is none.
+        """The component that has missed its deadline; empty if there is none.
 
-        An exchange that is down or a reader that does not read is no such part: a restart would not help.
+        An exchange that is down and a stalled reader do not count: a restart would not help.
         """
         if self.output.overdue:
             return "output"

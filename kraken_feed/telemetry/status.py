@@ -89,9 +89,9 @@ def _account(account: Figures) -> str:
         parts.append(f"{_count(account.outages.open, 'outage')} to recover")
     if account.open_orders:  # each channel has its own view of the same orders
         parts.append(_count(max(account.open_orders.values()), "open order"))
-    heard = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]
-    if heard:
-        parts.append(f"last frame {span(max(heard))}")  # of the channel that was silent for longest
+    ages = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]
+    if ages:
+        parts.append(f"last frame {span(max(ages))}")  # of the channel that was silent for longest
     if account.reconnects:
         parts.append(_count(account.reconnects, "reconnect"))
     return "; ".join(parts)

@@ -55,7 +55,7 @@ class Stderr:
         self._poll.register(fd, select.POLLOUT)
 
     def debug(self, text: str) -> None:
-        """Write an event that helps to find a defect, or drop it."""
+        """Write an event that helps to find a bug, or drop it."""
         self._say(text, DEBUG)
 
     def info(self, text: str) -> None:

@@ -25,7 +25,7 @@ KEY = "key"  # the subject of errors about the key as a whole
 
 
 class Patience:
-    """Counts consecutive refusals by subject: the key, one method, one channel.
+    """Counts consecutive refusals per subject: the key, one method, one channel.
 
     Args:
         limit_s: seconds for which a key that has worked may be refused; 0: treat it like a key that never worked.
@@ -85,9 +85,9 @@ class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
 def delay(failures: int, policy: BackoffPolicy, draw: float, floor: float = 0.0) -> float:
     """Return the seconds to wait after ``failures`` losses in a row (1 is the first).
 
-    The span doubles with every failure up to ``policy.longest``, and ``draw``, uniform in [0, 1), picks a point
-    anywhere in it: a thousand clients that lost the same server come back spread out, even at the cap. ``floor`` is the
-    wait that the failure itself demands (a lockout, a throttle); the jitter is added to it.
+    The span doubles with every failure up to ``policy.longest``. ``draw``, uniform in [0, 1), picks a point in all of
+    it, so that many clients that lost the same server do not reconnect together, even at the cap. ``floor`` is the wait
+    that the failure itself demands (a lockout, a throttle); the jitter is added to it.
     """
     doublings = min(failures - 1, 63)  # beyond this every span is the longest; 2.0**1024 would overflow
     return floor + draw * min(policy.longest, policy.initial * 2.0**doublings)
@@ -180,8 +180,7 @@ class Budget:
     def reserve(self, now: float, draw: Callable[[], float]) -> float:
         """Reserve one connect, and return the seconds to wait before it; 0 if it may begin now.
 
-        A reservation keeps its place in the queue, so nobody is woken in vain. ``draw``, uniform in [0, 1), is the
-        jitter.
+        A reservation keeps its place in the queue. ``draw``, uniform in [0, 1), is the jitter.
         """
         at = max(now, self._due - BURST * self._spacing)
         if len(self._reserved) == self.limit:

@@ -1,7 +1,7 @@
 """Estimate Kraken's clock, with an upper and a lower bound.
 
-Outages and the checkpoint use Kraken's time. It is a clock of this machine that runs through suspends and that nobody
-sets (CLOCK_BOOTTIME), plus an offset. Every answer from Kraken narrows the offset down: the Date header of REST, and
+Outages and the checkpoint use Kraken's time. It is a clock of this machine that runs through suspends and cannot be
+set (CLOCK_BOOTTIME), plus an offset. Every answer from Kraken narrows the offset down: the Date header of REST, and
 ``time_in`` and ``time_out`` of v2's pongs. So a wall clock that is wrong, or is stepped, changes nothing.
 """
 

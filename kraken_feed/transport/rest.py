@@ -1,7 +1,7 @@
 """Call Kraken's REST API: the private methods that a feed needs, and the exchange's clock.
 
-One :class:`Rest` per API key: calls are signed and sent one after the other, so that nonces arrive in order, and a
-throttle, a lockout or a refusal of the key applies to all calls with it.
+There is one :class:`Rest` per API key. It sends one call after the other, so that nonces arrive in order. A throttle, a
+lockout or a refusal of the key applies to all its calls.
 
 Source: https://docs.kraken.com/api/docs/guides/spot-rest-intro and …/spot-rest-auth
 """

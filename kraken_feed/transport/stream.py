@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 
-# ---------------- Complete text frames from a stream of WebSocket bytes, one burst per read (RFC 6455, section 5.2)
+# -- text frames from a stream of WebSocket bytes, one burst per read (RFC 6455, section 5.2)
 #
 # The library handles every frame with all of the protocol's checks. Nearly every frame of a feed is of the simplest
 # kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
@@ -26,8 +26,8 @@ MASKED = 0x80  # in the length: a server must not set it
 class Splitter:
     """Splits one connection's bytes into messages.
 
-    After a close, or a frame that is neither a complete message nor a control frame, everything is left to the library
-    (``done``): otherwise the order of the messages would be lost. From then on :meth:`follow` sees the library's bytes.
+    After a close, or a frame that is neither a complete message nor a control frame, the library gets all bytes
+    (``done``): this keeps the messages in order. From then on :meth:`follow` sees the library's bytes.
 
     ``partial``: the bytes so far end within a message or a frame.
     """
@@ -52,6 +52,7 @@ class Splitter:
                 return [], b""
             data = b"".join(self._held)
             self._held.clear()
+        # One pass over the frame headers. An incomplete frame at the end is kept for the next call.
         messages: list[bytes] = []
         others: list[bytes] = []
         place, end = 0, len(data)
@@ -129,7 +130,7 @@ class Splitter:
         return messages, b"".join([*others, rest])
 
 
-AHEAD_BYTES = 128 * 1024  # of messages that nobody has read yet: beyond this, reading from the socket pauses
+AHEAD_BYTES = 128 * 1024  # of unread messages: beyond this, reading from the socket pauses
 
 
 class Stream(ClientConnection):
@@ -202,8 +203,8 @@ class Stream(ClientConnection):
             self._woken.set()
 
     def _hand_over(self, data: bytes) -> None:
-        """Let the library judge the data. After a Close frame, or a violation of the protocol, no message comes any
-        more, but the library waits for the end of the socket without a limit unless somebody closes or sends."""
+        """Let the library handle the data. After a Close frame, or a violation of the protocol, no message comes any
+        more. The library would wait for the socket's end without a limit, so set one."""
         super().data_received(data)
         if self._cut is None and self.protocol.close_expected():
             self._cut = self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
@@ -223,8 +224,8 @@ class Stream(ClientConnection):
         self.progress = (since, now) if partial else None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone. One that was never made, as when TLS fails behind a proxy, cannot be lost (websockets
-        17.4 trips over it); the error is raised where somebody waits for it."""
+        """Note that the socket is gone. If there never was one, as when TLS fails behind a proxy, the library is not
+        called (websockets 17.4 would fail); the error is raised to the waiting caller."""
         if self._cut is not None:
             self._cut.cancel()
         if hasattr(self, "recv_messages"):

@@ -22,14 +22,14 @@ from ..errors import UsageError
 from ..feed.builder import Plan
 from ..feed.environment import Limits
 from ..protocol.signing import Credentials
-from ..service.signals import die_of
+from ..service.signals import end_by_signal
 from ..telemetry.loggers import pin_libraries, program_logger
 from .model import Overview
 from .screen import NOTICES, Painter, Said, View, draw
 from .terminal import Terminal
 
 CHANNELS = ("executions",)  # orders and fills in one, over one connection
-FRAME_S = 0.2  # between two pictures: nobody can read faster changes
+FRAME_S = 0.2  # between two pictures: faster changes cannot be read
 UNSHOWN = ("connection", "exception")  # fields of a diagnostic that are only for the log, or need many lines
 AGES_S = 1.0  # after which the picture is redrawn even without news, to update the ages
 
@@ -47,11 +47,9 @@ class Notices:
         """Ignore the event: the screen shows normal operation itself."""
 
     def warning(self, event: str, /, **fields: Any) -> None:
-        """Keep a warning for the screen."""
         self._keep("warning", event, fields)
 
     def error(self, event: str, /, **fields: Any) -> None:
-        """Keep an error for the screen."""
         self._keep("error", event, fields)
 
     def _keep(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -62,7 +60,7 @@ class Notices:
 def check(channels: tuple[str, ...]) -> tuple[str, ...]:
     """Return ``channels`` if ``watch`` can show each of them; else raise UsageError."""
     if "balances" in channels:
-        raise UsageError("watch shows orders and fills, and balances has neither.", remedy="Leave it out.")
+        raise UsageError("watch shows orders and fills, but balances has neither.", remedy="Leave out balances.")
     return channels
 
 
@@ -167,7 +165,7 @@ class Watch:
         """Stop after what was received is taken. A second signal, or SIGQUIT, ends it at once."""
         if self._reason or number == signal.SIGQUIT:
             self._terminal.leave()
-            die_of(number)
+            end_by_signal(number)
         self._end(signal.Signals(number).name)
 
     def _end(self, reason: str) -> None:

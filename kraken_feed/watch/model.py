@@ -167,8 +167,8 @@ class Overview:
 
 
 def growth(before: Order, after: Order) -> tuple[str, str, str]:
-    """Return the volume and the cost by which an order's fills have grown, and the price of that, with as many digits
-    as the average has; empty if they have not grown."""
+    """Return the volume and the cost that an order's fills have gained, and their price with the average's digits;
+    empty texts if they have not grown."""
     try:
         volume = Decimal(after.filled or "0") - Decimal(before.filled or "0")
         cost = Decimal(after.cost or "0") - Decimal(before.cost or "0")

@@ -105,10 +105,10 @@ def _divide(view: View, room: int) -> tuple[int, int]:
     fills = head + max(1, len(overview.deals(room))) if room > 0 else 0
     between = int(view.roomy)
     left = max(0, room - between)
-    given = min(fills, max(left // 3, left - orders))
-    if given <= head:  # a heading alone is useless
+    room_of_fills = min(fills, max(left // 3, left - orders))
+    if room_of_fills <= head:  # a heading alone is useless
         return max(0, room), 0
-    return left - given, given
+    return left - room_of_fills, room_of_fills
 
 
 # ------------------------------------------------------------------------------------------------ the state of the feed
@@ -199,7 +199,7 @@ def _orders(view: View, room: int) -> list[Text]:
         return []
     total = sum(len(overview.account(name).rows) for name in names)
     one = names[0] if len(names) == 1 else None
-    title = Text.assemble((f"Open orders {total}", "bold"), _standing(view, one, overview.orders_from) if one else "")
+    title = Text.assemble((f"Open orders {total}", "bold"), _stale(view, one, overview.orders_from) if one else "")
     room -= 1 + view.roomy
     shown, more = names, 0
     if one is None and len(names) > room:
@@ -208,16 +208,16 @@ def _orders(view: View, room: int) -> list[Text]:
     heads = int(one is None)
     needs = [heads + len(overview.account(name).rows) for name in shown]
     shares = allot(needs, room - int(more > 0))
-    rows = {name: overview.rows(name, given) for name, given in zip(shown, shares, strict=True)}
+    rows = {name: overview.rows(name, share) for name, share in zip(shown, shares, strict=True)}
     widths = fitted(
         order_columns(view.width), [row for group in rows.values() for row in group], view.width, view.now_ns
     )
     lines = [title, *([heading(widths)] if view.roomy else [])]
-    for name, given in zip(shown, shares, strict=True):
+    for name, share in zip(shown, shares, strict=True):
         if heads:
             count = len(overview.account(name).rows)
-            lines.append(Text.assemble((f"{name}: {count}", "bold"), _standing(view, name, overview.orders_from)))
-        lines += _group(view, name, rows[name], given - heads, widths)
+            lines.append(Text.assemble((f"{name}: {count}", "bold"), _stale(view, name, overview.orders_from)))
+        lines += _group(view, name, rows[name], share - heads, widths)
     return lines + ([Text(f"+ {more} more accounts", style="dim")] if more else [])
 
 
@@ -243,7 +243,7 @@ def _styled(style: str, *, flashing: bool, stale: bool) -> str:
     return " ".join(filter(None, (style, "reverse" if flashing else "", "dim" if stale else "")))
 
 
-def _standing(view: View, name: str, channel: str) -> Text:
+def _stale(view: View, name: str, channel: str) -> Text:
     """Return a warning if the orders shown are not up to date, else an empty text."""
     account = view.overview.account(name)
     match account.live.get(channel):
@@ -256,14 +256,14 @@ def _standing(view: View, name: str, channel: str) -> Text:
 
 def allot(needs: Sequence[int], room: int) -> list[int]:
     """Divide ``room``: small needs are met in full, and the rest is shared equally among the larger ones."""
-    given = [0] * len(needs)
-    while room > 0 and (wanting := [i for i, need in enumerate(needs) if given[i] < need]):
+    shares = [0] * len(needs)
+    while room > 0 and (wanting := [i for i, need in enumerate(needs) if shares[i] < need]):
         each = max(1, room // len(wanting))
         for index in wanting:
-            more = min(each, needs[index] - given[index], room)
-            given[index] += more
+            more = min(each, needs[index] - shares[index], room)
+            shares[index] += more
             room -= more
-    return given
+    return shares
 
 
 # ------------------------------------------------------------------------------------------------ fills, and the rest

@@ -75,7 +75,6 @@ def heading(widths: Widths[T]) -> Text:
 
 
 def line(widths: Widths[T], item: T, now_ns: int, style: Callable[[T, Column[T]], str]) -> Text:
-    """Return the line of one item."""
     text = Text(no_wrap=True)
     for column, width in widths:
         if text:
@@ -154,7 +153,6 @@ def flashes(row: Row, column: Column[Row], now_ns: int) -> bool:
 
 
 def order_columns(width: int) -> list[Column[Row]]:
-    """Return the columns of the open orders."""
     bar_width = BAR + 5 if width >= 60 else 4
     return [
         Column("age", lambda row, now, _: age(row.opened_ns, now), 4, 4, 5, right=True, fields=("opened",)),

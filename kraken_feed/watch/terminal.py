@@ -30,11 +30,11 @@ def check_terminal(fd: int, environ: Mapping[str, str], channels: Sequence[str])
     """Raise UsageError unless ``fd`` is a terminal on which a screen can be drawn."""
     instead = f"For a pipe or a file: kraken-feed {' '.join(channels)} --format json"
     if not os.isatty(fd):
-        raise UsageError("watch draws a screen, and stdout is no terminal.", remedy=instead)
+        raise UsageError("watch needs a terminal, but stdout is not one.", remedy=instead)
     if environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
         raise UsageError(
-            "watch draws a screen, and TERM says that this terminal cannot show one.",
-            remedy=f"Lines instead: kraken-feed {' '.join(channels)}",
+            "watch needs a terminal that can move the cursor, but TERM says that this one cannot.",
+            remedy=f"For lines, run: kraken-feed {' '.join(channels)}",
         )
 
 
@@ -94,7 +94,6 @@ class Terminal:
                 termios.tcsetattr(self.fd, termios.TCSANOW, self._before)
 
     def size(self) -> tuple[int, int]:
-        """Return the size in columns and lines."""
         try:
             columns, lines = os.get_terminal_size(self.fd)
         except OSError:

@@ -120,12 +120,16 @@ async def test_two_accounts_and_two_handles_run_in_one_process(tmp_path: Path) -
         ({"config": {"endpoints": {"rset": ""}}}, kraken_feed.ConfigError, "Did you mean endpoints.rest"),
         ({"config": {"account": 1}}, kraken_feed.ConfigError, "account has a wrong value"),
         ({"since": datetime(2026, 1, 1)}, kraken_feed.UsageError, "no time zone"),  # that is the claim
-        ({"since": datetime(2999, 1, 1, tzinfo=UTC)}, kraken_feed.UsageError, "since is no time from 1970 to now"),
-        ({"since": datetime(1, 1, 1, tzinfo=UTC)}, kraken_feed.UsageError, "since is no time from 1970 to now"),
-        ({"since": timedelta.max}, kraken_feed.UsageError, "since is no time from 1970 to now"),
-        ({"snapshots": "some"}, kraken_feed.UsageError, "snapshots is one of changes, all, none"),
-        ({"count": 0}, kraken_feed.UsageError, "count is not a number above zero"),
-        ({"duration": float("nan")}, kraken_feed.UsageError, "duration is not a number above zero"),
+        (
+            {"since": datetime(2999, 1, 1, tzinfo=UTC)},
+            kraken_feed.UsageError,
+            "since must be a time between 1970 and now",
+        ),
+        ({"since": datetime(1, 1, 1, tzinfo=UTC)}, kraken_feed.UsageError, "since must be a time between 1970 and now"),
+        ({"since": timedelta.max}, kraken_feed.UsageError, "since must be a time between 1970 and now"),
+        ({"snapshots": "some"}, kraken_feed.UsageError, "snapshots must be one of changes, all, none"),
+        ({"count": 0}, kraken_feed.UsageError, "count must be a number above zero"),
+        ({"duration": float("nan")}, kraken_feed.UsageError, "duration must be a number above zero"),
         ({"state": "/dev/null/nowhere"}, kraken_feed.ConfigError, "Cannot use the state file"),
     ],
 )

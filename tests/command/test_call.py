@@ -195,15 +195,15 @@ async def test_without_live_nothing_happens_to_the_account(method: str, market: 
         assert asked == "true" if method == "addOrder" else asked is True
         assert done.out.decode().splitlines() == place.answers
         if METHODS[method].unproven:
-            said = "checked only, as far as is known: Kraken's answer names no new order."
+            said = "probably only checked: Kraken's answer names no new order."
         else:
-            said = "checked only: nothing has happened to the account. --live does it."
+            said = "only checked: the account did not change. --live carries it out."
         assert done.err == f"kraken-feed: {said}\n"
     else:
         assert place.sent == []
         assert place.exchange.connections == place.exchange.world.token_calls == 0
         assert done.out.decode() == place.filled(frame).replace("TOKEN", "[masked]") + "\n"
-        assert done.err == "kraken-feed: nothing was sent: this is what --live sends.\n"
+        assert done.err == "kraken-feed: nothing was sent. This is what --live would send.\n"
 
 
 @pytest.mark.parametrize("method", METHOD_TABLE)
@@ -234,7 +234,7 @@ async def test_what_kraken_refuses_exits_65_with_its_meaning(method: str, market
     (entry,) = done.log
     assert (entry["event"], entry["exit_code"]) == ("exit", 65)
     assert entry["what"] == f"Kraken refused {method}: EOrder:Insufficient funds"
-    assert "too little that is free" in entry["why"]
+    assert "free balance is too small" in entry["why"]
 
 
 async def test_a_market_order_is_done_and_its_fill_comes_through_the_feed(market: Any) -> None:
@@ -362,8 +362,8 @@ def unknown(done: Done) -> dict[str, Any]:
     """The message of an outcome that nobody knows."""
     entry = done.log[-1]
     assert (done.code, entry["exit_code"]) == (76, 76)
-    assert entry["what"].startswith("It is not known whether ")
-    assert entry["remedy"].startswith("Look before you do anything: kraken-feed executions --once --no-state")
+    assert entry["what"].startswith("Unknown whether ")
+    assert entry["remedy"].startswith("Check before you send anything: kraken-feed executions --once --no-state")
     return entry
 
 
@@ -373,9 +373,9 @@ async def test_a_lost_answer_leaves_the_outcome_unknown_and_the_request_is_sent_
         place.place.inject(Fault("no_answer"))
         done = await place.call(*place.words(method), "--live", "--timeout", "0.3")
     entry = unknown(done)
-    assert entry["what"] == f"It is not known whether {method} was done: no answer came within 0.3 s."
+    assert entry["what"] == f"Unknown whether {method} was done: no answer came within 0.3 s."
     assert "req_id 7" in entry["why"] or "reqid 7" in entry["why"]
-    assert ("the same request sets it again" in entry["remedy"]) is ("timeout=60" in METHOD_TABLE[method][0])
+    assert ("The same request sets it again" in entry["remedy"]) is ("timeout=60" in METHOD_TABLE[method][0])
     assert done.out == b""
     assert len(place.sent) == place.exchange.connections == 1
     assert place.happened == METHOD_TABLE[method][3]
@@ -467,7 +467,7 @@ async def test_in_v1_one_answer_too_many_makes_all_of_them_doubtful(market: Any)
     ("frames", "says"),
     [
         ([b"{", b"\xff"], "no answer came within 2 s, and a frame that cannot be read"),
-        ([b'{"method":"add_order","req_id":7,"success":"perhaps"}'], "says neither yes nor no"),
+        ([b'{"method":"add_order","req_id":7,"success":"perhaps"}'], "neither a success nor an error"),
         ([b'{"method":"add_order","req_id":8,"success":true}'], "no answer came within 2 s."),
         (
             [b'{"method":"add_order","req_id":7,"success":false,"error":"EGeneral:Internal error"}'],
@@ -489,7 +489,7 @@ async def test_a_check_that_is_asked_for_with_live_is_said_to_be_one(market: Any
         done = await place.call(*LIMIT, "validate=true", "--live")
         quiet = await place.call(*LIMIT, "validate=true", "--live", "--quiet")
     assert (done.code, place.happened) == (0, [])
-    assert done.err == "kraken-feed: checked only, as validate asks: nothing has happened to the account.\n"
+    assert done.err == "kraken-feed: only checked (validate): the account did not change.\n"
     assert (quiet.code, quiet.err) == (0, "")
 
 
@@ -498,7 +498,7 @@ async def test_a_check_that_is_not_answered_has_done_nothing(market: Any) -> Non
         place.place.inject(Fault("no_answer"))
         done = await place.call(*LIMIT, "--timeout", "0.3")
     assert done.code == 69
-    assert "nothing can have happened to the account" in done.log[-1]["remedy"]
+    assert "the account did not change" in done.log[-1]["remedy"]
 
 
 @pytest.mark.parametrize("method", ["addOrder", "editOrder", "add_order", "edit_order", "batch_add"])
@@ -518,7 +518,7 @@ async def test_a_check_whose_answer_names_a_new_order_is_cried_out(
     monkeypatch.setattr(speak, "order", deaf)
     async with market() as place:
         done = await place.call(*place.words(method))
-    assert "it was to be checked only, and Kraken's answer names an order, O" in unknown(done)["what"]
+    assert "only a check was requested, but Kraken's answer names an order, O" in unknown(done)["what"]
 
 
 @pytest.mark.parametrize("output", ["full", "closed"])
@@ -535,7 +535,7 @@ async def test_an_answer_that_cannot_be_written_is_told_on_stderr(output: str, m
     assert done.code == 74
     (entry,) = done.log
     assert entry["what"] == "Kraken's answer cannot be written to stdout."
-    assert f"Kraken did it: {place.answers[0]}" in entry["why"]
+    assert f"Kraken did the request: {place.answers[0]}" in entry["why"]
     assert place.happened == PLACED
 
 
@@ -571,7 +571,7 @@ async def test_a_signal_while_nobody_reads_the_answer_has_it_told_on_stderr(mark
         done = await finish(process)
         os.close(reader)
     assert done.code == 74
-    assert f"Kraken did it: {place.answers[0]}" in done.log[-1]["why"]
+    assert f"Kraken did the request: {place.answers[0]}" in done.log[-1]["why"]
     assert place.happened == PLACED
 
 

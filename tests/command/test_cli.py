@@ -47,10 +47,10 @@ def full_pipe() -> tuple[int, int]:
     ("case", "code", "says"),
     [
         ("no credentials", 78, ["No API key for the account 'main'", "KRAKEN_API_KEY", "kraken-feed demo"]),
-        ("half a pair", 78, ["Half a pair", "KRAKEN_API_SECRET"]),
+        ("half a pair", 78, ["Incomplete credentials", "KRAKEN_API_SECRET"]),
         ("a secret that is not base64", 78, ["not base64", "private key"]),
-        ("an open secret file", 78, ["open to others (mode 0644)", "chmod 600"]),
-        ("a secret in the configuration", 78, ["accounts.main.api_secret", "do not belong", "secret_file"]),
+        ("an open secret file", 78, ["Other users can access", "(mode 0644)", "chmod 600"]),
+        ("a secret in the configuration", 78, ["accounts.main.api_secret", "must not be", "secret_file"]),
         ("an unknown account", 78, ["'mian'", "Did you mean main?"]),
         ("an unknown key", 78, ["reconnect.inital_s", "Did you mean reconnect.initial_s?"]),
         ("a wrong type", 78, ["connection.silence_s", "Expected `float`"]),

@@ -121,7 +121,7 @@ async def test_too_many_accounts_for_the_hard_limit_are_told_before_anything_is_
     assert done.code == 78
     (said,) = done.log
     wanted = descriptors.needed(ACCOUNTS, 1, state=True)
-    assert said["what"] == f"200 accounts need {wanted} open files, and this process may have 1024."
+    assert said["what"] == f"200 accounts need {wanted} open files, but this process may have only 1024."
     assert str(wanted) in said["remedy"]
     assert not (tmp_path / "state").exists()
 

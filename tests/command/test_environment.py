@@ -95,7 +95,7 @@ async def test_a_reader_with_a_name_or_at_a_socket_that_goes_is_74(
         done = await finish(process)
     assert done.code == 74
     (said,) = [line for line in done.log if line["event"] == "exit"]
-    assert said["what"] == f"The reader of {'stdout' if output == '-' else output} has gone."
+    assert said["what"] == f"The reader of {'stdout' if output == '-' else output} has closed it."
 
 
 async def test_a_reader_of_a_pipe_without_a_name_that_goes_is_0(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ async def test_no_secret_is_in_the_traceback_of_a_defect(fmt: str, tmp_path: Pat
     assert "RuntimeError: token [masked] key [masked]" in done.err
     assert "KeyError: 'tried'" in done.err.replace("\\'", "'")
     assert "SENTINEL-local" not in done.err
-    assert "This is a defect of kraken-feed" in done.err
+    assert "This is a bug in kraken-feed" in done.err
     watched.assert_kept(done, env["KRAKEN_API_SECRET"], OTP)
 
 

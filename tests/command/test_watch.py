@@ -213,7 +213,7 @@ async def test_a_crash_leaves_the_terminal_as_it_was_before_it_says_what_broke(
         assert await ended(terminal) == 1
         assert terminal.is_as_it_was()
         assert said in terminal.after()
-        assert "This is a defect of kraken-feed." in terminal.after()
+        assert "This is a bug in kraken-feed." in terminal.after()
         assert place.exchange.secret not in terminal.raw.decode()
 
 

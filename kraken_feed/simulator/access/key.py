@@ -103,7 +103,7 @@ def signature(secret: str, path: str, nonce: str, body: bytes) -> str:
     return base64.b64encode(mac.digest()).decode()
 
 
-def signed(secret: str, path: str, nonce: str, body: bytes, given: str) -> bool:
+def signed(secret: str, path: str, nonce: str, body: bytes, claimed: str) -> bool:
     """Return whether the given signature is the right one."""
     expected = signature(secret, path, nonce, body)
-    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
+    return hmac.compare_digest(expected.encode(), claimed.encode("utf-8", "replace"))

@@ -73,10 +73,10 @@ OCCASION_KINDS = frozenset(PARAMETERS) - PEER_KINDS - EXCHANGE_KINDS
 class Fault(Struct, frozen=True, forbid_unknown_fields=True):
     """One fault.
 
-    Triggers: `at` seconds after the start, `every` so many seconds (from `first` on), on the n-th connection
-    (`on_connect`, counted over both dialects) or on the n-th call for a token (`on_token`). `times` says how
-    often it happens: once by default, without end for `every`. `for` says how long its effect lasts; a kind
-    that waits for an occasion meets every one within that time. Raises ValueError when the parts do not fit.
+    Triggers: `at` seconds after the start; `every` so many seconds, from `first` on; the n-th connection of both
+    dialects (`on_connect`); the n-th call for a token (`on_token`). `times` is how often it happens: by default once,
+    with `every` without a limit. `for` is how long its effect lasts; a kind that waits for an occasion hits every one
+    within that time. Raises ValueError if the parts do not fit together.
     """
 
     kind: str
@@ -128,7 +128,7 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def triggered(self) -> bool:
-        """Whether it has a trigger; an injected fault needs none."""
+        """Whether the fault has a trigger; an injected one needs none."""
         return any(value is not None for value in (self.at, self.every, self.on_connect, self.on_token))
 
 

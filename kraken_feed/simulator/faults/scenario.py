@@ -1,8 +1,8 @@
 """Read scenarios: the script of faults for a run, from Python or from a TOML file.
 
-rest_lag = 30.0               # REST learns of fills and ends half a minute late
+rest_lag = 30.0               # REST shows fills and ends half a minute late
 tier = "pro"                  # or starter (the default), intermediate: the limits of the counters
-mixed_frames = false          # one event a frame, for clients that cannot bear different ones in one
+mixed_frames = false          # one event per frame, for clients that fail on several
 
 [[fault]]
 kind = "drop"                 # the kinds and their parameters: faults.fault.PARAMETERS

@@ -70,8 +70,8 @@ class Schedule:
     def roll(self, now: float) -> Fault | None:
         """Return a randomly picked fault, if it is time for one and it needs no occasion.
 
-        One that needs an occasion waits for it only until the next roll. Otherwise faults would pile up while nobody is
-        connected, and keep a client out for ever.
+        One that needs an occasion waits for it only until the next roll. Otherwise faults would pile up without a
+        client, and then keep it out.
         """
         if self._random is None or self._random_due > now:
             return None
@@ -93,7 +93,7 @@ class Schedule:
         ]
 
     def called(self, number: int) -> list[Fault]:
-        """Return the faults that the token call `number` triggers, whoever makes it."""
+        """Return the faults that the token call `number` triggers."""
         return [
             fault
             for fault in self._counted

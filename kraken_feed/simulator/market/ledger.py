@@ -72,9 +72,9 @@ class Struck(Struct, frozen=True):
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
 
-    Whatever quirks and faults do to frames and replies, `changes` is what happened: each order state, fill and entry
-    once, an entry with the id that the feed and REST give it (compare entries by their `fact`). `frames` holds what was
-    sent, byte for byte, also ends that were sent twice. Frames that only count in a sequence are not in it.
+    `changes` is what happened, regardless of quirks and faults: each order state, fill and entry once. An entry has the
+    id that the feed and REST give it (compare entries by their `fact`). `frames` is what was sent, byte for byte, also
+    ends that were sent twice. Frames that only count in a sequence are not in it.
 
     With `keep=False` only the sink sees them, for runs that last for days. A ledger is one account's; in the sink, the
     records of all but the first name it.
@@ -113,7 +113,6 @@ class Ledger:
             self._write([_frame_record(frame), *(_item_record(item) for item in items(frame))])
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
-        """Record that a fault took effect."""
         self.faults.append(Struck(at, kind, connection_id))
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 

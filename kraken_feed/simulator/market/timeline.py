@@ -10,7 +10,7 @@ Row = TypeVar("Row")
 class Timeline(Generic[Row]):
     """Rows, oldest first; rows of the same time stay in the order in which they were added.
 
-    A row can stand for several raw rows (`weigh`); `ends` counts the raw rows up to and with each row.
+    A row can be the merger of several raw rows (`weigh`); `ends` counts the raw rows up to and with each row.
     """
 
     def __init__(self, moment: Callable[[Row], float], weigh: Callable[[Row], int] = lambda row: 1) -> None:

@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         if self._peer is not None:
             self._host.tick()  # also reads what was just received, unless the connection is stalled
         elif len(self._received) > MAX_HEAD + MAX_BODY:
-            self.abort()  # a client that gets no answer must not wait for ever
+            self.abort()  # a client without an answer would wait for ever
         else:
             self._serve_http()
 
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         host = self._host
         reply = host.exchange.rest(request.method, request.target, request.headers, body, host.now())
         if reply.hang:
-            self._busy = True  # the client hangs up, or waits for ever
+            self._busy = True  # the client disconnects, or waits for ever
         elif reply.delay:
             self._busy = True
             loop = asyncio.get_running_loop()

@@ -156,12 +156,12 @@ def parse(text: str) -> tuple[str, object]:
     """Parse a quirk's name and value from `NAME` or `NAME=VALUE`. Raises ValueError."""
     name, equals, value = text.partition("=")
     _known(name)
-    given = value if equals else QUIRKS[name].alone
+    chosen = value if equals else QUIRKS[name].alone
     choices = get_args(get_type_hints(Quirks)[name])
-    if str in map(type, choices) and given not in choices:
-        raise ValueError(f'{name}: "{given}" is not one of {", ".join(choices)}')
+    if str in map(type, choices) and chosen not in choices:
+        raise ValueError(f'{name}: "{chosen}" is not one of {", ".join(choices)}')
     try:
-        made = msgspec.convert({name: given}, Quirks, strict=False)
+        made = msgspec.convert({name: chosen}, Quirks, strict=False)
     except ValueError as exc:
         raise ValueError(f"{name}: {_plain(exc)}") from exc
     return name, getattr(made, name)

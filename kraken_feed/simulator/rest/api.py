@@ -37,7 +37,7 @@ class RestApi:
         self._locked: dict[str, float] = {}
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
-        """Answer one request. The reply's Date is the exchange's clock, whatever else is wrong with it."""
+        """Answer one request. The reply's Date is the exchange's clock, also on errors."""
         reply = self._handle(method, path, headers, body, now)
         date = http_date(self._world.shown_time(now))
         return replace(reply, headers={"Date": date, **reply.headers})
@@ -65,13 +65,13 @@ class RestApi:
         world = self._world
         if world.status == "maintenance":
             raise RestError("EService:Unavailable")
-        given = headers.get("api-key", "")
-        if self._locked.get(given, -math.inf) > now:
+        key_name = headers.get("api-key", "")
+        if self._locked.get(key_name, -math.inf) > now:
             raise RestError("EGeneral:Temporary lockout")
         try:
-            key, params = self._authenticate(given, route, headers, body, now)
+            key, params = self._authenticate(key_name, route, headers, body, now)
         except RestError as error:
-            self._burn(given, str(error), now)
+            self._burn(key_name, str(error), now)
             raise
         key.last_used = now
         if key.otp is not None and params.get("otp") != key.otp:
@@ -81,9 +81,9 @@ class RestApi:
         return private.answer(Call(world, key, name, params, now))
 
     def _authenticate(
-        self, given: str, route: str, headers: Mapping[str, str], body: bytes, now: float
+        self, key_name: str, route: str, headers: Mapping[str, str], body: bytes, now: float
     ) -> tuple[ApiKey, dict[str, str]]:
-        key = self._world.keys.get(given)
+        key = self._world.keys.get(key_name)
         if key is None or key.limits.expired(now) or not key.limits.admit(CALLER):
             raise RestError("EAPI:Invalid key")
         params = _params(headers.get("content-type", ""), body)
@@ -94,14 +94,14 @@ class RestApi:
             raise RestError("EAPI:Invalid nonce")
         return key, params
 
-    def _burn(self, given: str, error: str, now: float) -> None:
+    def _burn(self, key_name: str, error: str, now: float) -> None:
         """Count a failed authentication; too many of them lock the key out."""
         if error not in _BURNING:
             return
-        failures = self._failures.setdefault(given, deque(maxlen=LOCKOUT_AFTER))
+        failures = self._failures.setdefault(key_name, deque(maxlen=LOCKOUT_AFTER))
         failures.append(now)
         if len(failures) == LOCKOUT_AFTER and now - failures[0] < LOCKOUT_WINDOW_S:
-            self._locked[given] = now + LOCKOUT_S
+            self._locked[key_name] = now + LOCKOUT_S
             failures.clear()
 
     def _fault(self, name: str, now: float) -> Reply | None:

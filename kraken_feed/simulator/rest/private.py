@@ -176,7 +176,6 @@ def _ident(row: Order | Trade) -> str:
 
 
 def _wanted(call: Call, order: Order) -> bool:
-    """Return whether the order passes the filters."""
     userref, client_id = call.params.get("userref"), call.params.get("cl_ord_id")
     if userref is not None and (order.cl_ord_id is not None or str(order.userref) != userref):
         return False

@@ -1,7 +1,7 @@
 """Carry out order entry for both dialects: what requests do to an account, and Kraken's error texts.
 
-It knows limit and market orders. Limit orders rest whatever their time in force, except for GTD's end; a market order
-is executed at once. Orders of other types are only checked: to place one is refused. There is no margin.
+It knows limit and market orders. Limit orders rest on the book: of the times in force, only GTD has an effect. A
+market order is executed at once. Orders of other types can only be checked. There is no margin.
 
 Sources: https://docs.kraken.com/api/docs/guides/spot-errors ; for the permissions
 https://docs.kraken.com/api-reference/trading/add-order , …/edit-order , …/amend-order , …/cancel-order
@@ -284,7 +284,6 @@ class Desk:
         return self._account.order(order.id)
 
     def amend_id(self) -> str:
-        """Return a new id for an amendment."""
         return self._account.book.ident("T")
 
     def cancel(self, order: Order) -> None:
@@ -345,7 +344,6 @@ class Desk:
 
 
 def invalid(name: str) -> Refusal:
-    """Return the refusal of a parameter."""
     return Refusal(f"EGeneral:Invalid arguments:{name}")
 
 

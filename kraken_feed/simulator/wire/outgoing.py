@@ -9,8 +9,8 @@ from kraken_feed.simulator.market.ledger import Frame
 
 
 class Text(Struct, frozen=True, gc=False):
-    """A text frame; `fragment` > 0 cuts the message into WebSocket fragments of that many bytes, `write` > 0
-    cuts what goes to the socket into writes of that many bytes."""
+    """A text frame. If they are above 0, `fragment` is the size of the WebSocket fragments, and `write` that of the
+    writes to the socket, in bytes."""
 
     data: bytes
     fragment: int = 0

@@ -98,7 +98,7 @@ def parse(text: bytes, now: float) -> Request | Complaint:
     if not isinstance(message, dict) or not isinstance(message.get("event"), str):
         return _complain("Malformed request")
     reqid = message.get("reqid")
-    # 0 is acknowledged, whatever the text says.
+    # 0 is acknowledged, although the error's text says "positive".
     if "reqid" in message and not (is_integer(reqid) and 0 <= reqid < _MAX_REQID):
         return _complain("Reqid field must be a positive integer less than 18446744073709551616")
     event = message["event"]

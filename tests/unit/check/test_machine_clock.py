@@ -58,7 +58,7 @@ def test_a_wrong_clock_is_at_most_a_warning(off: float) -> None:
 
 @pytest.mark.parametrize(
     ("off", "suffers"),
-    [(5, "another program that uses the key is refused"), (-5, "refused for as long as the key has seen higher"),
+    [(5, "Kraken refuses other programs"), (-5, "if the key has used higher ones"),
      (-70, "deadlines"), (90 * 86400, "TLS"), (-3e8, "TLS")],
 )  # fmt: skip
 def test_a_warning_says_what_suffers(off: float, suffers: str) -> None:

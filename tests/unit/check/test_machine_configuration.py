@@ -60,7 +60,7 @@ def test_a_command_that_holds_a_secret_is_not_shown() -> None:
         ("TLS", "certificate has expired", "date"),
         ("TLS", "certificate is not yet valid", "date"),
         ("TLS", "Hostname mismatch, certificate is not valid for 'x'", "captive portal"),
-        ("TLS", "the connection was cut, or nothing came", "cuts TLS"),
+        ("TLS", "the connection was closed, or nothing was received", "closes TLS"),
         ("HTTP", "HTTP 502", "status.kraken.com"),
     ],
 )
@@ -121,7 +121,7 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(
         (state(saved_ns=NOW + 10**9), "OK", "0 s ago"),
         (state(outages=["openOrders"]), "OK", "1 outage to recover (openOrders)"),
         (state(outages=["openOrders", "balances", "openOrders"]), "OK", "3 outages to recover (openOrders, balances)"),
-        (state(exists=False, saved_ns=0), "OK", "will be made"),
+        (state(exists=False, saved_ns=0), "OK", "will be created"),
         (state(saved_ns=0), "OK", "empty"),
         (state(damaged=True, saved_ns=0), "WARN", "damaged"),
         (state(unread="No space", saved_ns=0), "WARN", "could not be read"),

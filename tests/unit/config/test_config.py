@@ -135,7 +135,7 @@ def test_unknown_key_near_nothing_lists_what_is_known() -> None:
 def test_secret_in_the_file_is_refused_without_echo(table: str, key: str) -> None:
     error = _refused(f'{table}{key} = "{SENTINEL}"')
     assert key in error.what
-    assert "credentials do not belong" in error.what
+    assert "credentials must not be" in error.what
     assert "secret_file" in error.remedy
     assert "secret_command" in error.remedy
     _assert_silent(error, SENTINEL)

@@ -127,7 +127,7 @@ def test_half_a_pair_is_an_error_also_when_another_source_is_complete(
     if source != "environment":
         sources.add("environment")
     error = sources.refused()
-    assert "Half a pair" in error.what
+    assert "Incomplete credentials" in error.what
     assert error.remedy
 
 
@@ -421,7 +421,7 @@ def test_command_is_an_argument_list_without_a_shell(sources: Sources) -> None:
         ("", "empty"),
         ("print()", "empty"),
         ("print('A' * 5000)", "too long"),
-        ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "no text"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "not text"),
     ],
     ids=["failing", "silent", "blank", "too long", "binary"],
 )

@@ -32,7 +32,6 @@ from kraken_feed.feed.backfill import (
     sources_of,
     state,
     unix_ns,
-    word,
 )
 from kraken_feed.protocol import spot_v1
 from kraken_feed.protocol.signing import Credentials, Nonce
@@ -323,7 +322,7 @@ def test_an_order_that_ended_is_its_end(status: str) -> None:
 )  # fmt: skip
 def test_a_state_that_nobody_knows_is_neither_open_nor_an_end(status: object, shown: str) -> None:
     row = closed(status)
-    assert (state(row), word(row)) == ("unknown", shown)
+    assert (state(row), row.status) == ("unknown", shown)
     assert row.item.identity == f"{ORDER}:{shown.casefold()}"
 
 

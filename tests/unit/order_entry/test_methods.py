@@ -253,7 +253,7 @@ def test_validate_is_only_ever_sent_in_the_documented_type(
 @pytest.mark.parametrize("given", ['{"validate":"true"}', '{"validate":"false"}'])
 @pytest.mark.parametrize("live", [True, False])
 def test_an_edit_whose_validate_is_a_string_is_refused_whatever_is_allowed(given: str, live: bool) -> None:
-    with pytest.raises(UsageError, match="editOrder: validate is true or false, and"):
+    with pytest.raises(UsageError, match="editOrder: validate must be true or false, not"):
         build(["editOrder", "orderid=OA", "pair=XBT/USD"], given, 7, NOW, live=live, unknown=True)
 
 

@@ -179,7 +179,7 @@ def test_a_result_of_another_shape_is_read_as_far_as_it_goes(result: object) -> 
         json.dumps({"method": "batch_add", "req_id": 7, "success": True, "result": result}).encode()
     )
     assert answer is not None
-    assert answer.errors == (("an error without words",) if "None" in str(result) else ())
+    assert answer.errors == (("an error without a text",) if "None" in str(result) else ())
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_batch_that_is_refused_or_was_to_be_checked_only_is_not_uneven() -> No
 def test_several_errors_are_several() -> None:
     for told, errors in (
         (["EGeneral:Internal error", "EOrder:x"], ("EGeneral:Internal error", "EOrder:x")),
-        ([], ("an error without words",)),
+        ([], ("an error without a text",)),
     ):
         answer = answers("add_order").take(json.dumps({"req_id": 7, "success": False, "error": told}).encode())
         assert answer is not None

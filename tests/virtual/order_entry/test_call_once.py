@@ -172,7 +172,7 @@ ADDED = b'{"method":"add_order","req_id":7,"success":true,"result":{"order_id":"
 def test_a_reader_that_does_not_read_holds_up_neither_the_timeout_nor_a_signal(later: float, took: float) -> None:
     play = Play(Wire([ADDED]), *ADD, stalled=True, later=later)
     assert isinstance(play.error, OutputFailed)
-    assert f"Kraken did it: {ADDED.decode()}" in str(play.error)
+    assert f"Kraken did the request: {ADDED.decode()}" in str(play.error)
     assert play.took == pytest.approx(took + GRACE_S)
 
 
@@ -189,7 +189,7 @@ def test_a_batch_that_does_not_tell_of_every_order_is_unknown() -> None:
     answer = b'{"method":"batch_add","req_id":7,"success":true,"result":[{"order_id":"OA"}]}'
     play = Play(Wire([answer]), "batch_add", "symbol=BTC/USD", f"orders:=[{row},{row}]", "req_id=7")
     assert isinstance(play.error, OutcomeUnknown)
-    assert "Kraken's answer tells of 1 of 2 orders" in str(play.error)
+    assert "Kraken's answer reports only 1 of 2 orders" in str(play.error)
 
 
 def refusal(text: str | list[str], order: str = "") -> bytes:
@@ -208,13 +208,13 @@ def test_a_fault_at_kraken_is_unknown_however_it_is_written(text: str | list[str
     assert isinstance(Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7").error, OutcomeUnknown)
 
 
-LOOK = "It is not tried again. Look before you do: look"
+LOOK = "It is not repeated. Check before you send it again: look"
 
 
 @pytest.mark.parametrize(("text", "remedy"), [
-    ("EOrder:Unknown order", "It was not done, and is not tried again."),
-    ("EOrder:Something new", "It was not done, and is not tried again."),
-    ("EOrder:Reduce only:No position exists", "It was not done, and is not tried again."),
+    ("EOrder:Unknown order", "The request was not done. It is not repeated."),
+    ("EOrder:Something new", "The request was not done. It is not repeated."),
+    ("EOrder:Reduce only:No position exists", "The request was not done. It is not repeated."),
     ("EOrder: Reduce only: Position is closed", LOOK),
     ("EService:Busy", LOOK),
     ("eservice : busy", LOOK),
@@ -230,7 +230,7 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
     assert play.error.remedy == remedy
     partly = Play(Wire([V2_OK, refusal(text)]), *V2_CANCEL)
     assert isinstance(partly.error, CallRefused)
-    rest = "The rest was done: stdout has every answer."
+    rest = "A part was done: stdout has every answer."
     assert partly.error.remedy == (f"{rest} {LOOK}" if remedy == LOOK else rest)
 
 
@@ -240,8 +240,8 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
         ("EOrder:Reduce only:Non-PC", "certified for margin trading as a Permitted Client"),
         ("EOrder:Reduce only:No position exists", "there is no open position"),
         ("EOrder: Reduce only: Position is closed", "a part can be filled, the rest is canceled"),
-        ("EOrder:Reduce only:Something new", "does not take the order as reduce-only"),
-        ("EOrder:Scheduled orders limit exceeded", "as many orders with a start time"),
+        ("EOrder:Reduce only:Something new", "does not accept the order as reduce-only"),
+        ("EOrder:Scheduled orders limit exceeded", "maximum number of orders with a start time"),
     ],
 )
 def test_reduce_only_and_scheduled_orders_are_refused_by_name(text: str, meaning: str) -> None:
@@ -259,14 +259,14 @@ def test_an_unanswered_check_of_an_edit_counts_as_sent() -> None:
     edit, add = Play(Wire(), *EDIT), Play(Wire(), *ADD, "validate=true")
     assert isinstance(edit.error, OutcomeUnknown)
     assert isinstance(add.error, Transient)
-    assert "nothing can have happened" in add.error.remedy
+    assert "the account did not change" in add.error.remedy
 
 
 def test_an_edit_that_was_carried_out_instead_of_checked_is_an_unknown_outcome() -> None:
     done = b'{"event":"editOrderStatus","originaltxid":"OA","reqid":7,"status":"ok","txid":"OB"}'
     error = Play(Wire([done]), *EDIT).error
     assert isinstance(error, OutcomeUnknown)
-    assert "it was to be checked only, and Kraken's answer names an order, OB" in error.what
+    assert "only a check was requested, but Kraken's answer names an order, OB" in error.what
     checked = b'{"event":"editOrderStatus","originaltxid":"OA","reqid":7,"status":"ok"}'
     assert Play(Wire([checked]), *EDIT).error is None
 
@@ -284,8 +284,8 @@ def test_a_key_that_is_refused_for_a_part_is_told_that_the_rest_was_done() -> No
     play, partly = Play(Wire([denied]), *V2_CANCEL), Play(Wire([V2_OK, denied]), *V2_CANCEL)
     assert isinstance(play.error, CredentialsRefused)
     assert isinstance(partly.error, CredentialsRefused)
-    assert "The rest was done" not in play.error.remedy
-    assert partly.error.remedy == f"{play.error.remedy} The rest was done: stdout has every answer."
+    assert "A part was done" not in play.error.remedy
+    assert partly.error.remedy == f"{play.error.remedy} A part was done: stdout has every answer."
 
 
 def test_a_refusal_of_one_order_does_not_end_the_waiting_for_the_other_however_it_is_written() -> None:

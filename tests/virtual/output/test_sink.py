@@ -167,7 +167,7 @@ async def test_the_reader_of_a_fifo_that_has_gone_is_a_failure(tmp_path: Path, f
     os.close(reader)
     await until(lambda: bool(failures))
     (error,) = failures
-    assert (error.exit_code, error.what) == (74, f"The reader of {path} has gone.")
+    assert (error.exit_code, error.what) == (74, f"The reader of {path} has closed it.")
     assert error.remedy
     sink.close()
 
@@ -226,7 +226,7 @@ async def test_when_a_file_cannot_be_reopened_the_old_one_is_written_on_and_the_
     sink = Sink.open(str(directory / "out.jsonl"), failures)
     sink.write(record(1))
     directory.rename(moved)
-    with pytest.raises(OutputFailed, match=r"No such file or directory.*written on"):
+    with pytest.raises(OutputFailed, match=r"No such file or directory.*still go to the old file"):
         sink.reopen()
     sink.write(record(2))
     await sink.synced()
