@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 STORM := --events 1000000
-PYTHONS := 3.11 3.12 3.13 3.14 3.15
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3.15
+SUITE := tests/unit tests/virtual tests/command
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PYTEST := $(BIN)/pytest -n 4 --dist loadgroup
@@ -21,7 +22,7 @@ unit: $(READY)  ## The tests of pure functions: seconds
 	$(PYTEST) tests/unit
 
 test: $(READY)  ## All tests but those that are long on purpose
-	$(PYTEST) tests/unit tests/virtual tests/command
+	$(PYTEST) $(SUITE)
 
 stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
 	$(BIN)/pytest -n 2 --dist loadgroup tests/stress
@@ -31,14 +32,15 @@ check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) tests/unit tests/virtual tests/command
+	$(PYTEST) $(SUITE)
 
-pythons:  ## The tests of `make unit` and those in virtual time, on every supported Python that is on the path
-	@for version in $(PYTHONS); do \
-	  python$$version -c "" 2>/dev/null || { echo "Python $$version: not on the path"; continue; }; \
-	  test -d $(VENV)-$$version || python$$version -m venv $(VENV)-$$version && \
-	  $(VENV)-$$version/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics,watch]' && \
-	  echo "Python $$version:" && $(VENV)-$$version/bin/pytest -n 2 --dist loadgroup tests/unit tests/virtual || exit 1; \
+pythons:  ## `make test` on every supported Python that is on the path, or on those in PYTHONS="python3.14 /opt/bin/python3.15"
+	@for python in $(PYTHONS); do \
+	  $$python -c "" 2>/dev/null || { echo "$$python: not on the path"; continue; }; \
+	  venv=$(VENV)-$${python##*python}; \
+	  test -d $$venv || $$python -m venv $$venv && \
+	  $$venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,socks,metrics,watch]' && \
+	  echo "$$($$venv/bin/python -V):" && $$venv/bin/pytest -n 4 --dist loadgroup $(SUITE) || exit 1; \
 	done
 
 format: $(READY)  ## Format the code
