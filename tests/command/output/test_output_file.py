@@ -120,7 +120,7 @@ def test_a_torn_line_that_cannot_be_kept_stays_where_it_is(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("missing/out.jsonl", "No such file"), (".", "Is a directory"), ("nul\0in it", "null byte"), ("x" * 300, "long")],
+    [("missing/out.jsonl", "No such file"), (".", "Is a directory"), ("nul\0in it", "null"), ("x" * 300, "long")],
 )
 def test_a_path_that_cannot_be_opened_is_an_output_failure_that_says_why(path: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(OutputFailed, match=why) as raised:
