@@ -83,6 +83,7 @@ def test_a_lock_without_its_database_has_lost_it(state: Path, store: Store, clos
         (state / f"main.sqlite3{part}").unlink(missing_ok=True)
     assert found(state) == ("lost", None)
     assert found(state) == ("new", None), "it was said once"
+    store._database.close()  # Python warns of a database that is left open
 
 
 @pytest.mark.parametrize("lock", [True, False], ids=["lock", "no lock"])
