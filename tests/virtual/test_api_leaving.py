@@ -262,7 +262,7 @@ def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tm
         with path.open("ab") as out:
             for run in range(5):
                 await virtual_time.elapse(30.0)
-                limits = Limits(duration=1000.0) if run == 4 else Limits()
+                limits = Limits(duration=700.0) if run == 4 else Limits()
                 async with reading(world, state, *ALL, limits=limits) as records:
                     count = 0
                     async for record in records:
