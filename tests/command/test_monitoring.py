@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kraken_feed.service.metrics import FAMILIES, WRITE
 
+from ..support.cases import each
 from ..support.installed import QUICK, finish, key, lines, logged, named, run, site, start
 from ..support.patience import PATIENCE_S
 from ..support.programs import Reply, ask
@@ -212,7 +213,7 @@ def test_names_are_found_in_expressions() -> None:
     assert _labels(text) == {"le", "x", "v", "q"}
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda expression: expression.place)
+@each("expression", EXPRESSIONS, ids=lambda expression: expression.place)
 def test_an_expression_speaks_only_of_what_is_exposed(expression: Expression, scrape: Scrape) -> None:
     metrics = _metrics(expression.text)
     assert metrics

@@ -24,6 +24,7 @@ from kraken_feed.simulator.faults.scenario import RandomFaults, Scenario
 from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.text import MASK
 
+from ..support.cases import each
 from ..support.installed import QUICK, Done, Site, bare, finish, logged, run, site, start
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
@@ -323,8 +324,8 @@ async def test_the_sentinels_would_be_found(tmp_path: Path) -> None:
         watched.assert_kept(done)
 
 
-@pytest.mark.parametrize("name", forms("x"))
-@pytest.mark.parametrize("before", ["", ".", "..", "..."])
+@each("name", forms("x"))
+@each("before", ["", ".", "..", "..."])
 def test_a_secret_would_be_found_in_each_of_its_forms(name: str, before: str) -> None:
     secret = "a/b+c=" + "SENTINEL0123456789"
     for text, found in ((secret, True), (secret[::-1], False)):
