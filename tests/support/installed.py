@@ -11,7 +11,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -19,6 +19,7 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.net.server import Server
 
+from . import fork_server
 from .patience import PATIENCE_S
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
@@ -96,7 +97,12 @@ async def site(
         yield Site(server, home)
 
 
-async def start(*arguments: str, env: Mapping[str, str], stdout: int = PIPE, stderr: int = PIPE) -> Process:
+async def start(
+    *arguments: str, env: Mapping[str, str], stdout: int = PIPE, stderr: int = PIPE, fresh: bool = False
+) -> Process:
+    """Start the command; in a ``fresh`` process if the test is about the start. See :mod:`.fork_server`."""
+    if not fresh and fork_server.suits(arguments, env):
+        return cast("Process", await fork_server.fork(arguments, env, stdout, stderr))
     return await asyncio.create_subprocess_exec(
         COMMAND, *arguments, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=stderr, limit=1 << 26
     )
@@ -133,8 +139,8 @@ async def finish(process: Process) -> Done:
     return Done(process.returncode, out or b"", (err or b"").decode())
 
 
-async def run(*arguments: str, env: Mapping[str, str]) -> Done:
-    return await finish(await start(*arguments, env=env))
+async def run(*arguments: str, env: Mapping[str, str], fresh: bool = False) -> Done:
+    return await finish(await start(*arguments, env=env, fresh=fresh))
 
 
 async def lines(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
