@@ -26,7 +26,7 @@ test: $(READY)  ## All tests but those that are long on purpose
 
 stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
 	$(BIN)/pytest -n 2 --dist loadgroup tests/stress
-	TEST_PROFILE=full $(PYTEST) tests/unit tests/virtual -m "hypothesis or seeds"
+	TEST_PROFILE=full $(PYTEST) tests/unit tests/virtual tests/command -m "hypothesis or seeds"
 
 check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 
+from ..support.examples import examples
 from ..support.installed import Done, finish, run, site, start
 from ..support.ledger_check import Published, check
 from ..support.on_terminal import ended, on_terminal
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
-SEEDS = range(int(os.environ.get("KRAKEN_FEED_SEEDS", "5")))
-ITEMS = int(os.environ.get("KRAKEN_FEED_ITEMS", "3000"))
+ITEMS = 3000
 
 # A connection is known to the test by its greeting. Waits that are minutes long have their tests in virtual time.
 KINDS = {kind: weight for kind, weight in LIKELY.items() if kind not in ("no_greeting", "http_502", "rest_error")}
@@ -27,7 +26,8 @@ def connections(done: Done) -> dict[str, int]:
     return {entry["connection"]: int(entry["kraken_connection"]) for entry in done.log if entry["event"] == "greeted"}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.seeds
+@pytest.mark.parametrize("seed", range(examples(5)))
 async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_declared_hole(
     seed: int, tmp_path: Path
 ) -> None:

@@ -159,6 +159,16 @@ def named(event_name: str) -> Callable[[dict[str, Any]], bool]:
     return lambda record: bool(record["event_name"] == event_name)
 
 
+async def said(process: Process, text: str, times: int = 1) -> str:
+    """Everything on stderr up to the line with that text, or to the one that has it so many times after others."""
+    assert process.stderr is not None
+    found = ""
+    async with asyncio.timeout(PATIENCE_S):
+        while found.count(text) < times and (line := await process.stderr.readline()):
+            found += line.decode()
+    return found
+
+
 async def logged(process: Process, event: str) -> dict[str, Any]:
     """The first diagnostic of that name."""
     assert process.stderr is not None
