@@ -18,7 +18,7 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.output import descriptors
 
 from ..support.installed import COMMAND, QUICK, Done, finish, run, site
-from ..support.patience import patience
+from ..support.timeouts import scaled
 
 MANY = 200
 PATIENT = QUICK.replace("ack_timeout_s = 1.0", "ack_timeout_s = 30.0").replace("silence_s = 2.5", "silence_s = 60.0")
@@ -94,7 +94,7 @@ async def run_beyond_the_soft_limit(tmp_path: Path, accounts: int, soft: int) ->
         assert process.stderr is not None
         live, events, used = set[str](), set[str](), 0
         try:
-            async with asyncio.timeout(patience(300.0)):
+            async with asyncio.timeout(scaled(300.0)):
                 while len(live) < accounts and (line := await process.stderr.readline()):
                     assert line.startswith(b"{"), line
                     said = json.loads(line)

@@ -28,7 +28,7 @@ def connections(done: Done) -> dict[str, int]:
 
 @pytest.mark.seeds
 @pytest.mark.parametrize("seed", range(examples(5)))
-async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_declared_hole(
+async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_declared_outage(
     seed: int, tmp_path: Path
 ) -> None:
     scenario = Scenario(random=RandomFaults(every=0.25, kinds=KINDS), tier="pro")

@@ -67,7 +67,7 @@ async def test_logrotate_loses_no_line_of_a_running_command(tmp_path: Path) -> N
         await run.calm(lambda: plain, sum(content.count(b"\n") for content in before))
         assert path.stat().st_mode & 0o777 == 0o640
         assert await run.end() == 0
-        tally = run.tally([*before, *(file.read_bytes() for file in plain)])
+        found = run.compare([*before, *(file.read_bytes() for file in plain)])
     assert all(before)
-    assert tally.published >= (rotations + 1) * 200
-    assert tally.good, tally
+    assert found.published >= (rotations + 1) * 200
+    assert found.good, found

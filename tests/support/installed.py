@@ -20,7 +20,7 @@ from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.net.server import Server
 
 from . import fork_server
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
 LOOK_S = 0.05
@@ -130,7 +130,7 @@ class Done(msgspec.Struct):
 async def finish(process: Process) -> Done:
     """Read what there is to read and wait for the end; a process that does not end is killed and fails the test."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
@@ -147,7 +147,7 @@ async def lines(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> l
     """The records up to the first that is wanted."""
     assert process.stdout is not None
     seen: list[dict[str, Any]] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not seen or not wanted(seen[-1]):
             line = await process.stdout.readline()
             assert line, "the output ended"
@@ -163,7 +163,7 @@ async def said(process: Process, text: str, times: int = 1) -> str:
     """Everything on stderr up to the line with that text, or to the one that has it so many times after others."""
     assert process.stderr is not None
     found = ""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while found.count(text) < times and (line := await process.stderr.readline()):
             found += line.decode()
     return found
@@ -172,7 +172,7 @@ async def said(process: Process, text: str, times: int = 1) -> str:
 async def logged(process: Process, event: str) -> dict[str, Any]:
     """The first diagnostic of that name."""
     assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while line := await process.stderr.readline():
             entry: dict[str, Any] = json.loads(line)
             if entry["event"] == event:
@@ -181,7 +181,7 @@ async def logged(process: Process, event: str) -> dict[str, Any]:
 
 
 async def until(
-    true: Callable[[], Any], seconds: float = PATIENCE_S, *, over: Callable[[], bool] = lambda: False
+    true: Callable[[], Any], seconds: float = TIMEOUT_S, *, over: Callable[[], bool] = lambda: False
 ) -> bool:
     """Wait for what another process does to files, at most so long, or until there is nothing more to wait for.
 

@@ -158,7 +158,7 @@ def test_what_rest_learns_late_comes_with_the_second_pass(tmp_path: Path) -> Non
     assert log.named("feed.gap") == []
 
 
-def test_a_restart_closes_the_hole_between_the_runs(tmp_path: Path) -> None:
+def test_a_restart_closes_the_outage_between_the_runs(tmp_path: Path) -> None:
     async def main() -> Log:
         log = Log(tmp_path, exchange())
         await log.run(60.0)
@@ -192,7 +192,7 @@ def test_a_killed_run_repeats_at_most_what_it_wrote_after_its_last_checkpoint(tm
     assert second.named("feed.gap") == []
 
 
-def test_a_first_start_has_no_hole(tmp_path: Path) -> None:
+def test_a_first_start_has_no_outage(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange())
     virtual_time.run(log.run(150.0))
     assert log.named("feed.backfilled") == log.named("feed.gap") == []
@@ -211,14 +211,14 @@ def test_since_recovers_the_history_before_a_first_start(tmp_path: Path) -> None
     assert {line["cause"] for line in log.named("feed.backfilled")} == {"since"}
 
 
-def test_without_state_every_hole_is_closed_or_declared_when_the_process_stops(tmp_path: Path) -> None:
+def test_without_state_every_outage_is_closed_or_declared_when_the_process_stops(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("drop", at=60.0)))
     virtual_time.run(log.run(80.0, state=False))
     assert len(log.named("feed.gap")) + len(log.named("feed.backfilled")) == 4
     assert len(log.named("feed.gap")) >= 3
 
 
-def test_without_backfill_every_hole_is_a_gap(tmp_path: Path) -> None:
+def test_without_backfill_every_outage_is_a_gap(tmp_path: Path) -> None:
     config = Config(backfill=BackfillConfig(enabled=False))
     log = Log(tmp_path, exchange(Fault("drop", at=60.0)), config=config)
     virtual_time.run(log.run(120.0))
@@ -255,7 +255,7 @@ def test_a_short_rest_outage_is_waited_out(tmp_path: Path) -> None:
     assert len(log.named("feed.backfilled")) == 1
 
 
-def test_maintenance_is_a_hole_from_its_beginning(tmp_path: Path) -> None:
+def test_maintenance_is_an_outage_from_its_beginning(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("maintenance", at=60.0, maintenance=60.0)), "openOrders")
     virtual_time.run(log.run(300.0))
     (outage,) = log.named("feed.backfilled")

@@ -23,7 +23,7 @@ from kraken_feed.telemetry.status import status_line
 
 from ...support import memory, virtual_time
 from ...support.exchange_driver import T0
-from ...support.programs import WELL
+from ...support.figures import WELL
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 KNOWN = Checkpoint(channels={"openOrders": ChannelState(complete_ns=int((T0 - 60) * 1e9))})

@@ -22,7 +22,7 @@ from kraken_feed.service.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, t
 from kraken_feed.telemetry.stats import Program
 
 from ...support import virtual_time
-from ...support.programs import WELL
+from ...support.figures import WELL
 
 WATCHDOG_S = 4.0
 
