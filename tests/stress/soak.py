@@ -2,10 +2,10 @@
 
     python -m tests.stress.soak [--minutes N] [--keep DIRECTORY]
 
-Time is scaled (see ``fault_injection``). One process runs from the first event to the last; its output is rotated, and it is
-asked for its state and its metrics now and then. Exit code 1 unless both accounts' output holds all that their ledgers
-do, nothing torn and nothing twice, every outage is closed or declared, the process did what signals asked, and memory,
-file descriptors and threads are flat.
+Time is scaled (see ``fault_injection``). One process runs from the first event to the last; its output is rotated, and
+it is asked for its state and its metrics now and then. Exit code 1 unless both accounts' output holds all that their
+ledgers do, nothing torn and nothing twice, every outage is closed or declared, the process did what signals asked, and
+memory, file descriptors and threads are flat.
 """
 
 from __future__ import annotations
