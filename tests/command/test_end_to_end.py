@@ -37,8 +37,16 @@ async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_
         place.exchange.keys[place.exchange.key].counter.decay = 1e9
         done = await finish(
             await start(
-                *ALL, "-v", "--snapshots", "all", "--no-backfill", "--count", str(ITEMS), env=place.environment()
-            )
+                *ALL,
+                "-v",
+                "--snapshots",
+                "all",
+                "--no-backfill",
+                "--count",
+                str(ITEMS),
+                env=place.environment(),
+                fresh=True,
+            )  # fmt: skip
         )
         published = [
             Published(item.connection_id, item.channel, item.sequence, item.value)

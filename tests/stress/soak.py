@@ -107,7 +107,7 @@ class Soak:
         if "PYTHONPATH" in os.environ:
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         with self._errors.open("ab") as errors:
-            self._process = await start(*arguments, env=environment, stdout=DEVNULL, stderr=errors.fileno())
+            self._process = await start(*arguments, env=environment, stdout=DEVNULL, stderr=errors.fileno(), fresh=True)
         try:
             if await until(lambda: self.path.exists() and self._lives() == len(ALL) * len(ACCOUNTS), START_S):
                 self._began, self._before = time.monotonic(), self.events

@@ -43,8 +43,8 @@ class Order(msgspec.Struct):
 
 def suits(arguments: tuple[str, ...], env: Mapping[str, str]) -> bool:
     """Return whether a forked process does the same as a fresh one."""
-    utf8 = env.get("LANG") == "C.UTF-8"
-    return utf8 and not any(name.startswith(OF_PYTHON) for name in env) and "watch" not in arguments[:2]
+    utf8 = env.get("LANG") == "C.UTF-8" and not any(name.startswith(OF_PYTHON) for name in env)
+    return utf8 and "watch" not in arguments[:2] and hasattr(os, "pidfd_open")
 
 
 class Pipe(asyncio.StreamReaderProtocol):

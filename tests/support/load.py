@@ -62,7 +62,7 @@ class Load:
         """Start it, once or once more, and wait until it is live on every channel."""
         with self._stderr.open("ab") as stderr:
             self.process = await start(
-                *ALL, *self._arguments, env=self.place.environment(), stderr=stderr.fileno(), stdout=DEVNULL
+                *ALL, *self._arguments, env=self.place.environment(), stderr=stderr.fileno(), stdout=DEVNULL, fresh=True
             )
         self._lives += len(ALL)
         await self.until_said("live", self._lives)
