@@ -35,19 +35,18 @@ async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_
     async with site(tmp_path, rate=150.0, seed=seed, scenario=scenario) as place:
         # More reconnects a minute than any key's call counter allows; that limit has tests of its own.
         place.exchange.keys[place.exchange.key].counter.decay = 1e9
-        done = await finish(
-            await start(
-                *ALL,
-                "-v",
-                "--snapshots",
-                "all",
-                "--no-backfill",
-                "--count",
-                str(ITEMS),
-                env=place.environment(),
-                fresh=True,
-            )  # fmt: skip
+        process = await start(
+            *ALL,
+            "-v",
+            "--snapshots",
+            "all",
+            "--no-backfill",
+            "--count",
+            str(ITEMS),
+            env=place.environment(),
+            fresh=True,
         )
+        done = await finish(process)
         published = [
             Published(item.connection_id, item.channel, item.sequence, item.value)
             for item in place.exchange.ledger.published
