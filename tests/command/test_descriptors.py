@@ -96,7 +96,8 @@ async def run_beyond_the_soft_limit(tmp_path: Path, accounts: int, soft: int) ->
         try:
             async with asyncio.timeout(scaled(300.0)):
                 while len(live) < accounts and (line := await process.stderr.readline()):
-                    assert line.startswith(b"{"), line
+                    if not line.startswith(b"{"):  # stacks of threads: on a slow machine a part may be overdue
+                        continue
                     said = json.loads(line)
                     events.add(said["event"])
                     if said["event"] == "live":
@@ -107,7 +108,7 @@ async def run_beyond_the_soft_limit(tmp_path: Path, accounts: int, soft: int) ->
         assert (await finish(process)).code == 0
         assert place.exchange.connections == accounts
     assert live == set(names)
-    assert events == {"first_start", "live"}
+    assert events - {"part_overdue", "part_recovered"} == {"first_start", "live"}
     assert soft < used <= descriptors.needed(accounts, 1, state=True)
 
 

@@ -106,7 +106,14 @@ class Load:
         self.place.exchange.engine.rate = 0.0
         self.place.server.tick()
         markers = len(ALL)  # feed.live
-        await self.until(lambda: sum(map(_lines, files())) >= self.published + markers - elsewhere)
+        wanted = self.published + markers - elsewhere
+
+        async def growing(least: int) -> bool:
+            return await self.until(lambda: sum(map(_lines, files())) > least)
+
+        written = 0
+        while written < wanted and await growing(written):  # a slow machine takes its time; what stands still is hung
+            written = sum(map(_lines, files()))
         return await self.state()
 
     async def state(self) -> dict[str, Any]:
