@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PYTEST := $(BIN)/pytest -n 4 --dist loadgroup
 
-# Four processes also on two cores: half of the time the tests wait for timers and processes.
+# Four processes also on two cores: half of the time the tests of the command wait for timers and processes. The tests
+# of pure functions wait for nothing, and every process collects them all.
 # TEST_TIMEOUT_FACTOR=5 gives a slow machine more time; TEST_PROFILE=thorough draws many more examples.
 unexport PYTHONDONTWRITEBYTECODE  # a thousand processes of the tests would compile the package anew
 
@@ -19,14 +20,14 @@ demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
 	$(BIN)/kraken-feed demo --duration 15
 
 unit: $(READY)  ## The tests of pure functions: seconds
-	$(PYTEST) tests/unit
+	$(BIN)/pytest -n 2 --dist loadgroup tests/unit
 
 test: $(READY)  ## All tests but those that are long on purpose
 	$(PYTEST) $(SUITE)
 
 stress: $(READY)  ## The tests that are long on purpose: chaos, attacks, soak, rotate, storm and full disks, in small
 	$(BIN)/pytest -n 2 --dist loadgroup tests/stress
-	TEST_PROFILE=full $(PYTEST) tests/unit tests/virtual -m hypothesis
+	TEST_PROFILE=full $(PYTEST) tests/unit tests/virtual tests/command -m "hypothesis or seeds"
 
 check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .

@@ -24,9 +24,9 @@ import kraken_feed
 from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Site, finish, site
-from ..support.patience import PATIENCE_S
-from ..support.reading import ALL, started
+from ..support.reader_programs import ALL, started
 from ..support.repository import ROOT
+from ..support.timeouts import TIMEOUT_S
 from .test_secrets import OTP, Watched, keys, leaks
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -159,7 +159,7 @@ async def test_since_recovers_what_was_before_a_first_start(tmp_path: Path) -> N
             "executions", config=config, credentials=credentials(place), state=tmp_path, since=timedelta(minutes=5)
         ) as records:
             taken = []
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 async for record in records:
                     taken.append(record)
                     if isinstance(record, kraken_feed.Backfilled):
@@ -218,7 +218,7 @@ async def test_it_lives_in_the_lifespan_of_a_web_application(tmp_path: Path) -> 
                 if records.live and len(taken) > 20:
                     enough.set()
 
-        async with asyncio.timeout(PATIENCE_S), lifespan() as records:
+        async with asyncio.timeout(TIMEOUT_S), lifespan() as records:
             await enough.wait()
             (figures,) = records.figures()
             assert figures.live

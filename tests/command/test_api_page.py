@@ -13,11 +13,11 @@ from pathlib import Path
 
 from kraken_feed.simulator.faults.fault import Fault
 
+from ..support.completeness import Ended, Output, compare
 from ..support.installed import QUICK, finish, lines, named, site
-from ..support.patience import PATIENCE_S
-from ..support.reading import started
+from ..support.reader_programs import started
 from ..support.repository import ROOT
-from ..support.tally import Ended, Output, compare
+from ..support.timeouts import TIMEOUT_S
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
 FILLS, ORDERS, QUEUE = (
@@ -47,7 +47,7 @@ sqlite3.connect = lambda *path, **options: connect(*path, **options) if options 
 
 async def printed(process: asyncio.subprocess.Process, count: int) -> list[str]:
     assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         lines = [await process.stdout.readline() for _ in range(count)]
     if not all(lines):
         raise AssertionError((await finish(process)).err)

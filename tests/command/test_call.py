@@ -21,7 +21,7 @@ from kraken_feed.simulator.wire.order_entry import Desk
 from kraken_feed.simulator.wire.peer import Peer
 
 from ..support.installed import COMMAND, Done, Site, bare, finish, logged, run, site, start
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 from .test_cli import full_pipe
 from .test_secrets import Watched, keys
 
@@ -346,7 +346,7 @@ async def test_a_signal_before_the_request_prevents_it(number: signal.Signals, m
 
         place.exchange.rest = hear
         process = await start("call", *LIMIT, "--live", env=place.env)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await asked.wait()
         process.send_signal(number)
         done = await finish(process)
@@ -414,7 +414,7 @@ async def test_a_signal_after_the_request_leaves_it_unknown(number: signal.Signa
     async with market() as place:
         place.place.inject(Fault("no_answer"))
         process = await start("call", *LIMIT, "--live", "--timeout", "60", env=place.env)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await place.taken.wait()
         process.send_signal(number)
         entry = unknown(await finish(process))
@@ -430,7 +430,7 @@ async def test_of_several_orders_the_answers_that_came_are_printed_and_the_rest_
         place.place.inject(Fault("no_answer", count=1))
         process = await start("call", *place.words(method), "--live", "--timeout", "60", env=place.env)
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             line = await process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         done = await finish(process)
@@ -561,7 +561,7 @@ async def test_a_signal_while_nobody_reads_the_answer_has_it_told_on_stderr(mark
         reader, stdout = full_pipe()
         process = await start("call", *LIMIT, "--live", "--timeout", "60", env=place.env, stdout=stdout)
         os.close(stdout)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await place.taken.wait()
         answers = 0
         while not answers:

@@ -17,7 +17,7 @@ from kraken_feed.simulator.access.key import READ_PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import Done, Site, bare, finish, logged, run, site, start
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 from ..unit.check.test_machine_output_and_state import everything
 from .test_proxy import HOST, proxied
 from .test_secrets import Watched
@@ -468,7 +468,7 @@ async def test_a_signal_ends_a_check_at_once_and_not_with_0(number: signal.Signa
         place.inject(Fault("rest_timeout", method="GetApiKeyInfo", duration=1e9))
         process = await start("check", "openOrders", env=place.environment(PYTHONUNBUFFERED="1"))
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while b"ws_v1  " not in await process.stdout.readline():
                 pass
             process.send_signal(number)

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import COMMAND, bare, finish, lines, logged, named, run, site, start
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 
@@ -337,7 +337,7 @@ async def test_a_stalled_reader_neither_stops_the_feed_nor_loses_a_line(tmp_path
         output = bytearray()
         loop = asyncio.get_running_loop()
         loop.add_reader(reader, lambda: output.extend(os.read(reader, 1 << 16)))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while b'"type":"update"' not in output:  # noqa: ASYNC110  # the bytes have no event
                 await asyncio.sleep(0)
         process.terminate()
@@ -452,7 +452,7 @@ def test_sigterm_while_it_starts_is_no_success_of_what_has_to_be_done_to_succeed
     words: tuple[str, ...], code: int, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", EARLY, *words], env=bare(tmp_path), capture_output=True, check=False, timeout=PATIENCE_S
+        [sys.executable, "-c", EARLY, *words], env=bare(tmp_path), capture_output=True, check=False, timeout=TIMEOUT_S
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
@@ -476,7 +476,7 @@ async def test_a_second_signal_ends_it_at_once(number: signal.Signals, tmp_path:
         process.send_signal(number)  # nobody reads stdout: it waits for the reader
         await logged(process, "stopping")
         process.send_signal(number)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == -number
         await finish(process)
 
@@ -491,7 +491,7 @@ async def test_sigterm_with_a_reader_that_never_reads_is_no_failure_if_the_next_
         os.close(writer)
         await logged(process, "live")
         process.terminate()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == code
         held = os.read(reader, 1 << 20)
         os.close(reader)

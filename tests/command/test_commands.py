@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 
 COLLECTS = """
 import asyncio, gc
@@ -25,4 +25,4 @@ assert gc.get_freeze_count() > 0
 
 def test_garbage_is_collected_once_everything_is_imported() -> None:
     """And what was imported is not looked through again: that would be a pause of ten milliseconds."""
-    subprocess.run([sys.executable, "-c", COLLECTS], check=True, timeout=PATIENCE_S)
+    subprocess.run([sys.executable, "-c", COLLECTS], check=True, timeout=TIMEOUT_S)

@@ -18,9 +18,9 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.output import descriptors
 
 from ..support.installed import COMMAND, QUICK, Done, finish, run, site
-from ..support.patience import patience
+from ..support.timeouts import scaled
 
-ACCOUNTS = 200
+MANY = 200
 PATIENT = QUICK.replace("ack_timeout_s = 1.0", "ack_timeout_s = 30.0").replace("silence_s = 2.5", "silence_s = 60.0")
 LIMITED = (
     "import os, resource, sys\n"
@@ -83,19 +83,21 @@ async def limited(soft: int, hard: int, *arguments: str, env: dict[str, str]) ->
     )  # fmt: skip
 
 
-async def test_two_hundred_accounts_run_where_1024_descriptors_are_the_soft_limit(tmp_path: Path) -> None:
-    """All of them go live at the first try, within the descriptors that were counted for them."""
-    names = [f"a{number}" for number in range(ACCOUNTS)]
-    async with site(tmp_path, accounts=ACCOUNTS) as place:
+async def run_beyond_the_soft_limit(tmp_path: Path, accounts: int, soft: int) -> None:
+    """All accounts go live at the first try, within the descriptors that were counted for them."""
+    names = [f"a{number}" for number in range(accounts)]
+    async with site(tmp_path, accounts=accounts) as place:
         place.configure(PATIENT + place.accounts(*names), 'account = "a0"')
         out, state = str(tmp_path / "out"), str(tmp_path / "state")
         command = ["openOrders", "--account", "all", "--output", out, "--state", state]
-        process = await limited(1024, 4096, *command, env=place.environment())
+        process = await limited(soft, 4096, *command, env=place.environment())
         assert process.stderr is not None
         live, events, used = set[str](), set[str](), 0
         try:
-            async with asyncio.timeout(patience(300.0)):
-                while len(live) < ACCOUNTS and (line := await process.stderr.readline()):
+            async with asyncio.timeout(scaled(300.0)):
+                while len(live) < accounts and (line := await process.stderr.readline()):
+                    if not line.startswith(b"{"):  # stacks of threads: on a slow machine a part may be overdue
+                        continue
                     said = json.loads(line)
                     events.add(said["event"])
                     if said["event"] == "live":
@@ -104,15 +106,19 @@ async def test_two_hundred_accounts_run_where_1024_descriptors_are_the_soft_limi
         finally:
             process.terminate()
         assert (await finish(process)).code == 0
-        assert place.exchange.connections == ACCOUNTS
+        assert place.exchange.connections == accounts
     assert live == set(names)
-    assert events == {"first_start", "live"}
-    assert 1024 < used <= descriptors.needed(ACCOUNTS, 1, state=True)
+    assert events - {"part_overdue", "part_recovered"} == {"first_start", "live"}
+    assert soft < used <= descriptors.needed(accounts, 1, state=True)
+
+
+async def test_forty_accounts_run_where_128_descriptors_are_the_soft_limit(tmp_path: Path) -> None:
+    await run_beyond_the_soft_limit(tmp_path, 40, 128)
 
 
 async def test_too_many_accounts_for_the_hard_limit_are_told_before_anything_is_opened(tmp_path: Path) -> None:
-    names = [f"a{number}" for number in range(ACCOUNTS)]
-    async with site(tmp_path, accounts=ACCOUNTS) as place:
+    names = [f"a{number}" for number in range(MANY)]
+    async with site(tmp_path, accounts=MANY) as place:
         place.configure(PATIENT + place.accounts(*names), 'account = "a0"')
         state = ["--state", str(tmp_path / "state")]
         process = await limited(512, 1024, "openOrders", "--account", "all", *state, env=place.environment())
@@ -120,14 +126,14 @@ async def test_too_many_accounts_for_the_hard_limit_are_told_before_anything_is_
         assert (place.exchange.connections, place.exchange.world.token_calls) == (0, 0)
     assert done.code == 78
     (said,) = done.log
-    wanted = descriptors.needed(ACCOUNTS, 1, state=True)
+    wanted = descriptors.needed(MANY, 1, state=True)
     assert said["what"] == f"200 accounts need {wanted} open files, but this process may have only 1024."
     assert str(wanted) in said["remedy"]
     assert not (tmp_path / "state").exists()
 
 
 def test_two_hundred_accounts_without_a_state_fit_into_1024() -> None:
-    assert descriptors.needed(ACCOUNTS, 2, state=False) <= 1024
+    assert descriptors.needed(MANY, 2, state=False) <= 1024
 
 
 async def test_a_start_with_more_connects_than_the_budget_says_how_many_it_needs(tmp_path: Path) -> None:

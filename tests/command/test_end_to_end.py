@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 
+from ..support.examples import examples
 from ..support.installed import Done, finish, run, site, start
 from ..support.ledger_check import Published, check
 from ..support.on_terminal import ended, on_terminal
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
-SEEDS = range(int(os.environ.get("KRAKEN_FEED_SEEDS", "5")))
-ITEMS = int(os.environ.get("KRAKEN_FEED_ITEMS", "3000"))
+ITEMS = 3000
 
 # A connection is known to the test by its greeting. Waits that are minutes long have their tests in virtual time.
 KINDS = {kind: weight for kind, weight in LIKELY.items() if kind not in ("no_greeting", "http_502", "rest_error")}
@@ -27,19 +26,27 @@ def connections(done: Done) -> dict[str, int]:
     return {entry["connection"]: int(entry["kraken_connection"]) for entry in done.log if entry["event"] == "greeted"}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_declared_hole(
+@pytest.mark.seeds
+@pytest.mark.parametrize("seed", range(examples(5)))
+async def test_every_published_item_is_written_once_with_its_bytes_or_lies_in_a_declared_outage(
     seed: int, tmp_path: Path
 ) -> None:
     scenario = Scenario(random=RandomFaults(every=0.25, kinds=KINDS), tier="pro")
     async with site(tmp_path, rate=150.0, seed=seed, scenario=scenario) as place:
         # More reconnects a minute than any key's call counter allows; that limit has tests of its own.
         place.exchange.keys[place.exchange.key].counter.decay = 1e9
-        done = await finish(
-            await start(
-                *ALL, "-v", "--snapshots", "all", "--no-backfill", "--count", str(ITEMS), env=place.environment()
-            )
+        process = await start(
+            *ALL,
+            "-v",
+            "--snapshots",
+            "all",
+            "--no-backfill",
+            "--count",
+            str(ITEMS),
+            env=place.environment(),
+            fresh=True,
         )
+        done = await finish(process)
         published = [
             Published(item.connection_id, item.channel, item.sequence, item.value)
             for item in place.exchange.ledger.published

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 
 HEAVY = ("httpx", "websockets", "structlog", "msgspec", "kraken_feed.simulator")
 METRICS = {"prometheus_client", "http.server", "kraken_feed.service.metrics", "kraken_feed.service.listener"}
@@ -20,9 +20,7 @@ NOT_FOR_PROGRAMS = ("kraken_feed.cli", "kraken_feed.service", "kraken_feed.check
 def _loaded(code: str) -> set[str]:
     """Return the modules that a fresh interpreter has loaded after ``code``."""
     script = f"import sys\n{code}\nsys.stdout.write('\\n'.join(name for name, it in sys.modules.items() if it))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     return set(done.stdout.split())
 
 

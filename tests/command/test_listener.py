@@ -21,11 +21,11 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.service.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
 from kraken_feed.telemetry.stats import Program
 
-from ..support.patience import PATIENCE_S
-from ..support.programs import LOST, WELL, Reply, ask, program
+from ..support.figures import LOST, WELL, Reply, ask, program
+from ..support.timeouts import TIMEOUT_S
 
 SOON_S = 0.02  # a deadline that a test waits for
-LATE_S = PATIENCE_S  # one that no test meets
+LATE_S = TIMEOUT_S  # one that no test meets
 
 
 @contextlib.asynccontextmanager

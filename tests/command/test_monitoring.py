@@ -16,10 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kraken_feed.service.metrics import FAMILIES, WRITE
 
+from ..support.cases import each
+from ..support.figures import Reply, ask
 from ..support.installed import QUICK, finish, key, lines, logged, named, run, site, start
-from ..support.patience import PATIENCE_S
-from ..support.programs import Reply, ask
 from ..support.repository import ROOT
+from ..support.timeouts import TIMEOUT_S
 from ..support.tools import tool
 
 ALERTS = ROOT / "contrib" / "prometheus" / "alerts.yml"
@@ -105,7 +106,7 @@ def test_metrics_have_neither_secrets_nor_the_ids_of_orders(scrape: Scrape) -> N
 
 def test_promtool_finds_nothing_to_say_of_the_metrics(scrape: Scrape) -> None:
     checked = subprocess.run(
-        [tool("promtool"), "check", "metrics"], input=scrape.metrics.body, capture_output=True, timeout=PATIENCE_S
+        [tool("promtool"), "check", "metrics"], input=scrape.metrics.body, capture_output=True, timeout=TIMEOUT_S
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
@@ -131,7 +132,7 @@ async def test_an_address_that_cannot_be_had_ends_the_program_before_it_connects
 
 
 def _promtool(*arguments: str | Path) -> str:
-    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -212,7 +213,7 @@ def test_names_are_found_in_expressions() -> None:
     assert _labels(text) == {"le", "x", "v", "q"}
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda expression: expression.place)
+@each("expression", EXPRESSIONS, ids=lambda expression: expression.place)
 def test_an_expression_speaks_only_of_what_is_exposed(expression: Expression, scrape: Scrape) -> None:
     metrics = _metrics(expression.text)
     assert metrics

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ..support.installed import bare
-from ..support.patience import PATIENCE_S
-from ..support.power import Disk
+from ..support.power_loss import Disk
+from ..support.timeouts import TIMEOUT_S
 
 WRITES = """
 import os, sys
@@ -30,7 +30,7 @@ def test_a_power_cut_leaves_what_was_forced_to_the_disk_and_a_torn_line(
 ) -> None:
     disk, path = Disk(tmp_path), tmp_path / "file"
     command = [sys.executable, "-c", WRITES, str(path), *calls]
-    subprocess.run(command, env=bare(tmp_path) | disk.environment, check=True, timeout=PATIENCE_S)
+    subprocess.run(command, env=bare(tmp_path) | disk.environment, check=True, timeout=TIMEOUT_S)
     assert disk.forced(path) == 9 * forced
     disk.cut(path)
     assert path.read_bytes() == b"12345678\n" * forced + (b"1234" if forced < len(calls) else b"")
@@ -39,7 +39,7 @@ def test_a_power_cut_leaves_what_was_forced_to_the_disk_and_a_torn_line(
 def test_a_file_that_is_there_again_under_its_name_is_another_file(tmp_path: Path) -> None:
     disk, path = Disk(tmp_path), tmp_path / "file"
     command = [sys.executable, "-c", WRITES, str(path), "fsync"]
-    subprocess.run(command, env=bare(tmp_path) | disk.environment, check=True, timeout=PATIENCE_S)
+    subprocess.run(command, env=bare(tmp_path) | disk.environment, check=True, timeout=TIMEOUT_S)
     path.rename(tmp_path / "kept")
     path.write_bytes(b"other\n")
     assert disk.forced(path) == 0

@@ -25,6 +25,7 @@ from kraken_feed.simulator.net.server import Server
 from kraken_feed.transport.connection import dial
 from kraken_feed.transport.proxy import Proxy, bypassed, proxy_for
 
+from ..support.cases import each
 from ..support.installed import Done, bare, key, run
 
 HOST = "kraken.invalid"  # resolves nowhere (RFC 6761): whoever gets there went through the proxy
@@ -190,7 +191,7 @@ def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(
     assert "SENTI" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(
+@each(
     ("entries", "url", "exempt"),
     [
         ("localhost,fd00::/8", f"https://{HOST}", False),

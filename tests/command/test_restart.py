@@ -14,7 +14,7 @@ from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import QUICK, Site, finish, lines, logged, named, run, site, start
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 RECOVER = QUICK + "[backfill]\noverlap_s = 5.0\nsecond_pass_s = 0.5\nrest_counter = 1000\nrest_decay = 1000.0\n"
@@ -43,7 +43,7 @@ async def test_what_happened_after_a_sigkill_is_on_the_output_of_the_next_run(tm
             await logged(process, "live")
         exchange.fill(ours, "0.25", tick(place))
         tick(place)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while b'"vol_exec":"0.25000000"' not in path.read_bytes():  # noqa: ASYNC110  # the file has no event
                 await asyncio.sleep(0)
         filled = timestamp(round(tick(place) * 1e9))
@@ -92,7 +92,7 @@ async def test_a_second_instance_on_the_same_account_is_told_with_75(tmp_path: P
     assert third.code == 0
 
 
-async def test_a_damaged_state_is_set_aside_and_the_start_is_a_declared_hole(tmp_path: Path) -> None:
+async def test_a_damaged_state_is_set_aside_and_the_start_is_a_declared_outage(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         env = prepare(place)
         state = tmp_path / ".local" / "state" / "kraken-feed"

@@ -23,9 +23,9 @@ import pytest
 
 from kraken_feed.simulator.faults.fault import Fault
 
+from ..support.figures import ask
 from ..support.installed import QUICK, Site, bare, finish, site, start
-from ..support.patience import PATIENCE_S
-from ..support.programs import ask
+from ..support.timeouts import TIMEOUT_S
 from .test_secrets import ALL, Watched, leaks
 
 ACCOUNTS = ("main", "b")
@@ -96,7 +96,7 @@ class Stderr:
     async def all(self, *events: str) -> list[dict[str, Any]]:
         """One event for each of the names, in whichever order they come."""
         missing, seen = Counter(events), []
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while missing.total() and (line := await self._stream.readline()):
                 self.content += line
                 entry = msgspec.json.decode(line)

@@ -15,7 +15,7 @@ from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.faults.fault import Fault
 
 from ..support.installed import finish, logged, site, start
-from ..support.supervised import Systemd, fields
+from ..support.systemd import Systemd, fields
 
 WATCHDOG_S = 0.2
 DOWN = Refused(503, {}, b"down")

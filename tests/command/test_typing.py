@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kraken_feed
 
-from ..support.patience import patience
+from ..support.timeouts import scaled
 
 RIGHT = """
 import asyncio
@@ -90,7 +90,7 @@ def test_a_program_is_checked_and_its_mistakes_are_seen(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", "--config-file", "",
          "--cache-dir", str(tmp_path / "cache"), "right.py", "wrong.py"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=patience(600), check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=scaled(600), check=False,
     )  # fmt: skip
     said = [line.partition(": error: ") for line in done.stdout.splitlines() if ": error: " in line]
     found = {place: text.rpartition("[")[2].rstrip("]") for place, _, text in said}

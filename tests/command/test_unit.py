@@ -21,9 +21,9 @@ from kraken_feed.service.systemd import BEAT_S, EXTEND_S
 from kraken_feed.service.units import FILES, PLACE, exec_word, hidden, installed_command, text
 
 from ..support.installed import COMMAND, bare, finish, run, site
-from ..support.patience import PATIENCE_S
 from ..support.repository import ROOT
-from ..support.supervised import Systemd, Unit, fields, printed
+from ..support.systemd import Systemd, Unit, fields, printed
+from ..support.timeouts import TIMEOUT_S
 from ..support.tools import tool
 
 DOCUMENT = (ROOT / "docs" / "systemd.md").read_text()
@@ -40,7 +40,7 @@ def analyze(verb: str, *options: str) -> tuple[int, str]:
     """What ``systemd-analyze`` says, errors and all."""
     done = subprocess.run(
         [tool("systemd-analyze"), verb, *options],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, env={"LANG": "C.UTF-8"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, env={"LANG": "C.UTF-8"},
     )  # fmt: skip
     return done.returncode, done.stdout
 
@@ -111,7 +111,7 @@ def test_sysusers_makes_the_user_of_the_unit(tmp_path: Path) -> None:
     (tmp_path / "kraken-feed.conf").write_text(printed("sysusers"))
     done = subprocess.run(
         [tool("systemd-sysusers"), f"--root={tmp_path}", "--dry-run", str(tmp_path / "kraken-feed.conf")],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, env={"LANG": "C.UTF-8"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, env={"LANG": "C.UTF-8"},
     )  # fmt: skip
     assert done.returncode == 0
     assert f"Creating user '{UNIT.one('User')}'" in done.stdout

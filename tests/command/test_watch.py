@@ -17,7 +17,7 @@ from kraken_feed.simulator.wire.peer import Peer
 
 from ..support.installed import bare, run, site
 from ..support.on_terminal import CLEAR, ENTER, LEAVE, OnTerminal, ended, on_terminal
-from ..support.patience import PATIENCE_S
+from ..support.timeouts import TIMEOUT_S
 
 DOWN = Refused(503, {}, b"down")
 
@@ -260,7 +260,7 @@ async def test_a_terminal_that_stands_still_stops_neither_the_feed_nor_the_end(
             return connect(dialect, now)
 
         monkeypatch.setattr(place.exchange, "connect", told)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             for _ in range(15):  # much longer than until the next picture
                 place.inject(Fault("drop", code=1001))
                 await connected.get()

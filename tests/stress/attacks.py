@@ -40,11 +40,11 @@ from kraken_feed.simulator.net.server import Server
 from kraken_feed.simulator.quirks.quirk import Quirks
 
 from ..support.clocks import Clocks
+from ..support.completeness import CHANNELS, KINDS, Output, expected
+from ..support.fault_injection import ALL, DECAY, drain_faster
 from ..support.installed import COMMAND, Site, until
-from ..support.ordeal import ALL, DECAY, drain_faster
-from ..support.power import Disk
+from ..support.power_loss import Disk
 from ..support.preload import together
-from ..support.tally import CHANNELS, KINDS, Output, expected
 from ..support.throttle import Line, slow_line
 
 SECONDS = 6.0  # of each part of an attack: before it, and of the outage

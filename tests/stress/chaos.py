@@ -2,7 +2,7 @@
 
     python -m tests.stress.chaos [--seeds N] [--events N] [--faults N]
 
-Time is scaled (see ``ordeal``). Exit code 1 unless nothing is lost, torn or written twice by one
+Time is scaled (see ``fault_injection``). Exit code 1 unless nothing is lost, torn or written twice by one
 run, every outage is closed or declared, and the call counter was never exceeded.
 """
 
@@ -30,17 +30,15 @@ from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.faults.schedule import Schedule
 from kraken_feed.simulator.net.server import Server
 
+from ..support.completeness import KINDS, NAMES, Count, Ended, Output, compare
+from ..support.fault_injection import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
 from ..support.installed import COMMAND, Site, until
-from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
-from ..support.patience import patience
-from ..support.tally import KINDS, NAMES, Count, Ended, Output, compare
+from ..support.timeouts import scaled
 
 RATE = 250.0  # things that happen a second; each is one change of an order or more
 CHECKPOINT_S = 1.5  # the checkpoint's second, and the time that saving takes
-CALM_S = patience(
-    90.0
-)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
-STOP_S = patience(15.0)  # for what SIGTERM takes: the contract says seconds
+CALM_S = scaled(90.0)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
+STOP_S = scaled(15.0)  # for what SIGTERM takes: the contract says seconds
 PAUSE_S = 0.3  # between two faults, on average
 STRUCK_S = 2.0  # for a fault that waits for a call to find one
 

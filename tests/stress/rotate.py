@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..support.load import ALL, Tally, load
+from ..support.load import ALL, Comparison, load
 
 RATE = 2000.0  # things that happen a second; each makes several records
 
@@ -31,16 +31,16 @@ class Result(msgspec.Struct):
     torn_on_opening: int
     code: int
     seconds: float
-    tally: Tally
+    found: Comparison
 
     @property
     def good(self) -> bool:
         """Whether every line is in one of the files, once."""
         stopped = len(ALL)  # the markers that follow the command's count
         return (
-            self.tally.good
+            self.found.good
             and self.files == self.rotations + 1
-            and self.tally.lines == self.written + stopped
+            and self.found.lines == self.written + stopped
             and not self.torn_on_opening
             and self.code == 0
         )
@@ -72,24 +72,24 @@ async def rotate(home: Path, *, records: int, rotations: int, rate: float = RATE
             torn_on_opening=len(run.said("output_repaired")),
             code=code,
             seconds=time.monotonic() - began,
-            tally=run.tally(file.read_bytes() for file in files()),
+            found=run.compare(file.read_bytes() for file in files()),
         )
 
 
 def table(result: Result) -> str:
     """A row a number."""
-    tally = result.tally
+    found = result.found
     rows = {
         "rotations": result.rotations,
         "files with lines": result.files,
-        "items in the ledger": tally.published,
-        "items in all files": tally.items,
+        "items in the ledger": found.published,
+        "items in all files": found.items,
         "lines written, as the command counts": result.written,
-        f"lines in all files, without {len(ALL)} feed.stopped": tally.lines - len(ALL),
-        "LOST": tally.lost,
-        "FOREIGN": tally.foreign,
-        "TORN": tally.torn,
-        "TWICE, by id": tally.twice,
+        f"lines in all files, without {len(ALL)} feed.stopped": found.lines - len(ALL),
+        "LOST": found.lost,
+        "FOREIGN": found.foreign,
+        "TORN": found.torn,
+        "TWICE, by id": found.twice,
     }
     body = [f"{name:<46}{number:>9}" for name, number in rows.items()]
     return "\n".join([*body, f"seconds: {result.seconds:.0f}; {'good' if result.good else 'BAD'}"])

@@ -2,10 +2,10 @@
 
     python -m tests.stress.soak [--minutes N] [--keep DIRECTORY]
 
-Time is scaled (see ``ordeal``). One process runs from the first event to the last; its output is rotated, and it is
-asked for its state and its metrics now and then. Exit code 1 unless both accounts' output holds all that their ledgers
-do, nothing torn and nothing twice, every outage is closed or declared, the process did what signals asked, and memory,
-file descriptors and threads are flat.
+Time is scaled (see ``fault_injection``). One process runs from the first event to the last; its output is rotated, and
+it is asked for its state and its metrics now and then. Exit code 1 unless both accounts' output holds all that their
+ledgers do, nothing torn and nothing twice, every outage is closed or declared, the process did what signals asked, and
+memory, file descriptors and threads are flat.
 """
 
 from __future__ import annotations
@@ -32,20 +32,18 @@ from kraken_feed.simulator.faults.schedule import Schedule
 from kraken_feed.simulator.net.server import Server
 
 from ..support import process_stats
+from ..support.completeness import KINDS, NAMES, Count, Output, compare
 from ..support.diagnostics import Diagnostics
+from ..support.fault_injection import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
 from ..support.installed import Site, bare, start, until
-from ..support.ordeal import ALL, LAG_S, ORDINARY, SCALED, CountingExchange, drain_faster, strike
-from ..support.patience import patience
 from ..support.process_stats import Sample
-from ..support.tally import KINDS, NAMES, Count, Output, compare
+from ..support.timeouts import scaled
 
 ACCOUNTS = ("a", "b")
-START_S = patience(20.0)  # for all channels to be live
-ANSWER_S = patience(10.0)  # for what a signal asks for; it takes milliseconds
-CALM_S = patience(
-    90.0
-)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
-STOP_S = patience(15.0)  # for what SIGTERM takes: the contract says seconds
+START_S = scaled(20.0)  # for all channels to be live
+ANSWER_S = scaled(10.0)  # for what a signal asks for; it takes milliseconds
+CALM_S = scaled(90.0)  # until everything is recovered: on a calm account history is waited for ten times second_pass_s
+STOP_S = scaled(15.0)  # for what SIGTERM takes: the contract says seconds
 WARM_UP_S = 60.0  # caches, pools and the allocator find their size
 
 
@@ -109,7 +107,7 @@ class Soak:
         if "PYTHONPATH" in os.environ:
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         with self._errors.open("ab") as errors:
-            self._process = await start(*arguments, env=environment, stdout=DEVNULL, stderr=errors.fileno())
+            self._process = await start(*arguments, env=environment, stdout=DEVNULL, stderr=errors.fileno(), fresh=True)
         try:
             if await until(lambda: self.path.exists() and self._lives() == len(ALL) * len(ACCOUNTS), START_S):
                 self._began, self._before = time.monotonic(), self.events

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ..support.tally import CHANNELS
+from ..support.completeness import CHANNELS
 from . import attacks
 from .attacks import ATTACKS, Attack, Figures, Stage, attacked
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ..support.completeness import Ended, Output, compare
 from ..support.load import ALL, Load, load
-from ..support.patience import PATIENCE_S
 from ..support.small_disk import Disk, FileSize, small_disk
-from ..support.tally import Ended, Output, compare
+from ..support.timeouts import TIMEOUT_S
 
 MIB = 1 << 20
 RATE = 500.0
@@ -65,9 +65,9 @@ async def test_a_full_disk_is_waited_for_and_then_everything_is_on_it(tmp_path: 
         await run.until_published(200)
         state = await run.calm(lambda: [path])
         assert await run.end() == 0
-        tally = run.tally([path.read_bytes()])
-        assert tally.good, tally
-        assert tally.lines == state["output"]["lines"] + len(ALL)
+        found = run.compare([path.read_bytes()])
+        assert found.good, found
+        assert found.lines == state["output"]["lines"] + len(ALL)
         assert [len(run.said(event)) for event in ("output_held", "output_resumed")] == [2, 2]
         assert run.said("connection_lost") == []
 
@@ -86,8 +86,8 @@ async def test_more_than_memory_may_hold_waits_in_the_sockets_and_nothing_is_los
         await run.until_said("output_resumed")
         await run.calm(lambda: [path])
         assert await run.end() == 0
-        tally = run.tally([path.read_bytes()])
-    assert tally.good, tally
+        found = run.compare([path.read_bytes()])
+    assert found.good, found
 
 
 async def test_when_patience_ends_the_exit_is_74_and_the_file_ends_in_a_whole_line(
@@ -96,20 +96,20 @@ async def test_when_patience_ends_the_exit_is_74_and_the_file_ends_in_a_whole_li
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, rate=RATE, config="[output]\npatience_s = 1.0\n") as run:
         await held(run, disk)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await run.process.wait() == 74
         assert whole(path) > len(ALL)
         (entry,) = run.said("exit")
         assert reason(disk) in entry["why"]
         assert "bytes of records were not written" in entry["why"]
-        assert run.tally([path.read_bytes()]).torn == 0
+        assert run.compare([path.read_bytes()]).torn == 0
 
 
 async def test_without_patience_there_is_no_wait(tmp_path: Path, disk: Disk | FileSize) -> None:
     path = disk.directory / "out.jsonl"
     async with load(tmp_path, path, rate=RATE, config="[output]\npatience_s = 0\n") as run:
         disk.leave(100_000, run.process.pid)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await run.process.wait() == 74
         assert whole(path) > len(ALL)
         assert run.said("output_held") == []
@@ -176,5 +176,5 @@ async def test_a_rotation_to_a_disk_with_room_ends_the_wait(tmp_path: Path, disk
         await run.calm(lambda: [path, moved / "out.jsonl"])
         assert await run.end() == 0
         whole(path)
-        tally = run.tally(file.read_bytes() for file in (path, moved / "out.jsonl"))
-    assert tally.good, tally
+        found = run.compare(file.read_bytes() for file in (path, moved / "out.jsonl"))
+    assert found.good, found

@@ -11,7 +11,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -19,7 +19,8 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.net.server import Server
 
-from .patience import PATIENCE_S
+from . import fork_server
+from .timeouts import TIMEOUT_S
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "kraken-feed")
 LOOK_S = 0.05
@@ -96,7 +97,12 @@ async def site(
         yield Site(server, home)
 
 
-async def start(*arguments: str, env: Mapping[str, str], stdout: int = PIPE, stderr: int = PIPE) -> Process:
+async def start(
+    *arguments: str, env: Mapping[str, str], stdout: int = PIPE, stderr: int = PIPE, fresh: bool = False
+) -> Process:
+    """Start the command; in a ``fresh`` process if the test is about the start. See :mod:`.fork_server`."""
+    if not fresh and fork_server.suits(arguments, env):
+        return cast("Process", await fork_server.fork(arguments, env, stdout, stderr))
     return await asyncio.create_subprocess_exec(
         COMMAND, *arguments, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=stderr, limit=1 << 26
     )
@@ -124,7 +130,7 @@ class Done(msgspec.Struct):
 async def finish(process: Process) -> Done:
     """Read what there is to read and wait for the end; a process that does not end is killed and fails the test."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
@@ -133,15 +139,15 @@ async def finish(process: Process) -> Done:
     return Done(process.returncode, out or b"", (err or b"").decode())
 
 
-async def run(*arguments: str, env: Mapping[str, str]) -> Done:
-    return await finish(await start(*arguments, env=env))
+async def run(*arguments: str, env: Mapping[str, str], fresh: bool = False) -> Done:
+    return await finish(await start(*arguments, env=env, fresh=fresh))
 
 
 async def lines(process: Process, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """The records up to the first that is wanted."""
     assert process.stdout is not None
     seen: list[dict[str, Any]] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not seen or not wanted(seen[-1]):
             line = await process.stdout.readline()
             assert line, "the output ended"
@@ -153,10 +159,20 @@ def named(event_name: str) -> Callable[[dict[str, Any]], bool]:
     return lambda record: bool(record["event_name"] == event_name)
 
 
+async def said(process: Process, text: str, times: int = 1) -> str:
+    """Everything on stderr up to the line with that text, or to the one that has it so many times after others."""
+    assert process.stderr is not None
+    found = ""
+    async with asyncio.timeout(TIMEOUT_S):
+        while found.count(text) < times and (line := await process.stderr.readline()):
+            found += line.decode()
+    return found
+
+
 async def logged(process: Process, event: str) -> dict[str, Any]:
     """The first diagnostic of that name."""
     assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while line := await process.stderr.readline():
             entry: dict[str, Any] = json.loads(line)
             if entry["event"] == event:
@@ -165,7 +181,7 @@ async def logged(process: Process, event: str) -> dict[str, Any]:
 
 
 async def until(
-    true: Callable[[], Any], seconds: float = PATIENCE_S, *, over: Callable[[], bool] = lambda: False
+    true: Callable[[], Any], seconds: float = TIMEOUT_S, *, over: Callable[[], bool] = lambda: False
 ) -> bool:
     """Wait for what another process does to files, at most so long, or until there is nothing more to wait for.
 

@@ -17,7 +17,7 @@ from kraken_feed.simulator.faults.scenario import Scenario
 
 from .installed import QUICK, Site, site, start, until
 from .ledger_check import ITEMS, Line
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 
@@ -28,7 +28,7 @@ class Record(Line):
     id: str = ""
 
 
-class Tally(msgspec.Struct):
+class Comparison(msgspec.Struct):
     """What files hold of what the exchange has published."""
 
     published: int
@@ -62,7 +62,7 @@ class Load:
         """Start it, once or once more, and wait until it is live on every channel."""
         with self._stderr.open("ab") as stderr:
             self.process = await start(
-                *ALL, *self._arguments, env=self.place.environment(), stderr=stderr.fileno(), stdout=DEVNULL
+                *ALL, *self._arguments, env=self.place.environment(), stderr=stderr.fileno(), stdout=DEVNULL, fresh=True
             )
         self._lives += len(ALL)
         await self.until_said("live", self._lives)
@@ -96,7 +96,7 @@ class Load:
         before = self.published
         assert await self.until(lambda: self.published >= before + more)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
+    async def until(self, condition: Callable[[], bool], seconds: float = TIMEOUT_S) -> bool:
         """Wait until it is so; False if the command ends before or if it takes too long."""
         return await until(condition, seconds, over=lambda: self.process.returncode is not None)
 
@@ -106,7 +106,14 @@ class Load:
         self.place.exchange.engine.rate = 0.0
         self.place.server.tick()
         markers = len(ALL)  # feed.live
-        await self.until(lambda: sum(map(_lines, files())) >= self.published + markers - elsewhere)
+        wanted = self.published + markers - elsewhere
+
+        async def growing(least: int) -> bool:
+            return await self.until(lambda: sum(map(_lines, files())) > least)
+
+        written = 0
+        while written < wanted and await growing(written):  # a slow machine takes its time; what stands still is hung
+            written = sum(map(_lines, files()))
         return await self.state()
 
     async def state(self) -> dict[str, Any]:
@@ -123,10 +130,10 @@ class Load:
         """SIGTERM; the exit code."""
         if self.process.returncode is None:
             self.process.terminate()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self.process.wait()
 
-    def tally(self, contents: Iterable[bytes]) -> Tally:
+    def compare(self, contents: Iterable[bytes]) -> Comparison:
         """Compare what the files hold, the oldest first, with the ledger."""
         connections = {entry["connection"]: int(entry["kraken_connection"]) for entry in self.said("greeted")}
         found: Counter[tuple[int, str, int | None, bytes]] = Counter()
@@ -147,7 +154,7 @@ class Load:
         wanted: Counter[tuple[int, str, int | None, bytes]] = Counter(
             (item.connection_id, item.channel, item.sequence, item.value) for item in published
         )
-        return Tally(
+        return Comparison(
             published=len(published),
             items=found.total(),
             lines=ids.total() + torn,

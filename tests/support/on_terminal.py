@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pyte
 
 from .installed import COMMAND, finish
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 ENTER, LEAVE, HIDE, SHOW = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25l", b"\x1b[?25h"
 CLEAR = b"\x1b[2J"
@@ -51,7 +51,7 @@ class OnTerminal:
     async def until(self, wanted: Callable[[], bool]) -> None:
         """Wait for what is written to make this true."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while not wanted():
                     self._came.clear()
                     await self._came.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kraken_feed.errors import FeedError
 
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 
 class Failures(list[FeedError]):
@@ -34,7 +34,7 @@ def record(number: int, size: int = 300) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until it is so; a thread or the kernel decides when."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not condition():  # noqa: ASYNC110  # the kernel has no event to wait for
             await asyncio.sleep(0)
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 from .tools import tool
 
 
@@ -14,7 +14,7 @@ def compiled(source: Path, directory: Path) -> Path:
     """Return the library made of that file, in that directory."""
     library = directory / f"{source.stem}.so"
     command = [tool("cc"), "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(library), str(source)]
-    subprocess.run(command, check=True, timeout=PATIENCE_S)
+    subprocess.run(command, check=True, timeout=TIMEOUT_S)
     return library
 
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from .patience import PATIENCE_S
 from .repository import ROOT
+from .timeouts import TIMEOUT_S
 from .tools import tool
 
 SAMPLE = ROOT / "contrib" / "rsyslog" / "kraken-feed.conf"
@@ -65,7 +65,7 @@ class Receiver:
         await self._until(lambda: any(map(wanted, self.messages)))
 
     async def _until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not done():
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -115,7 +115,7 @@ async def rsyslogd(main: Path) -> AsyncIterator[Process]:
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await process.communicate()
         except TimeoutError:
             process.kill()
@@ -125,7 +125,7 @@ async def rsyslogd(main: Path) -> AsyncIterator[Process]:
 async def says(process: Process, words: str) -> None:
     """Wait for a line on the daemon's stderr."""
     assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while line := await process.stderr.readline():
             if words in line.decode():
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import pytest
 
 import kraken_feed
+
+from ..support.cases import each
 
 ROOT = Path(kraken_feed.__file__).parent
 # From top to bottom: a package imports only from those below it. `__init__` names what a program may use.
@@ -52,6 +54,7 @@ def _imports(path: Path) -> list[Import]:
 
 
 def _walk(node: ast.AST, package: list[str], *, typing_only: bool, at_load: bool) -> Iterator[Import]:
+    """Yield the imports among the statements below. An expression has none."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             for name in child.names:
@@ -64,8 +67,8 @@ def _walk(node: ast.AST, package: list[str], *, typing_only: bool, at_load: bool
                 yield from _walk(ast.Module([inner], []), package, typing_only=True, at_load=at_load)
             for inner in child.orelse:
                 yield from _walk(ast.Module([inner], []), package, typing_only=typing_only, at_load=at_load)
-        else:
-            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        elif not isinstance(child, ast.expr):
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             yield from _walk(child, package, typing_only=typing_only, at_load=at_load and not inside)
 
 
@@ -79,9 +82,30 @@ def _from(node: ast.ImportFrom, package: list[str]) -> list[str]:
     return [f"{base}.{name.name}" if (folder / f"{name.name}.py").exists() else base for name in node.names]
 
 
-FILES = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
-MODULES = {name: _imports(path) for name, path in FILES.items() if not name.startswith("simulator.")}
-SIMULATOR = {name: _imports(path) for name, path in FILES.items() if name.startswith("simulator.")}
+class Modules(Mapping[str, list[Import]]):
+    """The imports of modules by name. A file is parsed when a test asks for it, not when the tests are collected."""
+
+    def __init__(self, *, simulator: bool) -> None:
+        files = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+        self._files = {name: path for name, path in files.items() if name.startswith("simulator.") is simulator}
+        self._parsed: dict[str, list[Import]] = {}
+
+    def __getitem__(self, name: str) -> list[Import]:
+        if name not in self._parsed:
+            self._parsed[name] = _imports(self._files[name])
+        return self._parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+pytestmark = pytest.mark.xdist_group("layers")  # one process parses the files
+
+MODULES = Modules(simulator=False)
+SIMULATOR = Modules(simulator=True)
 
 
 def _ours(module: str) -> str | None:
@@ -128,7 +152,7 @@ def test_the_package_itself_loads_nothing_of_it() -> None:
     assert all(found.typing_only for found in ours)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"__init__"}))
+@each("name", sorted(MODULES.keys() - {"__init__"}))
 def test_a_package_imports_only_from_those_below_it(name: str) -> None:
     for found in MODULES[name]:
         ours = _ours(found.module)
@@ -145,7 +169,7 @@ def test_no_module_imports_itself_through_others() -> None:
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("name", sorted({n for n in MODULES if _package(n) in PURE} | PURE_MODULES))
+@each("name", sorted({n for n in MODULES if _package(n) in PURE} | PURE_MODULES))
 def test_pure_modules_have_no_sockets_disks_clocks_or_dice(name: str) -> None:
     assert not {found.module for found in MODULES[name]} & IMPURE
 
@@ -211,7 +235,7 @@ def test_nothing_loads_the_simulator_with_itself() -> None:
     assert importers <= {("cli.arguments", False), ("cli.commands", False)}
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATOR))
+@each("name", sorted(SIMULATOR))
 def test_simulator_knows_nothing_of_the_client(name: str) -> None:
     """Else both could share a mistake, and agree on it."""
     ours = {found.module for found in SIMULATOR[name] if _ours(found.module) is not None}
@@ -249,7 +273,7 @@ def test_every_package_of_the_simulator_has_its_place_and_tells_what_to_read_fir
         assert " first" in ast.unparse(doc)
 
 
-@pytest.mark.parametrize("name", sorted(SIMULATOR.keys() - {"simulator.__init__"}))
+@each("name", sorted(SIMULATOR.keys() - {"simulator.__init__"}))
 def test_a_package_of_the_simulator_imports_only_from_those_below_it(name: str) -> None:
     own = _package(name.removeprefix("simulator."))
     for module in _simulator_imports(name):

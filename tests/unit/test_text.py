@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
 import re
 from pathlib import Path
@@ -16,10 +17,16 @@ from hypothesis import strategies as st
 import kraken_feed
 from kraken_feed.text import LONG, MASK, WORD, Secrets, trace
 
+from ..support.cases import each
+
 KRAKENS = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
 PASSWORDS = ["2026", "on", "a", "1", "error", "key", "masked", "closed", "connection_lost", "not so secret", "0", "-"]
 
 
+OURS = pytest.mark.xdist_group("ours")  # one process parses the files
+
+
+@functools.cache
 def _ours() -> set[str]:
     """Every text constant of the package: whatever our messages and events are made of."""
     found: set[str] = set()
@@ -28,9 +35,6 @@ def _ours() -> set[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
     return found
-
-
-OURS = _ours()
 
 
 def of(*texts: str) -> Secrets:
@@ -42,8 +46,9 @@ def of(*texts: str) -> Secrets:
 # ------------------------------------------------------------------------------------------------ our own words
 
 
+@OURS
 def test_no_word_of_ours_as_a_password_masks_what_we_say() -> None:
-    for word in {word for text in OURS for word in re.findall(r"[A-Za-z_-]{,23}", text)}:
+    for word in {word for text in _ours() for word in re.findall(r"[A-Za-z_-]{,23}", text)}:
         assert of(word).mask_long(f"the {word}, and {word}") == f"the {word}, and {word}"
 
 
@@ -54,16 +59,17 @@ def test_no_short_password_masks_what_we_say(password: str) -> None:
         assert secrets.mask_long(text) == text
 
 
+@OURS
 def test_no_text_of_ours_is_touched_by_krakens_secrets() -> None:
     secrets = of(KRAKENS, KRAKENS[:56])
-    assert all(secrets.mask_long(text) == text for text in OURS)
+    assert all(secrets.mask_long(text) == text for text in _ours())
 
 
 # ------------------------------------------------------------------------------------------------ text from outside
 
 
-@pytest.mark.parametrize("password", PASSWORDS)
-@pytest.mark.parametrize("place", ["{}", "({})", "otp={}&nonce=7", '{{"otp":"{}"}}', "the otp {} is wrong", "%3D{}%26"])
+@each("password", PASSWORDS)
+@each("place", ["{}", "({})", "otp={}&nonce=7", '{{"otp":"{}"}}', "the otp {} is wrong", "%3D{}%26"])
 def test_a_password_is_masked_in_the_words_of_others(password: str, place: str) -> None:
     assert of(password).mask(place.format(password)) == place.format(MASK)
 

@@ -16,9 +16,9 @@ from kraken_feed.feed.environment import Limits
 from kraken_feed.records.types import Gap, Record, Stopped
 
 from ..support import memory, virtual_time
+from ..support.completeness import Ended, Output, compare
 from ..support.memory import World
-from ..support.reading import ALL, held, play, reading, tallied, through
-from ..support.tally import Ended, Output, compare
+from ..support.reader_programs import ALL, compared, held, play, reading, through
 
 PROMISED_S = 2.0
 
@@ -229,7 +229,7 @@ def test_a_wait_that_is_cancelled_loses_nothing(tmp_path: Path) -> None:
                         over = True
                 except TimeoutError:
                     continue
-        counts = tallied(world, taken)
+        counts = compared(world, taken)
         assert counts["undelivered"] == 0
         assert counts["written"] > 100
 
@@ -248,7 +248,7 @@ def test_a_body_that_is_cancelled_can_go_on_with_the_next_record(tmp_path: Path)
                             await virtual_time.elapse(0.9)
                 except TimeoutError:
                     continue
-        assert tallied(world, taken)["undelivered"] == 0
+        assert compared(world, taken)["undelivered"] == 0
 
     play(script, tmp_path, rate=0.5)
 
@@ -262,7 +262,7 @@ def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tm
         with path.open("ab") as out:
             for run in range(5):
                 await virtual_time.elapse(30.0)
-                limits = Limits(duration=1000.0) if run == 4 else Limits()
+                limits = Limits(duration=700.0) if run == 4 else Limits()
                 async with reading(world, state, *ALL, limits=limits) as records:
                     count = 0
                     async for record in records:
@@ -282,4 +282,4 @@ def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tm
         assert output.torn == []
         assert output.within == []
 
-    play(script, tmp_path / "state")
+    play(script, tmp_path / "state", rate=1.0)

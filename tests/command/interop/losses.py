@@ -12,11 +12,11 @@ from typing import Any
 from kraken.spot import SpotWSClient
 
 from tests.command.interop.clients.report import Ready
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
 WINDOW_S = 30.0  # what happens from the first snapshot on and within these has to arrive …
 GRACE_S = 15.0  # … with so much time to reconnect and be told by a snapshot
-FIRST_S = patience(20.0)  # for the first snapshot
+FIRST_S = scaled(20.0)  # for the first snapshot
 TERMINAL = ("filled", "canceled", "expired")
 
 

@@ -25,16 +25,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 ENVIRONMENTS = ROOT / ".interop"
 CLIENTS = ("python-kraken-sdk", "ccxt", "kraky", "krakenex")
 SEED, RATE = 7, 20.0  # twenty events a second: every channel has its updates within seconds
-READY_S = patience(20.0)  # a simulator that is not ready by then never will be
-CLIENT_S = patience(120.0)  # above every deadline inside the clients
-STOP_S = patience(10.0)
+READY_S = scaled(20.0)  # a simulator that is not ready by then never will be
+CLIENT_S = scaled(120.0)  # above every deadline inside the clients
+STOP_S = scaled(10.0)
 LOSSES_RATE = 10.0  # a snapshot repeats the last fifty fills: at this rate, those of some eight seconds
 
 

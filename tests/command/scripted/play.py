@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 
 from tests.support.installed import bare, finish, start, until
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
 from .exchange import SECRET, Exchange, Script
 
-PATIENCE_S = patience(20.0)  # everything here takes a second or two
+TIMEOUT_S = scaled(20.0)  # everything here takes a second or two
 SECOND_PASS_S = 0.1  # so that the last look at a doubt comes after a second
 
 CONFIG = f"""
@@ -128,7 +128,7 @@ async def play(home: Path, script: Script, *channels: str, to: Until) -> Played:
                 *channels, *arguments, "--format", "json", env=env, stdout=DEVNULL, stderr=stderr.fileno()
             )
         try:
-            over = await until(lambda: to(played), PATIENCE_S, over=lambda: process.returncode is not None)
+            over = await until(lambda: to(played), TIMEOUT_S, over=lambda: process.returncode is not None)
         finally:
             if process.returncode is None:
                 process.terminate()

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from kraken_feed.simulator.demo import CUT_S, demo_exchange
 from kraken_feed.simulator.main import main
 from tests.support.account import T0, Account, Tap, sign
-from tests.support.patience import PATIENCE_S
+from tests.support.timeouts import TIMEOUT_S
 
 COMMAND = [sys.executable, "-m", "kraken_feed.simulator"]
 
@@ -38,7 +38,7 @@ def test_it_prints_one_line_serves_and_ends_with_zero(tmp_path: Path, number: si
         with connect(ready["ws_v2"]) as socket:
             assert json.loads(socket.recv())["channel"] == "status"
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=PATIENCE_S)
+        rest, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, rest, errors) == (0, "", "")
     records = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert sum(record["kind"] == "open" for record in records) == 5  # two open orders, three past trades
@@ -59,7 +59,7 @@ def test_only_keys_that_are_to_trade_may(options: tuple[str, ...], text: str | N
             socket.send(json.dumps({"method": "cancel_all", "params": {"token": token}}))
             assert json.loads(socket.recv()).get("error") == text
         process.terminate()
-        process.communicate(timeout=PATIENCE_S)
+        process.communicate(timeout=TIMEOUT_S)
 
 
 def test_a_quirk_moves_the_whole_clock() -> None:
@@ -70,7 +70,7 @@ def test_a_quirk_moves_the_whole_clock() -> None:
             ahead = json.load(reply)["result"]["unixtime"] - time.time()
             date = parsedate_to_datetime(reply.headers["Date"]).timestamp() - time.time()
         process.terminate()
-        process.communicate(timeout=PATIENCE_S)
+        process.communicate(timeout=TIMEOUT_S)
     assert 3590 < ahead < 3610
     assert 3590 < date < 3610
 
@@ -83,7 +83,7 @@ def test_the_seed_repeats_the_keys() -> None:
             ready = json.loads(process.stdout.readline())
             keys.append((ready["key"], ready["secret"]))
             process.terminate()
-            process.communicate(timeout=PATIENCE_S)
+            process.communicate(timeout=TIMEOUT_S)
     assert keys[0] == keys[1]
 
 
@@ -94,7 +94,7 @@ def test_several_accounts_are_listed_behind_the_first_ones_key(tmp_path: Path) -
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         process.terminate()
-        process.communicate(timeout=PATIENCE_S)
+        process.communicate(timeout=TIMEOUT_S)
     assert list(ready) == ["rest", "ws_v1", "ws_v2", "key", "secret", "pid", "accounts"]
     first, second = ready["accounts"]
     assert first == {"key": ready["key"], "secret": ready["secret"]}

@@ -22,9 +22,9 @@ from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.net import connection
 from kraken_feed.simulator.net.server import Server
 from tests.support.account import sign
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
-PATIENCE = patience(10.0)
+PATIENCE = scaled(10.0)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"

@@ -611,7 +611,7 @@ def version_2(version_1: Path) -> Path:
     return version_1
 
 
-def test_a_file_of_version_2_is_read_and_its_holes_are_outages(version_2: Path) -> None:
+def test_a_file_of_version_2_is_read_with_its_outages(version_2: Path) -> None:
     assert reopened(version_2.parent) == IN_VERSION_1
     assert reopened(version_2.parent) == IN_VERSION_1, "and still says that its times are the wall clock's"
 

@@ -28,6 +28,7 @@ from kraken_feed.errors import ConfigError, UsageError
 from kraken_feed.feed.backfill import RESERVE
 from kraken_feed.transport.backoff import CallCounter
 
+from ...support.cases import each
 from ...support.examples import examples
 from ...support.repository import ROOT
 
@@ -130,8 +131,8 @@ def test_unknown_key_near_nothing_lists_what_is_known() -> None:
     assert "listen" in error.remedy
 
 
-@pytest.mark.parametrize("table", ["", "[accounts.main]\n", "[endpoints]\n", "[connection]\n"])
-@pytest.mark.parametrize("key", SECRET_KEYS.split())
+@each("table", ["", "[accounts.main]\n", "[endpoints]\n", "[connection]\n"])
+@each("key", SECRET_KEYS.split())
 def test_secret_in_the_file_is_refused_without_echo(table: str, key: str) -> None:
     error = _refused(f'{table}{key} = "{SENTINEL}"')
     assert key in error.what
@@ -164,7 +165,7 @@ def test_value_of_what_is_wrong_is_never_echoed(text: str) -> None:
 # ------------------------------------------------------------------------------------------------ wrong values
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "path"),
     [
         ('channels = "openOrders"', "channels"),

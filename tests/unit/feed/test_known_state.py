@@ -19,6 +19,7 @@ from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.wire import Data, Item
 from kraken_feed.state.checkpoint import ChannelState, Entry, Known
 
+from ...support.cases import each
 from ...support.examples import examples
 from ...support.repository import FRAMES
 
@@ -421,8 +422,8 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("known", [*HOSTILE, V2_OPEN])
-@pytest.mark.parametrize("now", HOSTILE)
+@each("known", [*HOSTILE, V2_OPEN])
+@each("now", HOSTILE)
 def test_whatever_a_snapshot_holds_what_changed_is_news(known: bytes, now: bytes) -> None:
     knowledge = Knowledge("executions", first=False)
     knowledge.update(Item(known, ORDER_ID))

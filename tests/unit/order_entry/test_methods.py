@@ -15,6 +15,8 @@ from kraken_feed.order_entry.request import build
 from kraken_feed.simulator.wire import v1_orders, v2_orders
 from kraken_feed.simulator.wire.order_entry import Refusal, check_types
 
+from ...support.cases import each
+
 NOW = 1_760_000_000.0
 DEADLINE = "2025-10-09T08:53:25.000Z"
 ROW = '{"order_type":"limit","side":"buy","order_qty":0.10,"limit_price":61000.0}'
@@ -190,7 +192,7 @@ def test_the_table_has_every_parameter_of_every_method() -> None:
     }
 
 
-@pytest.mark.parametrize(("method", "name"), EVERY)
+@each(("method", "name"), EVERY)
 def test_a_parameter_is_sent_in_the_documented_type_byte_for_byte(method: str, name: str) -> None:
     assert frame(method, name) == expected(method, name)
 
@@ -200,7 +202,7 @@ def test_a_method_without_parameters_is_sent_byte_for_byte(method: str) -> None:
     assert frame(method) == expected(method)
 
 
-@pytest.mark.parametrize(("method", "name"), EVERY)
+@each(("method", "name"), EVERY)
 def test_the_simulator_documents_the_same_types_by_itself(method: str, name: str) -> None:
     known = v1_orders._KNOWN if METHODS[method].dialect == "v1" else v2_orders._KNOWN
     value = json.loads(DOCUMENTED[method][name][1])

@@ -16,6 +16,8 @@ from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.order_entry.request import Request, build
 from kraken_feed.protocol.permissions import needed_for
 
+from ...support.cases import each
+
 NOW = 1_760_000_000.0
 LIMIT = ("order_type=limit", "side=buy", "symbol=BTC/USD", "order_qty=0.10", "limit_price=61000.0")
 V1_LIMIT = ("ordertype=limit", "type=buy", "pair=XBT/USD", "volume=0.10", "price=61000.0")
@@ -251,7 +253,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "says"), WRONG, ids=range(len(WRONG)))
+@each(("words", "says"), WRONG)
 def test_what_is_wrong_is_said_before_anything_is_sent(words: Sequence[str], says: str) -> None:
     with pytest.raises(UsageError) as caught:
         ask(*words)

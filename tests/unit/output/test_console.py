@@ -14,6 +14,7 @@ from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
 from tests.support.frame_files import DATA, DIRECTORY, FrameFile, frame, load, name_of
 
+from ...support.cases import each
 from ...support.examples import examples
 
 TS = "2026-11-20T22:41:05.123456Z"
@@ -109,7 +110,7 @@ def test_heading_comes_once() -> None:
     assert first.split("\n")[0].split() == list(HEADER)
 
 
-@pytest.mark.parametrize("file", [file for file in DATA if file.name not in TOO_LONG], ids=name_of)
+@each("file", [file for file in DATA if file.name not in TOO_LONG], ids=name_of)
 def test_columns_stand_at_the_same_offsets_in_every_row(file: FrameFile) -> None:
     table = Table()
     for record in _records(file):

@@ -11,6 +11,7 @@ from kraken_feed.protocol import refusals
 from kraken_feed.protocol.permissions import needed_for
 from kraken_feed.protocol.refusals import Kind, classify
 
+from ...support.cases import each
 from ...support.examples import examples
 
 NOW = 1_760_000_000.0
@@ -122,7 +123,7 @@ TABLE: list[Row] = [
 # fmt: on
 
 
-@pytest.mark.parametrize(("text", "kind", "attempts", "error", "least", "longest"), TABLE, ids=[r[0] for r in TABLE])
+@each(("text", "kind", "attempts", "error", "least", "longest"), TABLE)
 def test_string_has_its_verdict(
     text: str, kind: Kind, attempts: int | None, error: type[FeedError], least: float, longest: float
 ) -> None:
@@ -132,7 +133,7 @@ def test_string_has_its_verdict(
     assert refusal.meaning
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[r[0] for r in TABLE])
+@each("row", TABLE)
 def test_case_and_blanks_do_not_change_the_verdict(row: Row) -> None:
     text = row[0]
     for variant in (text.upper(), text.lower(), text.replace(":", ": "), text.replace(":", " :\t"), f"  {text}\r\n"):

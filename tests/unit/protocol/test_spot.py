@@ -31,6 +31,7 @@ from kraken_feed.protocol.wire import (
 from kraken_feed.records import render
 from tests.support.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
+from ...support.cases import each
 from ...support.examples import examples
 
 EITHER = pytest.mark.parametrize("dialect", [spot_v1, spot_v2], ids=["v1", "v2"])
@@ -99,12 +100,12 @@ def _expected(file: FrameFile) -> list[tuple[str | None, str | None, str | None]
 # ------------------------------------------------------------------------------------------------ what frames say
 
 
-@pytest.mark.parametrize("file", FRAMES, ids=name_of)
+@each("file", FRAMES, ids=name_of)
 def test_frame_is_read_for_what_it_is(file: FrameFile) -> None:
     _decoded(file)
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_data_frame_has_its_channel_type_sequence_and_items(file: FrameFile) -> None:
     said, message = _decoded(file), _json(file)
     assert said.channel == file.channel
@@ -117,13 +118,13 @@ def test_data_frame_has_its_channel_type_sequence_and_items(file: FrameFile) -> 
         assert said.sequence == message.get("sequence")
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_items_have_their_ids(file: FrameFile) -> None:
     items: list[Item] = _decoded(file).items
     assert [(item.order_id, item.exec_id, item.identity) for item in items] == _expected(file)
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_item_bytes_are_the_frames(file: FrameFile) -> None:
     """Unchanged but for line breaks between tokens, which become blanks; in the frame's order."""
     frame = file.frame.replace(b"\r", b" ").replace(b"\n", b" ")
@@ -140,7 +141,7 @@ def test_line_breaks_between_tokens_become_blanks_and_nothing_else_changes() -> 
     assert second.data == b'{"vol_exec": "1.00000000", "userref" : 0 }'
 
 
-@pytest.mark.parametrize("file", [file for file in DATA if file.dialect == "v1"], ids=name_of)
+@each("file", [file for file in DATA if file.dialect == "v1"], ids=name_of)
 def test_v1_tells_changes_from_whole_objects(file: FrameFile) -> None:
     """A snapshot's items are whole; an update's may be, as a new order's or a trade without a reference."""
     mark = {"descr"} if file.channel == "openOrders" else {"userref", "cl_ord_id"}
@@ -198,7 +199,7 @@ def test_frame_that_nobody_knows_is_still_json(kind: str) -> None:
 
 
 @EITHER
-@pytest.mark.parametrize(
+@each(
     "content",
     [
         b"",
@@ -702,8 +703,8 @@ def test_damaged_frames_are_decoded(content: bytes) -> None:
     _check(content)
 
 
-@pytest.mark.parametrize("depth", [100, 900, 1_100, 100_000])
-@pytest.mark.parametrize(
+@each("depth", [100, 900, 1_100, 100_000])
+@each(
     "shape",
     [
         b"%b",

@@ -17,6 +17,7 @@ from kraken_feed.protocol.wire import Data
 from kraken_feed.records import render
 from tests.support.frame_files import DATA, FRAMES, FrameFile, name_of
 
+from ...support.cases import each
 from ...support.examples import examples
 
 ORDER = ("id", "ts", "event_name", "v", "account", "channel", "type", "connection", "sequence", "order_id", "exec_id")
@@ -122,7 +123,7 @@ def test_numbers_and_null_stand_as_they_are(value: int | None) -> None:
     assert json.loads(render.render({**FIELDS, "sequence": value}))["sequence"] == value
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_line_of_a_real_item_holds_its_bytes(file: FrameFile) -> None:
     said = file.module.decode(file.frame)
     assert isinstance(said, Data)

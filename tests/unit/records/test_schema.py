@@ -15,6 +15,8 @@ from kraken_feed.records import render
 from kraken_feed.records.schema import record_schema
 from tests.support.frame_files import DATA, FRAMES, FrameFile, name_of
 
+from ...support.cases import each
+
 TS = "2026-11-20T22:41:05.123456Z"
 COMMON: dict[str, Any] = {"id": "x", "ts": TS, "v": 1, "account": "main", "channel": "openOrders"}
 ORDER: dict[str, Any] = {
@@ -84,7 +86,7 @@ def test_schema_is_json() -> None:
     assert json.loads(render.encode(record_schema())) == record_schema()
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_line_of_every_real_item_is_valid(file: FrameFile) -> None:
     for line in _lines(file):
         VALIDATOR.validate(json.loads(line))
@@ -145,7 +147,7 @@ def test_marker_has_its_further_keys(event_name: str, key: str) -> None:
     assert not _valid({**COMMON, **{name: value for name, value in marker.items() if name != key}})
 
 
-@pytest.mark.parametrize(
+@each(
     "wrong",
     [
         {"id": 7},

@@ -20,6 +20,8 @@ from kraken_feed.records.schema import record_schema
 from kraken_feed.records.types import Execution, Gap, Item, Live, Order, Record, Trade, Unknown, read
 from tests.support.frame_files import DATA, FRAMES, FrameFile, frame, name_of
 
+from ...support.cases import each
+
 TS = "2026-11-20T22:41:05.123456Z"
 COMMON: dict[str, Any] = {"v": 1, "account": "main"}
 MARKERS: list[dict[str, Any]] = [
@@ -63,7 +65,7 @@ def item(data: bytes, channel: str = "openOrders", **fields: Any) -> Item:
 # ------------------------------------------------------------------------------------------------ lines
 
 
-@pytest.mark.parametrize("file", DATA, ids=name_of)
+@each("file", DATA, ids=name_of)
 def test_an_item_has_the_bytes_and_all_that_its_line_says(file: FrameFile) -> None:
     lines = lines_of(file)
     assert len(lines) == file.items
@@ -223,7 +225,7 @@ def test_what_is_no_string_stays_what_it_is(value: object) -> None:
     assert item(data).fields == {"margin": value, "descr": value, "contingent": value}
 
 
-@pytest.mark.parametrize("file", [file for file in DATA if file.dialect == "v1"], ids=name_of)
+@each("file", [file for file in DATA if file.dialect == "v1"], ids=name_of)
 def test_no_string_with_a_decimal_point_is_left_of_v1(file: FrameFile) -> None:
     def left(fields: dict[str, Any]) -> list[str]:
         inside = [name for value in fields.values() if isinstance(value, dict) for name in left(value)]

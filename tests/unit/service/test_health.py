@@ -8,7 +8,7 @@ from hypothesis import given
 from kraken_feed.service.health import BLOCKED_S, dead, unready
 from kraken_feed.telemetry.stats import Program
 
-from ...support.programs import LOST, MAIN, PROGRAMS, V1, V2, WELL, program
+from ...support.figures import LOST, MAIN, PROGRAMS, V1, V2, WELL, program
 
 FRESH_S = 20.0
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from kraken_feed.service.metrics import FAMILIES, TOKEN, render
 from kraken_feed.telemetry.stats import CAUSES, RESULTS, Program
 
-from ...support.programs import MAIN, PROGRAMS, WELL
+from ...support.figures import MAIN, PROGRAMS, WELL
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

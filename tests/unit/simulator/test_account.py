@@ -145,7 +145,7 @@ def test_what_befalls_the_whole_exchange_befalls_every_account(kind: str) -> Non
 
 
 def test_a_maintenance_is_everybodys() -> None:
-    exchange = Exchange(now=T0, seed=1, rate=50.0, accounts=2)
+    exchange = Exchange(now=T0, seed=1, rate=10.0, accounts=2)
     lines = [tap(exchange, account, "v1") for account in exchange.accounts]
     exchange.inject(Fault("maintenance", maintenance=10.0), T0)
     exchange.advance(T0)

@@ -19,6 +19,8 @@ from kraken_feed.simulator.wire import v1_orders, v2_orders
 from kraken_feed.simulator.wire.outgoing import Abort, Close
 from tests.support.account import T0, Account, Tap, frame, quiet
 
+from ...support.cases import each
+
 V1_LIMIT: dict[str, Any] = {
     "ordertype": "limit",
     "type": "buy",
@@ -373,7 +375,7 @@ WRONG: list[tuple[Literal["v1", "v2"], str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("dialect", "name", "params", "text"), WRONG)
+@each(("dialect", "name", "params", "text"), WRONG)
 def test_what_is_wrong_is_refused_in_krakens_words_and_changes_nothing(
     dialect: Literal["v1", "v2"], name: str, params: dict[str, Any], text: str
 ) -> None:

@@ -7,13 +7,15 @@ from kraken_feed.simulator.faults.scenario import parse as scenario
 from kraken_feed.simulator.main import main
 from kraken_feed.simulator.quirks.quirk import QUIRKS, Quirks, catalogue, draw, parse, share
 
+from ...support.cases import each
+
 
 def test_every_quirk_has_a_line_in_the_catalogue() -> None:
     assert tuple(QUIRKS) == Quirks.__struct_fields__
     assert [line.split("=")[0].split()[0] for line in catalogue().splitlines()] == list(QUIRKS)
 
 
-@pytest.mark.parametrize("name", QUIRKS)
+@each("name", QUIRKS)
 def test_a_name_alone_differs_from_the_usual_behaviour(name: str) -> None:
     assert parse(name) == (name, QUIRKS[name].alone)
     assert QUIRKS[name].alone != getattr(Quirks(), name)

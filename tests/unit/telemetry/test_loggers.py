@@ -32,6 +32,8 @@ from kraken_feed.telemetry.loggers import (
 from kraken_feed.telemetry.stderr import Stderr
 from kraken_feed.text import MASK, Secrets, without
 
+from ...support.cases import each
+
 TOKEN = "EXAMPLE+token/EXAMPLE+token/EXAMPLE+token/1"
 KEY = "EXAMPLEKEYEXAMPLEKEYEXAMPLEKEY"
 
@@ -72,7 +74,7 @@ class _Speaking:
 
 
 @FORMATS
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         TOKEN,
@@ -265,8 +267,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [t], lambda t: {"a": t}, lambda t: {t: 1}], ids=list("tldk"))
+@each("text", HOSTILE, ids=ascii)
+@each("wrap", [lambda t: t, lambda t: [t], lambda t: {"a": t}, lambda t: {t: 1}])
 def test_control_characters_are_escaped_before_a_terminal(text: str, wrap: Callable[[str], object]) -> None:
     log, stream = _logger("console")
     log.warning("kraken_error", error=wrap(text))

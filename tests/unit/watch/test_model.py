@@ -15,7 +15,7 @@ from kraken_feed.records.view import moment
 from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Overview
 from kraken_feed.watch.table import order_columns
 
-from ...support.watching import NOW_NS, crowd, item, items, live, lost, overview
+from ...support.watch_models import NOW_NS, crowd, item, items, live, lost, overview
 
 # ------------------------------------------------------------------------------------------------ against a plain model
 
@@ -253,7 +253,7 @@ def test_without_a_channel_of_fills_the_growth_of_an_order_is_one() -> None:
     assert fills == {("0.40000000", "3500.00000", "1400.00000"), ("0.60000000", "3483.33333", "2090.00000")}
 
 
-def test_an_order_that_was_filled_in_a_hole_grows_from_where_it_was() -> None:
+def test_an_order_that_was_filled_in_an_outage_grows_from_where_it_was() -> None:
     made = overview("v1-openOrders-delta-new", "v1-openOrders-delta-fill", channels=["openOrders"])
     made.take(lost("openOrders"), NOW_NS)
     made.take(live("openOrders", "c2"), NOW_NS)

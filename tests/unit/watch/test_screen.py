@@ -18,9 +18,9 @@ from kraken_feed.watch.model import Overview, Row
 from kraken_feed.watch.screen import Painter, Said, View, allot, draw
 from kraken_feed.watch.table import FLASH_NS, bar, cut
 
-from ...support.programs import FIGURES, LOST, MAIN, V1
+from ...support.figures import FIGURES, LOST, MAIN, V1
 from ...support.repository import ROOT
-from ...support.watching import BOTH, NOW_NS, crowd, figures, item, items, live, lost, overview, shown
+from ...support.watch_models import BOTH, NOW_NS, crowd, figures, item, items, live, lost, overview, shown
 
 PAGE = (ROOT / "docs" / "watch.md").read_text()
 SIZES = [(80, 24), (160, 50), (40, 10), (20, 5), (1, 1)]

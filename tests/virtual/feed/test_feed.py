@@ -23,6 +23,7 @@ from kraken_feed.simulator.faults.scenario import LIKELY, RandomFaults, Scenario
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint
 
 from ...support import memory, virtual_time
+from ...support.examples import examples
 from ...support.exchange_driver import T0
 from ...support.ledger_check import Published, check
 
@@ -76,7 +77,7 @@ def ledger(run: memory.Run) -> list[Published]:
 
 
 def test_every_connection_gets_a_fresh_token(path: Path) -> None:
-    run = tail(exchange(Fault("drop", every=100.0, code=1001)), path, limits=hours(1))
+    run = tail(exchange(Fault("drop", every=40.0, code=1001)), path, limits=hours(0.3))
     tokens = [msgspec.json.decode(text)["subscription"]["token"] for text in run.world.sent if '"subscribe"' in text]
     assert len(tokens) > 20
     assert len(set(tokens)) == len(tokens)
@@ -93,7 +94,7 @@ def test_the_channels_of_an_endpoint_share_a_connection_and_its_token(path: Path
 
 
 def test_both_endpoints_use_one_sequence_of_nonces_and_one_call_at_a_time(path: Path) -> None:
-    run = tail(exchange(Fault("drop", every=50.0, code=1011)), path, *ALL, limits=hours(1))
+    run = tail(exchange(Fault("drop", every=35.0, code=1011)), path, *ALL, limits=hours(0.3))
     nonces = [int(parse_qs(body.decode())["nonce"][0]) for _, _, body in run.world.calls]
     assert len(nonces) > 50
     assert nonces == sorted(set(nonces))
@@ -126,7 +127,7 @@ def busiest(run: memory.Run, window: float) -> int:
 
 
 def test_a_refused_token_in_a_loop_slows_down_and_stays_under_the_budget(path: Path) -> None:
-    run = tail(exchange(Fault("refuse_token", at=0.0, duration=1e9)), path, limits=hours(3))
+    run = tail(exchange(Fault("refuse_token", at=0.0, duration=1e9)), path, limits=hours(0.5))
     assert run.named("feed.live") == []
     assert busiest(run, 600.0) < 100
     waits = [entry["retry_in"] for entry in run.said("connection_failed")]
@@ -142,7 +143,7 @@ def test_accept_then_close_does_not_reset_the_backoff(path: Path) -> None:
 
 
 def test_a_connection_that_lasted_resets_the_backoff(path: Path) -> None:
-    run = tail(exchange(Fault("drop", every=60.0, code=1001)), path, limits=hours(1))
+    run = tail(exchange(Fault("drop", every=60.0, code=1001)), path, limits=hours(0.25))
     assert {entry["retry_in"] for entry in run.said("connection_lost")} == {0.5}
 
 
@@ -156,7 +157,7 @@ def test_a_connection_that_was_live_only_shortly_does_not(path: Path) -> None:
 def test_the_budget_holds_for_all_connections_of_the_process_together(path: Path, draw: float) -> None:
     config = Config(reconnect=ReconnectConfig(budget=10, window_s=100.0, max_s=1.0))
     broken = exchange(Fault("drop", every=0.01, code=1001))
-    run = tail(broken, path, *ALL, config=config, limits=hours(0.15), draw=lambda: draw)
+    run = tail(broken, path, *ALL, config=config, limits=hours(0.08), draw=lambda: draw)
     assert busiest(run, 100.0) == 10
     assert run.said("connect_postponed") != []
 
@@ -197,7 +198,7 @@ def test_a_key_refused_once_in_an_outage_is_not_given_up(path: Path) -> None:
 @pytest.mark.parametrize("text", ["EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied"])
 def test_a_key_that_has_worked_and_is_refused_for_twenty_minutes_comes_back(path: Path, text: str) -> None:
     trouble = Fault("rest_error", at=100.0, duration=1200.0, text=text)
-    run = tail(exchange(Fault("drop", at=101.0), trouble, rate=0.5), path, limits=hours(1))
+    run = tail(exchange(Fault("drop", at=101.0), trouble, rate=0.1), path, limits=hours(0.6))
     tries = [time for time, _, _ in run.world.calls if 100.0 < time - run.world.calls[0][0] < 1300.0]
     assert 3 <= len(tries) <= 6  # Kraken locks out whoever tries much more often
     assert len(run.named("feed.live")) == 2
@@ -223,7 +224,7 @@ def test_a_key_that_worked_in_an_earlier_run_is_not_given_up_at_the_next_start(p
 @pytest.mark.parametrize("text", ["Service temporarily unavailable", "Malformed request"])
 def test_a_channel_that_was_live_survives_whatever_its_subscription_is_refused_with(path: Path, text: str) -> None:
     trouble = Fault("refuse_token", at=100.0, times=3, text=text)
-    run = tail(exchange(trouble, Fault("drop", at=101.0)), path, limits=hours(1))
+    run = tail(exchange(trouble, Fault("drop", at=101.0)), path, limits=hours(0.3))
     assert len(run.named("feed.live")) == 2
     assert [path for _, path, _ in run.world.calls].count("/0/private/GetWebSocketsToken") == 5
 
@@ -251,7 +252,7 @@ def test_a_key_that_never_worked_is_given_up_for_its_nonce_after_a_minute_of_tri
 
 def test_a_key_that_has_worked_outlasts_an_hour_of_refused_nonces(path: Path) -> None:
     trouble = Fault("rest_error", at=100.0, duration=3600.0, text="EAPI:Invalid nonce")
-    run = tail(exchange(Fault("drop", at=101.0), trouble), path, limits=hours(2))
+    run = tail(exchange(Fault("drop", at=101.0), trouble), path, limits=hours(1.4))
     assert len(run.named("feed.live")) == 2
 
 
@@ -326,13 +327,13 @@ def test_a_lockout_that_the_websocket_tells_of_holds_for_the_other_connection_to
 @pytest.mark.parametrize(("retry_after", "least", "most"), [(120, 120.0, 121.0), (None, 600.0, 601.0)])
 def test_a_ban_says_itself_how_long_it_lasts(path: Path, retry_after: int | None, least: float, most: float) -> None:
     ban = Fault("upgrade_refused", on_connect=1, status=429, retry_after=retry_after)
-    run = tail(exchange(ban), path, limits=hours(1))
+    run = tail(exchange(ban), path, limits=hours(0.25))
     assert least <= spacing(run)[0] <= most
 
 
 def test_old_tokens_are_not_remembered_for_ever(path: Path) -> None:
-    run = tail(exchange(Fault("drop", every=40.0, code=1001)), path, limits=hours(2))
-    assert run.world.exchange.world.token_calls > 100
+    run = tail(exchange(Fault("drop", every=40.0, code=1001)), path, limits=hours(0.5))
+    assert run.world.exchange.world.token_calls > 40
     kept = {text for owners in run.secrets._heads.values() for text in owners}
     assert len(kept) < 10
 
@@ -353,7 +354,7 @@ def test_old_tokens_are_not_remembered_for_ever(path: Path) -> None:
     ],
 )
 def test_what_passes_is_waited_for(path: Path, fault: Fault, least: float) -> None:
-    run = tail(exchange(fault), path, limits=hours(1))
+    run = tail(exchange(fault), path, limits=hours(0.25))
     calls = [time for time, _, _ in run.world.calls]
     assert len(calls) == 2
     assert calls[1] - calls[0] >= least
@@ -377,7 +378,7 @@ def test_what_passes_is_waited_for(path: Path, fault: Fault, least: float) -> No
     ],
 )
 def test_a_loss_is_declared_with_its_cause_and_made_good(path: Path, fault: Fault, cause: str) -> None:
-    run = tail(exchange(fault, rate=2.0), path, limits=hours(0.1))
+    run = tail(exchange(fault, rate=2.0), path, limits=hours(0.04))
     assert [line["cause"] for line in run.named("feed.lost")] == [cause]
     assert [line["attempt"] for line in run.named("feed.live")] == [1, 1]
     lost = run.named("feed.lost")[0]
@@ -589,14 +590,15 @@ def test_very_many_unknown_frames_are_written_and_counted_and_only_a_few_are_war
 # -- the promise
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_every_published_item_is_on_the_output_or_in_a_declared_hole(path: Path, seed: int) -> None:
+@pytest.mark.seeds
+@pytest.mark.parametrize("seed", range(examples(24)))
+def test_every_published_item_is_on_the_output_or_in_a_declared_outage(path: Path, seed: int) -> None:
     kinds = dict(LIKELY) | {"no_greeting": 1.0, "msg_rate": 1.0}
     scenario = Scenario(random=RandomFaults(every=5.0, kinds=kinds), tier="pro")
     world = Exchange(now=T0, seed=seed, rate=5.0, scenario=scenario)
     config = Config(backfill=BackfillConfig(enabled=False))  # what REST says first, the feed need not say again
-    run = tail(world, path, *ALL, limits=hours(1 / 6), draw=lambda: 0.1, snapshots="all", config=config)
+    run = tail(world, path, *ALL, limits=hours(1 / 12), draw=lambda: 0.1, snapshots="all", config=config)
     counts = check(path.read_bytes(), ledger(run), run.connections())
     assert counts["written"] > 1000
     assert len(run.named("feed.lost")) > 10
-    assert len({fault.kind for fault in world.ledger.faults}) > 10
+    assert len({fault.kind for fault in world.ledger.faults}) >= 8

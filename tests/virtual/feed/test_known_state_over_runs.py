@@ -29,10 +29,10 @@ def test_a_run_without_a_channel_leaves_what_is_known_of_it(
     async def main() -> None:
         await several.run(120.0, snapshots=snapshots)
         await one.run(60.0, snapshots=snapshots)
-        await several.run(300.0, snapshots=snapshots)
+        await several.run(200.0, snapshots=snapshots)
 
     virtual_time.run(main())
-    assert several.missing(T0 + 1, T0 + 380) == {"executions": set(), "balances": set()}
+    assert several.missing(T0 + 1, T0 + 300) == {"executions": set(), "balances": set()}
     assert several.duplicated([line for line in several.lines() if line["channel"] == "executions"]) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,28 @@ class Log:
 
     async def run(self, seconds: float, *, kill: bool = False, state: bool = True, **options: Any) -> None:
         """One run for so long. A killed one is ended in the middle of everything, and nothing of it is saved."""
+        await self._run(lambda run: virtual_time.elapse(seconds), kill=kill, state=state, **options)
+
+    async def recover(self, *, least: float = 300.0, most: float = 1300.0, after: float = 200.0) -> None:
+        """One run until every outage is closed or declared, and for ``after`` seconds more."""
+
+        async def recovered(run: memory.Run) -> None:
+            await virtual_time.elapse(least)
+            ends = run.world.now() + most - least
+            while run.feed.figures().outages.open and run.world.now() < ends:
+                await virtual_time.elapse(20.0)
+            await virtual_time.elapse(after)
+
+        await self._run(recovered)
+
+    async def _run(
+        self,
+        script: Callable[[memory.Run], Coroutine[Any, Any, None]],
+        *,
+        kill: bool = False,
+        state: bool = True,
+        **options: Any,
+    ) -> None:
         with memory.running(self.exchange) as world:
             opened = Store.open(self._directory, "main", world.unix_ns()) if state else None
             if opened is not None:
@@ -51,7 +74,7 @@ class Log:
             run = memory.Run(world, self.path, self._channels, self._config, Limits(), **options)
             self.runs.append(run)
             task = asyncio.create_task(run.feed.run())
-            await virtual_time.elapse(seconds)
+            await script(run)
             if kill:
                 if opened is not None:
                     opened.store.save = lambda changes: None  # type: ignore[method-assign]  # a dead process saves nothing
@@ -110,7 +133,7 @@ def exchange(*faults: Fault, rate: float = 3.0, seed: int = 1, **scenario: Any) 
 def test_what_ended_while_disconnected_is_recovered_and_the_outage_is_closed(tmp_path: Path) -> None:
     outage = Fault("upgrade_refused", at=60.0, duration=60.0)
     log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage))
-    virtual_time.run(log.run(600.0))
+    virtual_time.run(log.run(350.0))
     now = log.runs[-1].world.now()
     assert log.missing(T0 + 1, now - 100) == {channel: set() for channel in ALL}
     assert len(log.named("feed.lost")) == len(log.named("feed.backfilled")) == 4
@@ -130,17 +153,17 @@ def test_what_rest_learns_late_comes_with_the_second_pass(tmp_path: Path) -> Non
     log = Log(
         tmp_path, exchange(Fault("drop", at=60.0), Fault("upgrade_refused", at=60.0, duration=30.0), rest_lag=60.0)
     )
-    virtual_time.run(log.run(600.0))
+    virtual_time.run(log.run(350.0))
     assert log.missing(T0 + 1, log.runs[-1].world.now() - 100) == {channel: set() for channel in ALL}
     assert log.named("feed.gap") == []
 
 
-def test_a_restart_closes_the_hole_between_the_runs(tmp_path: Path) -> None:
+def test_a_restart_closes_the_outage_between_the_runs(tmp_path: Path) -> None:
     async def main() -> Log:
         log = Log(tmp_path, exchange())
         await log.run(60.0)
-        await log.away(300.0)
-        await log.run(400.0)
+        await log.away(120.0)
+        await log.run(250.0)
         return log
 
     log = virtual_time.run(main())
@@ -154,7 +177,7 @@ def test_a_killed_run_repeats_at_most_what_it_wrote_after_its_last_checkpoint(tm
         log = Log(tmp_path, exchange())
         await log.run(60.7, kill=True)
         await log.away(100.0)
-        await log.run(400.0)
+        await log.run(250.0)
         return log
 
     log = virtual_time.run(main())
@@ -169,9 +192,9 @@ def test_a_killed_run_repeats_at_most_what_it_wrote_after_its_last_checkpoint(tm
     assert second.named("feed.gap") == []
 
 
-def test_a_first_start_has_no_hole(tmp_path: Path) -> None:
+def test_a_first_start_has_no_outage(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange())
-    virtual_time.run(log.run(300.0))
+    virtual_time.run(log.run(150.0))
     assert log.named("feed.backfilled") == log.named("feed.gap") == []
     assert {line["type"] for line in log.lines() if "data" in line} == {"snapshot", "update"}
 
@@ -180,7 +203,7 @@ def test_since_recovers_the_history_before_a_first_start(tmp_path: Path) -> None
     async def main() -> Log:
         log = Log(tmp_path, exchange())
         await log.away(300.0)
-        await log.run(1200.0, since_ns=round((T0 + 10) * 1e9))
+        await log.run(300.0, since_ns=round((T0 + 10) * 1e9))
         return log
 
     log = virtual_time.run(main())
@@ -188,17 +211,17 @@ def test_since_recovers_the_history_before_a_first_start(tmp_path: Path) -> None
     assert {line["cause"] for line in log.named("feed.backfilled")} == {"since"}
 
 
-def test_without_state_every_hole_is_closed_or_declared_when_the_process_stops(tmp_path: Path) -> None:
+def test_without_state_every_outage_is_closed_or_declared_when_the_process_stops(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("drop", at=60.0)))
     virtual_time.run(log.run(80.0, state=False))
     assert len(log.named("feed.gap")) + len(log.named("feed.backfilled")) == 4
     assert len(log.named("feed.gap")) >= 3
 
 
-def test_without_backfill_every_hole_is_a_gap(tmp_path: Path) -> None:
+def test_without_backfill_every_outage_is_a_gap(tmp_path: Path) -> None:
     config = Config(backfill=BackfillConfig(enabled=False))
     log = Log(tmp_path, exchange(Fault("drop", at=60.0)), config=config)
-    virtual_time.run(log.run(300.0))
+    virtual_time.run(log.run(120.0))
     assert {line["reason"] for line in log.named("feed.gap")} == {"backfill is switched off"}
     assert len(log.named("feed.gap")) == 4
 
@@ -209,7 +232,7 @@ def test_a_missing_permission_makes_gaps_that_name_it_and_stops_nothing(tmp_path
     from kraken_feed.protocol.signing import Credentials
 
     log = Log(tmp_path, world)
-    virtual_time.run(log.run(400.0, credentials=Credentials(key.key, key.secret, source="the test")))
+    virtual_time.run(log.run(250.0, credentials=Credentials(key.key, key.secret, source="the test")))
     (gap,) = log.named("feed.gap")
     assert gap["channel"] == "balances"
     assert "query-ledger" in gap["reason"]
@@ -227,14 +250,14 @@ def test_a_rest_outage_longer_than_patience_is_a_gap_with_the_reason(tmp_path: P
 def test_a_short_rest_outage_is_waited_out(tmp_path: Path) -> None:
     outage = Fault("rest_error", at=60.0, duration=200.0, text="EService:Unavailable", method="ClosedOrders")
     log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage), "openOrders")
-    virtual_time.run(log.run(1500.0))
+    virtual_time.run(log.run(700.0))
     assert log.named("feed.gap") == []
     assert len(log.named("feed.backfilled")) == 1
 
 
-def test_maintenance_is_a_hole_from_its_beginning(tmp_path: Path) -> None:
+def test_maintenance_is_an_outage_from_its_beginning(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("maintenance", at=60.0, maintenance=60.0)), "openOrders")
-    virtual_time.run(log.run(600.0))
+    virtual_time.run(log.run(300.0))
     (outage,) = log.named("feed.backfilled")
     assert outage["cause"] == "maintenance"
     down = next(line for line in log.named("feed.status") if line["engine"] == "maintenance")
@@ -253,7 +276,7 @@ def test_a_reconnect_writes_only_the_orders_that_have_changed(tmp_path: Path, sn
 
 def test_a_starter_keys_counter_is_never_exceeded(tmp_path: Path) -> None:
     log = Log(tmp_path, exchange(Fault("drop", every=45.0), rate=1.0, tier="starter"), config=Config())
-    virtual_time.run(log.run(900.0))
+    virtual_time.run(log.run(600.0))
     limited = [e for e in log.runs[-1].diagnostics.entries if "Rate limit" in str(e)]
     assert limited == []
     assert len(log.named("feed.lost")) > 20
@@ -266,9 +289,9 @@ _KINDS = dict(LIKELY) | {"no_greeting": 1.0, "maintenance": 0.3}
 def test_the_pages_of_a_window_are_asked_for_with_one_pinned_end(tmp_path: Path) -> None:
     """Rows are newest first: with an open end, rows that come while paging would shift the others."""
     log = Log(
-        tmp_path, exchange(Fault("drop", at=400.0), Fault("upgrade_refused", at=400.0, duration=400.0)), "ownTrades"
+        tmp_path, exchange(Fault("drop", at=60.0), Fault("upgrade_refused", at=60.0, duration=400.0)), "ownTrades"
     )
-    virtual_time.run(log.run(1500.0))
+    virtual_time.run(log.run(700.0))
     pages = [parse_qs(body.decode()) for _, path, body in log.runs[-1].world.calls if path.endswith("TradesHistory")]
     first = pages[: next(number for number, page in enumerate(pages) if number and page["ofs"] == ["0"])]
     assert len(first) > 4
@@ -328,7 +351,7 @@ def test_a_key_limited_in_time_makes_gaps_that_say_so(tmp_path: Path, spelling: 
 
     world.rest = limited  # type: ignore[method-assign]
     log = Log(tmp_path, world)
-    virtual_time.run(log.run(400.0))
+    virtual_time.run(log.run(250.0))
     assert len(log.named("feed.gap")) == 4
     assert all("may only query from" in line["reason"] for line in log.named("feed.gap"))
 
@@ -360,7 +383,7 @@ def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
             await log.away(away)
             await log.run(seconds, kill=kill)
         calm(log.exchange)
-        await log.run(1500.0)
+        await log.recover()
         return log
 
     log = virtual_time.run(main())

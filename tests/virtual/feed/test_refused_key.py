@@ -23,7 +23,7 @@ from kraken_feed.telemetry.status import status_line
 
 from ...support import memory, virtual_time
 from ...support.exchange_driver import T0
-from ...support.programs import WELL
+from ...support.figures import WELL
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
 KNOWN = Checkpoint(channels={"openOrders": ChannelState(complete_ns=int((T0 - 60) * 1e9))})
@@ -109,7 +109,7 @@ def test_both_endpoints_of_a_refused_key_say_so(path: Path) -> None:
     ],
 )
 def test_what_is_refused_is_said_in_a_word(path: Path, fault: Fault, word: str) -> None:
-    watched = watch(exchange(Fault("drop", at=101.0), fault), path, seconds=1800.0)
+    watched = watch(exchange(Fault("drop", at=101.0), fault), path, seconds=700.0)
     assert f"{word} refused" in {line.partition(",")[0] for line, _, _ in watched.while_down()}
     assert watched.seen[-1][1] == []
 

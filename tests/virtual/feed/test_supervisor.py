@@ -175,7 +175,7 @@ def test_connects_of_many_accounts_are_spread_also_after_an_outage_of_the_networ
     """All of them lose their connection in the same moment, and draw the same backoff."""
     names = [f"a{number}" for number in range(20)]
     drop = dict.fromkeys(names, (Fault("drop", at=60.0),))
-    house = run(tmp_path / "out", lambda house: stop_after(house, 120.0), accounts=names, faults=drop)
+    house = run(tmp_path / "out", lambda house: stop_after(house, 90.0), accounts=names, faults=drop)
     dialled = sorted(at for world in house.worlds.values() for at, _, _ in world.dials)
     first, second = dialled[: len(names)], dialled[len(names) :]
     assert len(second) == len(names)
@@ -272,7 +272,7 @@ def test_a_part_that_misses_its_deadline_is_named_and_a_dead_exchange_is_none(tm
             for socket in list(world.sockets):
                 socket.hang_up(ConnectionClosedError(None, None))
         for _ in range(100):
-            await virtual_time.elapse(60.0)
+            await virtual_time.elapse(10.0)
             seen.append(overdue(house))
         await stop_after(house, 1.0)
 

@@ -22,7 +22,7 @@ from kraken_feed.output.sink import Sink
 
 from ...support import virtual_time
 from ...support.outputs import Failures, Said, open_files, record, until
-from ...support.patience import PATIENCE_S
+from ...support.timeouts import TIMEOUT_S
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_a_stalled_reader_neither_blocks_the_loop_nor_loses_or_tears_a_lin
     read = bytearray()
     loop = asyncio.get_running_loop()
     loop.add_reader(reader, lambda: read.extend(os.read(reader, 1 << 16)))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await sink.room()
         assert sink.pending <= LOW_BYTES
         await sink.drained()
@@ -150,7 +150,7 @@ async def test_a_reader_that_goes_while_we_wait_for_it_ends_the_wait(failures: F
     waiting = asyncio.create_task(sink.room())
     await asyncio.sleep(0)
     os.close(reader)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await waiting
     assert [type(error) for error in failures] == [OutputFailed]
     sink.close()

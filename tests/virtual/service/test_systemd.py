@@ -22,7 +22,7 @@ from kraken_feed.service.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, t
 from kraken_feed.telemetry.stats import Program
 
 from ...support import virtual_time
-from ...support.programs import WELL
+from ...support.figures import WELL
 
 WATCHDOG_S = 4.0
 
@@ -315,9 +315,9 @@ def test_a_sign_of_life_comes_in_every_half_of_the_watchdogs_time(watchdog: floa
     async def test() -> None:
         async with stage(watchdog) as scene:
             scene.go_live()
-            await virtual_time.elapse(100 * watchdog)
+            await virtual_time.elapse(20 * watchdog)
             beats = scene.systemd.times("WATCHDOG")
-        assert longest([0.0, *beats, 100 * watchdog]) <= watchdog / 2 + 1e-6
+        assert longest([0.0, *beats, 20 * watchdog]) <= watchdog / 2 + 1e-6
 
     virtual_time.run(test())
 

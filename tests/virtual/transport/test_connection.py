@@ -23,7 +23,7 @@ from kraken_feed.text import MASK
 from kraken_feed.transport import connection as connection_module
 from kraken_feed.transport.connection import BAN_S, BLOCK_S, ODD_S, Connection, Socket, burst, dial, open_socket
 from tests.support import virtual_time
-from tests.support.patience import PATIENCE_S
+from tests.support.timeouts import TIMEOUT_S
 
 QUICK = ConnectionConfig(open_timeout_s=5.0)
 
@@ -173,7 +173,7 @@ async def ended_by(frame: bytes) -> tuple[str, str]:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         session = Session(spot_v1, ["openOrders"], Timing(3600.0, 3600.0))
         connection = Connection(url, session, QUICK, mask=lambda text: text.replace("reserved", MASK))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await connection.run(token, lambda events: None, Roomy(), asyncio.Event())
         await connection.close(0.0)
     assert session.failure is not None

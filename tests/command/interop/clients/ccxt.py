@@ -10,9 +10,9 @@ from typing import Any
 import ccxt.pro  # type: ignore[import-not-found]  # not beside us
 
 from tests.command.interop.clients.report import Ready, Report
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
-DEADLINE_S = patience(40.0)
+DEADLINE_S = scaled(40.0)
 DELIVERIES = 5  # of each watch
 STATUSES = {"open", "closed", "canceled", "expired", "rejected"}
 

@@ -9,9 +9,9 @@ from typing import Any
 from krakenex import API  # type: ignore[import-untyped]  # it has no types
 
 from tests.command.interop.clients.report import Ready, Report
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
-TIMEOUT_S = patience(10.0)
+TIMEOUT_S = scaled(10.0)
 
 
 def query(api: Any, report: Report, method: str, **parameters: object) -> dict[str, Any]:

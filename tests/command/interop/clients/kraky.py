@@ -10,9 +10,9 @@ from typing import Any
 from kraky import KrakyApiClient, KrakyWsClient  # type: ignore[import-not-found]  # not beside us
 
 from tests.command.interop.clients.report import Ready, Report
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
-DEADLINE_S = patience(30.0)
+DEADLINE_S = scaled(30.0)
 UPDATES = 5  # of each channel, beyond its snapshot
 CHANNELS = ("openOrders", "ownTrades")
 

@@ -9,9 +9,9 @@ from typing import Any
 from kraken.spot import SpotAsyncClient, SpotWSClient
 
 from tests.command.interop.clients.report import Ready, Report
-from tests.support.patience import patience
+from tests.support.timeouts import scaled
 
-DEADLINE_S = patience(40.0)  # the client itself waits one to two seconds before it first connects
+DEADLINE_S = scaled(40.0)  # the client itself waits one to two seconds before it first connects
 UPDATES = 5  # of each channel, beyond its snapshot
 CHANNELS = ("executions", "balances")
 METHODS = ("Balance", "OpenOrders", "ClosedOrders", "TradesHistory")

@@ -86,7 +86,7 @@ def held(state: Path, account: str = "main") -> bool:
     return False
 
 
-def tallied(world: World, taken: list[Record]) -> dict[str, int]:
+def compared(world: World, taken: list[Record]) -> dict[str, int]:
     """The records of one run against the exchange's ledger; see :mod:`tests.support.ledger_check`."""
     names = {record.connection for record in taken if isinstance(record, Item | Live)}
     (run,) = {name.rpartition("-")[0] for name in names if name}

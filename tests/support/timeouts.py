@@ -13,9 +13,9 @@ VARIABLE = "TEST_TIMEOUT_FACTOR"
 FACTOR = float(os.environ.get(VARIABLE, "1"))
 
 
-def patience(seconds: float) -> float:
+def scaled(seconds: float) -> float:
     """Return how long to wait on this machine for what takes at most ``seconds`` on a busy one."""
     return seconds * FACTOR
 
 
-PATIENCE_S = patience(60.0)  # for what takes milliseconds: a hung process fails the test instead of the suite
+TIMEOUT_S = scaled(60.0)  # for what takes milliseconds: a hung process fails the test instead of the suite

@@ -14,9 +14,9 @@ from kraken_feed.telemetry.stats import Figures
 from kraken_feed.watch.model import Overview
 from kraken_feed.watch.screen import Said, View, draw
 
+from .figures import LOST, MAIN, V1, V2
 from .frame_files import DIRECTORY
 from .frame_files import load as load_frame
-from .programs import LOST, MAIN, V1, V2
 
 NOW_NS = 1_760_000_800 * 10**9  # ten minutes after the recorded frames
 Brought = Order | Trade | Execution

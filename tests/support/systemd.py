@@ -11,7 +11,7 @@ from asyncio.subprocess import Process
 from functools import cache
 
 from .installed import COMMAND, Site
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 Message = dict[str, str]
 
@@ -34,7 +34,7 @@ class Unit:
 @cache
 def printed(*arguments: str) -> str:
     """What ``kraken-feed unit`` prints."""
-    done = subprocess.run([COMMAND, "unit", *arguments], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+    done = subprocess.run([COMMAND, "unit", *arguments], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     return done.stdout
 
 
@@ -102,7 +102,7 @@ class Systemd:
 
     async def message(self) -> Message:
         """The next message."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             content = await asyncio.get_running_loop().sock_recv(self._socket, 65536)
         self.told.append(dict(line.split("=", 1) for line in content.decode().split("\n")))
         return self.told[-1]

@@ -1,4 +1,4 @@
-"""What ordeals of the installed command have in common: scaled time, the faults of an ordinary day, waiting.
+"""What long runs of the command under faults have in common: scaled time, the faults of an ordinary day.
 
 Seconds are real, but an account that is as busy as these, REST's lag of a minute and the key's call counter are a
 hundred times faster than Kraken's.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, OutageCounts, Output, Program
 
-from .patience import PATIENCE_S
+from .timeouts import TIMEOUT_S
 
 T0 = 1_800_000_000
 
@@ -121,7 +121,7 @@ class Reply(NamedTuple):
 def ask(url: str, path: str, method: str = "GET", **headers: str) -> Reply:
     """One request, from a thread of its own: it waits. Underscores in a header's name stand for dashes."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
