@@ -12,8 +12,9 @@ from ..config.schema import CHANNELS, DIALECTS, Config, ConnectionConfig
 from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
 from ..protocol import key_info, permissions
 from ..protocol.refusals import classify
-from ..protocol.session import Event, Failure, Live, Records, Session, Timing
+from ..protocol.session import Event, Failure, Live, Session, Timing
 from ..protocol.signing import Credentials
+from ..protocol.wire import Data
 from ..text import Secrets
 from ..transport.connection import Connection, Dial, Mask
 from ..transport.rest import Rest, refused_credentials
@@ -68,7 +69,7 @@ async def go_live_once(
 
     def deliver(events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, Records) and event.type == "snapshot":
+            if isinstance(event, Data) and event.type == "snapshot":
                 scene.items[event.channel] = len(event.items)
             elif isinstance(event, Live):
                 scene.live.setdefault(event.channel, round(now() - begun, 3))

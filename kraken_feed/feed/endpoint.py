@@ -21,11 +21,11 @@ from ..protocol.session import (
     Live,
     Notice,
     Opaque,
-    Records,
     Resnapshot,
     Session,
     Timing,
 )
+from ..protocol.wire import Data
 from ..records import render
 from ..telemetry.repeats import Repeats
 from ..telemetry.stats import Endpoint
@@ -354,7 +354,7 @@ class Tail:
             if limited and self._feed.enough:
                 break
             match event:
-                case Records():
+                case Data():
                     self.recorder.write(event, self.frame_ns)
                 case Answered():
                     self._answered(event)

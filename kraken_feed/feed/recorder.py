@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..protocol.session import Opaque, Records
-from ..protocol.wire import Dialect, Item
+from ..protocol.session import Opaque
+from ..protocol.wire import Data, Dialect, FrameType, Item
 from ..records import render
 from ..records.render import Line
 from ..telemetry.loggers import FeedLogger
@@ -86,24 +86,24 @@ class Recorder:
         """Write markers without a connection's name from here on."""
         self.connection = None
 
-    def write(self, records: Records, frame_ns: int) -> None:
+    def write(self, data: Data, frame_ns: int) -> None:
         """Write one record per item that is new, at the latest with the next :meth:`flush` or marker."""
-        channel, sequence, knowledge = records.channel, records.sequence, self._knowledge[records.channel]
-        if channel != self._channel or records.type != self._type or frame_ns != self._ns:
+        channel, kind, sequence = data.channel, data.type or "update", data.sequence
+        if channel != self._channel or kind != self._type or frame_ns != self._ns:
             self.flush()
-            self._channel, self._type, self._ns = channel, records.type, frame_ns
+            self._channel, self._type, self._ns = channel, kind, frame_ns
         # An item without an identity is named by its place. This spells :func:`render.item_id`, to save a call.
-        prefix = self._prefixes[channel]
+        prefix, knowledge = self._prefixes[channel], self._knowledge[channel]
         if sequence is None:
             place = f"frame{self._next()}"
-        elif records.type == "update" and not records.epoch and sequence > self._numbers.get(channel, -1):
+        elif kind == "update" and not data.epoch and sequence > self._numbers.get(channel, -1):
             self._numbers[channel] = sequence
             place = "u"
         else:
-            place = self._other_place(records, sequence)
-        news = knowledge.snapshot(records.items, self._snapshots) if records.type == "snapshot" else None
+            place = self._other_place(channel, data.epoch, kind, sequence)
+        news = knowledge.snapshot(data.items, self._snapshots) if kind == "snapshot" else None
         index = -1
-        for item in records.items:
+        for item in data.items:
             index += 1
             if not (knowledge.update(item) if news is None else next(news)):
                 continue
@@ -129,14 +129,13 @@ class Recorder:
         self.written[self._channel, name] += len(lines)
         self.written_ns = self._ns
 
-    def _other_place(self, records: Records, sequence: int) -> str:
+    def _other_place(self, channel: str, epoch: int, kind: FrameType, sequence: int) -> str:
         """Return a name for a frame that is not simply the next update. No other frame of this connection has it.
 
         It has the type's letter, the epoch if the sequence began again, and a counter if the number did not rise.
         """
-        epoch = f"{records.epoch}." if records.epoch else ""
-        place = f"{epoch}{records.type[0]}{sequence}"
-        key = records.channel, records.epoch, records.type
+        place = f"{epoch}.{kind[0]}{sequence}" if epoch else f"{kind[0]}{sequence}"
+        key = channel, epoch, kind
         if key[1:] == (0, "update") or sequence <= self._others.get(key, -1):
             return f"{place}.{self._next()}"
         self._others[key] = sequence

@@ -21,27 +21,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Item, Pong, ServerError, Unknown, number
+from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Pong, ServerError, Unknown, number
 
 OUTSTANDING = 8  # pings that wait for an answer; if none is answered, these span eight minutes
 ENGINES = frozenset({"online", "maintenance", "cancel_only", "limit_only", "post_only"})  # the states with a name
 UNANSWERED = 6  # ping intervals without an answer, after which another ping is sent
 
 # ------------------------------------------------------------------------------------------------ events
-
-
-class Records(msgspec.Struct, gc=False):
-    """The items of one frame, to be written in their order.
-
-    ``epoch`` counts the channel's snapshots on this connection after the first. Kraken may start its sequence again
-    with a snapshot, so the place of a frame is its epoch and its sequence.
-    """
-
-    channel: str
-    type: FrameType
-    sequence: int | None
-    items: list[Item]
-    epoch: int = 0
 
 
 class Opaque(msgspec.Struct):
@@ -100,7 +86,7 @@ class Notice(msgspec.Struct):
     warning: bool = True
 
 
-Event = Records | Opaque | Live | Resnapshot | Answered | Complete | EngineChanged | Notice
+Event = Data | Opaque | Live | Resnapshot | Answered | Complete | EngineChanged | Notice
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -362,7 +348,8 @@ class Session:
         # Write the items, and the whole frame too if a part of it was not understood: nothing that came is dropped.
         if data.odd:
             return _records(subscription, "update", data, frame)
-        return (Records(data.channel, "update", sequence, data.items, subscription.epoch),)
+        data.type, data.epoch = "update", subscription.epoch
+        return (data,)
 
     def _snapshot(self, subscription: Subscription, data: Data, frame: bytes) -> Sequence[Event]:
         """Handle a channel's first snapshot, or another one of a channel that has its snapshot."""
@@ -567,8 +554,8 @@ def _looks_like_a_snapshot(subscription: Subscription, data: Data) -> bool:
 
 def _records(subscription: Subscription, kind: FrameType, data: Data, frame: bytes) -> tuple[Event, ...]:
     """Return the items of a frame, and the complete frame too if it is odd."""
-    records = Records(data.channel, kind, data.sequence, data.items, subscription.epoch)
-    return (records, *_opaque(frame, True, "a part of it has an unknown shape")) if data.odd else (records,)
+    data.type, data.epoch = kind, subscription.epoch
+    return (data, *_opaque(frame, True, "a part of it has an unknown shape")) if data.odd else (data,)
 
 
 def _opaque(frame: bytes, json: bool, why: str) -> tuple[Event, ...]:

@@ -40,9 +40,12 @@ class Item(msgspec.Struct, gc=False):
 class Data(msgspec.Struct, gc=False):
     """A frame of one channel.
 
-    ``type`` is None where the dialect does not say (v1). Then ``partial`` tells whether an item looks like a change
-    rather than a complete object, which a snapshot never has. ``odd``: a part of the frame was not understood, so the
-    complete frame is to be written as unknown too.
+    ``type`` is None where the dialect does not say (v1), until the session has decided it. Then ``partial`` tells
+    whether an item looks like a change rather than a complete object, which a snapshot never has. ``odd``: a part of
+    the frame was not understood, so the complete frame is to be written as unknown too.
+
+    ``epoch`` counts the channel's snapshots on this connection after the first; the session sets it. Kraken may start
+    its sequence again with a snapshot, so the place of a frame is its epoch and its sequence.
     """
 
     channel: str
@@ -51,6 +54,7 @@ class Data(msgspec.Struct, gc=False):
     type: FrameType | None = None
     partial: bool = False
     odd: bool = False
+    epoch: int = 0
 
 
 class Ack(msgspec.Struct):

@@ -14,7 +14,7 @@ from bench.process import running, serving
 from bench.result import Bound, Row, quantile, table
 from kraken_feed.config.schema import DIALECTS as OURS
 from kraken_feed.feed.known_state import Knowledge
-from kraken_feed.protocol.session import Live, Notice, Opaque, Records, Session, Timing
+from kraken_feed.protocol.session import Live, Notice, Opaque, Session, Timing
 from kraken_feed.protocol.wire import Data
 
 
@@ -23,7 +23,7 @@ def _payloads(script: Script) -> Iterator[bytes]:
         yield from phase
 
 
-def _records(dialect: Dialect, script: Script) -> list[Records]:
+def _records(dialect: Dialect, script: Script) -> list[Data]:
     """What a session makes of the whole conversation; anything that is no record fails."""
     channel = {"v1": "openOrders", "v2": "executions"}[dialect]
     session = Session(OURS[dialect], [channel], Timing(5.0, 10.0))
@@ -37,7 +37,7 @@ def _records(dialect: Dialect, script: Script) -> list[Records]:
     for payload in _payloads(script):
         for event in session.receive(payload, 0.0):
             assert not isinstance(event, Opaque | Notice), payload
-            if isinstance(event, Records):
+            if isinstance(event, Data):
                 records.append(event)
             else:
                 assert isinstance(event, Live)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from kraken_feed.protocol import spot_v1, spot_v2
-from kraken_feed.protocol.session import Event, Live, Opaque, Records, Session, Timing
-from kraken_feed.protocol.wire import Dialect
+from kraken_feed.protocol.session import Event, Live, Opaque, Session, Timing
+from kraken_feed.protocol.wire import Data, Dialect
 from kraken_feed.simulator.exchange import Exchange, Refused
 from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
 from kraken_feed.simulator.wire.peer import Peer
@@ -103,8 +103,8 @@ class Line:
         return max(now, until) if self.session.failure is None else now
 
     @property
-    def records(self) -> list[Records]:
-        return [event for event in self.events if isinstance(event, Records)]
+    def records(self) -> list[Data]:
+        return [event for event in self.events if isinstance(event, Data)]
 
     @property
     def live(self) -> list[str]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kraken_feed.feed.known_state import Knowledge
 from kraken_feed.feed.recorder import Recorder
 from kraken_feed.protocol import spot_v1, spot_v2
-from kraken_feed.protocol.session import Opaque, Records
-from kraken_feed.protocol.wire import Item
+from kraken_feed.protocol.session import Opaque
+from kraken_feed.protocol.wire import Data, Item
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 
@@ -125,7 +125,7 @@ def test_a_second_item_under_an_identity_is_recorded_under_its_own() -> None:
     lines = _Lines()
     made = recorder(lines)
     items = [Item(b'{"n":%d}' % n, ORDER_ID, None, f"{ORDER_ID}:end") for n in (1, 2, 2, 1)]
-    made.write(Records("openOrders", "update", 2, items), NOON_NS)
+    made.write(Data("openOrders", items, 2, "update"), NOON_NS)
     made.flush()
     assert lines.ids == ["main:openOrders:OAAAAA-BBBBB-CCCCC1:end", f"main:openOrders:{items[1].identity}"]
     assert [record["data"]["n"] for record in lines.records] == [1, 2]
@@ -138,7 +138,7 @@ def test_a_sequence_that_begins_again_with_a_second_snapshot_repeats_no_id(chann
     for epoch in (0, 1, 2):
         for number, type in enumerate(("snapshot", "update", "update"), 1):
             items = [Item(b'{"asset":"A%d","n":%d,"epoch":%d}' % (n, number, epoch), f"O{n}") for n in (1, 2)]
-            made.write(Records(channel, type, number, items, epoch), NOON_NS)  # type: ignore[arg-type]  # one of them
+            made.write(Data(channel, items, number, type, epoch=epoch), NOON_NS)  # type: ignore[arg-type]  # one of them
     made.flush()
     assert len(set(lines.ids)) == len(lines.ids) == 18
     assert lines.ids[2] == f"main:{channel}:run-1:u2:0"
@@ -151,7 +151,7 @@ def test_a_frame_whose_number_was_there_before_repeats_no_id(number: int) -> Non
     lines = _Lines()
     made = recorder(lines)
     for each in (4, 5, number):
-        made.write(Records("openOrders", "update", each, [Item(b'{"n":1}', ORDER_ID)]), NOON_NS)
+        made.write(Data("openOrders", [Item(b'{"n":1}', ORDER_ID)], each, "update"), NOON_NS)
     made.flush()
     assert len(set(lines.ids)) == 3
 
@@ -200,7 +200,7 @@ def test_no_two_records_of_an_output_have_one_id_whatever_comes(channel: str, sc
             case _:
                 epoch += what == "resnapshot"
                 made.write(
-                    Records(channel, "update" if what == "update" else "snapshot", number, items, epoch), NOON_NS
+                    Data(channel, items, number, "update" if what == "update" else "snapshot", epoch=epoch), NOON_NS
                 )
     made.flush()
     assert len(set(lines.ids)) == len(lines.ids), script

@@ -19,11 +19,11 @@ from kraken_feed.protocol.session import (
     Live,
     Notice,
     Opaque,
-    Records,
     Resnapshot,
     Session,
     Timing,
 )
+from kraken_feed.protocol.wire import Data
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import PARAMETERS, VARIANTS, Fault
 from kraken_feed.simulator.faults.scenario import Scenario
@@ -91,9 +91,9 @@ class Script:
         return [event.stamp for event in self.events if isinstance(event, Answered)]
 
     @property
-    def records(self) -> list[tuple[str, int | None, int]]:
+    def records(self) -> list[tuple[str | None, int | None, int]]:
         """Type, sequence and epoch of each."""
-        return [(e.type, e.sequence, e.epoch) for e in self.events if isinstance(e, Records)]
+        return [(e.type, e.sequence, e.epoch) for e in self.events if isinstance(e, Data)]
 
     @property
     def live(self) -> list[str]:
@@ -121,7 +121,7 @@ def test_live_needs_acknowledgement_and_snapshot() -> None:
 def test_snapshot_before_the_acknowledgement_is_written_and_counts() -> None:
     script = Script().hear(data(1, FULL))
     assert script.live == []
-    assert [event.type for event in script.events if isinstance(event, Records)] == ["snapshot"]
+    assert [event.type for event in script.events if isinstance(event, Data)] == ["snapshot"]
     assert script.hear(ack(1)).live == ["openOrders"]
 
 
@@ -149,7 +149,7 @@ def test_an_empty_snapshot_is_a_snapshot() -> None:
 def test_an_update_is_not_taken_for_the_missing_snapshot() -> None:
     script = Script().hear(ack(1), data(2, delta()))
     assert script.live == []
-    assert [event.type for event in script.events if isinstance(event, Records)] == ["update"]
+    assert [event.type for event in script.events if isinstance(event, Data)] == ["update"]
     assert script.wait(5.0).cause == "no_snapshot"
 
 
@@ -162,7 +162,7 @@ def test_a_snapshot_may_start_at_any_number() -> None:
 def test_frames_without_a_sequence_are_taken_as_they_come() -> None:
     script = Script().hear(ack(1), b'[[%b],"openOrders"]' % FULL, b'[[%b],"openOrders"]' % delta())
     assert script.live == ["openOrders"]
-    assert [e.sequence for e in script.events if isinstance(e, Records)] == [None, None]
+    assert [e.sequence for e in script.events if isinstance(e, Data)] == [None, None]
 
 
 def test_each_request_has_a_number_of_its_own_and_no_pair() -> None:
@@ -260,12 +260,12 @@ def test_a_jump_in_the_sequence_fails_and_the_frame_that_shows_it_is_written() -
     failure = script.session.failure
     assert failure is not None
     assert (failure.cause, failure.detail) == ("sequence", "openOrders: 4 after 2")
-    assert [e.sequence for e in script.events if isinstance(e, Records)] == [1, 2, 4]
+    assert [e.sequence for e in script.events if isinstance(e, Data)] == [1, 2, 4]
 
 
 def test_an_exact_repeat_is_left_out_and_noticed() -> None:
     script = Script().hear(ack(1), data(1, FULL), data(2, delta()), data(2, delta()), data(3, delta()))
-    assert [e.sequence for e in script.events if isinstance(e, Records)] == [1, 2, 3]
+    assert [e.sequence for e in script.events if isinstance(e, Data)] == [1, 2, 3]
     assert script.notices.count("frame_repeated") == 1
     assert script.cause is None
 
@@ -282,7 +282,7 @@ def test_channels_count_separately() -> None:
 
 def test_the_same_order_twice_in_a_frame_is_two_items_in_order() -> None:
     script = Script().hear(ack(1), data(1), data(2, delta(b"open"), delta(b"closed")))
-    (records,) = [e for e in script.events if isinstance(e, Records) and e.sequence == 2]
+    (records,) = [e for e in script.events if isinstance(e, Data) and e.sequence == 2]
     assert [item.data for item in records.items] == [
         b'{"status":"open","userref":0}',
         b'{"status":"closed","userref":0}',
@@ -389,8 +389,8 @@ def test_a_ping_that_was_answered_late_is_followed_by_another_at_once() -> None:
 
 def test_a_confirmation_stands_in_order_with_what_else_was_said() -> None:
     script = Script().hear(ack(1), data(1, FULL), data(2, delta()), pong(2), data(3, delta()))
-    kinds = [type(event) for event in script.events if isinstance(event, Records | Answered | Live)]
-    assert kinds == [Records, Live, Records, Answered, Records]
+    kinds = [type(event) for event in script.events if isinstance(event, Data | Answered | Live)]
+    assert kinds == [Data, Live, Data, Answered, Data]
 
 
 def test_where_nobody_greeted_the_first_word_of_the_engine_on_a_live_connection_is_a_change() -> None:
@@ -565,7 +565,7 @@ def test_another_snapshot_of_a_live_channel_is_told_and_the_sequence_goes_on_fro
     script.hear(v2(number, OPEN, type="snapshot"), v2(number + 1, STATUS))
     assert script.cause is None
     kinds = [type(e) for e in script.events if not isinstance(e, Notice)]
-    assert kinds == [Records, Live, Records, Records, Resnapshot, Records, Live, Records]
+    assert kinds == [Data, Live, Data, Data, Resnapshot, Data, Live, Data]
     assert script.records[3:] == [("snapshot", number, 1), ("update", number + 1, 1)]
     assert {epoch for _, _, epoch in script.records[:3]} == {0}
     assert script.hear(v2(number + 3, STATUS)).cause == "sequence"
@@ -590,7 +590,7 @@ def test_a_second_snapshot_before_the_acknowledgement_is_no_second_time_live() -
     session.authorize("token", 0.0, 0)
     for number in (1, 2):
         (records,) = session.receive(v2(number, OPEN, type="snapshot"), 0.1)
-        assert isinstance(records, Records)
+        assert isinstance(records, Data)
         assert (records.type, records.epoch) == ("snapshot", number - 1)
     answer = b'{"method":"subscribe","req_id":1,"result":{"channel":"executions"},"success":true}'
     assert session.receive(answer, 0.2) == (Live("executions"),)
@@ -686,20 +686,20 @@ def test_the_good_items_of_an_odd_frame_are_written_and_then_the_frame() -> None
     script = ScriptV2().hear(v2(1, type="snapshot"), odd, v2(3, STATUS))
     assert script.cause is None
     (records, opaque) = [e for e in script.events[2:-1] if not isinstance(e, Notice)]
-    assert isinstance(records, Records)
+    assert isinstance(records, Data)
     assert len(records.items) == 2
     assert opaque == Opaque(odd, json=True)
 
 
 def test_an_odd_snapshot_opens_its_channel() -> None:
     script = ScriptV2().hear(v2(1, OPEN, "7", type="snapshot"))
-    assert [type(event) for event in script.events] == [Records, Opaque, Notice, Live]
+    assert [type(event) for event in script.events] == [Data, Opaque, Notice, Live]
 
 
 def test_an_odd_frame_that_jumps_is_written_too() -> None:
     script = ScriptV2().hear(v2(1, type="snapshot"), v2(9, STATUS, "7"))
     assert script.cause == "sequence"
-    assert [type(event) for event in script.events[2:]] == [Records, Opaque, Notice]
+    assert [type(event) for event in script.events[2:]] == [Data, Opaque, Notice]
 
 
 _json = st.recursive(
@@ -755,10 +755,10 @@ def test_any_json_in_place_of_any_part_of_a_data_frame_costs_nothing_but_that_pa
     script.hear(frame)
     assert script.cause is None
     written = script.events[before:]
-    assert any(isinstance(event, Records | Opaque) for event in written)
+    assert any(isinstance(event, Data | Opaque) for event in written)
     kind = message.get("type") if dialect == "v2" else "update"
     if kind == "update" and not any(isinstance(event, Opaque) for event in written):
-        (records,) = [event for event in written if isinstance(event, Records)]
+        (records,) = [event for event in written if isinstance(event, Data)]
         expected = (message[0] if dialect == "v1" else message["data"]) or []
         assert len(records.items) >= len(expected)
     script.hear(following)

@@ -18,7 +18,8 @@ from websockets.uri import parse_uri
 
 from kraken_feed.config.schema import ConnectionConfig
 from kraken_feed.protocol import spot_v1
-from kraken_feed.protocol.session import Event, Live, Records, Session, Timing
+from kraken_feed.protocol.session import Event, Live, Session, Timing
+from kraken_feed.protocol.wire import Data
 from kraken_feed.transport.connection import Connection, Socket
 from kraken_feed.transport.stream import Stream
 from tests.support import virtual_time
@@ -177,7 +178,7 @@ def test_a_snapshot_that_arrives_for_a_minute_is_progress_and_no_silence(cut: Ca
         await slow.trickle(cut(snapshot()), 60)
         await virtual_time.elapse(0.0)
         assert (slow.cause, slow.live) == (None, ["openOrders"])
-        (records,) = [event for event in slow.events if isinstance(event, Records)]
+        (records,) = [event for event in slow.events if isinstance(event, Data)]
         assert len(records.items) == 2000
         await virtual_time.elapse(SILENCE_S + 0.1)
         assert slow.cause == "silence"
