@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     common = settings(
         deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow], database=None
     )
-    config.addinivalue_line("markers", "seeds: tests that `make stress` runs with more seeds")
+    config.addinivalue_line("markers", "seeds: tests that `make stress` runs with more seeds or values")
     settings.register_profile(DEFAULT, common, derandomize=not seeded)
     settings.register_profile(FULL, common, derandomize=not seeded)
     settings.register_profile(THOROUGH, common, print_blob=True)

@@ -13,6 +13,7 @@ import pytest
 from kraken_feed.records.render import timestamp
 from kraken_feed.simulator.faults.fault import Fault
 
+from ..support.examples import some
 from ..support.installed import QUICK, Site, finish, lines, logged, named, run, site, start
 from ..support.timeouts import TIMEOUT_S
 
@@ -109,7 +110,8 @@ async def test_a_damaged_state_is_set_aside_and_the_start_is_a_declared_outage(t
     assert any(entry["event"] == "state_damaged" for entry in done.log)
 
 
-@pytest.mark.parametrize("when", ["2h", "1d"])
+@pytest.mark.seeds
+@pytest.mark.parametrize("when", some(["1d", "2h"]))
 async def test_since_recovers_what_happened_before_the_first_start(when: str, tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         env = prepare(place)

@@ -25,6 +25,7 @@ from kraken_feed.simulator.rest.reply import Reply
 from kraken_feed.text import MASK
 
 from ..support.cases import each
+from ..support.examples import some
 from ..support.installed import QUICK, Done, Site, bare, finish, logged, run, said, site, start
 
 ALL = ("openOrders", "ownTrades", "executions", "balances")
@@ -252,7 +253,8 @@ async def test_a_password_that_is_a_word_masks_nothing_of_ours(otp: str, tmp_pat
     assert stopped["reason"] == "SIGTERM"
 
 
-@pytest.mark.parametrize("otp", SHORT)
+@pytest.mark.seeds
+@pytest.mark.parametrize("otp", some(SHORT))
 async def test_a_password_that_is_a_word_is_masked_in_the_words_of_kraken(otp: str, tmp_path: Path) -> None:
     """In a reason to close, in a refusal of a subscription, and in one of REST."""
     async with site(tmp_path) as place:

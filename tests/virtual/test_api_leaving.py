@@ -17,6 +17,7 @@ from kraken_feed.records.types import Gap, Record, Stopped
 
 from ..support import memory, virtual_time
 from ..support.completeness import Ended, Output, compare
+from ..support.examples import some
 from ..support.memory import World
 from ..support.reader_programs import ALL, compared, held, play, reading, through
 
@@ -253,7 +254,8 @@ def test_a_body_that_is_cancelled_can_go_on_with_the_next_record(tmp_path: Path)
     play(script, tmp_path, rate=0.5)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.seeds
+@pytest.mark.parametrize("seed", some(range(3)))
 def test_what_a_program_leaves_behind_is_recovered_by_its_next_run(seed: int, tmp_path: Path) -> None:
     """Runs that take a while, fall behind, and leave in the middle of what they have; the last one takes it all."""
     path, ends = tmp_path / "out", list[Ended]()

@@ -12,6 +12,7 @@ from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.transport import connection
 
 from ...support import memory, virtual_time
+from ...support.examples import some
 from ...support.exchange_driver import T0
 from .test_recovery import Log, exchange
 
@@ -38,7 +39,8 @@ def covered(log: Log) -> None:
     assert lost["last_ts"] == closed["from"] < "2025-10-09T08:54:30"  # the stall begins at 08:54:20
 
 
-@pytest.mark.parametrize("batch", [1_000_000, connection.BATCH, 1])
+@pytest.mark.seeds
+@pytest.mark.parametrize("batch", some([connection.BATCH, 1, 1_000_000]))
 def test_a_connection_that_was_closed_during_the_stall_is_lost_from_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
@@ -48,7 +50,8 @@ def test_a_connection_that_was_closed_during_the_stall_is_lost_from_its_beginnin
     covered(log)
 
 
-@pytest.mark.parametrize("number", [5, 255, 700])
+@pytest.mark.seeds
+@pytest.mark.parametrize("number", some([255, 5, 700]))
 def test_a_frame_that_is_missing_in_the_backlog_is_asked_for_from_the_stall_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -69,7 +72,8 @@ def test_a_frame_that_is_missing_in_the_backlog_is_asked_for_from_the_stall_on(
     covered(log)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.5, 5.0])
+@pytest.mark.seeds
+@pytest.mark.parametrize("after", some([0.5, 0.0, 5.0]))
 def test_a_kill_just_after_the_stall_loses_nothing_of_the_backlog(tmp_path: Path, after: float) -> None:
     """It is on the way to the output; the checkpoint does not call it complete before a ping behind it is answered."""
     log = Log(tmp_path, exchange(), "ownTrades")
