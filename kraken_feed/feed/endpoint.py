@@ -248,7 +248,7 @@ class Tail:
         raise OutageTooLong(
             f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
             why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
-            remedy="If status.kraken.com knows of nothing, `kraken-feed check` finds how far the way to Kraken goes.",
+            remedy="If status.kraken.com reports no incident, run `kraken-feed check`: it finds the step that fails.",
         )
 
     async def _connect_once(self) -> Loss | None:

@@ -35,8 +35,8 @@ class Credentials:
         self.key = key.strip()
         if not self.key or not self.key.isascii() or not self.key.isprintable() or " " in self.key:
             raise ConfigError(
-                f"The API key from {source} is not one.",
-                why="It is empty, or has blanks or other than ASCII characters in it.",
+                f"The API key from {source} cannot be a key of Kraken's.",
+                why="It is empty, or contains blanks or characters that are not ASCII.",
                 remedy="Copy the key once more from Kraken's settings (Security > API).",
             )
         secret = "".join(secret.split())
@@ -48,7 +48,7 @@ class Credentials:
         if not self.secret:
             raise ConfigError(
                 f"The API secret from {source} is not base64.",
-                why='Kraken\'s "private key" is 88 characters of base64; what is there is something else.',
+                why='Kraken\'s "private key" is 88 characters of base64. This is not.',
                 remedy="Copy the private key once more; if it is lost, make a new API key.",
             )
         self.otp = (otp or "").strip() or None

@@ -85,7 +85,7 @@ def bad_proxy(proxy: Proxy | None, why: str) -> ConfigError:
     return ConfigError(
         f"{variable} names a proxy that cannot be used.",
         why=why,
-        remedy=f"Write it as http://HOST:PORT, or leave {variable} out.",
+        remedy=f"Write it as http://HOST:PORT, or remove {variable}.",
     )
 
 
@@ -161,7 +161,7 @@ def _normal(value: str, variable: str) -> str:
     if not host or not _is_host(host):
         raise ConfigError(
             f"{variable} is not the URL of a proxy.",
-            remedy=f"Write it as http://HOST:PORT, or leave {variable} out.",
+            remedy=f"Write it as http://HOST:PORT, or remove {variable}.",
         ) from None
     user, at, _ = parts.netloc.rpartition("@")
     if at and ":" not in user:

@@ -172,9 +172,9 @@ class Rest:
             answer = msgspec.json.decode(result, type=_TokenResult)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             why = self._mask(str(error))
-            raise Transient("Kraken's answer holds no token.", cause="token", delay=1.0, why=why) from error
+            raise Transient("Kraken's answer contains no token.", cause="token", delay=1.0, why=why) from error
         if not answer.token:
-            raise Transient("Kraken's answer holds an empty token.", cause="token", delay=1.0)
+            raise Transient("Kraken's answer contains an empty token.", cause="token", delay=1.0)
         return Token(answer.token, answer.expires if isinstance(answer.expires, int) else 900)
 
     async def call(
@@ -289,7 +289,7 @@ class Rest:
             return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
         if refusal.error is CredentialsRefused:
             return refused_credentials(method, text, refusal, self._credentials)
-        return refusal.error(f"{method} was refused for good.", why=why, remedy=NEWER)
+        return refusal.error(f"Kraken refused {method}, and would refuse it again.", why=why, remedy=NEWER)
 
     def _wait_after(self, method: str, refusal: Refusal) -> float | None:
         """Return the seconds to wait before the call is repeated; None: it is refused for good.
@@ -477,14 +477,14 @@ def refused_credentials(what: str, text: str, refusal: Refusal, credentials: Cre
             f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
             why=f"That means: {refusal.meaning}.",
             remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
-            "helps, make a new key: nobody gets ahead of the nonces of this one.",
+            "helps, make a new key: this one has used a nonce that is too high to reach.",
         )
     otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
     if refusal in OF_ACCOUNT:
         return CredentialsRefused(
             f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
             why=f"That means: {refusal.meaning}.",
-            remedy="Log in at Kraken: it says there what the account lacks. If it says nothing, ask Kraken's support.",
+            remedy="Log in at Kraken, and look for a notice about the account. If there is none, ask Kraken's support.",
         )
     return CredentialsRefused(
         f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
