@@ -33,7 +33,7 @@ check: $(READY)  ## Format, lint and types, then what `make test` runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) $(SUITE)
+	$(MAKE) test
 
 pythons:  ## `make test` on every supported Python that is on the path, or on those in PYTHONS="python3.14 /opt/bin/python3.15"
 	@for python in $(PYTHONS); do \

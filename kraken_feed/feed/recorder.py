@@ -102,7 +102,7 @@ class Recorder:
         else:
             place = self._other_place(channel, data.epoch, kind, sequence)
         news = knowledge.snapshot(data.items, self._snapshots) if kind == "snapshot" else None
-        index = -1
+        index = -1  # not enumerate(): nearly every frame has one item
         for item in data.items:
             index += 1
             if not (knowledge.update(item) if news is None else next(news)):

@@ -44,7 +44,6 @@ EVENT_NAMES = {"executions": "execution", "balances": "balance"}
 CHANNELS = tuple(EVENT_NAMES)  # a tuple: the value looked up may be any JSON value, also an unhashable one
 TYPES: tuple[FrameType, ...] = ("update", "snapshot")
 TERMINAL = ("filled", "canceled", "expired")
-KINDS = frozenset({"pending_new", "new", "trade", "status", *TERMINAL})  # the usual ones, in the usual spelling
 
 _ABSENT = msgspec.Raw()
 
@@ -109,9 +108,9 @@ def decode(frame: bytes) -> Frame:
 
 
 def _item(data: bytes, peek: _Peek) -> Item:
-    order_id, kind = peek.order_id or None, peek.exec_type
-    if kind is not None:
-        kind = kind if kind in KINDS else word(kind)
+    order_id = peek.order_id or None
+    if peek.exec_type is not None:
+        kind = word(peek.exec_type)
         if kind == "trade" and peek.exec_id:
             return Item(data, order_id, peek.exec_id, peek.exec_id)
         if kind in TERMINAL and order_id is not None:

@@ -20,7 +20,7 @@ for line in sys.stdin:
     if line == "child\\n":
         subprocess.run([sys.executable, "-c", READ], check=True)
     else:
-        time.sleep(0.001)  # what is tested: a wait ends although the clocks are shifted
+        time.sleep(0.001)  # both waits are what is tested: they end although the clocks are shifted
         threading.Event().wait(0.001)
         exec(READ)
 """

@@ -186,7 +186,7 @@ address, watchdog = os.environ["NOTIFY_SOCKET"], int(os.environ["WATCHDOG_USEC"]
 def freeze(number, frame):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.sendto(b"X_FROZEN=1", address)
-        time.sleep(5 * watchdog)  # blocks the loop for real: this is what a watchdog is for
+        time.sleep(5 * watchdog)  # blocks the loop for real; a slower machine only makes it longer
         ours.sendto(b"X_THAWED=1", address)
 signal.signal(signal.SIGUSR2, freeze)
 main(sys.argv[1:])
