@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -73,32 +74,40 @@ def render(fields: Mapping[str, Any]) -> bytes:
     return b"{%b}\n" % b",".join(parts)
 
 
-def render_items(fields: Mapping[str, Any], items: Sequence[Line]) -> bytes:
+def render_items(fields: Mapping[str, Any], ts: str, items: Sequence[Line]) -> bytes:
     """Return the lines for several items whose other fields are the same, as :func:`render` would for each."""
-    common = b"".join(b',"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields)
-    head = b'{"id":%b' + common.replace(b"%", b"%%")
-    order = head + b',"sequence":%d,"order_id":%b,"data":%b}\n'
-    fill = head + b',"sequence":%d,"order_id":%b,"exec_id":%b,"data":%b}\n'
+    head = b'{"id":%b,"ts":' + text(ts).replace(b"%", b"%%")
+    order, fill = [head + rest for rest in _templates(tuple(fields), *fields.values())]
     string = _encode
     lines: list[bytes] = []
     try:
         for name, sequence, order_id, exec_id, data in items:
             if sequence is None or order_id is None:
-                lines.append(_render_item(fields, (name, sequence, order_id, exec_id, data)))
+                lines.append(_render_item(fields, ts, (name, sequence, order_id, exec_id, data)))
             elif exec_id is None:
                 lines.append(order % (string(name), sequence, string(order_id), data))
             else:
                 lines.append(fill % (string(name), sequence, string(order_id), string(exec_id), data))
     except UnicodeEncodeError:
-        lines = [_render_item(fields, item) for item in items]
+        lines = [_render_item(fields, ts, item) for item in items]
     return b"".join(lines)
 
 
-def _render_item(fields: Mapping[str, Any], item: Line) -> bytes:
+@lru_cache(maxsize=64, typed=True)
+def _templates(keys: tuple[str, ...], *values: object) -> tuple[bytes, bytes]:
+    """Return the lines of an item of an order and of a fill, from behind the time, with places for what differs per
+    item. The same few are needed all the time: they depend on the channel, the event's name and the frame's type."""
+    fields = dict(zip(keys, values, strict=True))
+    common = b"".join([b',"%b":%b' % (key.encode(), _value(fields[key])) for key in KEYS if key in fields])
+    head = common.replace(b"%", b"%%") + b',"sequence":%d,"order_id":%b,'
+    return head + b'"data":%b}\n', head + b'"exec_id":%b,"data":%b}\n'
+
+
+def _render_item(fields: Mapping[str, Any], ts: str, item: Line) -> bytes:
     name, sequence, order_id, exec_id, data = item
     ids = {"sequence": sequence, "order_id": order_id, "exec_id": exec_id}
     given = {key: value for key, value in ids.items() if value is not None}
-    return render({**fields, "id": name, **given, "data": data})
+    return render({**fields, "id": name, "ts": ts, **given, "data": data})
 
 
 def encode(fields: object) -> str:

@@ -61,7 +61,7 @@ def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> by
     items = event_dict.pop("items", None)
     if items is None:
         return render.render(event_dict)
-    return (render.render_items(event_dict, items), len(items)), {}
+    return (render.render_items(event_dict, event_dict.pop("ts"), items), len(items)), {}
 
 
 def render_for_terminal(logger: WrappedLogger, name: str, event_dict: EventDict) -> Any:

@@ -262,23 +262,26 @@ def test_equal_changes_of_two_frames_are_two_records() -> None:
         max_size=5,
     ),
     texts,
+    texts,
+    st.sampled_from([1, 1.0, True]),
 )
-def test_several_items_are_rendered_as_each_of_them_would_be(items: list[render.Line], account: str) -> None:
+def test_several_items_are_rendered_as_each_of_them_would_be(
+    items: list[render.Line], account: str, ts: str, version: float
+) -> None:
     common = {
-        "ts": FIELDS["ts"],
         "event_name": "order",
-        "v": 1,
+        "v": version,
         "account": account,
         "type": "100 %b",
         "connection": "c",
     }
     each = [
         render.render(
-            {**common, **{key: value for key, value in zip(_OF_ITEM, item, strict=True) if value is not None}}
+            {"ts": ts, **common, **{key: value for key, value in zip(_OF_ITEM, item, strict=True) if value is not None}}
         )
         for item in items
     ]
-    assert render.render_items(common, items) == b"".join(each)
+    assert render.render_items(common, ts, items) == b"".join(each)
 
 
 _OF_ITEM = ("id", "sequence", "order_id", "exec_id", "data")

@@ -48,9 +48,9 @@ def lines_of(file: FrameFile) -> list[bytes]:
     frame = file.module.decode(file.frame)
     assert isinstance(frame, Data)
     name = file.module.EVENT_NAMES[frame.channel]
-    fields = {**COMMON, "ts": TS, "event_name": name, "channel": frame.channel, "type": file.kind, "connection": "r-1"}
+    fields = {**COMMON, "event_name": name, "channel": frame.channel, "type": file.kind, "connection": "r-1"}
     items = [(f"main:{n}", frame.sequence, one.order_id, one.exec_id, one.data) for n, one in enumerate(frame.items)]
-    return render_items(fields, items).splitlines(keepends=True)
+    return render_items(fields, TS, items).splitlines(keepends=True)
 
 
 def item(data: bytes, channel: str = "openOrders", **fields: Any) -> Item:
