@@ -70,19 +70,20 @@ def check_types(method: str, given: Mapping[str, Any], types: Types, around: Col
 
 
 class Fields:
-    """The parameters of a request; each must be read once. v1 writes numbers as strings, v2 as numbers, and neither
-    accepts the other's."""
+    """The parameters of a request, whose types were checked. v1 writes numbers as strings, v2 as numbers."""
 
-    def __init__(self, given: Mapping[str, Any], *, strings: bool) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
-        self._strings = strings
 
     def has(self, name: str) -> bool:
         return name in self._given
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._given.get(name, default)
+
     def text(self, name: str, choices: Collection[str] = ()) -> str | None:
-        value = self._given.get(name)
-        if value is not None and (not isinstance(value, str) or (choices and value not in choices)):
+        value: str | None = self._given.get(name)
+        if value is not None and choices and value not in choices:
             raise invalid(name)
         return value
 
@@ -96,8 +97,6 @@ class Fields:
         value = self._given.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or isinstance(value, str) is not self._strings:
-            raise invalid(name)
         try:
             number = Decimal(str(value))
         except InvalidOperation:
@@ -105,34 +104,6 @@ class Fields:
         if not number.is_finite():
             raise invalid(name)
         return number
-
-    def whole(self, name: str) -> int | None:
-        value = self._given.get(name)
-        if value is not None and not is_integer(value):
-            raise invalid(name)
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self._given.get(name, False)
-        if not isinstance(value, bool):
-            raise invalid(name)
-        return value
-
-    def raw(self, name: str) -> object:
-        return self._given.get(name)
-
-    def texts(self, name: str) -> list[str]:
-        value = self._given.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-            raise invalid(name)
-        return value
-
-    def inner(self, name: str) -> "Fields | None":
-        """Return the parameters of a nested object; None if it is absent."""
-        value = self._given.get(name)
-        if value is not None and not isinstance(value, dict):
-            raise invalid(name)
-        return None if value is None else Fields(value, strings=self._strings)
 
     def pair(self, name: str, pairs: Sequence[Pair] = PAIRS) -> Pair:
         try:
@@ -187,7 +158,7 @@ class Desk:
     def checks_only(self, fields: Fields, kind: Kind) -> bool:
         """Return whether `validate`, which the method documents as this kind, asks for a check. The quirk
         `wrong_validate` decides about the other kind."""
-        value = fields.raw("validate")
+        value = fields.get("validate")
         texts = ("true", "false")
         if not fields.has("validate") or (isinstance(value, bool) if kind == "flag" else value in texts):
             return value in (True, "true")

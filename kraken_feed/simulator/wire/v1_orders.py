@@ -66,7 +66,7 @@ def order(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
     answers: list[Answer] = []
     try:
         check_types(event, message, _KNOWN[event], _AROUND)
-        fields = Fields(message, strings=True)
+        fields = Fields(message)
         fields.deadline(desk.now)
         answers = _DO[event](fields, desk)
     except Refusal as refusal:
@@ -143,8 +143,8 @@ def _amend(fields: Fields, desk: Desk) -> list[Answer]:
 
 def _cancel(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE, every=False)
-    found = [desk.named(name) for name in fields.texts("txid")]
-    found += [desk.called(name) for name in fields.texts("cl_ord_id")]
+    found = [desk.named(name) for name in fields.get("txid", [])]
+    found += [desk.called(name) for name in fields.get("cl_ord_id", [])]
     if not found:
         raise invalid("txid")
     answers: list[Answer] = []
@@ -164,7 +164,7 @@ def _cancel_all(fields: Fields, desk: Desk) -> list[Answer]:
 
 def _cancel_after(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE, every=False)
-    seconds = fields.whole("timeout")
+    seconds = fields.get("timeout")
     if seconds is None:
         raise invalid("timeout")
     at = desk.cancel_after(seconds)

@@ -81,9 +81,9 @@ def order(method: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
         if not isinstance(params, dict):
             raise Refusal("Malformed request")
         _check_types(method, params, _KNOWN[method])
-        fields = Fields(params, strings=False)
+        fields = Fields(params)
         fields.deadline(desk.now)
-        done = _DO[method](fields, params, desk)
+        done = _DO[method](fields, desk)
     except Refusal as refusal:
         done = [refusal]
     number = {"req_id": message["req_id"]} if message.get("req_id") is not None else {}
@@ -118,17 +118,16 @@ def _wish(fields: Fields, pair: Pair, desk: Desk) -> Wish:
         ordertype=fields.needed("order_type", ORDER_TYPES),
         volume=volume,
         price=_trigger(fields) if fields.decimal("limit_price") is None else fields.decimal("limit_price"),
-        userref=fields.whole("order_userref") or 0,
+        userref=fields.get("order_userref", 0),
         cl_ord_id=fields.text("cl_ord_id"),
         expires=fields.moment("expire_time") if gtd else None,
-        post_only=fields.flag("post_only"),
+        post_only=fields.get("post_only", False),
     )
 
 
 def _trigger(fields: Fields) -> Decimal | None:
     """Return the trigger price, for an order that has no other price."""
-    inner = fields.inner("triggers")
-    return None if inner is None else inner.decimal("price")
+    return Fields(fields.get("triggers", {})).decimal("price")
 
 
 def _placed(order: Order) -> Result:
@@ -141,7 +140,7 @@ def _checked(wish: Wish) -> Result:
     return {"order_id": "", **name}
 
 
-def _add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _add(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY)
     wish = _wish(fields, fields.pair("symbol"), desk)
     if desk.checks_only(fields, "flag"):
@@ -150,7 +149,7 @@ def _add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
     return [_placed(desk.add(wish))]
 
 
-def _amend(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _amend(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
     by_id = fields.text("order_id")
     order = desk.find(by_id or fields.needed("cl_ord_id"))
@@ -160,10 +159,10 @@ def _amend(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
     return [{"amend_id": desk.amend_id(), **name}]
 
 
-def _edit(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _edit(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE)
     old = desk.find(fields.needed("order_id"))
-    volume, price, userref = fields.decimal("order_qty"), fields.decimal("limit_price"), fields.whole("order_userref")
+    volume, price, userref = fields.decimal("order_qty"), fields.decimal("limit_price"), fields.get("order_userref")
     wish = Wish(
         pair=fields.pair("symbol"),
         side=old.side,
@@ -172,23 +171,23 @@ def _edit(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
         price=old.price if price is None else price,
         userref=old.userref if userref is None else userref,
         expires=old.expires,
-        post_only=fields.flag("post_only"),
+        post_only=fields.get("post_only", False),
     )
     check_only = desk.checks_only(fields, "flag")
     new = desk.edit(old, wish, check_only=check_only)
     return [{"order_id": "" if check_only else new.id, "original_order_id": old.id}]
 
 
-def _cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _cancel(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
     if len(given := [name for name in _NAMES if fields.has(name)]) != 1:
         raise invalid((given or _NAMES)[0])
     if given == ["cl_ord_id"]:
-        found = [desk.called(name) for name in fields.texts("cl_ord_id")]
+        found = [desk.called(name) for name in fields.get("cl_ord_id", [])]
     elif given == ["order_id"]:
-        found = [desk.named(name) for name in fields.texts("order_id")]
+        found = [desk.named(name) for name in fields.get("order_id", [])]
     else:
-        found = [desk.named(str(name)) for name in params["order_userref"]]
+        found = [desk.named(str(name)) for name in fields.get("order_userref")]
     if not found:
         raise invalid(given[0])
     done: list[Done] = []
@@ -201,14 +200,14 @@ def _cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]
     return done
 
 
-def _cancel_all(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _cancel_all(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
     return [{"count": desk.cancel_all()}]
 
 
-def _cancel_after(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _cancel_after(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
-    seconds = fields.whole("timeout")
+    seconds = fields.get("timeout")
     if seconds is None:
         raise invalid("timeout")
     at = desk.cancel_after(seconds)
@@ -216,16 +215,16 @@ def _cancel_after(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list
     return [{"currentTime": rfc3339_seconds(desk.now), "triggerTime": trigger}]
 
 
-def _batch_add(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _batch_add(fields: Fields, desk: Desk) -> list[Done]:
     """Add a batch. It is checked as a whole; orders that the account cannot pay for are refused one by one."""
     desk.may(MODIFY, CLOSE)
-    pair, rows = fields.pair("symbol"), params.get("orders")
+    pair, rows = fields.pair("symbol"), fields.get("orders")
     if rows is None or not _BATCH_ADD[0] <= len(rows) <= _BATCH_ADD[1]:
         raise invalid("orders")
     wishes = []
     for row in rows:
         _check_types("batch_add", row, _ORDER)
-        wishes.append(_wish(Fields(row, strings=False), pair, desk))
+        wishes.append(_wish(Fields(row), pair, desk))
     if desk.checks_only(fields, "flag"):
         for wish in wishes:
             desk.check(wish)
@@ -240,9 +239,9 @@ def _tried(wish: Wish, desk: Desk) -> Result:
         return {"error": str(refusal), "success": False}
 
 
-def _batch_cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list[Done]:
+def _batch_cancel(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
-    names, called = fields.texts("orders"), fields.texts("cl_ord_id")
+    names, called = fields.get("orders", []), fields.get("cl_ord_id", [])
     if not _BATCH_CANCEL[0] <= len(names) + len(called) <= _BATCH_CANCEL[1]:
         raise invalid("orders")
     orders = [order for name in names for order in desk.named(name)]
@@ -254,7 +253,7 @@ def _batch_cancel(fields: Fields, params: Mapping[str, Any], desk: Desk) -> list
     return [{"orders_cancelled": len(orders)}]
 
 
-_DO: dict[str, Callable[[Fields, Mapping[str, Any], Desk], list[Done]]] = {
+_DO: dict[str, Callable[[Fields, Desk], list[Done]]] = {
     "add_order": _add,
     "amend_order": _amend,
     "edit_order": _edit,
