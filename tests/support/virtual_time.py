@@ -18,6 +18,9 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout == 0:  # callbacks are ready; files have their turn when there are none
             return []
+        if timeout is not None and len(self.get_map()) == 1:  # the loop's own pipe: no file is waited for
+            self.loop.elapsed += timeout
+            return []
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready:
             if timeout is None:

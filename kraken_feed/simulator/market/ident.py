@@ -4,8 +4,7 @@ import base64
 from random import Random
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_TWO = [first + second for first in ALPHABET for second in ALPHABET]
-_SHIFTS = range(0, 80, 10)
+_LETTERS = ALPHABET.encode() * 8  # for each byte one, all equally likely
 _CONNECTION_FLOOR = 2**63  # above every signed 64-bit integer, as on the real hosts
 
 
@@ -19,8 +18,7 @@ class Idents:
     def transaction(self, prefix: str) -> str:
         """Return an order (`O`), trade (`T`) or ledger (`L`) id."""
         while True:
-            bits = self._rng.getrandbits(80)  # sixteen letters of five bits, taken two at a time
-            text = "".join([_TWO[bits >> shift & 1023] for shift in _SHIFTS])
+            text = self._rng.randbytes(16).translate(_LETTERS).decode()
             ident = f"{prefix}{text[:5]}-{text[5:10]}-{text[10:]}"
             if ident not in self._seen:
                 self._seen.add(ident)
