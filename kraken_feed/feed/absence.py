@@ -1,7 +1,7 @@
 """Find out from an output file where an outage starts, when the checkpoint is gone.
 
-It starts at the newest record that shows the channel live. If the file shows an earlier outage without a
-``feed.backfilled`` or ``feed.gap`` for it, it starts there.
+The outage starts at the newest record that shows the channel live, or at an earlier outage of the file that has no
+``feed.backfilled`` or ``feed.gap``.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class _Start(msgspec.Struct):
 class _Trail:
     """The records of one channel, the newest first: where each outage started, and the answers to them.
 
+    The *answer* to an outage is the ``feed.backfilled`` or ``feed.gap`` that was written for it.
     Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and a backfill can
     be written before it is, and so can an update on a connection that never became live.
     """
@@ -149,8 +150,8 @@ class _Trail:
     def last(self) -> Last | None:
         """Return where the oldest outage without an answer started, or else the newest sign that the channel was live.
 
-        In a rotated file, the first connection's ``feed.live`` can be in the file before, unless this file has the
-        connection's first frames.
+        If the oldest connection has no ``feed.live`` here, that may be in the previous (rotated) file. But if this file
+        has the connection's first frames, it never became live, so it is left out.
         """
         if self._unproven and self._unproven in self._oldest and _sequence(self._oldest) <= 2:
             self._starts.pop()
@@ -179,13 +180,14 @@ class _Trail:
 
     def _take_sign(self, line: _Line, ns: int) -> None:
         connection = b'"connection":%b' % render.text(line.connection or "")
-        if self._unproven not in (b"", connection):  # what was newer came on a connection that never was live
+        # The lines come newest first. The newer ones belong to a connection without a `feed.live`: they prove nothing.
+        if self._unproven not in (b"", connection):
             self._starts.pop()
             self._wanted = True
         if self._wanted:
             self._starts.append(_Start(ns, line.connection))
             self._wanted, self._unproven = False, connection
-        if line.event_name == "feed.live":  # before it there is another outage, or nothing
+        if line.event_name == "feed.live":  # an older sign belongs to the outage before this connection
             self._wanted, self._unproven = True, b""
 
 
@@ -194,15 +196,17 @@ def _oldest_unanswered(starts: Sequence[_Start], answers: Iterable[_Answer], new
 
     An outage with a ``feed.lost`` is answered by an interval around its ``last_ts``. Each interval answers one outage:
     the next outage may start within it. An outage without a ``feed.lost`` (the process was killed) has no time by
-    Kraken's clock. Those between one ``feed.lost`` and the next count as unanswered, unless there are as many answers
-    to restarts in between.
+    Kraken's clock, so it cannot be matched with one answer. All such outages between two ``feed.lost`` count as
+    unanswered, unless at least as many answers with the cause ``restart`` or ``state_missing`` lie in between.
     """
+    # Match the outages that have a `feed.lost`, the oldest first.
     unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_Start]()
     for start in reversed(starts):
         if start.lost_ns:
             answer = next((a for a in unused if a.start_ns <= start.lost_ns <= a.end_ns), None)
             unanswered += [start] if answer is None else []
             unused = [other for other in unused if other is not answer]
+    # Count the others between two `feed.lost`, the newest first. The last element stands for the file's beginning.
     silent: list[_Start] = []
     for start in [*starts, _Start(0, None)]:
         if start.ts_ns and not start.lost_ns:

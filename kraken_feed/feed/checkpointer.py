@@ -20,9 +20,9 @@ from .endpoint import Tail
 from .known_state import Knowledge
 from .recovery import Recovery
 
-CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
+CHECKPOINT_S = 1.0  # between saves: a crash repeats this much output; a save is one small transaction
 SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
-MOVED = 5  # checks in a row; a rotation sends SIGHUP before
+MOVED = 5  # checks in a row, one per second, that find another file at the path; a rotation sends SIGHUP sooner
 
 
 class Checkpointer:
@@ -100,7 +100,7 @@ class Checkpointer:
         self._soon.set()
 
     def called(self) -> None:
-        """Save the call counter soon, since a REST call is about to be made: the next run continues it."""
+        """Save the call counter soon, because a REST call is about to be sent: the next run continues with it."""
         if self.kept:
             self._soon.set()
 
@@ -123,9 +123,10 @@ class Checkpointer:
             self.kept[channel] = complete_ns
 
     async def save(self) -> None:
-        """Sync the output, then save what it held before. If that fails, the next save includes it."""
+        """Sync the output, then save a checkpoint of the records that it had when the save began. If the save fails,
+        the next one includes the changes."""
         if self._store is None:
-            for knowledge in self._knowledge.values():  # discarded: it must not use ever more memory
+            for knowledge in self._knowledge.values():  # drop the changes: otherwise they would grow without a limit
                 knowledge.take()
             await self._sink.synced()
             await self._check_output()

@@ -8,8 +8,8 @@ from ..state.checkpoint import Outage
 class Doubts:
     """The reasons why the outages of one pass do not count as recovered, in words, by the outage's ``id()``.
 
-    A ``final`` reason does not change within an hour. ``unanswered`` is why REST did not answer, ``wait`` the seconds
-    until the next attempt.
+    A pass is one round of REST queries. A ``final`` reason will not go away within an hour, so the gap is declared at
+    once. ``unanswered`` is why REST did not answer, ``wait`` the seconds until the next attempt.
     """
 
     def __init__(self) -> None:

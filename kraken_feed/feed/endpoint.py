@@ -59,7 +59,7 @@ class Owner(Protocol):
 
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
-LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
+LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: most peers no longer answer, and a stop waits for it
 OVERDUE_S = 10.0  # a part that misses its own deadline by so long is stuck
 POSTPONED_S = 5.0  # shorter waits before a connect are not logged: with many accounts they are normal at the start
 LATE_S = 30.0  # three pings: without an answer for so long, records may be delayed
@@ -185,8 +185,8 @@ class Tail:
         )
 
     def _overdue(self, now: float) -> bool:
-        """Return whether the tail has missed a deadline of its own by far. Silence of the peer is not meant: the
-        session's deadline ends that."""
+        """Return whether the tail has missed a deadline of its own by far. A silent peer does not count: the session's
+        deadline ends such a connection."""
         if self._connection is not None and self._connection.paused:
             return False  # it waits for the output's reader
         due = self._retry_at
@@ -334,10 +334,10 @@ class Tail:
             say("connection_failed", **fields, attempt=self._attempts)
         return wait
 
-    # -- what comes of frames
+    # -- the events of frames
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        """Write what comes of a burst of frames, all at once."""
+        """Write the records of a burst of frames, all at once."""
         session = self._session
         assert session is not None  # it made the events
         self.frame_ns = self._shared.environment.unix_ns()
@@ -397,7 +397,7 @@ class Tail:
 
     def _complete_ns(self, frame_at: int | None = None) -> int | None:
         """Return up to when the live channels are complete, in Kraken's time, but not after ``frame_at``. While the
-        engine is down orders may end without an update: then it is when the engine was last known to be online."""
+        engine is down, that is when it was last known to be online: orders may end without an update."""
         moments = (self._complete_at, self._engine_down_at, frame_at)
         return self._shared.clock.earliest(min(at for at in moments if at is not None))
 

@@ -32,11 +32,11 @@ from .known_state import ORDER_CHANNELS, Knowledge
 from .recovery import Recovery
 from .volumes import Volumes
 
-LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
-UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
-UNCERTAIN_ASK_S = 600.0  # between two such questions
-STOP_S = 1.0  # for the output to take what is left, and the state: a stalled reader must not keep us from stopping
-CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
+LEGACY_S = 3600.0  # by how much wall-clock times may be wrong: those that an older version saved, those in the output
+UNCERTAIN_S = 5.0  # ask for Kraken's time again when it is known less exactly: after about an hour without an answer
+UNCERTAIN_ASK_S = 600.0  # between two such requests
+STOP_S = 1.0  # at a stop, for the last records and the checkpoint: a stalled reader must not keep us from stopping
+CLOSE_S = 0.5  # at a stop, for the closing handshake; a stop takes two seconds at most
 
 
 def run_name(unix_ns: int) -> str:
@@ -132,7 +132,8 @@ class Feed:
         )
         for channel in account.channels:
             self._reopen(channel, checkpoint)
-        for outage in self._recovery.outages:  # its first snapshot may show what was missed
+        # An outage is open, so this run is no first start: its first snapshot shows what was missed.
+        for outage in self._recovery.outages:
             self._knowledge[outage.channel].first = False
 
     def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
@@ -150,7 +151,7 @@ class Feed:
         elif account.since_ns is not None:
             self._recovery.open(channel, account.since_ns, "since")
         elif account.store is not None and channel in account.last:
-            # The run may have died with an outage pending, at most a quarter of an hour after that had begun.
+            # The run may have died while an outage was pending, which had begun at most a quarter of an hour before.
             margin_ns = self._recovery.scanner.longest_ns
             margin_ns += int(LEGACY_S * NS) if account.last[channel].kraken_ns is None else 0
             self._recovery.open(channel, account.last[channel].start_ns() - margin_ns, "state_missing")
@@ -304,7 +305,7 @@ class Feed:
         for tail in self._tails:
             tail.stopped(self.reason)
         try:
-            if patient:  # however long that takes: so no connection stays open for it
+            if patient:  # this may take long, so close the connections first
                 await self._close_tails()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):

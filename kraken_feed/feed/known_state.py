@@ -131,9 +131,10 @@ class Knowledge:
     An update is written, unless it is a fill or an order end that was written before. An item of a snapshot is written
     if it differs from what was last written.
 
-    Kraken can send two different items under one identity. An item under a known identity is left out only if it is
-    the same: it has the bytes of the update that was written, or one of the two was not an update. (Then their bytes
-    differ anyway.) Otherwise its identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
+    Kraken can send two different items under one identity. So if an item's identity is known, it is not written again
+    when both came in updates with the same bytes, or when one of them came from a snapshot or REST: there the same item
+    has other bytes. Two updates with different bytes are two items, and so are two such items of one snapshot or of one
+    pass over REST. The second one's identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
     the assets, see :func:`balance_key`. ``missing`` are orders that were open and were not in the last snapshot.
@@ -205,8 +206,8 @@ class Knowledge:
         return True
 
     def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
-        """Yield for each item of a complete snapshot whether it has to be written. An item is added when its answer is
-        taken from the iterator."""
+        """Yield for each item of a complete snapshot whether it has to be written. An item is added when its result is
+        taken from the iterator, so take the results in order."""
         first, self.first = self.first, False
         hold = policy == "none" and first
         volumes = None if first else self.volumes  # fills from before the first snapshot are not expected
@@ -278,8 +279,8 @@ class Knowledge:
     # -- identities
 
     def _unseen(self, item: Item, crc: int | None = None) -> bool:
-        """Return whether the item is new: nothing with its identity was written, or only other bytes of an update. An
-        order end also closes the order. ``crc`` is that of an update's bytes."""
+        """Return whether the item is new: no item with its identity was written, or it is an update and differs from
+        the earlier update. An order end also closes the order. ``crc`` is that of an update's bytes, else None."""
         identity = item.identity
         assert identity  # the callers have checked
         if identity.endswith(END):
@@ -308,26 +309,29 @@ class Knowledge:
         return standing == "new"
 
     def _unseen_row(self, item: Item, rows: dict[tuple[str, str], int], source: str, volumes: Volumes | None) -> bool:
-        """Return whether an item of a snapshot or a row of REST is new. Its bytes are compared with its neighbours'
-        only: an update has other bytes for the same item."""
+        """Return whether an item of a snapshot or a row of REST is new. Its bytes are compared only with those of the
+        same snapshot or pass (``rows``): an update has other bytes for the same item."""
         claimed = item.identity
         assert claimed  # the callers have checked
         crc = crc32(item.data)
-        if rows.setdefault((source, claimed), crc) != crc:  # a second item under one identity
+        # A second item under one identity is written under an identity of its own.
+        if rows.setdefault((source, claimed), crc) != crc:
             written = self._is_another(item, crc, None)
             if volumes is not None and item.exec_id and written:
                 self._cover(item)
             return written
         if volumes is None:
             return self._unseen(item)
-        if claimed.endswith(END):  # an order end: it claims the executed volume that is not known yet
+        # An order end claims the executed volume that is not known yet.
+        if claimed.endswith(END):
             order_id = claimed.removesuffix(END)
             before = merged(self.orders.get(order_id, ()))
             written = self._unseen(item)
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        live = self._is_of_update(item)  # a fill: it covers claims, also if it was written before
+        # A fill covers claims, also if it was written before.
+        live = self._is_of_update(item)
         written = self._unseen(item)
         if item.exec_id and (written or volumes.since is not None):
             self._cover(item, live=live and not written)
@@ -342,8 +346,10 @@ class Knowledge:
         of_feed = seen.crc(claimed) is not None
         if seen.add(by_bytes) != "new":
             return False
+        # `ID~` notes that a row of REST was seen under an id that the feed has sent. The first such row is the feed's
+        # entry. A later one with other bytes is another entry.
         if of_feed and seen.add(f"{claimed}{AGAIN}") == "new":
-            return False  # the first row under an id that the feed sent is the same entry
+            return False
         if of_feed or seen.add(claimed) != "new":
             item.identity = by_bytes
         return True
@@ -351,8 +357,8 @@ class Knowledge:
     # -- volumes
 
     def _catch_up(self, item: Item) -> None:
-        """Add the order's state from an update of ``executions`` whose fill was left out, as known from REST or a
-        snapshot. The output does not have that state: the next snapshot is written for it."""
+        """Add the order's new state from an update of ``executions`` that is not written, because its fill was written
+        from REST or a snapshot before. The output lacks that state, so the order is written with the next snapshot."""
         parts = self.orders.get(item.order_id or "")
         if parts is None or not item.order_id or not raises_executed(merged(parts), parse(item.data)):
             return
@@ -367,8 +373,8 @@ class Knowledge:
         return self.channel == "executions" or volumes.since is not None
 
     def _is_of_update(self, item: Item) -> bool:
-        """Return whether a fill is certainly not in what snapshots claim: one frame of v2 has both the fill and the
-        order's volume. In v1 the connection may have been lost between the two frames."""
+        """Return whether the fill came in an update of v2. Then no claim needs it: the same frame had the order's
+        executed volume. In v1 the connection may have been lost between the two frames."""
         assert item.identity  # the caller has checked
         return self.channel == "executions" and self.seen.crc(item.identity) is not None
 

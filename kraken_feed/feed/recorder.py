@@ -14,7 +14,7 @@ from ..text import without
 from .known_state import Knowledge, Snapshots
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
-MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections
+MARKED = 1_000  # ids of markers that are remembered: an id can repeat only within a few connections
 QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
 
 
@@ -51,7 +51,7 @@ class Recorder:
     ) -> None:
         self.connection: str | None = None  # its name, while there is one
         self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
-        self.written_ns = 0  # when the last item was; 0: never
+        self.written_ns = 0  # when the last item was written; 0: never
         self._account = account
         self._dialect = dialect
         self._run = run
@@ -92,7 +92,8 @@ class Recorder:
         if channel != self._channel or kind != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, kind, frame_ns
-        # An item without an identity is named by its place. This spells :func:`render.item_id`, to save a call.
+        # An item without an identity is named by its place. The code of :func:`render.item_id` is repeated here, to
+        # save a call.
         prefix, knowledge = self._prefixes[channel], self._knowledge[channel]
         if sequence is None:
             place = f"frame{self._next()}"

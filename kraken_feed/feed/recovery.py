@@ -145,7 +145,8 @@ class Recovery:
         self._woken.set()
 
     def _add(self, outage: Outage) -> None:
-        """Count the outage. The snapshot after it claims executed volumes, except on ownTrades, which tells fills."""
+        """Add the outage, also to the volumes: the snapshot after it shows executed volumes that the fills must add up
+        to. A snapshot of ownTrades shows fills instead."""
         self.outages.append(outage)
         self.opened += 1
         volumes = self._knowledge[outage.channel].volumes
@@ -321,7 +322,8 @@ class Recovery:
     async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Read a source to its end, for every outage that still needs it.
 
-        A query that continues an interrupted one serves only the outages of that one. A further query serves the rest.
+        If an interrupted query is continued, it serves only the outages for which it was begun. The others get a new
+        query.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
@@ -416,15 +418,19 @@ class Recovery:
             return
         short = set(volumes.short())
         if outage.declared_ns:
-            short = outage.short  # a later outage has its own; and a restart has lost the volumes
+            # A declared outage keeps its orders: those of later outages do not belong to it. After a restart the
+            # volumes are not known, so they cannot make the set smaller.
+            short = outage.short
             if short <= volumes.owed.keys():
                 short = short & volumes.short().keys()
         else:
+            # An order counts for one outage only.
             of_others = [
                 o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
             ]
             short = short.difference(*of_others)
             outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
+        # Doubt the outage now, or wait until the other outages' fills are read, or read all of its own fills again.
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
@@ -535,7 +541,7 @@ class Recovery:
                 volumes.clear(order_id)
 
     def _remove(self, outage: Outage) -> None:
-        """Remove an outage, and the volumes after the last one."""
+        """Remove an outage. When none is left, forget the volumes, too."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
         volumes = self._knowledge[outage.channel].volumes

@@ -59,7 +59,7 @@ class Scanner:
         return max(start, outage.complete.get(source.name, 0))
 
     def _needed_from(self, source: Source, outage: Outage) -> float:
-        """Return the same with a margin: the feed may send events a little out of order."""
+        """Return :meth:`from_ns` less a margin, because the feed may send events a little out of order."""
         known = outage.complete.get(source.name, 0)
         overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
         return self.from_ns(source, outage) - overlap * NS
@@ -100,7 +100,7 @@ class Scanner:
             NotUnderstood: the pages repeat themselves.
         """
         scan = self._begin(source, outages, span)
-        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
+        complete = scan.offset == 0 or scan.returned > 0  # a scan that an earlier version saved has no number of rows
         seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
         newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future proves nothing
         while True:
@@ -123,7 +123,8 @@ class Scanner:
             scan.page = [crc32(row.item.data) for row in page.rows]
             self._changed()
             repeats = repeats + 1 if len(seen) == known else 0
-            if repeats > backfill.PAGE:  # rows that are merged after they were counted stand on so many pages at most
+            # Kraken may count fills before it merges them. So up to PAGE pages in a row can bring nothing new.
+            if repeats > backfill.PAGE:
                 del self.scans[source.name]
                 raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
@@ -149,9 +150,9 @@ class Scanner:
             return scan
         first, last = (0, None) if span is None else (span.from_s, span.to_s or None)
         start = min(self._needed_from(source, outage) for outage in outages) / NS
-        # Rows newer than the outages prove that history has caught up, so the query ends a minute later, and further if
-        # that was too little. Its end is fixed: rows come newest first, and new ones would shift the pages. Without a
-        # clock it has no end; then pages repeat rows.
+        # Rows newer than the outages prove that history has caught up. So the query ends a minute after the last outage
+        # has ended, and with each further try ten times later. Its end is fixed: rows come newest first, and new ones
+        # would shift the pages. Without a clock it has no end; then pages repeat rows.
         newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
         end = last
         if now is not None:

@@ -28,7 +28,7 @@ _SIZES = ("vol", "order_qty")  # only in a complete order: v1's and REST's, v2's
 class _Cover(NamedTuple):
     """A fill that may cover a claim; ``time_ns`` is its time at Kraken, 0 if it has none.
 
-    A fill that came ``live`` covers only the claim of an order of which only the end is known.
+    A fill that came ``live`` counts only for an order of which nothing but the end is known.
     """
 
     order_id: str
@@ -98,10 +98,11 @@ class Volumes:
         if ended:
             self.closed.add(order_id)
         closed = moment(value(now, "closetm"))
-        # A known order lacks only fills of the outage before the snapshot, or of the outage around its end.
+        # Find the outage whose fills are missing: the one before the snapshot, or the one around the order's end.
         around: Interval | None = self._outages[-1] if self._outages else None
         if ended and closed:
             around = next((one for one in reversed(self._outages) if _overlap(one, closed, closed)), None)
+        # Find out how much was executed before: the claim is only the difference.
         known = _executed(before)
         if known is None:
             known = self._claimed.get(order_id)  # forgotten since, and read again
@@ -113,6 +114,7 @@ class Volumes:
                 self.only_end_known.add(order_id)
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it ended before the first outage
+        # A claim counts only if the fills that it needs will be read.
         if executed > known and self._are_fills_read(around, now, only_end_known=order_id in self.only_end_known):
             span: Interval = _Instant(closed, closed) if ended or around is None else around
             self._spans.setdefault(order_id, []).append(span)

@@ -31,7 +31,10 @@ UNANSWERED = 6  # ping intervals without an answer, after which another ping is 
 
 
 class Opaque(msgspec.Struct):
-    """A complete frame to be written, since this version does not know it, or a part of it. ``json``: it is JSON."""
+    """A complete frame that is written as it is, because this version does not know it or a part of it.
+
+    ``json`` is whether it is JSON.
+    """
 
     frame: bytes
     json: bool
@@ -168,9 +171,9 @@ class Session:
         self.last_text: float | None = None
         self._arriving: tuple[float, float] | None = None  # when bytes of an incomplete frame arrived
         self._told = 0.0  # the last time that was passed to the session
-        self._confirmed: int | None = None  # the stamp of the last answered ping
-        self._beat: int | None = None  # the same when the last heartbeat came
-        self._unproven: int | None = None  # that stamp, until it is in a Complete
+        self._confirmed: int | None = None  # stamp of the last answered ping
+        self._beat: int | None = None  # value of `_confirmed` when the last heartbeat came
+        self._unproven: int | None = None  # value of `_confirmed` that no Complete has reported yet
         self._heard_heartbeat = False
         self._authorized = False
         self._pings: dict[int, int] = {}  # stamps of pings that wait for an answer, the oldest first
@@ -249,7 +252,7 @@ class Session:
             self._ping(now, stamp)
 
     def hurry(self) -> None:
-        """Send a ping with the next :meth:`tick`, and make it due now, even if another ping waits for its answer.
+        """Send a ping with the next :meth:`tick`, which is due at once, even if another ping waits for its answer.
 
         Call it after a suspend or a step of the clock: an earlier ping proves nothing about the time since.
         """

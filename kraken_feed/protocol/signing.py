@@ -95,7 +95,8 @@ def _refuse_swapped(key: str, secret: str, source: str) -> None:
         )
 
 
-UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut loses the saves of the last seconds
+# An hour, added to a saved nonce that may be too low. A power cut loses only the saves of the last seconds.
+UNSAVED_NS = 3_600_000_000_000
 AHEAD_NS = 10_000_000_000  # ten seconds, after the first refusal in a row
 AHEAD_TIMES = 30  # factor after each further one: 5 minutes, 2.5 hours, 3 days, 3 months, 8 years
 AHEAD_MOST_NS = 100 * 365 * 86_400 * 1_000_000_000  # a century: no clock is further off than that
