@@ -134,7 +134,7 @@ class Feed:
             self._reopen(channel, checkpoint)
         # An outage is open, so this run is no first start: its first snapshot shows what was missed.
         for outage in self._recovery.outages:
-            self._knowledge[outage.channel].first = False
+            self._knowledge[outage.channel].before_first_snapshot = False
 
     def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
         """Open the outages that an earlier run has left, and the one since that run ended.

@@ -62,11 +62,11 @@ class Remembered:
         """
         new = self._new
         before = new.get(name, _NEVER)
-        fresh = before != _NEVER
-        if not fresh:
+        in_new = before != _NEVER
+        if not in_new:
             before = self._old.get(name, _NEVER)
         kept = crc if before == _NEVER or before is None else before
-        if not fresh or kept != before:
+        if not in_new or kept != before:
             new[name] = kept
             self._added.append(name if kept is None else (name, kept))
             if len(new) >= self._limit:
@@ -137,7 +137,7 @@ class Knowledge:
     pass over REST. The second one's identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
-    the assets, see :func:`balance_key`. ``missing`` are orders that were open and were not in the last snapshot.
+    the assets, see :func:`balance_key`. ``vanished`` are orders that were open and were not in the last snapshot.
     ``classes`` are the asset classes of balances besides ``currency``. ``repeats`` counts updates that were left out
     because an earlier one had the same bytes. ``volumes`` compares executed volumes with fills, if it is not None.
     """
@@ -149,7 +149,7 @@ class Knowledge:
         ended: Sequence[Known] = (),
         seen: Sequence[Known] = (),
         *,
-        first: bool = True,
+        before_first_snapshot: bool = True,
         volumes: Volumes | None = None,
     ) -> None:
         self.channel = channel
@@ -158,7 +158,7 @@ class Knowledge:
         self.ended = Remembered(ENDED_KEPT, ended)
         # A ledger entry from REST is kept under its id and under its CRC-32.
         self.seen = Remembered(2 * SEEN_KEPT if channel == "balances" else SEEN_KEPT, seen)
-        self.missing: set[str] = set()
+        self.vanished: set[str] = set()
         self.classes: set[str] = set()
         if channel == "balances":
             self.classes = {name.partition(" ")[2] for name in self.orders if " " in name}
@@ -167,12 +167,13 @@ class Knowledge:
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
         # How many objects of each order the checkpoint has; 0 if they were replaced since.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
-        self.first = first  # there was no snapshot yet
-        self._behind: set[str] = set()  # orders with an update that was left out, because its fill was known from REST
+        self.before_first_snapshot = before_first_snapshot
+        # Orders with an update that was not written, because its fill was known from REST: the output lacks its state.
+        self._stale_orders: set[str] = set()
         self._rows: dict[tuple[str, str], int] = {}  # this pass's first CRC-32, by method and identity
         # Orders whose live fills matter to `volumes`: those whose end came from REST, and those with a claim.
-        self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
-        self._owed: Collection[str] = volumes.owed if volumes is not None else _NOBODY
+        self._ended_by_rest: Collection[str] = volumes.ended_by_rest if volumes is not None else _NOBODY
+        self._claims: Collection[str] = volumes.claims if volumes is not None else _NOBODY
 
     def update(self, item: Item) -> bool:
         """Add an item of an update; return whether it has to be written. Its identity may change."""
@@ -185,11 +186,11 @@ class Knowledge:
             parts = self.orders.get(order_id)
             if parts is None:
                 if order_id in self.ended:  # late: written, but an ended order does not reopen
-                    if order_id in self._closed and item.exec_id:
+                    if order_id in self._ended_by_rest and item.exec_id:
                         self._cover(item)  # REST was ahead of the feed
                     return True
                 parts = self.orders[order_id] = []
-            elif order_id in self._owed and item.exec_id and self.volumes is not None:
+            elif order_id in self._claims and item.exec_id and self.volumes is not None:
                 # The snapshot may have counted this fill already.
                 self.volumes.live_fill(order_id, merged(parts), item.data)
             # Merging costs much more than appending, so it waits until a snapshot comes or the changes are many.
@@ -197,9 +198,10 @@ class Knowledge:
             if len(parts) > CHANGES_KEPT:
                 self._replace(order_id, fold(parts))
             self.changed.add(order_id)
-            if self.missing:
-                self.missing.discard(order_id)
-        elif self._closed and order_id in self._closed:  # ownTrades: the order's end came from REST, its fill comes now
+            if self.vanished:
+                self.vanished.discard(order_id)
+        elif self._ended_by_rest and order_id in self._ended_by_rest:
+            # ownTrades: the order's end came from REST, its fill comes now.
             self._cover(item)
         elif self.channel == "balances":
             self._forget(self._balance(item))  # an update is a ledger entry, not a balance
@@ -208,19 +210,19 @@ class Knowledge:
     def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
         """Yield for each item of a complete snapshot whether it has to be written. An item is added when its result is
         taken from the iterator, so take the results in order."""
-        first, self.first = self.first, False
+        first, self.before_first_snapshot = self.before_first_snapshot, False
         hold = policy == "none" and first
         volumes = None if first else self.volumes  # fills from before the first snapshot are not expected
         if self._of_orders:
-            self.missing = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
+            self.vanished = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
         rows: dict[tuple[str, str], int] = {}
-        behind, self._behind = self._behind, set()
+        stale_orders, self._stale_orders = self._stale_orders, set()
 
         def is_written(item: Item) -> bool:
             if item.identity:
                 news = self._unseen_row(item, rows, "", volumes)
             else:
-                news = self._is_news(item, volumes) or item.order_id in behind
+                news = self._is_news(item, volumes) or item.order_id in stale_orders
             return policy == "all" or (news and not hold)
 
         return map(is_written, items)
@@ -247,7 +249,7 @@ class Knowledge:
 
     def forget_order(self, order_id: str) -> None:
         """Forget an open order whose end cannot be found, also in the checkpoint."""
-        self.missing.discard(order_id)
+        self.vanished.discard(order_id)
         self._forget(order_id)
         if self.volumes is not None:
             self.volumes.clear(order_id)
@@ -285,7 +287,7 @@ class Knowledge:
         assert identity  # the callers have checked
         if identity.endswith(END):
             order_id = identity.removesuffix(END)
-            self.missing.discard(order_id)
+            self.vanished.discard(order_id)
             self._forget(order_id)
             standing = self.ended.add(order_id, crc)
         else:
@@ -364,7 +366,7 @@ class Knowledge:
             return
         parts.append(item.data)
         self.changed.add(item.order_id)
-        self._behind.add(item.order_id)
+        self._stale_orders.add(item.order_id)
         if self.volumes is not None and item.identity:
             self.volumes.uncover(item.identity)
 
@@ -434,8 +436,8 @@ class Knowledge:
     def _forget(self, name: str) -> None:
         if self.orders.pop(name, None) is None:
             return
-        if self._behind:
-            self._behind.discard(name)
+        if self._stale_orders:
+            self._stale_orders.discard(name)
         if name in self._kept:
             self._kept[name] = 0
             self.changed.add(name)

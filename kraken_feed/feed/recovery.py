@@ -127,7 +127,7 @@ class Recovery:
             self._add(Outage(channel, start_ns, cause))
         for outage in self.outages:
             if outage.channel == channel:  # an order that is back and vanishes again belongs to another outage
-                outage.missing &= self._knowledge[channel].missing
+                outage.missing &= self._knowledge[channel].vanished
         self._widen(channel)
         self.changed = True
 
@@ -139,7 +139,7 @@ class Recovery:
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
-                outage.missing = self._knowledge[channel].missing - earlier
+                outage.missing = self._knowledge[channel].vanished - earlier
                 self.changed = True
         self._widen(channel)
         self._woken.set()
@@ -287,7 +287,7 @@ class Recovery:
         """Request the state of every order that vanished; return the rows by order id, None for an unknown order."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
-        ids = {name for channel in channels for name in self._knowledge[channel].missing}
+        ids = {name for channel in channels for name in self._knowledge[channel].vanished}
         if not ids:
             return {}
         try:
@@ -303,7 +303,7 @@ class Recovery:
     def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
         """Doubt the outages in which orders vanished whose end is not known."""
         for outage in outages:
-            vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
+            vanished = self._knowledge[outage.channel].vanished & outage.missing & rows.keys()
             known = {name: row for name in vanished if (row := rows[name]) is not None}
             still = {name for name, row in known.items() if backfill.state(row) == "open"}
             odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
@@ -416,13 +416,13 @@ class Recovery:
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or not self._has_fills(outage):
             return
-        short = set(volumes.short())
+        short = set(volumes.missing_volumes())
         if outage.declared_ns:
             # A declared outage keeps its orders: those of later outages do not belong to it. After a restart the
             # volumes are not known, so they cannot make the set smaller.
             short = outage.short
-            if short <= volumes.owed.keys():
-                short = short & volumes.short().keys()
+            if short <= volumes.claims.keys():
+                short = short & volumes.missing_volumes().keys()
         else:
             # An order counts for one outage only.
             of_others = [
@@ -526,7 +526,7 @@ class Recovery:
     def _forget(self, outage: Outage) -> None:
         """Forget the orders whose end or fills could not be found: the declared gap stands for them."""
         knowledge = self._knowledge[outage.channel]
-        for order_id in (outage.missing & knowledge.missing) | outage.short:
+        for order_id in (outage.missing & knowledge.vanished) | outage.short:
             knowledge.forget_order(order_id)
         self._forget_fills(outage)
 
@@ -535,7 +535,7 @@ class Recovery:
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or backfill.TRADES not in self._sources_of(outage):
             return
-        for order_id in list(volumes.owed):
+        for order_id in list(volumes.claims):
             concerned = self._concerned(outage.channel, order_id, volumes)
             if len(concerned) == 1 and concerned[0] is outage:
                 volumes.clear(order_id)

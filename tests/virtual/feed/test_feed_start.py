@@ -121,7 +121,9 @@ def test_what_the_first_snapshot_shows_is_known_only_if_nothing_was_missed_befor
     tmp_path: Path, before: dict[str, Any], first: bool
 ) -> None:
     """With `--snapshots none` it is not written then; a fill in it may be one that was missed."""
-    assert start(tmp_path, lambda run: run.feed._shared.knowledge["openOrders"].first, **before) is first
+    assert (
+        start(tmp_path, lambda run: run.feed._shared.knowledge["openOrders"].before_first_snapshot, **before) is first
+    )
 
 
 def test_a_first_start_says_that_nothing_is_known_of_the_time_before(tmp_path: Path) -> None:

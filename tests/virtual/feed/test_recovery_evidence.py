@@ -41,7 +41,9 @@ class Scene:
         self.clock.sample(0, 0, T0 * NS, T0 * NS)
         of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
         self.known = {
-            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else of_v1)
+            channel: Knowledge(
+                channel, before_first_snapshot=False, volumes=Volumes() if channel == "executions" else of_v1
+            )
             for channel in channels
         }
         self.recovery = self.restarted(config)
@@ -199,7 +201,7 @@ def test_volumes_are_compared_from_the_earliest_beginning_to_the_latest_end_once
     async def script(scene: Scene) -> None:
         volumes = Volumes()
         for channel in ("openOrders", "ownTrades"):
-            scene.known[channel] = Knowledge(channel, first=False, volumes=volumes)
+            scene.known[channel] = Knowledge(channel, before_first_snapshot=False, volumes=volumes)
         recovery = scene.restarted()
 
         def bounds() -> tuple[int | None, int | None]:
