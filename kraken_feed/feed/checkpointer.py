@@ -62,7 +62,7 @@ class Checkpointer:
     ) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
         # Up to when each channel is complete in the saved checkpoint: there the next run's outage starts.
-        self.kept = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
+        self.saved_complete_ns = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
         self.saved_ns: int | None = None  # in this run
         self._store = store
         self._sink = sink
@@ -99,9 +99,9 @@ class Checkpointer:
         """Save now, without waiting for the second to end."""
         self._soon.set()
 
-    def called(self) -> None:
+    def note_rest_call(self) -> None:
         """Save the call counter soon, because a REST call is about to be sent: the next run continues with it."""
-        if self.kept:
+        if self.saved_complete_ns:
             self._soon.set()
 
     def overdue(self, now: float) -> bool:
@@ -111,7 +111,7 @@ class Checkpointer:
     def begin(self, channel: str, complete_ns: int) -> None:
         """Save at once that a channel is about to become live, if no checkpoint has it yet: the next run then knows
         since when it has missed records. The channel's outages are saved as well."""
-        if self._store is None or channel in self.kept:
+        if self._store is None or channel in self.saved_complete_ns:
             return
         changes = Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
         changes.outages[channel] = self._outages(channel)
@@ -120,7 +120,7 @@ class Checkpointer:
         except StateFailed as error:
             self._say(error)
         else:
-            self.kept[channel] = complete_ns
+            self.saved_complete_ns[channel] = complete_ns
 
     async def save(self) -> None:
         """Sync the output, then save a checkpoint of the records that it had when the save began. If the save fails,
@@ -164,8 +164,8 @@ class Checkpointer:
             self._rescue_output()
         if self._sink.unrescued != self._unrescued:  # accounts share the output: another may have noticed first
             self._unrescued = self._sink.unrescued
-            for channel, complete_ns in self.kept.items():
-                self._missing(channel, complete_ns, "output_removed")
+            for channel, complete_ns in self.saved_complete_ns.items():
+                self._open_outage(channel, complete_ns, "output_removed")
         self._moved = self._moved + 1 if found == "moved" else 0
         if found == "removed":
             return False
@@ -206,9 +206,9 @@ class Checkpointer:
         self._everything = True
         for channel, state in (other.channels if other is not None else {}).items():
             if channel in self._knowledge and state.complete_ns:
-                self._missing(channel, state.complete_ns, "state_replaced")
+                self._open_outage(channel, state.complete_ns, "state_replaced")
 
-    def _missing(self, channel: str, since_ns: int, cause: str) -> None:
+    def _open_outage(self, channel: str, since_ns: int, cause: str) -> None:
         """Open an outage of the channel from ``since_ns`` on, which ends now if the channel is live."""
         now = self._clock.latest()
         self._recovery.open(channel, since_ns, cause)
@@ -232,7 +232,7 @@ class Checkpointer:
         if self._failure:
             self._log.warning("checkpoint_saved_again")
         self._failure, self.saved_ns = "", changes.saved_ns
-        self.kept |= changes.complete
+        self.saved_complete_ns |= changes.complete
         return True
 
     async def _settled(self) -> None:
@@ -285,7 +285,7 @@ class Checkpointer:
         everything = replace(changes, entries=entries, replaced=set(entries))
         if self._everything:
             everything.scans = self._scans()
-            everything.complete = self.kept | changes.complete
+            everything.complete = self.saved_complete_ns | changes.complete
             everything.outages = {channel: self._outages(channel) for channel in self._knowledge}
         return everything
 

@@ -150,7 +150,7 @@ class Tail:
     def stopped(self, reason: str) -> None:
         """Write the last marker of every channel."""
         for channel in self.channels:
-            self.recorder.mark(channel, "feed.stopped", reason=reason)
+            self.recorder.write_marker(channel, "feed.stopped", reason=reason)
 
     @property
     def live(self) -> bool:
@@ -275,9 +275,9 @@ class Tail:
 
     async def _token(self) -> str:
         """Return a new token, and mask it in everything that is logged from now on."""
-        await self._shared.count_on()
+        await self._shared.restore_counter()
         token = await self._shared.rest.token()
-        await self._shared.tell_time()
+        await self._shared.learn_time()
         self._shared.environment.secrets.discard(self._last_token)
         self._shared.environment.secrets.add(token.value)
         self._last_token = token.value
@@ -446,7 +446,7 @@ class Tail:
         self._live.add(channel)
         self._shared.patience.succeed(channel)
         self.recorder.went_live()
-        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._write_marker(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.kraken_ns())
         if len(self._live) == len(self.channels):  # the session may be ahead of what is written
@@ -472,7 +472,7 @@ class Tail:
         prove nothing then."""
         session, complete = self._session, self._complete_ns(frame_at)
         assert session is not None  # its channel was live
-        self._mark(
+        self._write_marker(
             channel,
             "feed.lost",
             cause=cause,
@@ -482,8 +482,8 @@ class Tail:
         )
         self._shared.recovery.open(channel, complete, cause)
 
-    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
+    def _write_marker(self, channel: str, event_name: str, **fields: object) -> None:
         """Write a marker that one connection can have several times: from the second on, its id has a number."""
         self._marked[channel, event_name] += 1
         count = self._marked[channel, event_name]
-        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)
+        self.recorder.write_marker(channel, event_name, "" if count == 1 else str(count), **fields)

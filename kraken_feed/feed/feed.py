@@ -61,7 +61,7 @@ class Feed:
         self._log, self._sink, self._secrets = environment.log, environment.sink, environment.secrets
         self._limits = environment.limits
         self._quota = environment.quota or Quota(self._limits.count)
-        self._quota.met.append(self.stop)
+        self._quota.on_used_up.append(self.stop)
         self._over = False
         self.limited = self._limits.once or self._quota.left is not None
         self._all_written = False  # of the snapshot that was asked for
@@ -69,7 +69,7 @@ class Feed:
         config, unix_ns, boot_ns = environment.config, environment.unix_ns, environment.boot_ns
         checkpoint = account.checkpoint or Checkpoint()
         self._nonce = Nonce(checkpoint.nonce)
-        self._nonce.go_on(unix_ns())
+        self._nonce.start(unix_ns())
         self._clock = KrakenClock(boot_ns)
         self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)
         self._asked_at = boot_ns()  # when Kraken's time was last asked for
@@ -90,7 +90,7 @@ class Feed:
             clock=self._clock,
             warn=self._log.warning,
             patience=patience,
-            called=lambda: self._checkpointer.called(),
+            called=lambda: self._checkpointer.note_rest_call(),
             mask=self._secrets.mask,
         )
         self._recovery = Recovery(
@@ -106,7 +106,7 @@ class Feed:
             feed_log=environment.feed_log.bind(v=render.SCHEMA_VERSION, account=account.name),
             clock=self._clock,
             counter=counter,
-            counted=_counted(account.checkpoint, counter),
+            saved_counter=_saved_counter(account.checkpoint, counter),
             knowledge=self._knowledge,
             recovery=self._recovery,
         )
@@ -201,9 +201,9 @@ class Feed:
         """Write one record of type ``backfill``."""
         self._tail_of[channel].recorder.write_backfill(channel, item)
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-        self._tail_of[channel].recorder.mark_outage(channel, event_name, start, end, **fields)
+        self._tail_of[channel].recorder.write_outage(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
         """Stop reading, write what was received, and close. Only the first reason counts."""
@@ -331,7 +331,7 @@ class Feed:
                 remedy="Check the disk. The next run writes again what is not in the checkpoint.",
             )
         were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._given.store is not None and were_live <= self._checkpointer.kept.keys():
+        if self._given.store is not None and were_live <= self._checkpointer.saved_complete_ns.keys():
             self._log.warning(
                 "output_not_drained",
                 output=sink.name,
@@ -343,9 +343,9 @@ class Feed:
         self.fail(error)
 
 
-def _counted(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
-    """Return the key's call counter at the end of the run before. Earlier versions did not save it: then it is assumed
-    to be as full as a recovery fills it."""
+def _saved_counter(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
+    """Return the key's call counter at the end of the run before. Earlier versions did not save it: then it counts as
+    full as a recovery fills it."""
     if checkpoint is None or checkpoint.counter is not None:
         return checkpoint.counter if checkpoint is not None else None
     return CallLevel(counter.limit - RESERVE, checkpoint.saved_ns)

@@ -54,7 +54,7 @@ class Output(Protocol):
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
 
 
@@ -206,7 +206,7 @@ class Recovery:
         # Rows outside of the key's interval are never returned: that part is declared, not requested.
         began = self._clock.latest() or 0
         doubts = Doubts()
-        ready = await self._within_span(outages, doubts)
+        ready = await self._drop_outside_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
         # What claims executed volumes (order ends) has to be read before the fills that cover them.
@@ -219,7 +219,7 @@ class Recovery:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
             # The key may have been limited during the pass: REST leaves out rows without an error.
-            ready = await self._within_span(ready, doubts, refresh=True)
+            ready = await self._drop_outside_span(ready, doubts, refresh=True)
         self._failures = self._failures + 1 if doubts.unanswered else 0
         for outage in ready:
             self._judge(outage, doubts, began)
@@ -227,8 +227,10 @@ class Recovery:
 
     # -- what the key may see
 
-    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False) -> list[Outage]:
-        """Declare what the key may not see; return the outages, or parts of them, that are left.
+    async def _drop_outside_span(
+        self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False
+    ) -> list[Outage]:
+        """Declare what the key may not see as gaps; return the outages that are left, cut to what it may see.
 
         A key can be limited to an interval. Outside of it REST returns no rows, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
@@ -238,7 +240,7 @@ class Recovery:
         span = await self._key_span(outages, doubts)
         ready = []
         for outage in outages:
-            if span is None or not self._outside(outage, span):
+            if span is None or not self._declare_outside_span(outage, span):
                 ready.append(outage)
         return ready
 
@@ -249,13 +251,13 @@ class Recovery:
             try:
                 self._span, self._span_ns = await backfill.key_span(self._rest), now
             except Transient as error:
-                self._not_asked(outages, error, doubts)
+                self._note_unanswered(outages, error, doubts)
             except FeedError as error:
                 self._log.warning("key_not_checked", reason=error.what)
                 self._span, self._span_ns = Span(0, 0), now
         return self._span
 
-    def _outside(self, outage: Outage, span: Span) -> bool:
+    def _declare_outside_span(self, outage: Outage, span: Span) -> bool:
         """Declare the part of the outage that the key may not see; return whether that is all of it."""
         assert outage.end_ns is not None  # only ended outages are asked for
         start = outage.end_ns if outage.start_ns is None else outage.start_ns
@@ -267,14 +269,14 @@ class Recovery:
             self._postpone_declared(outage, reason)
             return True
         if start < first:
-            self._split(outage, outage.start_ns, first, reason)
+            self._declare_part(outage, outage.start_ns, first, reason)
             outage.start_ns = first
         if outage.end_ns > last:
-            self._split(outage, int(last), outage.end_ns, reason)
+            self._declare_part(outage, int(last), outage.end_ns, reason)
             outage.end_ns = int(last)
         return False
 
-    def _split(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
+    def _declare_part(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
         """Declare a part of an outage as an outage of its own."""
         part = Outage(outage.channel, start_ns, outage.cause, end_ns)
         self.outages.append(part)
@@ -293,7 +295,7 @@ class Recovery:
         try:
             rows = await backfill.named_orders(self._rest, ids)
         except FeedError as error:
-            self._refused(concerned, error, doubts)
+            self._note_failure(concerned, error, doubts)
             return {}
         for row in rows.values():
             if backfill.state(row) != "open":
@@ -327,7 +329,7 @@ class Recovery:
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
-        doubts.reused |= {id(outage) for outage in of_source if self.scanner.proven(source, outage)}
+        doubts.partly_read_before |= {id(outage) for outage in of_source if self.scanner.proven(source, outage)}
 
         def take(row: Row, channels: Mapping[str, int]) -> None:
             self._take(row, source.method, channels, needed)
@@ -336,11 +338,11 @@ class Recovery:
             try:
                 scan, missing = await self.scanner.read(source, needed, self._span, take)
             except FeedError as error:
-                self._refused(needed, error, doubts)
+                self._note_failure(needed, error, doubts)
                 return
             served = [outage for outage in needed if self.scanner.serves(scan, source, outage)]
             if scan is self.scanner.resumed.get(source.name):
-                doubts.reused |= set(map(id, served))
+                doubts.partly_read_before |= set(map(id, served))
                 self._inherited |= set(map(id, served)) if source is backfill.TRADES else set()
             assert served  # a query is made, or continued, for at least one of them
             for outage in served:
@@ -389,17 +391,17 @@ class Recovery:
 
     # -- what went wrong
 
-    def _refused(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+    def _note_failure(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         """Note why the requests for these outages failed."""
         if not isinstance(error, CredentialsRefused | RequestRefused):
-            self._not_asked(outages, error, doubts)
+            self._note_unanswered(outages, error, doubts)
             return
         reason = error.why or error.what
         if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
             reason = f"{reason} ({_limits(self._span)})"
         doubts.final |= dict.fromkeys(map(id, outages), reason)
 
-    def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+    def _note_unanswered(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         words = " ".join(filter(None, (error.what, error.why)))
         doubts.unanswered |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
@@ -434,10 +436,10 @@ class Recovery:
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
-            doubts.held.add(id(outage))
+            doubts.waiting.add(id(outage))
         elif short and id(outage) in self._inherited and not outage.declared_ns:
             outage.short = set()
-            doubts.reread.add(id(outage))
+            doubts.to_read_again.add(id(outage))
         elif short:
             doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
@@ -465,7 +467,7 @@ class Recovery:
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether the outage is proven to be recovered, and without doubts."""
         proven = all(self.scanner.proven(source, outage) for source in self._sources_of(outage))
-        doubtful = doubts.reason(outage) or id(outage) in doubts.reread
+        doubtful = doubts.reason(outage) or id(outage) in doubts.to_read_again
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
@@ -483,13 +485,13 @@ class Recovery:
             self._remove(outage)
             return
         if self._is_recovered(outage, doubts):
-            if id(outage) in doubts.held:
+            if id(outage) in doubts.waiting:
                 outage.due_ns = now + int(self._config.second_pass_s * NS)
             else:
                 self._finish(outage)
             return
         outage.tries += 1
-        if id(outage) in doubts.rows | doubts.reread:
+        if id(outage) in doubts.with_missing_rows | doubts.to_read_again:
             # Older rows are late, or this run has not added up all of them: read everything again.
             outage.complete.clear()
             self._inherited.discard(id(outage))
@@ -497,9 +499,9 @@ class Recovery:
         late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
         if id(outage) in doubts.final or outage.declared_ns:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.reread:
+        elif id(outage) in doubts.to_read_again:
             outage.due_ns = now + int(doubts.wait * NS)
-        elif late and id(outage) in doubts.rows & doubts.reused:
+        elif late and id(outage) in doubts.with_missing_rows & doubts.partly_read_before:
             outage.due_ns = now
         elif late:
             self._postpone_declared(outage, reason)
@@ -554,7 +556,7 @@ class Recovery:
         assert outage.start_ns is not None
         self._remove(outage)
         self.recovered += 1
-        self._output.mark_outage(
+        self._output.write_outage(
             outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
             trades=outage.trades, cause=outage.cause,
         )  # fmt: skip
@@ -570,7 +572,7 @@ class Recovery:
         if outage.declared_ns:
             return
         self.gaps += 1
-        self._output.mark_outage(
+        self._output.write_outage(
             outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
         )
         self._log.error("gap", channel=outage.channel, reason=reason)

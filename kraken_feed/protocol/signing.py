@@ -124,9 +124,9 @@ class Nonce:
         """Note that Kraken has accepted a nonce."""
         self._ahead_ns = 0
 
-    def go_on(self, now_ns: int) -> None:
-        """Start a run at wall clock ``now_ns`` (nanoseconds). If the clock is behind the saved nonce, add an hour: a
-        power cut or an old copy of the state may lack the last nonces."""
+    def start(self, now_ns: int) -> None:
+        """Prepare for a new run, which starts at wall clock ``now_ns`` (nanoseconds). If the clock is behind the saved
+        nonce, add an hour: a power cut or an old copy of the state may lack the last nonces."""
         if now_ns <= self.last:
             self.last += UNSAVED_NS
 

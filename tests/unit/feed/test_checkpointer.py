@@ -228,10 +228,10 @@ async def test_a_first_mark_whose_save_failed_is_not_kept(tmp_path: Path, monkey
     place = Place(tmp_path)
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
     place.checkpointer.begin("ownTrades", 40)
-    assert place.checkpointer.kept == {}
+    assert place.checkpointer.saved_complete_ns == {}
     monkeypatch.undo()
     place.checkpointer.begin("ownTrades", 50)
-    assert place.checkpointer.kept == {"ownTrades": 50}
+    assert place.checkpointer.saved_complete_ns == {"ownTrades": 50}
     place.checkpointer.begin("ownTrades", 60)
     assert place.kept().complete_ns == 50
 
@@ -354,11 +354,11 @@ async def test_a_save_that_fails_keeps_nothing_and_the_next_one_has_it(
     place.rest.changed, place.rest.complete_ns, place.output.position = True, 200, 7
     place.rest.outages.append(Outage("ownTrades", 1, "closed", 90))
     await place.checkpointer.save()
-    assert (place.output.keeps, place.checkpointer.kept) == ([0], {"ownTrades": 100})
+    assert (place.output.keeps, place.checkpointer.saved_complete_ns) == ([0], {"ownTrades": 100})
     monkeypatch.undo()
     place.fill("T2")
     await place.checkpointer.save()
-    assert (place.output.keeps, place.checkpointer.kept) == ([0, 7], {"ownTrades": 200})
+    assert (place.output.keeps, place.checkpointer.saved_complete_ns) == ([0, 7], {"ownTrades": 200})
     kept = place.kept()
     assert names(kept.seen) == ["T1", "T2"]
     assert len(kept.outages) == 1

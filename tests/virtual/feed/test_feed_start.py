@@ -152,8 +152,8 @@ def test_without_a_state_nothing_is_promised_for_the_time_before(tmp_path: Path)
 )
 def test_the_call_counter_goes_on_where_the_run_before_left_it(tmp_path: Path, ago_s: float, level: float) -> None:
     async def look(run: memory.Run) -> float:
-        await run.feed._shared.count_on()
-        await run.feed._shared.count_on()  # once is enough
+        await run.feed._shared.restore_counter()
+        await run.feed._shared.restore_counter()  # once is enough
         return run.feed._shared.counter.level(0.0)
 
     known = checkpoint(counter=CallLevel(10.0, NOW - round(ago_s * NS)))
@@ -163,7 +163,7 @@ def test_the_call_counter_goes_on_where_the_run_before_left_it(tmp_path: Path, a
 
 def test_a_checkpoint_that_does_not_know_the_counter_leaves_room_for_tokens_only(tmp_path: Path) -> None:
     async def look(run: memory.Run) -> float:
-        await run.feed._shared.count_on()
+        await run.feed._shared.restore_counter()
         return run.feed._shared.counter.level(0.0)
 
     known = Checkpoint(saved_ns=NOW, channels={"openOrders": ChannelState(THEN)})

@@ -55,7 +55,7 @@ class Scene:
     def write_backfill(self, channel: str, item: Item) -> None:
         self.written.append((channel, item))
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         self.marks.append((channel, event_name, start, end, fields))
 
     def open_order(self, channel: str, order_id: str, data: bytes = b'{"status":"open"}') -> None:
