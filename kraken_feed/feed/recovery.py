@@ -471,12 +471,10 @@ class Recovery:
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
-        """Count the outage as recovered, declare it, or set when it is tried again.
-
-        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
-        """
+        """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time."""
         assert outage.end_ns is not None  # only ended outages are asked for
-        now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
+        key, now, reason = id(outage), self._clock.latest() or outage.end_ns, doubts.reason(outage)
+
         # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (GapReason.UNKNOWN_BEGINNING.format(outage.cause), reason)))
@@ -484,34 +482,48 @@ class Recovery:
             self._forget_fills(outage)
             self._remove(outage)
             return
+
+        # Everything is proven. Missing fills may lie in another outage, whose fills are not read yet: then wait for it.
         if self._is_recovered(outage, doubts):
-            if id(outage) in doubts.waiting:
+            if key in doubts.waiting:
                 outage.due_ns = now + int(self._config.second_pass_s * NS)
             else:
                 self._finish(outage)
             return
+
         outage.tries += 1
-        if id(outage) in doubts.with_missing_rows | doubts.to_read_again:
+        if key in doubts.with_missing_rows | doubts.to_read_again:
             # Older rows are late, or this run has not added up all of them: read everything again.
             outage.complete.clear()
-            self._inherited.discard(id(outage))
-        # A final reason declares the outage now; any other doubt does so after a quarter of an hour.
-        late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
-        if id(outage) in doubts.final or outage.declared_ns:
+            self._inherited.discard(key)
+
+        # After a quarter of an hour history is not late any more: then any doubt declares the outage.
+        is_overdue = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
+        if key in doubts.final or outage.declared_ns:
+            # REST's answer will not change soon: declare the outage now, or try a declared one again in an hour.
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.to_read_again:
+        elif key in doubts.to_read_again:
+            # Another run has read some of the fills. Read all of them now, to add them up.
             outage.due_ns = now + int(doubts.wait * NS)
-        elif late and id(outage) in doubts.with_missing_rows & doubts.partly_read_before:
+        elif is_overdue and key in doubts.with_missing_rows & doubts.partly_read_before:
+            # Some sources were read in an earlier pass. Read all of them in one pass, before a gap is declared.
             outage.due_ns = now
-        elif late:
+        elif is_overdue:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.unanswered:
+        elif key in doubts.unanswered:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
-            schedule = DOUBTFUL if reason else UNPROVEN
-            times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
-            due = next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
-            outage.due_ns = max(now, due)
+            outage.due_ns = max(now, self._next_pass_ns(outage, bool(reason), began, now))
+
+    def _next_pass_ns(self, outage: Outage, is_doubtful: bool, began: int, now: int) -> int:
+        """Return when the schedule tries the outage again after a pass that ``began`` then.
+
+        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        factors = DOUBTFUL if is_doubtful else UNPROVEN
+        times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in factors]
+        return next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
