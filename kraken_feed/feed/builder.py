@@ -28,10 +28,10 @@ from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
 from ..transport.backoff import Budget, excess
 from ..transport.connection import Dial, dial
-from .absence import Last, last_records
 from .environment import UNLIMITED, Account, Environment, Limits, Quota
 from .feed import Feed
 from .known_state import Snapshots
+from .last_records import LastRecord, last_records
 from .supervisor import Supervisor
 
 Fail = Callable[[FeedError], None]
@@ -187,7 +187,7 @@ async def _insist(
             return found
 
 
-def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, Last]:
+def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, LastRecord]:
     """Return the newest record of each channel that the output holds, if it is a file that we may read."""
     path = output.source
     return {} if path is None else last_records(path, account, channels)

@@ -24,8 +24,8 @@ from ..transport.connection import Dial, dial
 from ..transport.kraken_clock import NS, KrakenClock
 from ..transport.kraken_clock import boot_ns as boot_clock
 from ..transport.rest import Rest
-from .absence import Last
 from .known_state import Knowledge, Snapshots
+from .last_records import LastRecord
 from .recovery import Recovery
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     store: Store | None = None
     checkpoint: Checkpoint | None = None
     found: Found = "new"
-    last: Mapping[str, Last] = {}
+    last: Mapping[str, LastRecord] = {}
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kraken_feed.config.schema import BackfillConfig, Config
-from kraken_feed.feed.absence import Last
 from kraken_feed.feed.environment import Limits
+from kraken_feed.feed.last_records import LastRecord
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.checkpoint import CallLevel, ChannelState, Checkpoint, Outage
 from kraken_feed.state.store import Store
@@ -75,7 +75,7 @@ def test_an_outage_without_an_end_goes_on_from_where_it_began(tmp_path: Path) ->
 
 
 def test_what_the_checkpoint_says_comes_before_what_was_asked_for_and_what_the_output_says(tmp_path: Path) -> None:
-    last = {"openOrders": Last(THEN + 5 * NS, THEN + 5 * NS, None)}
+    last = {"openOrders": LastRecord(THEN + 5 * NS, THEN + 5 * NS, None)}
     found = start(tmp_path, opened, checkpoint=checkpoint(), since_ns=THEN + NS, last=last, found="lost")
     assert found == [(THEN, "restart")]
 
@@ -97,13 +97,13 @@ def test_without_a_checkpoint_the_outage_begins_a_quarter_of_an_hour_before_the_
     tmp_path: Path, channels: dict[str, ChannelState], ts_ns: int, kraken_ns: int | None, begin: int
 ) -> None:
     """A record without Kraken's time has only that of a wall clock, which may be an hour off."""
-    last = {"openOrders": Last(ts_ns, kraken_ns, None)}
+    last = {"openOrders": LastRecord(ts_ns, kraken_ns, None)}
     found = start(tmp_path, opened, checkpoint=Checkpoint(channels=channels), last=last, found="lost")
     assert found == [(begin, "state_missing")]
 
 
 def test_a_lost_state_without_a_record_is_an_outage_whose_beginning_is_not_known(tmp_path: Path) -> None:
-    last = {"ownTrades": Last(THEN, THEN, None)}
+    last = {"ownTrades": LastRecord(THEN, THEN, None)}
     assert start(tmp_path, opened, last=last, found="lost") == [(None, "state_lost")]
 
 
@@ -112,7 +112,7 @@ def test_a_lost_state_without_a_record_is_an_outage_whose_beginning_is_not_known
     [
         ({}, True),
         ({"since_ns": THEN}, False),
-        ({"last": {"openOrders": Last(THEN, THEN, None)}, "found": "lost"}, False),
+        ({"last": {"openOrders": LastRecord(THEN, THEN, None)}, "found": "lost"}, False),
         ({"found": "lost"}, False),
         ({"checkpoint": checkpoint()}, False),
     ],
@@ -134,7 +134,7 @@ def test_a_first_start_says_that_nothing_is_known_of_the_time_before(tmp_path: P
 
 
 def test_without_a_state_nothing_is_promised_for_the_time_before(tmp_path: Path) -> None:
-    last = {"openOrders": Last(THEN, THEN, None)}
+    last = {"openOrders": LastRecord(THEN, THEN, None)}
     assert start(tmp_path, opened, state=False, last=last, found="lost") == []
 
 
