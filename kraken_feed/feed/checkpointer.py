@@ -16,7 +16,7 @@ from ..state.checkpoint import CallLevel, Changes, Checkpoint, Outage, Scan
 from ..state.store import Store
 from ..transport.backoff import CallCounter
 from ..transport.kraken_clock import KrakenClock
-from .endpoint import Tail
+from .endpoint import EndpointFeed
 from .known_state import Knowledge
 from .recovery import Recovery
 
@@ -35,7 +35,7 @@ class Checkpointer:
         store: where the checkpoint is kept; None keeps none.
         checkpoint: what the store holds already.
         sink: the output.
-        tails, knowledge, recovery, nonce, counter: what is saved.
+        endpoints, knowledge, recovery, nonce, counter: what is saved.
         clock: Kraken's.
         log: diagnostics.
         unix_ns: the wall clock, used until Kraken's is known.
@@ -49,7 +49,7 @@ class Checkpointer:
         checkpoint: Checkpoint | None,
         *,
         sink: Destination,
-        tails: Iterable[Tail],
+        endpoints: Iterable[EndpointFeed],
         knowledge: Mapping[str, Knowledge],
         recovery: Recovery,
         nonce: Nonce,
@@ -66,7 +66,7 @@ class Checkpointer:
         self.saved_ns: int | None = None  # in this run
         self._store = store
         self._sink = sink
-        self._tails = tuple(tails)
+        self._endpoints = tuple(endpoints)
         self._knowledge = knowledge
         self._recovery = recovery
         self._nonce = nonce
@@ -212,7 +212,7 @@ class Checkpointer:
         """Open an outage of the channel from ``since_ns`` on, which ends now if the channel is live."""
         now = self._clock.latest()
         self._recovery.open(channel, since_ns, cause)
-        if now is not None and any(channel in tail.complete() for tail in self._tails):
+        if now is not None and any(channel in endpoint.complete() for endpoint in self._endpoints):
             self._recovery.end(channel, now)
 
     # -- the save
@@ -255,7 +255,7 @@ class Checkpointer:
         return self._clock.earliest() or self._unix_ns()
 
     def _complete(self) -> dict[str, int]:
-        return {channel: ns for tail in self._tails for channel, ns in tail.complete().items()}
+        return {channel: ns for endpoint in self._endpoints for channel, ns in endpoint.complete().items()}
 
     def _changes(self) -> Changes:
         """Return what changed since the last call."""

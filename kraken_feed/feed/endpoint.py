@@ -38,7 +38,7 @@ from .recorder import Recorder
 
 
 class Owner(Protocol):
-    """The feed that a tail belongs to."""
+    """The feed that an endpoint belongs to."""
 
     stopping: asyncio.Event
 
@@ -52,7 +52,7 @@ class Owner(Protocol):
         """Save that the channel is about to become live, and is complete from ``complete_ns`` on (Kraken's time)."""
 
     def went_live(self) -> None:
-        """Note that all of the tail's channels are live."""
+        """Note that all of the endpoint's channels are live."""
 
     def wrote_item(self) -> bool:
         """Count an item; return False if no more are wanted."""
@@ -78,7 +78,7 @@ class Loss(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
-class Tail:
+class EndpointFeed:
     """The channels of one endpoint, kept live: a new connection, session and token after every loss."""
 
     def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
@@ -127,10 +127,11 @@ class Tail:
         self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
 
     async def run(self) -> None:
-        """Tail until the feed stops. The last connection stays open: :meth:`close` it when everything is written.
+        """Keep the endpoint live until the feed stops. The last connection stays open: call :meth:`close` when
+        everything is written.
 
         Raises:
-            FeedError: the tail cannot go on.
+            FeedError: the endpoint cannot go on.
         """
         wait = 0.0
         while await self._turn(wait):
@@ -157,7 +158,7 @@ class Tail:
         """Whether every channel is live, and its ``feed.live`` is written."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
-    def endpoint(self) -> Endpoint:
+    def figures(self) -> Endpoint:
         session, now = self._session, self._now()
         heard = session.last_text if session is not None else None
 
@@ -185,8 +186,8 @@ class Tail:
         )
 
     def _overdue(self, now: float) -> bool:
-        """Return whether the tail has missed a deadline of its own by far. A silent peer does not count: the session's
-        deadline ends such a connection."""
+        """Return whether the endpoint has missed a deadline of its own by far. A silent peer does not count: the
+        session's deadline ends such a connection."""
         if self._connection is not None and self._connection.paused:
             return False  # it waits for the output's reader
         due = self._retry_at
@@ -284,7 +285,7 @@ class Tail:
         return token.value
 
     def _judge(self, failure: Failure) -> Loss:
-        """Return the loss that follows from a session's failure. Raises the error if the tail cannot go on."""
+        """Return the loss that follows from a session's failure. Raises the error if the endpoint cannot go on."""
         if failure.refusal is None:
             policy = failure.detail.startswith("1008")  # policy violation: Kraken's own clients do not reconnect
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)

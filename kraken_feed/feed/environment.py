@@ -117,7 +117,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shared(msgspec.Struct):
-    """What the tails of one account share."""
+    """What the endpoints of one account share."""
 
     account: Account
     environment: Environment

@@ -1,6 +1,6 @@
 """Keep the channels of one account live, until it is stopped or an error cannot pass by itself.
 
-A :class:`Feed` has one :class:`Tail` per endpoint. The tails share the API key's REST client, the knowledge of the
+A :class:`Feed` has one :class:`EndpointFeed` per endpoint. They share the API key's REST client, the knowledge of the
 output, and the recovery. The feeds of all accounts share the output, the budget of connects and the quota of items.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets as entropy
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ..config.schema import CHANNELS
@@ -25,7 +25,7 @@ from ..transport.kraken_clock import NS, KrakenClock, Steps
 from ..transport.rest import TOKEN, Rest
 from .backfill import RESERVE
 from .checkpointer import Checkpointer
-from .endpoint import Tail
+from .endpoint import EndpointFeed
 from .environment import Account, Environment, Quota, Shared
 from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
@@ -110,16 +110,16 @@ class Feed:
             knowledge=self._knowledge,
             recovery=self._recovery,
         )
-        self._tails = [
-            Tail(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
+        self._endpoints = [
+            EndpointFeed(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in account.channels)
         ]
-        self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
+        self._endpoint_of = {channel: endpoint for endpoint in self._endpoints for channel in endpoint.channels}
         self._checkpointer = Checkpointer(
             account.store,
             checkpoint,
             sink=self._sink,
-            tails=self._tails,
+            endpoints=self._endpoints,
             knowledge=self._knowledge,
             recovery=self._recovery,
             nonce=self._nonce,
@@ -171,12 +171,12 @@ class Feed:
             timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [
+                background = [
                     tasks.create_task(work)
                     for work in (self._recovery.run(), self._checkpointer.run(), self._ask_time())
                 ]
-                await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
-                for task in beside:
+                await asyncio.wait([tasks.create_task(self._run_endpoint(endpoint)) for endpoint in self._endpoints])
+                for task in background:
                     task.cancel()
         except BaseException:
             patient = False
@@ -199,11 +199,11 @@ class Feed:
 
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
-        self._tail_of[channel].recorder.write_backfill(channel, item)
+        self._endpoint_of[channel].recorder.write_backfill(channel, item)
 
     def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-        self._tail_of[channel].recorder.write_outage(channel, event_name, start, end, **fields)
+        self._endpoint_of[channel].recorder.write_outage(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
         """Stop reading, write what was received, and close. Only the first reason counts."""
@@ -219,7 +219,7 @@ class Feed:
     @property
     def live(self) -> bool:
         """Whether every channel is live."""
-        return all(tail.live for tail in self._tails)
+        return all(endpoint.live for endpoint in self._endpoints)
 
     @property
     def enough(self) -> bool:
@@ -228,23 +228,23 @@ class Feed:
 
     def figures(self) -> Figures:
         """Return the account's state and counters."""
-        recovery, endpoints = self._recovery, tuple(tail.endpoint() for tail in self._tails)
-        records: Tally[tuple[str, str]] = Tally()
-        losses: Tally[str] = Tally()
-        for tail in self._tails:
-            records.update(tail.recorder.written)
-            losses.update(tail.losses)
+        recovery, endpoints = self._recovery, tuple(endpoint.figures() for endpoint in self._endpoints)
+        records: Counter[tuple[str, str]] = Counter()
+        losses: Counter[str] = Counter()
+        for endpoint in self._endpoints:
+            records.update(endpoint.recorder.written)
+            losses.update(endpoint.losses)
         return Figures(
             account=self.account,
             endpoints=endpoints,
             open_orders={c: len(self._knowledge[c].orders) for c in self._knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
-            reconnects=sum(tail.reconnects for tail in self._tails),
+            reconnects=sum(endpoint.reconnects for endpoint in self._endpoints),
             calls=dict(self._rest.calls),
             outages=OutageCounts(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
-            last_frame_ns=max(tail.frame_ns for tail in self._tails),
-            last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
+            last_frame_ns=max(endpoint.frame_ns for endpoint in self._endpoints),
+            last_record_ns=max(endpoint.recorder.written_ns for endpoint in self._endpoints),
             checkpoint_ns=self._checkpointer.saved_ns or 0,
             stopped=self.reason if self._over else "",
             stopping=self.reason,
@@ -261,7 +261,7 @@ class Feed:
         self._checkpointer.begin(channel, complete_ns)
 
     def went_live(self) -> None:
-        """Save soon, since all channels of a tail are live; stop if that was all that was wanted."""
+        """Save soon, since all channels of an endpoint are live; stop if that was all that was wanted."""
         self._checkpointer.soon()
         self.changed()
         if self._limits.once and self.live:
@@ -276,8 +276,8 @@ class Feed:
         """Notice clocks that jump, and request Kraken's time when it has become uncertain."""
         for step in self._steps.look():
             self._log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
-            for tail in self._tails:
-                tail.stepped()
+            for endpoint in self._endpoints:
+                endpoint.stepped()
         uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
         if self._clock.known and uncertain and (self._clock.boot() - self._asked_at) / NS > UNCERTAIN_ASK_S:
             self._asked_at, self._shared.clock_doubted = self._clock.boot(), False
@@ -291,9 +291,9 @@ class Feed:
             with contextlib.suppress(Transient):
                 await self._rest.time()
 
-    async def _guard(self, tail: Tail) -> None:
+    async def _run_endpoint(self, endpoint: EndpointFeed) -> None:
         try:
-            await tail.run()
+            await endpoint.run()
         except FeedError as error:
             self.fail(error)
 
@@ -302,23 +302,23 @@ class Feed:
         sink = self._sink
         if self._given.store is None:
             self._recovery.give_up(GapReason.STOPPED_BEFORE.format())
-        for tail in self._tails:
-            tail.stopped(self.reason)
+        for endpoint in self._endpoints:
+            endpoint.stopped(self.reason)
         try:
             if patient:  # this may take long, so close the connections first
-                await self._close_tails()
+                await self._close_endpoints()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):
                 await self._checkpointer.save()
         except TimeoutError:
             self._leave_behind(sink)
         finally:
-            await self._close_tails()
+            await self._close_endpoints()
 
-    async def _close_tails(self) -> None:
+    async def _close_endpoints(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for tail in self._tails:
-                tasks.create_task(tail.close(CLOSE_S))
+            for endpoint in self._endpoints:
+                tasks.create_task(endpoint.close(CLOSE_S))
 
     def _leave_behind(self, sink: Destination) -> None:
         """Report records that the output did not take in time. The checkpoint does not have them either, so the next
@@ -330,7 +330,7 @@ class Feed:
                 why="The output has every record, but the disk that holds the state does not answer.",
                 remedy="Check the disk. The next run writes again what is not in the checkpoint.",
             )
-        were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
+        were_live = {c for c, endpoint in self._endpoint_of.items() if endpoint.recorder.written[c, "feed.live"]}
         if self._given.store is not None and were_live <= self._checkpointer.saved_complete_ns.keys():
             self._log.warning(
                 "output_not_drained",

@@ -128,7 +128,7 @@ class Place:
         self.clock.sample(0, 0, 500, 500)
         self.counter = CallCounter(14, 0.33)
         self.failures: list[FeedError] = []
-        parts: dict[str, Any] = {"sink": self.output, "tails": [self.rest], "recovery": self.rest, "log": self.log}
+        parts: dict[str, Any] = {"sink": self.output, "endpoints": [self.rest], "recovery": self.rest, "log": self.log}
         self.checkpointer = Checkpointer(
             self.store,
             None,
