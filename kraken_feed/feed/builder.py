@@ -89,17 +89,22 @@ async def assemble(
     """
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget = Budget(config.reconnect.budget, config.reconnect.window_s)
-    _judge_number(plan, budget, log)
-    # The states come before the output, since they are the locks. An error closes those that are open.
+    _check_account_count(plan, budget, log)
+    # An error closes all states that were opened so far.
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
-        supervisor: Supervisor
+        # The states come before the output, since they are the locks. An open state stays open while the next one is
+        # not available: damage is reported only at the first opening.
         opened = {}
-        for account in plan.credentials:  # open states stay open: damage is reported only at the first opening
+        for account in plan.credentials:
             attempt = partial(_open_state, plan.state, account, log, undo)
-            opened[account] = await _insist(attempt, patience, log, held)
+            opened[account] = await _retry_while_unavailable(attempt, patience, log, held)
+
+        # An open output fails only from the event loop, which does not run again before the supervisor exists.
+        supervisor: Supervisor
         attempt_output = partial(open_output, lambda error: supervisor.fail(error))
-        output, feed_log = await _insist(attempt_output, patience, log, held)
+        output, feed_log = await _retry_while_unavailable(attempt_output, patience, log, held)
+
         environment = Environment(
             config=config,
             sink=output,
@@ -113,20 +118,10 @@ async def assemble(
         )
         feeds = [
             make(
-                Account(
-                    name=name,
-                    channels=plan.channels,
-                    credentials=plan.credentials[name],
-                    snapshots=plan.snapshots,
-                    since_ns=plan.since_ns,
-                    store=kept.store if kept else None,
-                    checkpoint=kept.checkpoint if kept else None,
-                    found=kept.found if kept else "new",
-                    last=_last_records(output, name, plan.channels) if kept else {},
-                ),
+                _account(plan, name, state, output),
                 replace(environment, log=log.bind(account=name)) if len(opened) > 1 else environment,
             )
-            for name, kept in opened.items()
+            for name, state in opened.items()
         ]
         undo.pop_all()
     for feed in feeds:
@@ -135,7 +130,22 @@ async def assemble(
     return supervisor
 
 
-def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
+def _account(plan: Plan, name: str, state: Opened | None, output: Destination) -> Account:
+    """Return what is known of an account at the start: from the plan, from its state, and from the output."""
+    return Account(
+        name=name,
+        channels=plan.channels,
+        credentials=plan.credentials[name],
+        snapshots=plan.snapshots,
+        since_ns=plan.since_ns,
+        store=state.store if state else None,
+        checkpoint=state.checkpoint if state else None,
+        found=state.found if state else "new",
+        last=_last_records(output, name, plan.channels) if state else {},
+    )
+
+
+def _check_account_count(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
     """Check the number of accounts. Raise an error if there are too few descriptors, since the tail would fail later.
     Log a warning if there are too many connects, since that only makes the start slow."""
     dialects = {CHANNELS[channel] for channel in plan.channels}
@@ -162,7 +172,7 @@ def _patience(plan: Plan) -> float:
     return patience if plan.limits.duration is None else min(patience, plan.limits.duration)
 
 
-async def _insist(
+async def _retry_while_unavailable(
     attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
 ) -> T:
     """Return what ``attempt`` opens. Retry while its file system is not available, for ``patience`` seconds."""

@@ -235,9 +235,9 @@ class EndpointFeed:
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait; return False if the feed stops first. Raises OutageTooLong when ``max_outage_s`` ends first."""
-        patience = self._shared.environment.config.reconnect.max_outage_s
+        limit = self._shared.environment.config.reconnect.max_outage_s
         self._retry_at = self._now() + seconds
-        ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
+        ends = self._down_since + limit if limit and self._down_since is not None else float("inf")
         until = self._retry_at
         try:
             async with asyncio.timeout_at(min(until, ends)):
@@ -247,7 +247,7 @@ class EndpointFeed:
             if ends > until:
                 return True
         raise OutageTooLong(
-            f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
+            f"Not live for {limit:g} s, which is reconnect.max_outage_s.",
             why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
             remedy="If status.kraken.com reports no incident, run `kraken-feed check`: it finds the step that fails.",
         )

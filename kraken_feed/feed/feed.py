@@ -75,11 +75,10 @@ class Feed:
         self._asked_at = boot_ns()  # when Kraken's time was last asked for
         self._time_wanted = asyncio.Event()
         self._knowledge = _knowledge(account.channels, checkpoint)
+
+        # What shares the API key: its limits, its REST client, the recovery.
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
-        live_before = {channel for channel, state in checkpoint.channels.items() if state.complete_ns}
-        live_before |= account.last.keys()
-        worked = (KEY, TOKEN, *live_before) if live_before else ()
-        patience = Patience(config.reconnect.refused_s, worked, NONCE_S)
+        patience = Patience(config.reconnect.refused_s, _worked_before(account, checkpoint), NONCE_S)
         self._rest = Rest(
             config.endpoints.rest,
             account.credentials,
@@ -90,7 +89,7 @@ class Feed:
             clock=self._clock,
             warn=self._log.warning,
             patience=patience,
-            called=lambda: self._checkpointer.note_rest_call(),
+            called=lambda: self._checkpointer.note_rest_call(),  # made below: it saves what the REST client counts
             mask=self._secrets.mask,
         )
         self._recovery = Recovery(
@@ -110,6 +109,8 @@ class Feed:
             knowledge=self._knowledge,
             recovery=self._recovery,
         )
+
+        # One feed per endpoint, and the checkpointer that saves what all of them have written.
         self._endpoints = [
             EndpointFeed(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in account.channels)
@@ -130,6 +131,7 @@ class Feed:
             fail=self.fail,
             every_turn=self._look_at_clocks,
         )
+
         for channel in account.channels:
             self._reopen(channel, checkpoint)
         # An outage is open, so this run is no first start: its first snapshot shows what was missed.
@@ -341,6 +343,13 @@ class Feed:
             )
             return
         self.fail(error)
+
+
+def _worked_before(account: Account, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return what Kraken has accepted in an earlier run, as subjects of :class:`Patience`: key, token and channels."""
+    live_before = {channel for channel, state in checkpoint.channels.items() if state.complete_ns}
+    live_before |= account.last.keys()
+    return (KEY, TOKEN, *live_before) if live_before else ()
 
 
 def _saved_counter(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
