@@ -211,7 +211,7 @@ class EndpointFeed:
         has jumped: what Kraken sent meanwhile may still be in the socket."""
         self._stepped = True
         if self._connection is not None:
-            self._connection.hurry()
+            self._connection.ping_now()
 
     # -- one attempt
 
@@ -464,7 +464,7 @@ class EndpointFeed:
             assert session is not None  # its channels were live
             at = None
             if loss.cause in ("sequence", "silence"):  # frames are missing, although pings may have been answered
-                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.spoke
+                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.last_proof
                 at = self._began_at if stamp is None else stamp
             self._mark_lost(channel, loss.cause, loss.detail, at)
 

@@ -139,7 +139,7 @@ class Stream(ClientConnection):
     Simple frames are split here, and all others are handed to the library: the opening, pings and the close, and
     everything after the first frame that is not simple.
 
-    ``progress`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
+    ``arriving`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
     """
 
     max_bytes: ClassVar[int] = 0  # of a message; set by :func:`dial`
@@ -152,7 +152,7 @@ class Stream(ClientConnection):
         self._messages: list[bytes] = []
         self._bytes = 0  # approximate size of these messages
         self._paused_reading = False
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._slow = False  # a read has returned only a middle part of the message in progress
         self._lost = False
@@ -189,7 +189,7 @@ class Stream(ClientConnection):
                 self._note_progress(whole=not splitter.partial)
             return
         messages, others = splitter.feed(data)
-        if splitter.partial or self.progress is not None:
+        if splitter.partial or self.arriving is not None:
             self._note_progress(whole=bool(messages))
         if messages:
             self._messages += messages
@@ -215,13 +215,13 @@ class Stream(ClientConnection):
         A message that is split over two reads is normal. One that takes three or more reads arrived slowly.
         """
         now, partial = self.loop.time(), self._splitter.partial
-        since = now if self.progress is None else self.progress[0]
+        since = now if self.arriving is None else self.arriving[0]
         if whole or not partial:
             self.delay += now - since if self._slow else 0.0
             since, self._slow = now, False
         else:
-            self._slow = self.progress is not None
-        self.progress = (since, now) if partial else None
+            self._slow = self.arriving is not None
+        self.arriving = (since, now) if partial else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is gone. If there never was one, as when TLS fails behind a proxy, the library is not

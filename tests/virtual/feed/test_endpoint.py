@@ -34,7 +34,7 @@ class Line:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._frames: asyncio.Queue[bytes | ConnectionClosed] = asyncio.Queue()
 
