@@ -62,7 +62,7 @@ def exit_code(results: Iterable[CheckResult]) -> int:
 
 
 class Report:
-    """Prints each result as soon as it is known, and the verdict at the end.
+    """Prints each result as soon as it is known, and a summary at the end.
 
     Args:
         say: receives one text of one or more lines, without the last line feed.
@@ -106,7 +106,7 @@ class Report:
             self._say(self._lines(result))
 
     def end(self) -> int:
-        """Print the verdict, and return the exit code."""
+        """Print the summary, and return the exit code."""
         code = exit_code(self.results)
         count: Counter[str] = Counter(result.status for result in self.results)
         if self._as_json:
@@ -177,7 +177,7 @@ def _worst(count: Mapping[str, int]) -> Status:
 
 
 def _summary(results: Sequence[CheckResult], code: int) -> str:
-    """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
+    """Return the summary in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
     words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []
     for status, word in words.items():

@@ -31,7 +31,7 @@ class Destination(Protocol):
 
     @property
     def pending(self) -> int:
-        """Bytes that were handed in and have not arrived."""
+        """Bytes that were handed in and are not delivered."""
 
     @property
     def full(self) -> bool:

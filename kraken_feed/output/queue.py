@@ -1,7 +1,7 @@
 """Queue lines for a program in the same process, which takes one after the other.
 
-A line has arrived when the program takes the next one: then it is done with it. The checkpoint covers only lines that
-have arrived.
+A line is delivered when the program takes the next one: then the program has finished with it. The checkpoint covers
+only lines that were delivered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Inbox:
         self.pending = 0
         self._bursts: deque[bytes] = deque()
         self._burst: list[bytes] = []  # the lines of the current burst, the last one first
-        self._held = 0  # bytes of the line that the program works on
+        self._current = 0  # bytes of the line that the program works on
         self._handed = 0
         self._ended = False  # nothing more will come
         self._waited_for = False
@@ -53,7 +53,7 @@ class Inbox:
 
     async def take(self) -> bytes | None:
         """Return the next line, or None if no more will come; wait if there is none yet. The line before it counts as
-        arrived.
+        delivered.
 
         A cancelled call takes nothing. There is no turn of the event loop between the lines of one burst.
 
@@ -62,8 +62,8 @@ class Inbox:
         """
         if self._waited_for:
             raise RuntimeError("another task is waiting for the next record")
-        self._arrive(self._held)
-        self._held = 0
+        self._deliver(self._current)
+        self._current = 0
         self._waited_for = True
         try:
             while not self._burst and await self._more():
@@ -73,7 +73,7 @@ class Inbox:
         if not self._burst:
             return None
         line = self._burst.pop()
-        self._held = len(line)
+        self._current = len(line)
         return line
 
     async def _more(self) -> bool:
@@ -103,7 +103,7 @@ class Inbox:
         self._came.set()
 
     def abandon(self) -> None:
-        """Stop: the program reads no more. The remaining lines, and the one it works on, have not arrived."""
+        """Stop: the program reads no more. The remaining lines, and the one it works on, are not delivered."""
         if self._ended and not self.pending:
             return
         self.error = self.error or ReaderGone("The reader of the output has closed it.")
@@ -138,7 +138,7 @@ class Inbox:
             remedy="Read them before the program ends, or keep a state.",
         )
 
-    def _arrive(self, size: int) -> None:
+    def _deliver(self, size: int) -> None:
         self.pending -= size
         if size:
             self._went.set()

@@ -7,8 +7,8 @@ blocks. Each outlet knows how to write without blocking.
 While a file's disk is full, the write is repeated until there is space, or until patience ends. ``synced`` waits until
 a file's data is on the disk.
 
-A file can be removed while it is written to. ``check`` notices it. ``rescue`` then writes again, to a new file, what
-was written since the file was last seen with its name.
+A file can be removed while it is written to. ``check`` notices it. ``rescue`` then writes again, to a new file, the
+lines since the last checkpoint that was saved while the file still had a name.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ class Sink:
         self._bytes = 0  # handed in and not written yet
         self._handed = 0
         self._scheduled = False
-        self._mark = self._place()  # up to this offset the file needs no rescue: it was saved, or is not ours
+        self._mark = (
+            self._place()
+        )  # bytes before this offset need no rescue: a checkpoint covers them, or they are not ours
         self._had_name = self._has_name()  # whether a path named the file when it was opened
         self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
@@ -306,7 +308,7 @@ class Sink:
         waits until they are on the disk again.
 
         Raises:
-            OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
+            OutputFailed: no new file can be opened, or there is no path. A later call tries again with the same lines.
         """
         if self._unread:
             self._unread = False

@@ -33,8 +33,8 @@ APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our file
 BUSY_S = 1.0  # only a person who looks into the file can have it open; wait this long for that
 WAL_PAGES = 1000  # the -wal is copied into the file at this size: 4 MB, a few minutes of a busy account
 WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer is cut back to this
-SECTOR = 512  # SQLite's smallest page; a complete file is a multiple of it
-DURABLE_LAYOUT = 3  # from this layout on, a file without a save has never lost one
+SECTOR = 512  # SQLite's smallest page; the size of a complete file is a multiple of it
+DURABLE_LAYOUT = 3  # from this layout on, a file without a checkpoint never had one; older ones could lose the first
 
 CACHE_KIB = 256  # nothing is read again, once the file is open
 JOURNAL_BYTES = 1024 * 1024  # the journal is rewritten when this much was appended, and it has doubled
@@ -154,7 +154,7 @@ class Store:
             if self._absent:
                 raise _failed(self.path, "the file was removed and could not be opened again")
             if changes.replaced:
-                self._base = 2 * self._appended  # until the next attempt, should this one find no room
+                self._base = 2 * self._appended  # if this save fails, wait until the journal has doubled
             with _transaction(self._database):
                 size = tables.write(self._database, changes)
                 length = tables.journal_bytes(self._database) if changes.replaced else self._base
@@ -396,8 +396,8 @@ def _make(path: str) -> None:
     os.close(file)
     if not stat.S_ISREG(status.st_mode):
         raise _Damaged
-    # SQLite accepts both. It treats an empty file as a new one, and removes the old one's -wal. It fills a truncated
-    # page with zeros, which is right only if the -wal or the -journal has the rest.
+    # SQLite would accept an empty and a truncated file. It takes an empty one for a new one, and removes its -wal. It
+    # fills a truncated page with zeros, which is right only if the -wal or the -journal has the rest.
     if status.st_size < SECTOR and _size(f"{path}-wal"):
         raise _Damaged
     if status.st_size % SECTOR and not _size(f"{path}-wal") and not _size(f"{path}-journal"):

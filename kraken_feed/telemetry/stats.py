@@ -147,7 +147,7 @@ def unopened(name: str) -> Output:
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The whole of one process.
+    """The figures of one process: all accounts and the output.
 
     ``held`` is what the start waits for, ``stopping`` why the process ends.
     """

@@ -175,7 +175,7 @@ class Budget:
         self.window = window
         self._spacing = min(SPACING_S, window / limit)  # a larger budget needs a faster pace
         self._reserved: deque[float] = deque(maxlen=limit)  # when the last connects were, or will be, allowed
-        self._due = float("-inf")  # when the next connect would be due, had each kept its distance
+        self._due = float("-inf")  # when the next connect would be due if all were `_spacing` apart
 
     def reserve(self, now: float, draw: Callable[[], float]) -> float:
         """Reserve one connect, and return the seconds to wait before it; 0 if it may begin now.
@@ -197,8 +197,8 @@ class Budget:
 
 
 def excess(connects: int, budget: Budget, *, public: bool) -> int | None:
-    """Return how many connects there should be at most, if ``connects`` at once are too many; None if they are not. The
-    limit is the budget's, and that of Kraken's edge if they go to the ``public`` network."""
+    """Return the allowed number of connects if ``connects`` at once are more than that, else None. The limit is the
+    budget's, and that of Kraken's edge if they go to the ``public`` network."""
     edge = int(EDGE_CONNECTS * budget.window / EDGE_WINDOW_S)
     most = min(budget.limit, edge) if public else budget.limit
     return most if connects > most else None

@@ -278,7 +278,8 @@ class Rest:
         if refusal == NONCE:
             self._nonce.refused()
         wait = self._wait_after(method, refusal)
-        if refusal.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
+        # A refused history method does not stop the other methods.
+        if refusal.error is not RequestRefused or method == TOKEN:
             self.keep_quiet(refusal.delay if wait is None else wait)
         text = self._mask(text)
         why = f"{text}: {refusal.meaning}." if refusal.meaning else text

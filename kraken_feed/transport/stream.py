@@ -14,6 +14,9 @@ from websockets.protocol import State
 # The library handles every frame with all of the protocol's checks. Nearly every frame of a feed is of the simplest
 # kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
 # socket returned. All other frames (pings, closes, fragments, violations) are passed on to the library, complete.
+#
+#     | FINAL, kind | MASKED, length | the length, if byte 1 has 126 or 127 | payload |
+#     |   1 byte    |     1 byte     |            2 or 8 bytes              |         |
 
 
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
@@ -33,7 +36,7 @@ class Splitter:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.done = False
+        self.done = False  # from now on, all bytes go to the library
         self.partial = False
         self._header = b""  # of a frame of the library's, as far as it has arrived
         self._left = 0  # bytes of that frame that have not arrived
