@@ -146,7 +146,7 @@ class Checkpointer:
             return  # the records were written again and are not on the disk yet: the next save has them
         if self._sink.error is None and await self._write(changes):
             self._unsaved, self._everything = None, False
-            self._sink.kept(written)
+            self._sink.covered(written)
 
     async def close(self, seconds: float) -> None:
         """Close the store, for ``seconds`` at most. The end of the process closes it otherwise, and nothing is lost."""

@@ -66,14 +66,14 @@ class Destination(Protocol):
         """The number of removed files whose lines could not be read."""
 
     def rescue(self) -> int | None:
-        """Write again, to a new file, what was written to a removed one since the last :meth:`kept`. Return how many
+        """Write again, to a new file, what was written to a removed one since the last :meth:`covered`. Return how many
         bytes that was; None if they cannot be read any more.
 
         Raises:
             OutputFailed: there is no path to write to.
         """
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """Note that the checkpoint covers the output up to ``position``: it need not be written again."""
 
     def reopen(self) -> None:

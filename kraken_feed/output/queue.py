@@ -92,8 +92,8 @@ class Inbox:
 
     async def synced(self) -> None:
         """Wait until the program is done with every line so far, or has stopped reading."""
-        mark = self._handed
-        while self._handed - self.pending < mark and self.error is None:
+        target = self._handed
+        while self._handed - self.pending < target and self.error is None:
             self._went.clear()
             await self._went.wait()
 
@@ -125,7 +125,7 @@ class Inbox:
         """Return 0: nothing has to be written again."""
         return 0
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """Ignore the checkpoint: there is nothing to rescue."""
 
     def reopen(self) -> None:

@@ -136,9 +136,8 @@ class Sink:
         self._bytes = 0  # handed in and not written yet
         self._handed = 0
         self._scheduled = False
-        self._mark = (
-            self._place()
-        )  # bytes before this offset need no rescue: a checkpoint covers them, or they are not ours
+        # Bytes before this offset need no rescue: a checkpoint covers them, or they are not ours.
+        self._rescue_from = self._place()
         self._had_name = self._has_name()  # whether a path named the file when it was opened
         self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
@@ -256,17 +255,17 @@ class Sink:
     async def drained(self) -> None:
         """Wait until every line that was handed in so far is written, or until the output has failed."""
         self._write_out()  # a full disk may have space again
-        mark = self._handed
-        while self._handed - self._bytes < mark and self.error is None:
+        target = self._handed
+        while self._handed - self._bytes < target and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def synced(self) -> None:
         """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
         output has failed. Calls made while an fdatasync runs share the next one."""
-        mark = self._handed
+        target = self._handed
         await self.drained()
-        while self.error is None and self._sync.durable < mark and (self._outlet.regular or self._sync.behind):
+        while self.error is None and self._sync.durable < target and (self._outlet.regular or self._sync.behind):
             self._sync.start(self._outlet, self._handed - self._bytes)
             self._changed.clear()
             await self._changed.wait()
@@ -291,7 +290,7 @@ class Sink:
             return "removed"
         return "moved" if self._another_at_path() else "ok"
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """Remember that a checkpoint covers the output up to ``position``, so that a rescue need not write it again.
 
         Call this after a save that followed :meth:`synced`. It also checks that the file still has a name: what was
@@ -299,10 +298,10 @@ class Sink:
         """
         reached = self._sync.reached
         if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
-            self._mark = reached[1]
+            self._rescue_from = reached[1]
 
     def rescue(self) -> int | None:
-        """Open a new file at the path, and write to it what the removed file received since the last :meth:`kept`.
+        """Open a new file at the path, and write to it what the removed file received since the last :meth:`covered`.
 
         Returns how many bytes that is; None if they could not be read, which means that they are lost. :meth:`synced`
         waits until they are on the disk again.
@@ -322,7 +321,7 @@ class Sink:
                 why="Its records cannot be read, and kraken-feed does not know its path.",
                 remedy="Start again. With --output PATH instead of a redirection, kraken-feed creates the file again.",
             )
-        lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
+        lines = read_removed(self._outlet.fd, self._rescue_from, RESCUED_BYTES)
         fresh = self._open_again(self.path)
         if lines:
             self._chunk = memoryview(lines + self._chunk)
@@ -364,7 +363,7 @@ class Sink:
         self._readiness.end()
         self._sync.retire(self._outlet)
         self._outlet = outlet(fd)
-        self._mark, self._had_name = self._place(), self._has_name()
+        self._rescue_from, self._had_name = self._place(), self._has_name()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
         self._opened(path, torn)
         self._sync.start(self._outlet, self._handed - self._bytes)

@@ -338,7 +338,7 @@ class MemoryOutput:
         """Bytes that were handed in so far."""
         return self._handed
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """The checkpoint covers what was handed in up to there."""
         if self._file.linked and self._durable >= position:
             self._file.needed = self._file.synced

@@ -69,7 +69,7 @@ class Output:
         self.found = "ok"
         self.reopened += 1
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         self.keeps.append(position)
 
 
