@@ -21,7 +21,7 @@ from ..output.file import whole_lines
 from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
 from ..state.store import Store
-from ..transport.backoff import Budget, excess
+from ..transport.backoff import Budget, limit_if_exceeded
 from .report import CheckResult, failed
 
 # -- our clock compared with Kraken's
@@ -288,7 +288,7 @@ def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | Non
 
 def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> CheckResult:
     """Judge whether all accounts can connect at once. ``public`` is whether they connect to Kraken's edge."""
-    wanted, most = accounts * endpoints, excess(accounts * endpoints, budget, public=public)
+    wanted, most = accounts * endpoints, limit_if_exceeded(accounts * endpoints, budget, public=public)
     facts = {"needed": wanted, "budget": budget.limit, "window_s": budget.window}
     per = f"per {budget.window:g} s"
     if most is None:

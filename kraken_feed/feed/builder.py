@@ -26,7 +26,7 @@ from ..protocol.signing import Credentials
 from ..state.store import Opened, Store
 from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
-from ..transport.backoff import Budget, excess
+from ..transport.backoff import Budget, limit_if_exceeded
 from ..transport.connection import Dial, dial
 from .environment import UNLIMITED, Account, Environment, Limits, Quota
 from .feed import Feed
@@ -152,7 +152,7 @@ def _check_account_count(plan: Plan, budget: Budget, log: FilteringBoundLogger) 
     accounts = len(plan.credentials)
     descriptors.require(accounts, len(dialects), state=plan.state is not None)
     connects = accounts * len(dialects)
-    most = excess(connects, budget, public=is_public(plan.config.endpoints, dialects))
+    most = limit_if_exceeded(connects, budget, public=is_public(plan.config.endpoints, dialects))
     if most is not None:
         log.warning(
             "too_many_connects",

@@ -89,7 +89,7 @@ class Feed:
             clock=self._clock,
             warn=self._log.warning,
             patience=patience,
-            called=lambda: self._checkpointer.note_rest_call(),  # made below: it saves what the REST client counts
+            before_call=lambda: self._checkpointer.note_rest_call(),  # made below: it saves what the REST client counts
             mask=self._secrets.mask,
         )
         self._recovery = Recovery(
@@ -168,7 +168,7 @@ class Feed:
         Raises:
             FeedError: the feed cannot go on. What was received is still written, if that is possible.
         """
-        patient, timer = self._sink.patient, None
+        waits, timer = self._sink.waits_at_stop, None
         if self._limits.duration is not None:
             timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
@@ -181,13 +181,13 @@ class Feed:
                 for task in background:
                     task.cancel()
         except BaseException:
-            patient = False
+            waits = False
             self.stop("defect")
             raise
         finally:  # also after a defect: write what was received before it
             self._over = True
             try:
-                await self._finish(patient)
+                await self._finish(waits)
             finally:
                 if timer is not None:
                     timer.cancel()
@@ -299,7 +299,7 @@ class Feed:
         except FeedError as error:
             self.fail(error)
 
-    async def _finish(self, patient: bool) -> None:
+    async def _finish(self, waits: bool) -> None:
         """Write everything out, the last markers last; then close."""
         sink = self._sink
         if self._given.store is None:
@@ -307,7 +307,7 @@ class Feed:
         for endpoint in self._endpoints:
             endpoint.stopped(self.reason)
         try:
-            if patient:  # this may take long, so close the connections first
+            if waits:  # this may take long, so close the connections first
                 await self._close_endpoints()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):

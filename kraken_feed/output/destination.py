@@ -18,7 +18,7 @@ class Destination(Protocol):
         """The destination's name, for messages to people."""
 
     @property
-    def patient(self) -> bool:
+    def waits_at_stop(self) -> bool:
         """Whether a stop waits without a limit until everything is accepted."""
 
     @property

@@ -18,7 +18,7 @@ class Inbox:
     """A queue of lines for the program: a :class:`kraken_feed.output.destination.Destination`."""
 
     name = "the iteration"
-    patient = True
+    waits_at_stop = True
     sync_started: float | None = None
     source: str | None = None
     unrescued = 0

@@ -102,7 +102,7 @@ class Sink:
         patience: seconds to wait for a full disk that accepts no line.
     """
 
-    patient = False  # a stalled reader must not prevent a stop
+    waits_at_stop = False  # a stalled reader must not prevent a stop
 
     def __init__(
         self,

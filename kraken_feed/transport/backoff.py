@@ -104,7 +104,7 @@ class CallCounter:
 
     def __init__(self, limit: float, decay: float) -> None:
         self.limit = limit
-        self.consecutive = 0  # refusals since the last call that was answered
+        self.refusals_in_a_row = 0  # refusals since the last call that was answered
         self._decay = decay
         self._level = 0.0
         self._at = 0.0
@@ -135,17 +135,17 @@ class CallCounter:
 
     def succeed(self) -> None:
         """Note that a call was answered: the run of refusals is over."""
-        self.consecutive = 0
+        self.refusals_in_a_row = 0
 
-    def fill(self, now: float) -> None:
+    def note_refusal(self, now: float) -> None:
         """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more than
         assumed.
 
         Each consecutive refusal adds the cost of a history call, so that the waits grow, up to twice the limit.
         """
-        self.consecutive += 1
+        self.refusals_in_a_row += 1
         self._settle(now)
-        full = max(self._level, self.limit) + self.consecutive * HISTORY_COST
+        full = max(self._level, self.limit) + self.refusals_in_a_row * HISTORY_COST
         self._level = min(full, 2 * self.limit)
 
     def restore(self, level: float, seconds_ago: float, now: float) -> None:
@@ -196,7 +196,7 @@ class Budget:
         return windows + max(0, (connects - 1) % self.limit - BURST) * self._spacing
 
 
-def excess(connects: int, budget: Budget, *, public: bool) -> int | None:
+def limit_if_exceeded(connects: int, budget: Budget, *, public: bool) -> int | None:
     """Return the allowed number of connects if ``connects`` at once are more than that, else None. The limit is the
     budget's, and that of Kraken's edge if they go to the ``public`` network."""
     edge = int(EDGE_CONNECTS * budget.window / EDGE_WINDOW_S)

@@ -117,7 +117,7 @@ class Rest:
         clock: learns Kraken's time from the answers.
         warn: takes diagnostics as a structlog method does: the event, and its fields.
         patience: decides how often a refused call is repeated; by default never.
-        called: called right before each private call is sent, after the counter has counted it.
+        before_call: called right before each private call is sent, after the counter has counted it.
         mask: removes secrets from texts of Kraken and of libraries, which errors and diagnostics quote.
     """
 
@@ -133,7 +133,7 @@ class Rest:
         clock: KrakenClock | None = None,
         warn: Callable[..., object] = _ignore,
         patience: Patience | None = None,
-        called: Callable[[], None] = _nothing,
+        before_call: Callable[[], None] = _nothing,
         mask: Callable[[str], str] = str,
     ) -> None:
         self._credentials = credentials
@@ -142,7 +142,7 @@ class Rest:
         self._unix_ns = unix_ns
         self._clock = clock
         self._warn = warn
-        self._called = called
+        self._before_call = before_call
         self._mask = mask
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # calls made, by method and result
@@ -244,7 +244,7 @@ class Rest:
         now = asyncio.get_running_loop().time
         self._counter.send(cost, now())
         try:
-            self._called()
+            self._before_call()
             opening = self._client.stream("POST", path, content=body, headers=headers)
             return await _ask(method, opening, self._mask, self._moment)
         finally:
@@ -274,7 +274,7 @@ class Rest:
         """Return the error for an error text of Kraken, and note what the text says about the key."""
         refusal = classify(text, self.unix_now())
         if counter_full(text):
-            self._counter.fill(asyncio.get_running_loop().time())
+            self._counter.note_refusal(asyncio.get_running_loop().time())
         if refusal == NONCE:
             self._nonce.refused()
         wait = self._wait_after(method, refusal)

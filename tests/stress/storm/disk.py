@@ -222,7 +222,7 @@ class MemoryOutput:
     A power cut takes what was not synced, a kill what the reader did not take.
     """
 
-    patient = False
+    waits_at_stop = False
     source = "memory"
     unrescued = 0  # memory can always be read again
 
