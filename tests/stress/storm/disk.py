@@ -127,7 +127,7 @@ class State:
             self._base, self._log = None, []
             return None, "lost"
         checkpoint = self.load()
-        return checkpoint, "new" if checkpoint is None else "kept"
+        return checkpoint, "new" if checkpoint is None else "saved"
 
     def load(self) -> Checkpoint | None:
         """Return what it holds."""
