@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import CHANNELS, Config, is_public, without_backfill
-from ..errors import FeedError, OutputAway, StateAway
+from ..errors import FeedError, OutputUnavailable, StateUnavailable
 from ..output import descriptors
 from ..output.destination import Destination
 from ..output.disk import retry_in
@@ -68,7 +68,7 @@ async def assemble(
     changed: Callable[[], None] = lambda: None,
     dial: Dial = dial,
     make: Callable[[Account, Environment], Feed] = Feed,
-    held: Callable[[FeedError | None], None] = _ignore,
+    unavailable: Callable[[FeedError | None], None] = _ignore,
 ) -> Supervisor:
     """Return the feeds of ``plan``, ready to run. Their states are open and locked until they have run.
 
@@ -82,7 +82,7 @@ async def assemble(
         changed: called when all channels of an endpoint have gone live.
         dial: opens a WebSocket connection.
         make: makes a feed; for tests.
-        held: called at each attempt with the error that is waited for, and with None when it is over.
+        unavailable: called at each attempt with the error that is waited for, and with None when it is over.
 
     Raises:
         FeedError: a state is locked, or a state or the output cannot be opened. No state stays locked then.
@@ -98,12 +98,12 @@ async def assemble(
         opened = {}
         for account in plan.credentials:
             attempt = partial(_open_state, plan.state, account, log, undo)
-            opened[account] = await _retry_while_unavailable(attempt, patience, log, held)
+            opened[account] = await _retry_while_unavailable(attempt, patience, log, unavailable)
 
         # An open output fails only from the event loop, which does not run again before the supervisor exists.
         supervisor: Supervisor
         attempt_output = partial(open_output, lambda error: supervisor.fail(error))
-        output, feed_log = await _retry_while_unavailable(attempt_output, patience, log, held)
+        output, feed_log = await _retry_while_unavailable(attempt_output, patience, log, unavailable)
 
         environment = Environment(
             config=config,
@@ -173,7 +173,10 @@ def _patience(plan: Plan) -> float:
 
 
 async def _retry_while_unavailable(
-    attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
+    attempt: Callable[[], T],
+    patience: float,
+    log: FilteringBoundLogger,
+    unavailable: Callable[[FeedError | None], None],
 ) -> T:
     """Return what ``attempt`` opens. Retry while its file system is not available, for ``patience`` seconds."""
     now, tries, said = asyncio.get_running_loop().time, 0, ""
@@ -181,19 +184,19 @@ async def _retry_while_unavailable(
     while True:
         try:
             found = attempt()
-        except (OutputAway, StateAway) as error:
+        except (OutputUnavailable, StateUnavailable) as error:
             wait = retry_in(tries, now() - began, patience)
             if wait is None:
                 raise
             if str(error) != said:
                 log.error("start_held", what=error.what, why=error.why, remedy=error.remedy, patience_s=patience)
             tries, said = tries + 1, str(error)
-            held(error)
+            unavailable(error)
             await asyncio.sleep(wait)
         else:
             if tries:
                 log.warning("start_resumed", held_s=round(now() - began, 1))
-                held(None)
+                unavailable(None)
             return found
 
 

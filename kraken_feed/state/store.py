@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ..config.schema import Name
-from ..errors import ConfigError, StateAway, StateFailed, StateHeld
+from ..errors import ConfigError, StateFailed, StateHeld, StateUnavailable
 from ..output.disk import passes
 from . import tables
 from .checkpoint import Changes, Checkpoint
@@ -130,8 +130,8 @@ class Store:
         Raises:
             StateHeld: another process has it open.
             ConfigError: the directory or the file cannot be used, or a newer version has written it.
-            StateFailed: the disk is full or fails; StateAway if that may pass by itself, or the file system is missing
-                or read-only.
+            StateFailed: the disk is full or fails; StateUnavailable if that may pass by itself, or the file system is
+                missing or read-only.
         """
         with _translated_errors(f"{os.path.join(directory, _valid_name(account))}.sqlite3"):
             opened = _open_files(directory, account, now_ns)
@@ -518,7 +518,7 @@ def _failed(path: str, why: str, *, unavailable: bool = False) -> StateFailed:
     what = f"Cannot keep the checkpoint in {path}."
     remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
     if unavailable:
-        return StateAway(what, why=f"{why}.", remedy=remedy)
+        return StateUnavailable(what, why=f"{why}.", remedy=remedy)
     return StateFailed(what, why=f"{why}.", remedy=remedy)
 
 
