@@ -25,7 +25,7 @@ from ..transport.rest import Rest, server_time
 from . import key_settings, machine
 from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
-from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
+from .network import Hop, TcpResult, Tls, Unreachable, first_hop, open_tcp, phase_of, tls_of
 from .report import CheckResult, Report, failed, skipped
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Options(NamedTuple):
     no_state: bool = False
 
 
-class World(NamedTuple):
+class Surroundings(NamedTuple):
     """The surroundings of the check: the environment and the default directory of the state; network and clocks, for
     tests. ``max_files`` is the limit of descriptors per process; None: no limit."""
 
@@ -60,7 +60,11 @@ class World(NamedTuple):
 
 
 async def run(
-    load: Callable[[], tuple[Config, str | None]], asked: Options, report: Report, secrets: Secrets, world: World
+    load: Callable[[], tuple[Config, str | None]],
+    asked: Options,
+    report: Report,
+    secrets: Secrets,
+    surroundings: Surroundings,
 ) -> int:
     """Check everything, and return the exit code.
 
@@ -79,7 +83,7 @@ async def run(
         items = ("credentials", "state", *limits, *network, "key", *key_settings.ITEMS, "token", *asked.channels)
         skip(report.add, items, "the configuration")
         return report.end()
-    check = Check(config, asked, report, secrets, world)
+    check = Check(config, asked, report, secrets, surroundings)
     report.several = len(check.accounts) > 1
     report.add(machine.configuration(config, path, check.overrides()))
     await check.run()
@@ -97,7 +101,9 @@ class Account(NamedTuple):
 class Check:
     """One run of the preflight."""
 
-    def __init__(self, config: Config, asked: Options, report: Report, secrets: Secrets, world: World) -> None:
+    def __init__(
+        self, config: Config, asked: Options, report: Report, secrets: Secrets, surroundings: Surroundings
+    ) -> None:
         self.channels = asked.channels or config.channels
         self.accounts = choose_accounts(config, asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it
@@ -105,13 +111,13 @@ class Check:
         self._asked = asked
         self._report = report
         self._secrets = secrets
-        self._world = world
-        self._kraken = KrakenClock(world.boot_ns)
-        self._directory = asked.state or config.state.directory or world.default_state
+        self._surroundings = surroundings
+        self._kraken = KrakenClock(surroundings.boot_ns)
+        self._directory = asked.state or config.state.directory or surroundings.default_state
 
     def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
-        asked, environ = self._asked, self._world.environ
+        asked, environ = self._asked, self._surroundings.environ
         found: dict[str, tuple[object, str]] = {}
         if asked.channels:
             found["channels"] = list(asked.channels), "the command line"
@@ -131,7 +137,7 @@ class Check:
             self._report.add(_output(str(self._asked.output)))
         self._report.add(machine.sync(sync_method()))
         accounts = [self._account(name) for name in self.accounts]
-        self._number(len(accounts))
+        self._check_account_count(len(accounts))
         needs = await self._rest_and_clock()
         dialects = dict.fromkeys(CHANNELS[channel] for channel in self.channels)
         lost = {dialect: f"ws_{dialect}" for dialect in dialects if not await self._websocket(f"ws_{dialect}")}
@@ -142,7 +148,7 @@ class Check:
 
     def _account(self, name: str) -> Account:
         """Check where the credentials come from, and what the state holds."""
-        credentials, environ = None, self._world.environ
+        credentials, environ = None, self._surroundings.environ
         try:
             credentials = self._find(name)
         except ConfigError as error:
@@ -157,7 +163,7 @@ class Check:
 
     def _find(self, account: str) -> Credentials:
         """Return the account's credentials. Raises ConfigError, also if another account has the same."""
-        found = find(self._config, account, self._world.environ, alone=len(self.accounts) == 1)
+        found = find(self._config, account, self._surroundings.environ, alone=len(self.accounts) == 1)
         self._secrets.add(*found.secrets())
         other = self._owners.setdefault(found.key, account)
         if other != account:
@@ -165,7 +171,7 @@ class Check:
         return found
 
     def _state(self, account: str) -> tuple[CheckResult, int]:
-        now_ns = self._world.unix_ns()
+        now_ns = self._surroundings.unix_ns()
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
         if found.problem is not None:
             return failed("state", found.problem), 0
@@ -186,12 +192,12 @@ class Check:
         )
         return result, checkpoint.nonce if checkpoint is not None else 0
 
-    def _number(self, accounts: int) -> None:
+    def _check_account_count(self, accounts: int) -> None:
         """Check whether there are too many accounts."""
         config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
         budget = Budget(config.reconnect.budget, config.reconnect.window_s)
         state = not self._asked.no_state
-        self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._world.max_files))
+        self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._surroundings.max_files))
         self._report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
 
     # -- the network
@@ -201,7 +207,7 @@ class Check:
         url, kraken = self._config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
-            mask, transport = self._secrets.mask, self._world.transport
+            mask, transport = self._secrets.mask, self._surroundings.transport
             time = await server_time(url, mask=mask, clock=kraken, transport=transport)
             return tls_of(time.tls)
 
@@ -212,24 +218,24 @@ class Check:
         if earliest is None or latest is None:
             self._report.add(machine.no_time())
         else:
-            self._report.add(machine.judge(machine.offset(self._world.unix_ns(), earliest, latest)))
+            self._report.add(machine.judge(machine.offset(self._surroundings.unix_ns(), earliest, latest)))
         return ""
 
     def _kraken_ns(self) -> int:
         """Return Kraken's time; this machine's, if Kraken's is not known."""
         latest = self._kraken.latest()
-        return self._world.unix_ns() if latest is None else latest
+        return self._surroundings.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
         """Return the time for nonces, the lower of both clocks: Kraken would remember nonces that are ahead."""
-        return min(self._world.unix_ns(), self._kraken_ns())
+        return min(self._surroundings.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
         """Check whether a WebSocket endpoint can be reached."""
         url = getattr(self._config.endpoints, endpoint)
 
         async def ask() -> Tls | None:
-            socket = await open_socket(self._world.dial, url, self._config.connection, self._secrets.mask)
+            socket = await open_socket(self._surroundings.dial, url, self._config.connection, self._secrets.mask)
             tls = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()
             return tls
@@ -245,15 +251,15 @@ class Check:
     async def _connect(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
-            hop = first_hop(url, self._world.environ)
-            knocked = await knock(hop, self._config.connection.open_timeout_s)
+            hop = first_hop(url, self._surroundings.environ)
+            tcp = await open_tcp(hop, self._config.connection.open_timeout_s)
         except ConfigError as error:
             return failed(endpoint, error)
         except Unreachable as end:
             first = f"{hop.host}:{hop.port}" if hop.variable else where
             return machine.unreachable(endpoint, first, end.phase, end.why, proxy=hop.variable)
         try:
-            return _reached(endpoint, url, hop, knocked, await ask())
+            return _reached(endpoint, url, hop, tcp, await ask())
         except Transient as error:
             failure = phase_of(error, tls=url.startswith(("https:", "wss:")))
             why = failure.why or (error.why or error.what).rstrip(".")
@@ -273,14 +279,14 @@ class Check:
             needs = "the credentials" if account.credentials is None else needs
             skip(say, ("key", *key_settings.ITEMS, "token", *self.channels), needs)
             return
-        config, world, nonce = self._config, self._world, Nonce(account.nonce)
+        config, surroundings, nonce = self._config, self._surroundings, Nonce(account.nonce)
         first = max(account.nonce + 1, self._nonce_ns())
         rest = Rest(
-            config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=self._nonce_ns,
+            config.endpoints.rest, account.credentials, nonce, transport=surroundings.transport, unix_ns=self._nonce_ns,
             mask=self._secrets.mask,
         )  # fmt: skip
         key_check = KeyCheck(
-            config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=world.dial,
+            config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=surroundings.dial,
             unix_ns=self._kraken_ns, nonces=lambda: key_settings.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
@@ -329,8 +335,8 @@ def _output(path: str) -> CheckResult:
     )
 
 
-def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> CheckResult:
-    parts = [f"{urlsplit(url).netloc} in {max(knocked.ms, 1):.0f} ms"]
+def _reached(endpoint: str, url: str, hop: Hop, tcp: TcpResult, tls: Tls | None) -> CheckResult:
+    parts = [f"{urlsplit(url).netloc} in {max(tcp.ms, 1):.0f} ms"]
     if hop.variable:
         parts.append(f"through the proxy {hop.host}:{hop.port} ({hop.variable})")
     if tls is not None:
@@ -339,7 +345,7 @@ def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None)
     elif is_loopback(url):
         parts.append("this machine, without TLS")
     facts = {
-        "url": url, "addresses": list(knocked.addresses), "ms": knocked.ms, "proxy": hop.variable or None,
+        "url": url, "addresses": list(tcp.addresses), "ms": tcp.ms, "proxy": hop.variable or None,
         "tls": tls._asdict() if tls is not None else None,
     }  # fmt: skip
     return CheckResult("OK", endpoint, "; ".join(parts), facts=facts)
