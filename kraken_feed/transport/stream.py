@@ -30,13 +30,13 @@ class Splitter:
     """Splits one connection's bytes into messages.
 
     After a close, or a frame that is neither a complete message nor a control frame, the library gets all bytes
-    (``done``): this keeps the messages in order. From then on :meth:`follow` sees the library's bytes.
+    (``handed_over``): this keeps the messages in order. From then on :meth:`follow` sees the library's bytes.
 
     ``partial``: the bytes so far end within a message or a frame.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.done = False  # from now on, all bytes go to the library
+        self.handed_over = False  # from now on, all bytes go to the library
         self.partial = False
         self._header = b""  # of a frame of the library's, as far as it has arrived
         self._left = 0  # bytes of that frame that have not arrived
@@ -128,7 +128,7 @@ class Splitter:
             self._need = header + int.from_bytes(rest[2:header])
 
     def _leave(self, messages: list[bytes], others: list[bytes], rest: bytes) -> tuple[list[bytes], bytes]:
-        self.done = True
+        self.handed_over = True
         self.follow(rest)
         return messages, b"".join([*others, rest])
 
@@ -169,7 +169,7 @@ class Stream(ClientConnection):
             ConnectionClosed: no message is left, and none will come.
         """
         while not self._messages:
-            if self._lost or self._splitter.done:
+            if self._lost or self._splitter.handed_over:
                 message = await self.recv(decode=False)
                 return (message if isinstance(message, bytes) else message.encode(),)
             self._woken.clear()
@@ -185,7 +185,7 @@ class Stream(ClientConnection):
         if not self._opened:
             data = self._open(data)
         splitter = self._splitter
-        if splitter.done:
+        if splitter.handed_over:
             if data:
                 self._hand_over(data)
                 splitter.follow(data)
@@ -202,7 +202,7 @@ class Stream(ClientConnection):
                 self.transport.pause_reading()
         if others:
             self._hand_over(others)
-        if messages or splitter.done:
+        if messages or splitter.handed_over:
             self._woken.set()
 
     def _hand_over(self, data: bytes) -> None:
@@ -248,5 +248,6 @@ class Stream(ClientConnection):
         end += 4 - len(self._head)
         super().data_received(data[:end])
         self._opened = True
-        self._splitter.done = self.state is not State.OPEN  # the upgrade was refused: the rest is the answer's body
+        # If the upgrade was refused, the rest is the answer's body.
+        self._splitter.handed_over = self.state is not State.OPEN
         return data[end:]
