@@ -28,7 +28,7 @@ from ..protocol.session import (
 from ..protocol.wire import Data
 from ..records import render
 from ..telemetry.repeats import Repeats
-from ..telemetry.stats import Endpoint
+from ..telemetry.stats import EndpointFigures
 from ..transport.backoff import BackoffPolicy, delay
 from ..transport.connection import CLOSE_S, ODD_S, Connection
 from ..transport.kraken_clock import NS
@@ -158,14 +158,14 @@ class EndpointFeed:
         """Whether every channel is live, and its ``feed.live`` is written."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
-    def figures(self) -> Endpoint:
+    def figures(self) -> EndpointFigures:
         session, now = self._session, self._now()
         heard = session.last_text if session is not None else None
 
         def since(moment: float | None) -> float | None:
             return None if moment is None else round(now - moment, 1)
 
-        return Endpoint(
+        return EndpointFigures(
             dialect=self.dialect,
             channels=self.channels,
             live=self.live,

@@ -19,7 +19,7 @@ from ..protocol.signing import Nonce
 from ..protocol.wire import Item
 from ..records import render
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
-from ..telemetry.stats import Endpoint, Figures, OutageCounts
+from ..telemetry.stats import EndpointFigures, Figures, OutageCounts
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.kraken_clock import NS, KrakenClock, Steps
 from ..transport.rest import TOKEN, Rest
@@ -253,7 +253,7 @@ class Feed:
             overdue="" if self._over else self._overdue(endpoints),
         )
 
-    def _overdue(self, endpoints: Sequence[Endpoint]) -> str:
+    def _overdue(self, endpoints: Sequence[EndpointFigures]) -> str:
         if self._checkpointer.overdue(asyncio.get_running_loop().time()):
             return "checkpoint"
         return next((f"endpoint {endpoint.dialect}" for endpoint in endpoints if endpoint.overdue), "")

@@ -341,8 +341,9 @@ class Sink:
         if self.path is None or self.error is not None:
             return
         if self._removed():
+            # If its lines are lost, the next check reports that: then rescue() counts it, not here.
             before = self.unrescued
-            self._unread = self.rescue() is None  # the next check reports it
+            self._unread = self.rescue() is None
             self.unrescued = before
             return
         self.flush()

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from ..config.schema import DIALECTS
-from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Output, Program
+from ..telemetry.stats import CAUSES, RESULTS, EndpointFigures, Figures, Histogram, Output, Program
 
 # -------- The metrics: what each is called, what it says, and where it is in the figures.
 #
@@ -50,7 +50,7 @@ def _accounts(value: Callable[[Figures], float]) -> Samples:
     return lambda program: [((figures.account,), value(figures)) for figures in program.accounts]
 
 
-def _endpoints(value: Callable[[Endpoint], float]) -> Samples:
+def _endpoints(value: Callable[[EndpointFigures], float]) -> Samples:
     return lambda program: [
         ((figures.account, endpoint.dialect), value(endpoint))
         for figures in program.accounts
@@ -58,7 +58,7 @@ def _endpoints(value: Callable[[Endpoint], float]) -> Samples:
     ]
 
 
-def _channels(value: Callable[[Endpoint], float]) -> Samples:
+def _channels(value: Callable[[EndpointFigures], float]) -> Samples:
     """Return a reader that gives each channel the value of its endpoint."""
     return lambda program: [
         ((figures.account, channel), value(endpoint))
