@@ -115,7 +115,7 @@ class Output(NamedTuple):
 
 
 class State(NamedTuple):
-    """The checkpoint's file. ``held``: another process has it; ``pid``: which one, if that is known.
+    """The checkpoint's file. ``locked``: another process has it; ``pid``: which one, if that is known.
 
     ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is the error that a start would find.
     """
@@ -124,7 +124,7 @@ class State(NamedTuple):
     path: str
     exists: bool = False
     problem: ConfigError | None = None
-    held: bool = False
+    locked: bool = False
     pid: str = ""
     saved_ns: int = 0
     checkpoint: Checkpoint | None = None
@@ -173,11 +173,11 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
     problem = _unusable(directory, state.path, f"{base}.lock")
     if problem:
         return state._replace(problem=_state_problem(state.path, problem))
-    held, pid = _held(f"{base}.lock")
+    locked, pid = _locked_by(f"{base}.lock")
     if not os.path.exists(state.path):
-        return state._replace(held=held, pid=pid)
-    state = state._replace(exists=True, held=held, pid=pid, saved_ns=_written(state.path))
-    return state if held else _read(state, account, now_ns)
+        return state._replace(locked=locked, pid=pid)
+    state = state._replace(exists=True, locked=locked, pid=pid, saved_ns=_written(state.path))
+    return state if locked else _read(state, account, now_ns)
 
 
 def _read(state: State, account: str, now_ns: int) -> State:
@@ -194,13 +194,13 @@ def _read(state: State, account: str, now_ns: int) -> State:
         return state._replace(problem=ConfigError(what, why=error.why, remedy=error.remedy))
     except (StateFailed, OSError) as error:
         return state._replace(unread=str(error))
-    if opened.set_aside is not None and _held(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
-        return state._replace(held=True)  # a tail has started in the meantime, and the copy is inconsistent
+    if opened.set_aside is not None and _locked_by(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
+        return state._replace(locked=True)  # a tail has started in the meantime, and the copy is inconsistent
     saved = opened.checkpoint.saved_ns if opened.checkpoint is not None else 0
     return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None, saved_ns=saved)
 
 
-def _held(path: str) -> tuple[bool, str]:
+def _locked_by(path: str) -> tuple[bool, str]:
     """Return whether another process has the lock, and the pid that it wrote there."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -464,7 +464,7 @@ def no_state() -> CheckResult:
     return CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
-def state_held(path: str, pid: str, saved: str) -> CheckResult:
+def state_locked(path: str, pid: str, saved: str) -> CheckResult:
     """Report that another process, a running tail, holds the state."""
     who = f"pid {pid}" if pid else "another process"
     return CheckResult(

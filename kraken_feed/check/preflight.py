@@ -175,8 +175,8 @@ class Check:
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
         if found.problem is not None:
             return failed("state", found.problem), 0
-        if found.held:
-            return machine.state_held(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
+        if found.locked:
+            return machine.state_locked(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
         checkpoint = found.checkpoint
         channels = checkpoint.channels.values() if checkpoint is not None else ()
         result = machine.state(

@@ -211,7 +211,7 @@ class Knowledge:
         """Yield for each item of a complete snapshot whether it has to be written. An item is added when its result is
         taken from the iterator, so take the results in order."""
         first, self.before_first_snapshot = self.before_first_snapshot, False
-        hold = policy == "none" and first
+        suppressed = policy == "none" and first
         volumes = None if first else self.volumes  # fills from before the first snapshot are not expected
         if self._of_orders:
             self.vanished = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
@@ -223,7 +223,7 @@ class Knowledge:
                 news = self._unseen_row(item, rows, "", volumes)
             else:
                 news = self._is_news(item, volumes) or item.order_id in stale_orders
-            return policy == "all" or (news and not hold)
+            return policy == "all" or (news and not suppressed)
 
         return map(is_written, items)
 

@@ -136,8 +136,8 @@ def test_a_state_is_said_to_be_what_a_start_makes_of_it(result: CheckResult, sta
 
 
 def test_a_running_tail_is_a_warning_that_names_it() -> None:
-    result = machine.state_held("main.sqlite3", "77", "3 s")
+    result = machine.state_locked("main.sqlite3", "77", "3 s")
     assert result.status == "WARN"
     assert "77" in result.what
     assert "exit code 75" in result.why
-    assert machine.state_held("main.sqlite3", "", "3 s").facts["pid"] is None
+    assert machine.state_locked("main.sqlite3", "", "3 s").facts["pid"] is None
