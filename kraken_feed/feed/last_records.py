@@ -110,6 +110,7 @@ class _ChannelHistory:
     """The records of one channel, the newest first: where each outage started, and the answers to them.
 
     The *answer* to an outage is the ``feed.backfilled`` or ``feed.gap`` that was written for it.
+
     Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and a backfill can
     be written before it is, and so can an update on a connection that never became live.
     """
@@ -153,7 +154,7 @@ class _ChannelHistory:
         """Return where the oldest outage without an answer started, or else the newest sign that the channel was live.
 
         If the oldest connection has no ``feed.live`` here, that may be in the previous (rotated) file. But if this file
-        has the connection's first frames, it never became live, so it is left out.
+        has the connection's first frames, the connection never became live, so it is left out.
         """
         if self._unproven and self._unproven in self._oldest and _sequence(self._oldest) <= 2:
             self._starts.pop()
