@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Sequence
 
 from ..errors import OutputFailed
-from ..telemetry.stats import Latency
 from .descriptor import Outlet
 
 # -- waiting for a full disk, or at the start for a file system
@@ -124,7 +123,6 @@ class Sync:
         self.reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
         self.started: float | None = None  # in loop time, while one is running
         self.count = 0
-        self.latency = Latency()
         self._done = done
         self._retired: list[Outlet] = []
         self._directory: str | None = None
@@ -173,8 +171,6 @@ class Sync:
         reached: tuple[Outlet, int] | None,
         retired: list[Outlet],
     ) -> None:
-        assert self.started is not None
-        self.latency.observe(self._loop.time() - self.started)
         self.started = None
         self.count += 1
         self._close(retired)
