@@ -128,7 +128,7 @@ class Check:
     async def run(self) -> None:
         """Run the checks: first of this machine, then of the network, then of what needs both."""
         if self._asked.output not in (None, "-"):
-            self._report.add(_output(str(self._asked.output)))
+            self._report.add(machine.output(look_at_output(str(self._asked.output))))
         self._report.add(machine.sync(sync_method()))
         accounts = [self._account(name) for name in self.accounts]
         self._number(len(accounts))
@@ -167,24 +167,7 @@ class Check:
     def _state(self, account: str) -> tuple[CheckResult, int]:
         now_ns = self._world.unix_ns()
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
-        if found.problem is not None:
-            return failed("state", found.problem), 0
-        if found.held:
-            return machine.state_held(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
-        checkpoint = found.checkpoint
-        channels = checkpoint.channels.values() if checkpoint is not None else ()
-        result = machine.state(
-            found.path,
-            exists=found.exists,
-            saved_ns=checkpoint.saved_ns if checkpoint is not None else 0,
-            now_ns=now_ns,
-            outages=[o.channel for channel in channels for o in channel.outages if not o.declared_ns],
-            damaged=found.damaged,
-            unread=found.unread,
-            free=found.room and found.room.free,
-            more_files=found.room is None or found.room.more_files,
-        )
-        return result, checkpoint.nonce if checkpoint is not None else 0
+        return machine.state(found, now_ns), found.checkpoint.nonce if found.checkpoint is not None else 0
 
     def _number(self, accounts: int) -> None:
         """Check whether there are too many accounts."""
@@ -314,19 +297,6 @@ def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
             "services. If there are no other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return CheckResult("OK", "credentials", what, listed, facts=facts)
-
-
-def _output(path: str) -> CheckResult:
-    found = look_at_output(path)
-    return machine.output(
-        path,
-        found.problem,
-        made=found.kind == "missing",
-        size=found.size,
-        torn=found.torn,
-        free=found.room and found.room.free,
-        more_files=found.room is None or found.room.more_files,
-    )
 
 
 def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> CheckResult:
