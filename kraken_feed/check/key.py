@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -98,56 +99,33 @@ AGAIN = "Check again in a minute: the problem may be temporary, and a tail would
 T = TypeVar("T")
 
 
+@dataclass(eq=False, repr=False)
 class KeyCheck:
-    """The check of one account's key.
+    """The check of one account's key."""
 
-    Args:
-        config: endpoints, deadlines, whether the backfill is enabled.
-        channels: the channels that the key is for.
-        credentials: the key, for messages; ``rest`` makes its calls.
-        say: receives the results.
-        secrets: every token is added to it.
-        dial: opens sockets.
-        unix_ns: Kraken's clock.
-        nonces: returns the key's nonces that are known here.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        channels: Sequence[str],
-        credentials: Credentials,
-        rest: Rest,
-        *,
-        say: Callable[[CheckResult], None],
-        secrets: Secrets,
-        dial: Dial,
-        unix_ns: Callable[[], int],
-        nonces: Callable[[], key_settings.Nonces | None] = lambda: None,
-    ) -> None:
-        self._config = config
-        self._channels = channels
-        self._credentials = credentials
-        self._rest = rest
-        self._say = say
-        self._secrets = secrets
-        self._dial = dial
-        self._unix_ns = unix_ns
-        self._nonces = nonces
-        self._tokens: list[str] = []  # fetched and not used yet
+    config: Config  # endpoints, deadlines, whether the backfill is enabled
+    channels: Sequence[str]  # that the key is for
+    credentials: Credentials  # for messages; ``rest`` makes the calls
+    rest: Rest
+    say: Callable[[CheckResult], None]  # receives the results
+    secrets: Secrets  # every token is added to it
+    dial: Dial
+    unix_ns: Callable[[], int]  # Kraken's clock
+    nonces: Callable[[], key_settings.Nonces | None] = lambda: None  # the key's nonces that are known here
+    tokens: list[str] = field(default_factory=list)  # fetched and not used yet
 
     async def run(self, lost: Mapping[str, str]) -> None:
         """Run all checks of the key. ``lost`` are the dialects whose endpoints cannot be reached, with the endpoints'
         names."""
         if not await self._key():
-            skip(self._say, ("token", *self._channels), "the key")
+            skip(self.say, ("token", *self.channels), "the key")
         elif not await self._token():
-            skip(self._say, self._channels, "the token")
+            skip(self.say, self.channels, "the token")
         else:
-            for dialect in dict.fromkeys(CHANNELS[channel] for channel in self._channels):
-                channels = [channel for channel in self._channels if CHANNELS[channel] == dialect]
+            for dialect in dict.fromkeys(CHANNELS[channel] for channel in self.channels):
+                channels = [channel for channel in self.channels if CHANNELS[channel] == dialect]
                 if dialect in lost:
-                    skip(self._say, channels, lost[dialect])
+                    skip(self.say, channels, lost[dialect])
                 else:
                     await self._subscribe(dialect, channels)
 
@@ -155,48 +133,48 @@ class KeyCheck:
         """Check the key; return whether Kraken accepts it. If Kraken does not tell its settings, later steps show what
         it may do."""
         try:
-            info = key_info.read(await self._insist(lambda: self._rest.call("GetApiKeyInfo")))
+            info = key_info.read(await self._insist(lambda: self.rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
-            why = (error.why or error.what) if isinstance(error, FeedError) else self._secrets.mask(str(error))
-            self._say(CheckResult("WARN", "key", "Kraken does not tell the key's settings.", why))
-            skip(self._say, key_settings.ITEMS, "the key's settings")
+            why = (error.why or error.what) if isinstance(error, FeedError) else self.secrets.mask(str(error))
+            self.say(CheckResult("WARN", "key", "Kraken does not tell the key's settings.", why))
+            skip(self.say, key_settings.ITEMS, "the key's settings")
             return True
         except FeedError as error:
-            self._say(_refused("key", error))
+            self.say(_refused("key", error))
             used = error.why.startswith(NONCE_TEXT) or error.what.endswith(NONCE_TEXT)
-            skip(self._say, [item for item in key_settings.ITEMS if not (used and item == "other use")], "the key")
+            skip(self.say, [item for item in key_settings.ITEMS if not (used and item == "other use")], "the key")
             if used:
-                self._say(key_settings.nonce_refused())
+                self.say(key_settings.nonce_refused())
             return False
         info = self._masked(info)
         name = f' "{info.name}"' if info.name else ""
-        self._say(CheckResult("OK", "key", f"…{self._credentials.tail}{name} is accepted", facts={"name": info.name}))
-        now, backfill = self._unix_ns() / 1e9, self._config.backfill.enabled
-        for result in key_settings.judge(info, self._channels, now, backfill=backfill, nonces=self._nonces()):
-            self._say(result)
+        self.say(CheckResult("OK", "key", f"…{self.credentials.tail}{name} is accepted", facts={"name": info.name}))
+        now, backfill = self.unix_ns() / 1e9, self.config.backfill.enabled
+        for result in key_settings.judge(info, self.channels, now, backfill=backfill, nonces=self.nonces()):
+            self.say(result)
         return True
 
     def _masked(self, info: key_info.KeyInfo) -> key_info.KeyInfo:
         """Mask Kraken's own texts: the key's name, and rights that this version does not know."""
-        mask, known = self._secrets.mask, {*permissions.READING, *permissions.OTHERS}
+        mask, known = self.secrets.mask, {*permissions.READING, *permissions.OTHERS}
         rights = info.permissions and tuple(right if right in known else mask(right) for right in info.permissions)
         return msgspec.structs.replace(info, name=mask(info.name), permissions=rights)
 
     async def _token(self) -> bool:
         try:
-            token = await self._insist(self._rest.token)
+            token = await self._insist(self.rest.token)
         except FeedError as error:
-            self._say(_refused("token", error))
+            self.say(_refused("token", error))
             return False
         self._keep(token.value)
         what = f"received, valid for {token.expires} s if it is not used"
-        self._say(CheckResult("OK", "token", what, facts={"expires": token.expires}))
+        self.say(CheckResult("OK", "token", what, facts={"expires": token.expires}))
         return True
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call, and retry as often as a refusal allows. Kraken sometimes refuses valid keys, and a nonce has to
         exceed another program's. Wait before if the last call demands a short wait."""
-        quiet = self._rest.quiet_for()
+        quiet = self.rest.quiet_for()
         if quiet <= PATIENCE_S:
             await asyncio.sleep(quiet)
         while True:
@@ -208,24 +186,24 @@ class KeyCheck:
                 await asyncio.sleep(error.delay)
 
     def _keep(self, token: str) -> None:
-        self._secrets.add(token)
-        self._tokens.append(token)
+        self.secrets.add(token)
+        self.tokens.append(token)
 
     async def _next_token(self) -> str:
         """Return a token: first the one that was fetched by the check of the token, then new ones."""
-        if not self._tokens:
-            self._keep((await self._rest.token()).value)
-        return self._tokens.pop()
+        if not self.tokens:
+            self._keep((await self.rest.token()).value)
+        return self.tokens.pop()
 
     async def _subscribe(self, dialect: str, channels: Sequence[str]) -> None:
         """Subscribe to the channels of an endpoint on one connection, like a tail. A refusal ends the session: then the
         other channels use a new one. A refusal that may be temporary is tried once more."""
-        url = getattr(self._config.endpoints, f"ws_{dialect}")
+        url = getattr(self.config.endpoints, f"ws_{dialect}")
         pending, again = list(channels), set[str]()
         while pending:
             try:
                 scene = await go_live_once(
-                    url, dialect, pending, self._next_token, self._config.connection, self._dial, self._secrets.mask
+                    url, dialect, pending, self._next_token, self.config.connection, self.dial, self.secrets.mask
                 )
             except FeedError as error:
                 self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
@@ -244,22 +222,22 @@ class KeyCheck:
     def _conclude(self, pending: list[str], found: Mapping[str, CheckResult]) -> None:
         for channel, result in found.items():
             pending.remove(channel)
-            self._say(result.about(channel=channel))
+            self.say(result.about(channel=channel))
 
     def _wait(self, failure: Failure) -> float | None:
         """Return the seconds to wait before a refusal is tried again; None if that is useless."""
         if failure.refusal is None:
             return None
-        refusal = classify(failure.refusal, self._unix_ns() / 1e9)
+        refusal = classify(failure.refusal, self.unix_ns() / 1e9)
         return None if refusal.final(1) or refusal.delay > PATIENCE_S else refusal.delay
 
     def _error(self, channel: str, failure: Failure) -> FeedError:
         """Return an error with the reason why a channel is not live, and the meaning of Kraken's text."""
         if failure.refusal is None:
             return Transient("Not live.", cause=failure.cause, why=f"{failure.detail}.")
-        refusal, said = classify(failure.refusal, self._unix_ns() / 1e9), self._secrets.mask(failure.refusal)
+        refusal, said = classify(failure.refusal, self.unix_ns() / 1e9), self.secrets.mask(failure.refusal)
         if refusal.error is CredentialsRefused:
-            return refused_credentials(channel, said, refusal, self._credentials)
+            return refused_credentials(channel, said, refusal, self.credentials)
         what, why = f"Kraken refused the subscription: {said}", f"That means: {refusal.meaning}."
         return refusal.error(what, why=why) if refusal.final(2) else Transient(what, cause=failure.cause, why=why)
 

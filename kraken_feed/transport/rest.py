@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -104,53 +105,29 @@ def _nothing() -> None:
     """Do nothing: the hook is not set."""
 
 
+@dataclass(eq=False, repr=False)
 class Rest:
-    """Makes signed calls for one API key.
+    """Makes signed calls for one API key."""
 
-    Args:
-        url: Kraken's address, without a path: ``https://api.kraken.com``.
-        credentials: the key.
-        nonce: shared by all calls with the key.
-        counter: the model of the key's call counter.
-        transport: carries the requests instead of the network.
-        unix_ns: the wall clock, for nonces; tests pass their own.
-        clock: learns Kraken's time from the answers.
-        warn: takes diagnostics as a structlog method does: the event, and its fields.
-        patience: decides how often a refused call is repeated; by default never.
-        called: called right before each private call is sent, after the counter has counted it.
-        mask: removes secrets from texts of Kraken and of libraries, which errors and diagnostics quote.
-    """
+    url: str  # Kraken's address, without a path: ``https://api.kraken.com``
+    credentials: Credentials
+    nonce: Nonce  # shared by all calls with the key
+    counter: CallCounter = field(default_factory=lambda: CallCounter(14, 0.33))  # the model of the key's call counter
+    transport: httpx.AsyncBaseTransport | None = None  # carries the requests instead of the network
+    unix_ns: Callable[[], int] = time.time_ns  # the wall clock, for nonces; tests pass their own
+    clock: KrakenClock | None = None  # learns Kraken's time from the answers
+    warn: Callable[..., object] = _ignore  # takes diagnostics as a structlog method does: the event, and its fields
+    patience: Patience = field(default_factory=Patience)  # decides how often a refused call is repeated
+    called: Callable[[], None] = _nothing  # called right before each private call is sent, after it was counted
+    mask: Callable[[str], str] = str  # removes secrets from texts of Kraken and of libraries that are quoted
 
-    def __init__(
-        self,
-        url: str,
-        credentials: Credentials,
-        nonce: Nonce,
-        counter: CallCounter | None = None,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        unix_ns: Callable[[], int] = time.time_ns,
-        clock: KrakenClock | None = None,
-        warn: Callable[..., object] = _ignore,
-        patience: Patience | None = None,
-        called: Callable[[], None] = _nothing,
-        mask: Callable[[str], str] = str,
-    ) -> None:
-        self._credentials = credentials
-        self._nonce = nonce
-        self._counter = counter or CallCounter(14, 0.33)
-        self._unix_ns = unix_ns
-        self._clock = clock
-        self._warn = warn
-        self._called = called
-        self._mask = mask
+    def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # calls made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
         self._refused = ""  # what Kraken refuses since the last successful call, in one word
-        self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
-        self._client = _open(url, transport)
+        self._client = _open(self.url, self.transport)
 
     async def close(self) -> None:
         """Close the connections that are kept open."""
@@ -171,7 +148,7 @@ class Rest:
         try:
             answer = msgspec.json.decode(result, type=_TokenResult)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = self._mask(str(error))
+            why = self.mask(str(error))
             raise Transient("Kraken's answer contains no token.", cause="token", delay=1.0, why=why) from error
         if not answer.token:
             raise Transient("Kraken's answer contains an empty token.", cause="token", delay=1.0)
@@ -191,10 +168,10 @@ class Rest:
         """
         now = asyncio.get_running_loop().time
         while True:
-            while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
+            while (wait := self.counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
                 await asyncio.sleep(wait)
             async with self._turn:
-                if self._counter.wait(cost, reserve, now()) > 0:
+                if self.counter.wait(cost, reserve, now()) > 0:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait > 0:
@@ -205,8 +182,8 @@ class Rest:
                 except FeedError as error:
                     self.calls[method, _outcome(error)] += 1
                     raise
-                self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
-                self._nonce.accepted()
+                self.patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
+                self.nonce.accepted()
                 self._refused = ""
                 self.calls[method, "ok"] += 1
                 return result
@@ -220,12 +197,12 @@ class Rest:
             Transient: the network, the edge or the service failed.
         """
         method = "Time"
-        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._mask, self._moment)
+        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self.mask, self._moment)
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer, self._mask)
+        found = _envelope(method, answer, self.mask)
         self._log_warnings(method, found)
-        unix = _unixtime(found, self._mask)
+        unix = _unixtime(found, self.mask)
         self._learn(answer, _date(answer.response))
         self._learn(answer, None if _is_old(answer.response) else unix)
         return unix
@@ -233,33 +210,33 @@ class Rest:
     async def _send(self, method: str, cost: float, parameters: dict[str, str]) -> _Answer:
         """Sign and send a call. Every attempt is signed again: a nonce can be used only once."""
         path = f"/0/private/{method}"
-        nonce = self._nonce.next(self._unix_ns())
-        otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
+        nonce = self.nonce.next(self.unix_ns())
+        otp = {"otp": self.credentials.otp} if self.credentials.otp else {}
         body = urlencode({"nonce": str(nonce), **parameters, **otp}).encode()
         headers = {
-            "API-Key": self._credentials.key,
-            "API-Sign": sign(path, nonce, body, self._credentials.secret),
+            "API-Key": self.credentials.key,
+            "API-Sign": sign(path, nonce, body, self.credentials.secret),
             "Content-Type": "application/x-www-form-urlencoded",
         }
         now = asyncio.get_running_loop().time
-        self._counter.send(cost, now())
+        self.counter.send(cost, now())
         try:
-            self._called()
+            self.called()
             opening = self._client.stream("POST", path, content=body, headers=headers)
-            return await _ask(method, opening, self._mask, self._moment)
+            return await _ask(method, opening, self.mask, self._moment)
         finally:
-            self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
+            self.counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
 
     def _result(self, method: str, answer: _Answer) -> msgspec.Raw:
         """Return the result in the envelope, or raise the error in it."""
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer, self._mask)
+        found = _envelope(method, answer, self.mask)
         self._learn(answer, _date(answer.response))
         self._log_warnings(method, found)
         if found.errors:
             raise self._by_text(method, found.errors[0])
-        self._counter.succeed()
+        self.counter.succeed()
         if found.result is None:
             raise Transient(f"{method}: the answer has neither an error nor a result.", cause="token", delay=1.0)
         return found.result
@@ -274,13 +251,13 @@ class Rest:
         """Return the error for an error text of Kraken, and note what the text says about the key."""
         refusal = classify(text, self.unix_now())
         if counter_full(text):
-            self._counter.fill(asyncio.get_running_loop().time())
+            self.counter.fill(asyncio.get_running_loop().time())
         if refusal == NONCE:
-            self._nonce.refused()
+            self.nonce.refused()
         wait = self._wait_after(method, refusal)
         if refusal.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
             self.keep_quiet(refusal.delay if wait is None else wait)
-        text = self._mask(text)
+        text = self.mask(text)
         why = f"{text}: {refusal.meaning}." if refusal.meaning else text
         if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(refusal.kind, refusal.kind)
@@ -288,7 +265,7 @@ class Rest:
             self._refused = refused or self._refused
             return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
         if refusal.error is CredentialsRefused:
-            return refused_credentials(method, text, refusal, self._credentials)
+            return refused_credentials(method, text, refusal, self.credentials)
         return refusal.error(f"Kraken refused {method}, and would refuse it again.", why=why, remedy=NEWER)
 
     def _wait_after(self, method: str, refusal: Refusal) -> float | None:
@@ -300,7 +277,7 @@ class Rest:
         about_key = refusal.error is CredentialsRefused and refusal != PERMISSION
         if about_key or method == TOKEN or refusal in UNKNOWN or refusal.kind != "permanent":
             now = asyncio.get_running_loop().time()
-            return self._patience.refused(KEY if about_key else method, refusal, now)
+            return self.patience.refused(KEY if about_key else method, refusal, now)
         return None
 
     def _log_warnings(self, method: str, found: Envelope) -> None:
@@ -310,23 +287,23 @@ class Rest:
                 if len(self._warned) >= WARNINGS_KEPT:
                     self._warned.clear()
                 self._warned.add(text)
-                self._warn("kraken_warns", method=method, text=self._mask(text))
+                self.warn("kraken_warns", method=method, text=self.mask(text))
 
     def unix_now(self) -> float:
         """Return the earliest possible Kraken time in unix seconds; this machine's time if Kraken's is not known."""
-        known = self._clock.earliest() if self._clock is not None else None
-        return (self._unix_ns() if known is None else known) / NS
+        known = self.clock.earliest() if self.clock is not None else None
+        return (self.unix_ns() if known is None else known) / NS
 
     def _moment(self) -> int:
-        return self._clock.boot() if self._clock is not None else 0
+        return self.clock.boot() if self.clock is not None else 0
 
     def _learn(self, answer: _Answer, unix: int | None) -> None:
         """Tell the clock that Kraken made an answer in the second ``unix``."""
-        if self._clock is None or unix is None:
+        if self.clock is None or unix is None:
             return
-        off = self._clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
+        off = self.clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
         if abs(off) >= CONTRADICTION_S:
-            self._warn("clock_contradicted", seconds=round(off, 3))
+            self.warn("clock_contradicted", seconds=round(off, 3))
 
     def keep_quiet(self, seconds: float) -> None:
         """Make no private call for ``seconds``, because Kraken said so."""
