@@ -171,6 +171,11 @@ def _bare(line: str) -> str:
     return line.strip(" |+-")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, with a plural s if it needs one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:
     """Return ``Did you mean …?`` with the nearest of ``known``, or the list of them."""
     import difflib  # only after a mistake

@@ -16,7 +16,7 @@ from ..protocol.refusals import classify
 from ..protocol.session import Event, Failure, Live, Session, Timing
 from ..protocol.signing import Credentials
 from ..protocol.wire import Data
-from ..text import Secrets
+from ..text import Secrets, counted
 from ..transport.connection import Connection, Dial, Mask
 from ..transport.rest import Rest, refused_credentials
 from . import key_settings
@@ -267,7 +267,7 @@ def _live(channel: str, scene: Scene) -> CheckResult:
     seconds, items = scene.live[channel], scene.items.get(channel, 0)
     facts = {"live_s": seconds, "snapshot": items, "engine": scene.engine}
     engine = f", engine {scene.engine}" if scene.engine else ""
-    what = f"live after {seconds:.2f} s: {items} item{'s' * (items != 1)} in the snapshot{engine}"
+    what = f"live after {seconds:.2f} s: {counted(items, 'item')} in the snapshot{engine}"
     if scene.engine in (None, "online"):
         return CheckResult("OK", channel, what, facts=facts)
     why = "Little or nothing happens on the account until the engine is online. A tail waits for that."

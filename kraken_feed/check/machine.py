@@ -21,6 +21,7 @@ from ..output.file import whole_lines
 from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
 from ..state.store import Store
+from ..text import counted
 from ..transport.backoff import Budget, excess
 from .report import CheckResult, failed
 
@@ -502,8 +503,7 @@ def state(found: State, now_ns: int) -> CheckResult:
     if not checkpoint.saved_ns:
         return CheckResult("OK", "state", f"{path}: {'empty' if found.exists else 'will be created'}", facts=facts)
     facts["saved"] = timestamp(checkpoint.saved_ns)
-    count = f"{len(outages)} outage{'s' * (len(outages) != 1)} to recover"
-    wait = f", {count} ({', '.join(dict.fromkeys(outages))})" if outages else ""
+    wait = f", {counted(len(outages), 'outage')} to recover ({', '.join(dict.fromkeys(outages))})" if outages else ""
     return CheckResult("OK", "state", f"{path}: last saved {since(checkpoint.saved_ns, now_ns)} ago{wait}", facts=facts)
 
 

@@ -26,6 +26,16 @@ _COLORS = {
     "expired": _YELLOW,
 }
 
+# What a marker's row shows of it, and its colour.
+_MARKERS = {
+    "feed.live": (("engine", "attempt"), _CYAN),
+    "feed.lost": (("cause", "detail"), _RED),
+    "feed.status": (("engine",), _DIM),
+    "feed.backfilled": (("orders", "trades", "from", "to"), _GREEN),
+    "feed.gap": (("reason", "from", "to"), _RED),
+    "feed.stopped": (("reason",), _DIM),
+}
+
 
 class Rows:
     """The processor that turns a record into a row. An unknown value is shown as a dash. ``columns`` is the terminal's
@@ -67,16 +77,8 @@ class Rows:
             self._orders.pop(
                 (record["account"], record["channel"]), None
             )  # the next snapshot lists those that are open
-        said = {
-            "feed.live": ("engine", "attempt"),
-            "feed.lost": ("cause", "detail"),
-            "feed.status": ("engine",),
-            "feed.backfilled": ("orders", "trades", "from", "to"),
-            "feed.gap": ("reason", "from", "to"),
-            "feed.stopped": ("reason",),
-        }.get(event, ())
-        details = "  ".join(f"{key}={record[key]}" for key in said if record.get(key) is not None)
-        color = {"feed.live": _CYAN, "feed.lost": _RED, "feed.gap": _RED, "feed.backfilled": _GREEN}.get(event, _DIM)
+        keys, color = _MARKERS.get(event, ((), _DIM))
+        details = "  ".join(f"{key}={record[key]}" for key in keys if record.get(key) is not None)
         return self._paint(
             printable(f"{time:12}  {event.removeprefix('feed.'):10}  {record['channel']}  {details}"), color
         )
@@ -104,15 +106,8 @@ class Rows:
 
     def _balance(self, record: EventDict) -> tuple[str, ...]:
         fields = parse(record["data"])
-        return (
-            value(fields, "asset"),
-            "",
-            value(fields, "type"),
-            "",
-            value(fields, "amount"),
-            value(fields, "balance"),
-            "balance",
-        )
+        asset, kind, amount, balance = (value(fields, name) for name in ("asset", "type", "amount", "balance"))
+        return asset, "", kind, "", amount, balance, "balance"
 
     def _recovered(self, record: EventDict) -> tuple[str, ...]:
         """Return the cells of REST's object. Its fields are like v1's on every channel."""
@@ -125,8 +120,7 @@ class Rows:
     # -- layout
 
     def _cells(self, cells: tuple[str, ...]) -> str:
-        cells = tuple(printable(cell) or "-" for cell in cells)
-        return self._align(cells, paint=True)
+        return self._align(tuple(printable(cell) or "-" for cell in cells), paint=True)
 
     def _align(self, cells: tuple[str, ...], *, paint: bool = False) -> str:
         aligned = []
