@@ -20,7 +20,7 @@ from ..output import descriptors
 from ..output.file import whole_lines
 from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
-from ..state.store import Store
+from ..state.store import Store, unusable
 from ..text import counted
 from ..transport.backoff import Budget, excess
 from .report import CheckResult, failed
@@ -170,7 +170,7 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
     state = State(directory, f"{base}.sqlite3", room=_room(directory))
     problem = _unusable(directory, state.path, f"{base}.lock")
     if problem:
-        return state._replace(problem=_state_problem(state.path, problem))
+        return state._replace(problem=unusable(state.path, problem))
     held, pid = _held(f"{base}.lock")
     if not os.path.exists(state.path):
         return state._replace(held=held, pid=pid)
@@ -229,14 +229,6 @@ def _cannot_make_in(directory: str) -> str:
     if not os.path.isdir(directory):
         return os.strerror(errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT)
     return "" if _access(directory, os.W_OK | os.X_OK) else _why_not(directory)
-
-
-def _state_problem(path: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"Cannot use the state file {path}.",
-        why=f"{why}.",
-        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
-    )
 
 
 def _written(path: str) -> int:

@@ -67,12 +67,7 @@ _WORLD = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_SHORT = {
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOLCK,
-}  # a resource of the system is used up
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # a resource of the system is used up
 _AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
@@ -500,11 +495,7 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
     except OSError as error:
         away = passes(error) and not running
         if not (away or running or error.errno in _SHORT):
-            raise ConfigError(
-                f"Cannot use the state file {path}.",
-                why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
-                remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
-            ) from error
+            raise unusable(path, f"{error.filename}: {error.strerror} (errno {error.errno})") from error
         raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
     except sqlite3.Error as error:
         if _code(error) not in _WORLD | _DAMAGE:
@@ -514,12 +505,21 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
         ) from error
 
 
+def unusable(path: str, why: str) -> ConfigError:
+    """Return the error for a path at which no state can be kept."""
+    return ConfigError(
+        f"Cannot use the state file {path}.",
+        why=f"{why}.",
+        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
+    )
+
+
 def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
-    what = f"Cannot keep the checkpoint in {path}."
-    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
-    if away:
-        return StateAway(what, why=f"{why}.", remedy=remedy)
-    return StateFailed(what, why=f"{why}.", remedy=remedy)
+    return (StateAway if away else StateFailed)(
+        f"Cannot keep the checkpoint in {path}.",
+        why=f"{why}.",
+        remedy="Make room or repair the disk; or give another directory with --state, or do without: --no-state.",
+    )
 
 
 def _code(error: sqlite3.Error) -> int | None:

@@ -18,18 +18,14 @@ SLACK_NS = NS // 10  # servers behind one name differ by milliseconds
 STEP_NS = NS  # time synchronisation slews steps below half a second
 
 
-def boot_ns() -> int:
-    """Return the nanoseconds of a clock that runs through suspends and is never set."""
-    return _boottime()
-
-
 if hasattr(time, "CLOCK_BOOTTIME"):
 
-    def _boottime() -> int:
+    def boot_ns() -> int:
+        """Return the nanoseconds of a clock that runs through suspends and is never set."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 else:  # macOS: its monotonic clock goes on through suspends
-    _boottime = time.monotonic_ns
+    boot_ns = time.monotonic_ns
 
 
 class KrakenClock:
