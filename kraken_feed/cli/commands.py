@@ -315,14 +315,13 @@ def _collect() -> None:
     gc.enable()
 
 
-def _stderr_logger(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+def _stderr_logger(arguments: argparse.Namespace) -> Callable[..., None]:
     """Return a function that logs what a command of the configuration writes to stderr."""
 
-    def log_stderr(command: str, text: str) -> None:
+    def log_stderr(**said: str) -> None:
         from ..service.run import diagnostics
-        from ..telemetry.loggers import hear_command
 
-        hear_command(diagnostics(arguments, []))(command, text)
+        diagnostics(arguments, []).warning("command_said", **said)
 
     return log_stderr
 

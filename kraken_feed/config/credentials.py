@@ -53,10 +53,10 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-OnStderr = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
+OnStderr = Callable[..., object]  # receives a command's stderr: ``command``, its key, and ``text``, which is masked
 
 
-def _ignore(command: str, text: str) -> None:
+def _ignore(**said: str) -> None:
     """Do nothing."""
 
 
@@ -109,7 +109,7 @@ def find(
     for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
         key, secret, otp = (source.read(part) for part in source.parts)
         for command, text in commands.said():
-            on_stderr(command, text)
+            on_stderr(command=command, text=text)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
         if key is not None or secret is not None or otp is not None:

@@ -23,18 +23,16 @@ class Latency:
     """A histogram of durations. ``counts[i]`` is how many were above ``BOUNDS[i - 1]`` and at most ``BOUNDS[i]``
     seconds; the last count is those above all bounds."""
 
-    __slots__ = ("counts", "last", "total")
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0  # seconds
-        self.last = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration, in seconds."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
-        self.last = seconds
 
 
 CAUSES = tuple(LOSS_CAUSES)  # why connections end or attempts fail

@@ -70,8 +70,6 @@ class Stderr:
         """Write a problem, or drop it."""
         self._say(text, ERROR)
 
-    msg, critical = info, error
-
     def _say(self, text: str, priority: int) -> None:
         if self._poll is not None and not self._poll.poll(0):
             self._dropped += 1
