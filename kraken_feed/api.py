@@ -232,7 +232,6 @@ class Records:
             self._inbox.end()
 
     def _mask(self, error: FeedError) -> None:
-        """Mask secrets in the texts of an error."""
         error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
         error.args = (error.what,)
 

@@ -101,8 +101,6 @@ T = TypeVar("T")
 
 @dataclass(eq=False, repr=False)
 class KeyCheck:
-    """The check of one account's key."""
-
     config: Config  # endpoints, deadlines, whether the backfill is enabled
     channels: Sequence[str]  # that the key is for
     credentials: Credentials  # for messages; ``rest`` makes the calls

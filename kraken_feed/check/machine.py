@@ -391,7 +391,6 @@ def _tls_remedy(why: str) -> str:
 
 
 def output(found: Output) -> CheckResult:
-    """Report on the output file."""
     path, torn, free, made = found.path, found.torn, found.room.free, found.kind == "missing"
     facts = {"path": path, "size": found.size, "torn": torn, "free": free}
     code = OutputFailed.exit_code
@@ -452,7 +451,6 @@ def no_time() -> CheckResult:
 
 
 def no_state() -> CheckResult:
-    """Report that no checkpoint is wanted."""
     return CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 

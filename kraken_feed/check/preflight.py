@@ -208,7 +208,6 @@ class Check:
         return min(self._world.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
-        """Check whether a WebSocket endpoint can be reached."""
         url = getattr(self._config.endpoints, endpoint)
 
         async def ask() -> Tls | None:

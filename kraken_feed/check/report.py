@@ -149,7 +149,6 @@ class Report:
 
 
 def _alike(one: CheckResult, other: CheckResult) -> bool:
-    """Return whether both were skipped for the same reason."""
     return (one.status, one.what, one.account) == (other.status, other.what, other.account)
 
 

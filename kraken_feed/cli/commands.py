@@ -131,7 +131,6 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 async def _fetch_token(rest: Rest) -> Token:
-    """Fetch one token, and close ``rest``."""
     import asyncio
 
     try:

@@ -291,7 +291,6 @@ def for_demo(config: Config, endpoints: Endpoints) -> Config:
 
 
 def without_backfill(config: Config) -> Config:
-    """Return the configuration with the backfill switched off."""
     return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
 
 

@@ -98,7 +98,6 @@ class Call:
     # -- called by signals
 
     def stop(self, reason: str) -> None:
-        """Prevent the sending, or end the wait for answers."""
         self._signal = self._signal or reason
         self._stop.set()
 
@@ -106,7 +105,6 @@ class Call:
         """Do nothing: there is no file to reopen."""
 
     def tell(self) -> None:
-        """Log the status in one line."""
         known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
         state = {"event": "state", "request": self.request.names, **known}
         Stderr(sys.stderr).info(json_line(sys.stderr, state))

@@ -29,7 +29,6 @@ def raise_limit() -> int:
 
 
 def limit_now() -> int:
-    """Return how many descriptors this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return int(soft) if soft != resource.RLIM_INFINITY else MOST[0]
 

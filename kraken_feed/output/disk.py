@@ -228,7 +228,6 @@ def _directory_to_disk(path: str) -> None:
 
 
 def not_on_disk(name: str, error: OSError) -> OutputFailed:
-    """Return the error for a failed fdatasync."""
     return OutputFailed(
         f"What was written to {name} may not be on the disk.",
         why=f"{sync_method()}: {error.strerror} (errno {error.errno}).",
@@ -237,7 +236,6 @@ def not_on_disk(name: str, error: OSError) -> OutputFailed:
 
 
 def hanging(name: str, seconds: float) -> OutputFailed:
-    """Return the error for an fdatasync that takes too long."""
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
         why=f"{sync_method()} did not return within {seconds:.1f} s.",

@@ -40,8 +40,6 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: its status, headers and body."""
-
     status: HTTPStatus
     headers: Sequence[tuple[str, str]]
     body: bytes
@@ -206,7 +204,6 @@ class Listener:
         exchange.add_done_callback(lambda exchange: connection.close())  # also if the exchange never began
 
     async def _exchange(self, connection: socket.socket) -> None:
-        """Serve one connection from its request to its end."""
         with contextlib.suppress(TimeoutError, OSError):  # the client is too slow, or gone
             async with asyncio.timeout(self._exchange_s):
                 await self._loop.sock_sendall(connection, await self._reply(connection))

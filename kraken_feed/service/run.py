@@ -118,11 +118,9 @@ class Service:
 
     @property
     def reopens(self) -> bool:
-        """Whether the output is a file at a path."""
         return bool(self.arguments.output != "-")
 
     def stop(self, reason: str) -> None:
-        """Write out what was received, and stop."""
         self._log.info("stopping", signal=reason)
         self._lifecycle.stopping(reason)
         self._stopped = reason
@@ -132,7 +130,6 @@ class Service:
             self._starting.cancel()
 
     def reopen(self) -> None:
-        """Continue in a new file at the same path, if the output is a file."""
         if self._sink is None or not self.reopens:
             self._log.info("nothing_to_reopen", output=self._name)
             return
@@ -145,7 +142,6 @@ class Service:
                 self._log.info("output_reopened", path=self._sink.path)
 
     def tell(self) -> None:
-        """Write one line of state to stderr."""
         self._stderr.info(json_line(sys.stderr, {"event": "state", **state(self.program())}))
 
     def program(self) -> Program:

@@ -48,7 +48,6 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """Close the socket: nothing more is sent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -44,8 +44,6 @@ class LineWriter(Protocol):
 
 
 class FeedLogger(structlog.BoundLoggerBase):
-    """A logger that emits records, and nothing else."""
-
     def record(self, event_name: str, **fields: object) -> None:
         """Emit one record; ``event_name`` and the fields are its keys."""
         self._proxy_to_logger("write", event_name, **fields)

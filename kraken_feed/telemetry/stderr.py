@@ -55,19 +55,15 @@ class Stderr:
         self._poll.register(fd, select.POLLOUT)
 
     def debug(self, text: str) -> None:
-        """Write an event that helps to find a bug, or drop it."""
         self._say(text, DEBUG)
 
     def info(self, text: str) -> None:
-        """Write an event of normal operation, or drop it."""
         self._say(text, INFO)
 
     def warning(self, text: str) -> None:
-        """Write an event that may become a problem, or drop it."""
         self._say(text, WARNING)
 
     def error(self, text: str) -> None:
-        """Write a problem, or drop it."""
         self._say(text, ERROR)
 
     def _say(self, text: str, priority: int) -> None:

@@ -130,7 +130,6 @@ class Rest:
         self._client = _open(self.url, self.transport)
 
     async def close(self) -> None:
-        """Close the connections that are kept open."""
         await self._client.aclose()
 
     def quiet_for(self) -> float:
@@ -344,7 +343,6 @@ async def server_time(
 
 
 def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
-    """Return the unix time in an answer of Time."""
     try:
         if found.errors:
             raise msgspec.DecodeError("; ".join(found.errors))

@@ -68,7 +68,6 @@ def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns:
 
 
 def heading(widths: Widths[T]) -> Text:
-    """Return the line above the items."""
     cells = [cut(column.heading, width, right=column.right) for column, width in widths]
     return Text((" " * GAP).join(cells), style="dim", no_wrap=True)
 
