@@ -173,10 +173,6 @@ def _accounts_option(parser: argparse._ActionsContainer) -> None:
 
 def _config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
-    _log_options(parser)
-
-
-def _log_options(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="write only errors to stderr")
     volume.add_argument("-v", "--verbose", action="store_true", help="write more to stderr")
@@ -278,7 +274,3 @@ def unit_options(parser: argparse.ArgumentParser) -> None:
     from ..service.units import add_arguments
 
     add_arguments(parser)
-
-
-def no_options(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the command has no options."""
