@@ -445,28 +445,26 @@ def refused_credentials(what: str, text: str, refusal: Refusal, credentials: Cre
 
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
-    permissions = needed_for(what)
-    needs = f" {what} needs the permission {permissions}." if permissions else ""
+    subject, why = "API key", f"That means: {refusal.meaning}."
     if refusal == NONCE:
-        return CredentialsRefused(
-            f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {refusal.meaning}.",
-            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
-            "helps, make a new key: this one has used a nonce that is too high to reach.",
+        remedy = (
+            "Give each program a key of its own, and look at this machine's clock (`date -u`). If neither helps, make "
+            "a new key: this one has used a nonce that is too high to reach."
         )
-    otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
-    if refusal in OF_ACCOUNT:
-        return CredentialsRefused(
-            f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {refusal.meaning}.",
-            remedy="Log in at Kraken, and look for a notice about the account. If there is none, ask Kraken's support.",
+    elif refusal in OF_ACCOUNT:
+        subject = "account of the API key"
+        remedy = "Log in at Kraken, and look for a notice about the account. If there is none, ask Kraken's support."
+    else:
+        permissions = needed_for(what)
+        why += f" {what} needs the permission {permissions}." if permissions else ""
+        remedy = (
+            "Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions it "
+            "needs, and is this machine's address in its allow-list?"
         )
-    return CredentialsRefused(
-        f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-        why=f"That means: {refusal.meaning}.{needs}",
-        remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
-        f"it needs, and is this machine's address in its allow-list?{otp}",
-    )
+        if not credentials.otp:
+            remedy += " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
+    said = f"Kraken refused the {subject} …{credentials.tail} (from {credentials.source}): {text}"
+    return CredentialsRefused(said, why=why, remedy=remedy)
 
 
 def _outcome(error: FeedError) -> str:
