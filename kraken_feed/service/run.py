@@ -32,7 +32,7 @@ from ..telemetry.loggers import (
     render_record,
     wants_color,
 )
-from ..telemetry.stats import Program, unopened
+from ..telemetry.stats import Output, Program
 from ..telemetry.status import state
 from ..telemetry.stderr import Stderr, json_line
 from ..text import Secrets
@@ -148,7 +148,7 @@ class Service:
         """Return everything there is to say about the process, for systemd, scrapers and SIGUSR1."""
         return Program(
             accounts=() if self._feeds is None else tuple(self._feeds.figures()),
-            output=unopened(self._name) if self._sink is None else self._sink.figures(),
+            output=Output(self._name) if self._sink is None else self._sink.figures(),
             version=__version__,
             started_ns=self._started_ns,
             stopping=self._stopped if self._feeds is None else self._feeds.reason,

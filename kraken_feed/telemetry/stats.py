@@ -126,22 +126,17 @@ class Output(msgspec.Struct, frozen=True):
     """
 
     name: str
-    lines: int
-    writes: int
-    bytes_written: int
-    pending_bytes: int
-    full: bool
-    blocked_s: float | None
-    blocked_total_s: float
-    torn: int
-    syncs: int
-    write_s: Histogram
+    lines: int = 0
+    writes: int = 0
+    bytes_written: int = 0
+    pending_bytes: int = 0
+    full: bool = False
+    blocked_s: float | None = None
+    blocked_total_s: float = 0.0
+    torn: int = 0
+    syncs: int = 0
+    write_s: Histogram = Histogram((), (0,), 0.0)
     overdue: bool = False
-
-
-def unopened(name: str) -> Output:
-    """Return the figures of an output that is not open yet."""
-    return Output(name, 0, 0, 0, 0, False, None, 0.0, 0, 0, Histogram((), (0,), 0.0))
 
 
 class Program(msgspec.Struct, frozen=True):
