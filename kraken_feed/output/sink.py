@@ -19,6 +19,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Protocol, Self
 
@@ -32,46 +33,43 @@ from .file import Torn, open_output, read_removed
 # -- watching an outlet with the event loop
 
 
+@dataclass(eq=False, repr=False)
 class Readiness:
     """Watches one outlet for space and for the end of its reader. Call ``end`` before the descriptor is closed.
 
     The end of a pipe's reader is noticed at once, even if there is nothing to write: poll reports an error.
-
-    Args:
-        outlet: the outlet to watch.
-        writable: called when the outlet can take more, after ``wait(True)``.
-        gone: called when the reader has closed its end.
     """
 
-    def __init__(self, outlet: Outlet, writable: Callable[[], None], gone: Callable[[], None]) -> None:
-        self._outlet = outlet
-        self._writable = writable
-        self._gone = gone
+    outlet: Outlet
+    writable: Callable[[], None]  # called when the outlet can take more, after ``wait(True)``
+    gone: Callable[[], None]  # called when the reader has closed its end
+
+    def __post_init__(self) -> None:
         self._waiting = False
         self._loop = asyncio.get_running_loop()
-        if isinstance(outlet, PipeOutlet):
-            self._loop.add_reader(outlet.fd, self._reader_closed)
+        if isinstance(self.outlet, PipeOutlet):
+            self._loop.add_reader(self.outlet.fd, self._reader_closed)
 
     def wait(self, wanted: bool) -> None:
         """Start or stop watching until the outlet can take more. Do nothing for an outlet that cannot be watched: it
         takes everything, or fails."""
-        if wanted == self._waiting or not self._outlet.watchable:
+        if wanted == self._waiting or not self.outlet.watchable:
             return
         self._waiting = wanted
         if wanted:
-            self._loop.add_writer(self._outlet.fd, self._writable)
+            self._loop.add_writer(self.outlet.fd, self.writable)
         else:
-            self._loop.remove_writer(self._outlet.fd)
+            self._loop.remove_writer(self.outlet.fd)
 
     def end(self) -> None:
         """Stop watching the outlet, for space and for its reader."""
         self.wait(False)
-        if self._outlet.watchable:
-            self._loop.remove_reader(self._outlet.fd)
+        if self.outlet.watchable:
+            self._loop.remove_reader(self.outlet.fd)
 
     def _reader_closed(self) -> None:
-        self._loop.remove_reader(self._outlet.fd)
-        self._gone()
+        self._loop.remove_reader(self.outlet.fd)
+        self.gone()
 
 
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks fragment the heap

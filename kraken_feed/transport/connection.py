@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from websockets.asyncio.client import connect
@@ -176,36 +177,20 @@ class _Over(Exception):
     """Ends the tasks of a connection together."""
 
 
+@dataclass(eq=False, repr=False)
 class Connection:
-    """Brings one session bytes and time, and sends what it wants to send. Used once: run, then close.
+    """Brings one session bytes and time, and sends what it wants to send. Used once: run, then close."""
 
-    Args:
-        url: the endpoint.
-        session: the session to run.
-        config: deadlines and bounds.
-        dial: opens the socket.
-        stamp: the clock that dates pings: nanoseconds of a clock that runs through suspends.
-        mask: removes secrets from texts of libraries and of the peer.
-    """
+    url: str
+    session: Session
+    config: ConnectionConfig  # deadlines and bounds
+    dial: Dial = dial  # opens the socket
+    stamp: Callable[[], int] = kraken_clock.boot_ns  # dates pings: a clock that runs through suspends
+    mask: Mask = str  # removes secrets from texts of libraries and of the peer
+    paused: bool = False  # nothing is read until the output has room
 
-    def __init__(
-        self,
-        url: str,
-        session: Session,
-        config: ConnectionConfig,
-        *,
-        dial: Dial = dial,
-        stamp: Callable[[], int] = kraken_clock.boot_ns,
-        mask: Mask = str,
-    ) -> None:
-        self.url = url
-        self.session = session
-        self._config = config
-        self._dial = dial
-        self._stamp = stamp
-        self._mask = mask
+    def __post_init__(self) -> None:
         self._socket: Socket | None = None
-        self.paused = False  # nothing is read until the output has room
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
@@ -276,7 +261,7 @@ class Connection:
         output: Room,
     ) -> None:
         """Open the socket first, then fetch the token, so that a network outage costs no call of the key's counter."""
-        self._socket = await open_socket(self._dial, self.url, self._config, self._mask)
+        self._socket = await open_socket(self.dial, self.url, self.config, self.mask)
         self.session.connected(self._now())
         tasks.create_task(self._keep_time(self._socket))
         tasks.create_task(self._subscribe(self._socket, token))
@@ -290,7 +275,7 @@ class Connection:
             try:
                 frames = await socket.burst()
             except ConnectionClosed as closed:
-                session.disconnected(*_closing(closed, self._mask))
+                session.disconnected(*_closing(closed, self.mask))
                 break
             if socket.delay:
                 self._note_progress(socket)
@@ -330,7 +315,7 @@ class Connection:
             late = 0.0 if due is None else now - max(since, due)
             if late > LATE_S:
                 self.session.excuse(late + GRACE_S)
-            self.session.tick(now, self._stamp())
+            self.session.tick(now, self.stamp())
             await self._send(socket)
             if self.session.failure is not None:
                 raise _Over
@@ -346,7 +331,7 @@ class Connection:
 
     async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
         value = await token()
-        self.session.authorize(value, self._now(), self._stamp())
+        self.session.authorize(value, self._now(), self.stamp())
         await self._send(socket)
         if self.session.failure is not None:
             raise _Over
@@ -355,7 +340,7 @@ class Connection:
     async def _send(self, socket: Socket) -> None:
         for text in self.session.data_to_send():
             try:
-                async with asyncio.timeout(self._config.ack_timeout_s):
+                async with asyncio.timeout(self.config.ack_timeout_s):
                     await socket.send(text)
             except TimeoutError:
                 self.session.disconnected("the peer takes nothing", cause="silence")
