@@ -20,7 +20,7 @@ from ..text import Secrets, counted
 from ..transport.connection import Connection, Dial, Mask
 from ..transport.rest import Rest, refused_credentials
 from . import key_settings
-from .report import CheckResult, failed, skipped
+from .report import CheckResult, failed
 
 # -- the start of a tail: connect, subscribe, live, close. Nothing is written
 
@@ -142,7 +142,7 @@ class KeyCheck:
             used = error.why.startswith(NONCE_TEXT) or error.what.endswith(NONCE_TEXT)
             skip(self.say, [item for item in key_settings.ITEMS if not (used and item == "other use")], "the key")
             if used:
-                self.say(key_settings.nonce_refused())
+                self.say(key_settings.NONCE_REFUSED)
             return False
         info = self._masked(info)
         name = f' "{info.name}"' if info.name else ""
@@ -252,7 +252,8 @@ def _refused(item: str, error: FeedError) -> CheckResult:
 def skip(say: Callable[[CheckResult], None], items: Sequence[str], needs: str) -> None:
     """Report each of these items as not checked."""
     for item in items:
-        say(skipped(item, needs).about(channel=item if item in CHANNELS else None))
+        result = CheckResult("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
+        say(result.about(channel=item if item in CHANNELS else None))
 
 
 def _culprits(failure: Failure, waiting: Sequence[str]) -> list[str]:

@@ -20,14 +20,14 @@ from ..output import descriptors
 from ..output.file import whole_lines
 from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
-from ..state.store import Store, unusable
+from ..state.store import Store, holder, unusable
 from ..text import counted
 from ..transport.backoff import Budget, excess
+from ..transport.kraken_clock import NS
 from .report import CheckResult, failed
 
 # -- our clock compared with Kraken's
 
-NS = 1_000_000_000
 DEADLINE_S = 60.0  # the latest deadline that Kraken accepts for an order
 TLS_S = 30 * 86400.0  # certificates of Kraken's edge are good for about three months
 WARN_S = 2.0  # time synchronisation keeps a machine well below a second
@@ -206,8 +206,7 @@ def _held(path: str) -> tuple[bool, str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
-        return True, pid if pid.isdigit() else ""
+        return True, holder(lock)
     finally:
         os.close(lock)
     return False, ""
@@ -441,17 +440,13 @@ def sync(method: str) -> CheckResult:
     )  # fmt: skip
 
 
-def no_time() -> CheckResult:
-    """Report that Kraken's time came from a cache."""
-    return CheckResult(
-        "WARN", "clock", "The clock cannot be compared with Kraken's.",
-        "The answer came from a cache, so its time is that of an earlier answer.",
-        "Look for a proxy that caches REST's answers.",
-    )  # fmt: skip
+NO_TIME = CheckResult(
+    "WARN", "clock", "The clock cannot be compared with Kraken's.",
+    "The answer came from a cache, so its time is that of an earlier answer.",
+    "Look for a proxy that caches REST's answers.",
+)  # fmt: skip
 
-
-def no_state() -> CheckResult:
-    return CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
+NO_STATE = CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
 def state(found: State, now_ns: int) -> CheckResult:

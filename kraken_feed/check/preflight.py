@@ -27,7 +27,7 @@ from . import key_settings, machine
 from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
 from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
-from .report import CheckResult, Report, failed, skipped
+from .report import CheckResult, Report, failed
 
 if TYPE_CHECKING:
     import httpx
@@ -154,7 +154,7 @@ class Check:
             paths = files(credentials, self.config, name, environ, alone=len(self.accounts) == 1)
             result = _credentials(credentials, paths)
         self.report.add(result.about(account=name))
-        result, nonce = (machine.no_state(), 0) if self.asked.no_state else self._state(name)
+        result, nonce = (machine.NO_STATE, 0) if self.asked.no_state else self._state(name)
         self.report.add(result.about(account=name))
         return Account(name, credentials, nonce)
 
@@ -192,11 +192,11 @@ class Check:
             return tls_of(time.tls)
 
         if not await self._check_host("rest", url, ask):
-            self.report.add(skipped("clock", "rest"))
+            skip(self.report.add, ["clock"], "rest")
             return "rest"
         earliest, latest = kraken.earliest(), kraken.latest()
         if earliest is None or latest is None:
-            self.report.add(machine.no_time())
+            self.report.add(machine.NO_TIME)
         else:
             self.report.add(machine.judge(machine.offset(self.world.unix_ns(), earliest, latest)))
         return ""

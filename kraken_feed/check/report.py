@@ -51,11 +51,6 @@ def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str,
     return CheckResult("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
 
-def skipped(item: str, needs: str) -> CheckResult:
-    """Return the result for an item that could not be checked."""
-    return CheckResult("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
-
-
 def exit_code(results: Iterable[CheckResult]) -> int:
     """Return 0 if nothing failed, else the code of the most important failure, by :data:`PRECEDENCE`."""
     codes = {result.exit_code for result in results if result.status == "FAIL"}

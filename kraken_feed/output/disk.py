@@ -197,7 +197,7 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
                 return error
     if directory is not None:
         with contextlib.suppress(OSError):  # we may not open it, or it is gone
-            _directory_to_disk(directory)
+            sync_directory(directory)
     return None
 
 
@@ -219,7 +219,7 @@ def sync_method() -> str:
     return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
 
 
-def _directory_to_disk(path: str) -> None:
+def sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

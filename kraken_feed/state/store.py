@@ -25,7 +25,7 @@ import msgspec
 
 from ..config.schema import Name
 from ..errors import ConfigError, StateAway, StateFailed, StateHeld
-from ..output.disk import passes
+from ..output.disk import passes, sync_directory
 from . import tables
 from .checkpoint import Changes, Checkpoint
 
@@ -305,11 +305,10 @@ def _lock(path: str, account: str) -> int:
             status = os.fstat(lock)
             current = _identity(path) == (status.st_dev, status.st_ino)
         except BlockingIOError:
-            pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+            pid = holder(lock)
             os.close(lock)
             raise StateHeld(
-                f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
-                f"{account!r}.",
+                f"Another instance{f' (pid {pid})' if pid else ''} holds the state of the account {account!r}.",
                 why=f"{path} is locked.",
                 remedy="Stop one of the two, or give this one another state with --state DIRECTORY, or none with "
                 "--no-state.",
@@ -324,6 +323,12 @@ def _lock(path: str, account: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def holder(lock: int) -> str:
+    """Return the pid that was written into a lock; empty if there is none."""
+    pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+    return pid if pid.isdigit() else ""
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
@@ -363,22 +368,14 @@ def _settle(database: sqlite3.Connection, directory: str) -> bool:
     """
     ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # this process may have made both
-        _directory_to_disk(path)
+        try:
+            sync_directory(path)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
     if not busy:
         database.execute("PRAGMA synchronous = NORMAL")
     return not int(busy)
-
-
-def _directory_to_disk(path: str) -> None:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
 
 
 def _make(path: str) -> None:
