@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..errors import OutputFailed
 from .descriptor import Outlet
@@ -52,18 +53,15 @@ def retry_in(tries: int, waited: float, patience: float) -> float | None:
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
 
 
+@dataclass(eq=False, repr=False)
 class DiskWait:
-    """The wait for space on a full disk. A timer starts each try, so no loop spins.
+    """The wait for space on a full disk. A timer starts each try, so no loop spins."""
 
-    Args:
-        patience: seconds without an accepted line until the wait ends; 0: do not wait.
-        try_again: called when it is time; calls ``refused`` if the disk is still full.
-    """
+    patience: float  # seconds without an accepted line until the wait ends; 0: do not wait
+    try_again: Callable[[], None]  # called when it is time; calls ``refused`` if the disk is still full
+    since: float | None = None  # in loop time, while the disk is full
 
-    def __init__(self, patience: float, try_again: Callable[[], None]) -> None:
-        self.patience = patience
-        self.since: float | None = None  # in loop time, while the disk is full
-        self._try_again = try_again
+    def __post_init__(self) -> None:
         self._tries = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -104,26 +102,27 @@ class DiskWait:
 
     def _due(self) -> None:
         self._timer = None
-        self._try_again()
+        self.try_again()
 
 
 _CANNOT = (errno.EINVAL, errno.ENOTSUP)  # the file system has no fdatasync: there is nothing to wait for
 
 
+@dataclass(eq=False, repr=False)
 class Sync:
     """Runs fdatasync in a thread. It counts the output's bytes over all of its files, and how many are on the disk.
 
-    Args:
-        done: called from the event loop after each fdatasync, with its error. A failed one must not be repeated: the
-            kernel may have dropped what it could not write, and the next one would report success.
+    ``done`` is called from the event loop after each fdatasync, with its error. A failed one must not be repeated: the
+    kernel may have dropped what it could not write, and the next one would report success.
     """
 
-    def __init__(self, done: Callable[[OSError | None], None]) -> None:
-        self.durable = 0  # bytes that are on the disk
-        self.reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
-        self.started: float | None = None  # in loop time, while one is running
-        self.count = 0
-        self._done = done
+    done: Callable[[OSError | None], None]
+    durable: int = 0  # bytes that are on the disk
+    reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
+    started: float | None = None  # in loop time, while one is running
+    count: int = 0
+
+    def __post_init__(self) -> None:
         self._retired: list[Outlet] = []
         self._directory: str | None = None
         self._void = False  # the running one covers bytes of a file that is gone
@@ -178,7 +177,7 @@ class Sync:
         if error is None and not self._void:
             self.durable, self.reached = covers, reached
         self._void = False
-        self._done(error)
+        self.done(error)
 
     def _close(self, outlets: list[Outlet]) -> None:
         for outlet in outlets:

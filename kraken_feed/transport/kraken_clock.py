@@ -65,10 +65,9 @@ class KrakenClock:
         if both[0] <= both[1]:
             (self._low, self._high), self._at = both, received
             return 0.0
-        if not authoritative:
-            return (low - known_high if low > known_high else high - known_low) / NS
-        self._low_before = known_low if self._low_before is None else min(self._low_before, known_low)
-        self._low, self._high, self._at, self._changed_at = low, high, received, received
+        if authoritative:
+            self._low_before = known_low if self._low_before is None else min(self._low_before, known_low)
+            self._low, self._high, self._at, self._changed_at = low, high, received, received
         return (low - known_high if low > known_high else high - known_low) / NS
 
     def assume(self, wall_ns: int) -> None:
