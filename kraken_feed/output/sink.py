@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from ..errors import FeedError, OutputFailed, ReaderGone
 from ..telemetry.stats import BOUNDS, Histogram, Latency, Output
@@ -78,10 +78,7 @@ RESCUED_BYTES = 64 * 1024 * 1024  # one second's records are kilobytes: this muc
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 
-class Warn(Protocol):
-    """Takes a diagnostic: its name and its fields, as a structlog logger's ``warning`` does."""
-
-    def __call__(self, event: str, **fields: object) -> object: ...
+Warn = Callable[..., object]  # takes a diagnostic as a structlog logger's ``warning`` does: its name, and its fields
 
 
 def _silent(event: str, **fields: object) -> None:
@@ -140,7 +137,12 @@ class Sink(Destination):
 
     @classmethod
     def open(
-        cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
+        cls,
+        path: str,
+        failed: Callable[[FeedError], None],
+        *,
+        warn: Warn = _silent,
+        patience: float = 0.0,
     ) -> Self:
         """Open the file at ``path`` and return a sink that appends to it. ``warn`` reports a torn last line.
 

@@ -74,16 +74,9 @@ _V1 = {
 }  # fmt: skip
 _V1_DESCR = {"pair": "pair", "type": "side", "ordertype": "kind", "price": "price"}
 _V2 = {
-    "symbol": "pair",
-    "side": "side",
-    "order_type": "kind",
-    "limit_price": "price",
-    "order_qty": "volume",
-    "cum_qty": "filled",
-    "order_status": "status",
-    "cum_cost": "cost",
-    "avg_price": "average",
-}
+    "symbol": "pair", "side": "side", "order_type": "kind", "limit_price": "price", "order_qty": "volume",
+    "cum_qty": "filled", "order_status": "status", "cum_cost": "cost", "avg_price": "average",
+}  # fmt: skip
 _V1_FILL = {
     "ordertxid": "order_id", "pair": "pair", "type": "side", "ordertype": "kind", "price": "price", "vol": "volume",
     "cost": "cost", "fee": "fee", "time": "time",

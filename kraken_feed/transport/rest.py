@@ -97,14 +97,6 @@ class _Answer(NamedTuple):
     received: int
 
 
-def _ignore(event: str, **fields: object) -> None:
-    """Ignore a diagnostic: the default of ``warn``."""
-
-
-def _nothing() -> None:
-    """Do nothing: the hook is not set."""
-
-
 @dataclass(eq=False, repr=False)
 class Rest:
     """Makes signed calls for one API key."""
@@ -116,9 +108,11 @@ class Rest:
     transport: httpx.AsyncBaseTransport | None = None  # carries the requests instead of the network
     unix_ns: Callable[[], int] = time.time_ns  # the wall clock, for nonces; tests pass their own
     clock: KrakenClock | None = None  # learns Kraken's time from the answers
-    warn: Callable[..., object] = _ignore  # takes diagnostics as a structlog method does: the event, and its fields
+    warn: Callable[..., object] = lambda event, **fields: (
+        None
+    )  # takes diagnostics as a structlog method does: the event, and its fields
     patience: Patience = field(default_factory=Patience)  # decides how often a refused call is repeated
-    called: Callable[[], None] = _nothing  # called right before each private call is sent, after it was counted
+    called: Callable[[], None] = lambda: None  # called right before each private call is sent, after it was counted
     mask: Callable[[str], str] = str  # removes secrets from texts of Kraken and of libraries that are quoted
 
     def __post_init__(self) -> None:
