@@ -162,9 +162,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
             environ.get,
         ),
         _Source(
-            "the environment (KRAKEN_API_*)",
-            _parts("KRAKEN_API_{}", str.upper),
-            lambda part: environ.get(part) or None,
+            "the environment (KRAKEN_API_*)", _parts("KRAKEN_API_{}", str.upper), lambda part: environ.get(part) or None
         ),
     ]
     # Sources that do not name the account are only for one that is alone in its process.

@@ -159,9 +159,7 @@ _V2["triggers"] = Parameter("object", shape=_shape(_V2, "price* reference price_
 _V2["conditional"] = Parameter(
     "object",
     shape=_shape(
-        _V2,
-        "order_type* limit_price limit_price_type trigger_price trigger_price_type",
-        order_type=_one(*CLOSE_TYPES),
+        _V2, "order_type* limit_price limit_price_type trigger_price trigger_price_type", order_type=_one(*CLOSE_TYPES)
     ),
 )
 _BATCHED = _shape(

@@ -137,12 +137,7 @@ class Sink(Destination):
 
     @classmethod
     def open(
-        cls,
-        path: str,
-        failed: Callable[[FeedError], None],
-        *,
-        warn: Warn = _silent,
-        patience: float = 0.0,
+        cls, path: str, failed: Callable[[FeedError], None], *, warn: Warn = _silent, patience: float = 0.0
     ) -> Self:
         """Open the file at ``path`` and return a sink that appends to it. ``warn`` reports a torn last line.
 

@@ -231,10 +231,7 @@ def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> struct
         else [*masking, _handed_on]
     )
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        log,
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger("debug"),
-        context_class=dict,
+        log, processors=processors, wrapper_class=structlog.make_filtering_bound_logger("debug"), context_class=dict
     ).bind()
     return logger
 
