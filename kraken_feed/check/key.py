@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..config.schema import CHANNELS, DIALECTS, Config, ConnectionConfig
+from ..config.schema import CHANNELS, DIALECTS, Config
 from ..errors import CredentialsRefused, FeedError, RequestRefused, Transient
 from ..protocol import key_info, permissions
 from ..protocol.refusals import classify
@@ -17,12 +17,10 @@ from ..protocol.session import Event, Failure, Live, Session, Timing
 from ..protocol.signing import Credentials
 from ..protocol.wire import Data
 from ..text import Secrets, counted
-from ..transport.connection import Connection, Dial, Mask
+from ..transport.connection import Connection, Dial
 from ..transport.rest import Rest, refused_credentials
 from . import key_settings
 from .report import CheckResult, failed
-
-# -- the start of a tail: connect, subscribe, live, close. Nothing is written
 
 
 class Scene(msgspec.Struct):
@@ -44,47 +42,6 @@ class _NullOutput:
 
     async def room(self) -> None:
         return
-
-
-async def go_live_once(
-    url: str,
-    dialect: str,
-    channels: Sequence[str],
-    token: Callable[[], Awaitable[str]],
-    config: ConnectionConfig,
-    dial: Dial,
-    mask: Mask,
-) -> Scene:
-    """Bring the channels live on one connection, as a tail does, and close it.
-
-    Every step has the session's deadlines. ``mask`` removes secrets from texts of other parties.
-
-    Raises:
-        Transient, ConfigError: the socket cannot be opened.
-        FeedError: as ``token`` raises it.
-    """
-    scene, stop, now = Scene(), asyncio.Event(), asyncio.get_running_loop().time
-    session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
-    connection = Connection(url, session, config, dial=dial, mask=mask)
-    begun = now()
-
-    def deliver(events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Data) and event.type == "snapshot":
-                scene.items[event.channel] = len(event.items)
-            elif isinstance(event, Live):
-                scene.live.setdefault(event.channel, round(now() - begun, 3))
-        if session.live:
-            stop.set()
-
-    try:
-        await connection.run(token, deliver, _NullOutput(), stop)
-    finally:
-        await connection.close()
-    scene.engine = session.engine
-    if len(scene.live) < len(set(channels)):
-        scene.failure = session.failure
-    return scene
 
 
 NONCE_TEXT = "EAPI:Invalid nonce"
@@ -196,13 +153,10 @@ class KeyCheck:
     async def _subscribe(self, dialect: str, channels: Sequence[str]) -> None:
         """Subscribe to the channels of an endpoint on one connection, like a tail. A refusal ends the session: then the
         other channels use a new one. A refusal that may be temporary is tried once more."""
-        url = getattr(self.config.endpoints, f"ws_{dialect}")
         pending, again = list(channels), set[str]()
         while pending:
             try:
-                scene = await go_live_once(
-                    url, dialect, pending, self._next_token, self.config.connection, self.dial, self.secrets.mask
-                )
+                scene = await self._go_live(dialect, pending)
             except FeedError as error:
                 self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
                 return
@@ -216,6 +170,38 @@ class KeyCheck:
                     again.update(culprits)
                     await asyncio.sleep(wait)
             self._conclude(pending, found)
+
+    async def _go_live(self, dialect: str, channels: Sequence[str]) -> Scene:
+        """Bring the channels live on one connection, as a tail does, and close it. Every step has the session's
+        deadlines.
+
+        Raises:
+            Transient, ConfigError: the socket cannot be opened.
+            FeedError: no token can be fetched.
+        """
+        config, url = self.config.connection, getattr(self.config.endpoints, f"ws_{dialect}")
+        mask, scene, stop, now = self.secrets.mask, Scene(), asyncio.Event(), asyncio.get_running_loop().time
+        session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
+        connection = Connection(url, session, config, dial=self.dial, mask=mask)
+        begun = now()
+
+        def deliver(events: Sequence[Event]) -> None:
+            for event in events:
+                if isinstance(event, Data) and event.type == "snapshot":
+                    scene.items[event.channel] = len(event.items)
+                elif isinstance(event, Live):
+                    scene.live.setdefault(event.channel, round(now() - begun, 3))
+            if session.live:
+                stop.set()
+
+        try:
+            await connection.run(self._next_token, deliver, _NullOutput(), stop)
+        finally:
+            await connection.close()
+        scene.engine = session.engine
+        if len(scene.live) < len(set(channels)):
+            scene.failure = session.failure
+        return scene
 
     def _conclude(self, pending: list[str], found: Mapping[str, CheckResult]) -> None:
         for channel, result in found.items():
