@@ -35,7 +35,6 @@ exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 outage too long, 74 output
 77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused, 76 outcome unknown
 """
 
-
 CALL = """\
 methods, Spot v1: addOrder, editOrder, amendOrder, cancelOrder, cancelAll, cancelAllOrdersAfter
 methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, cancel_all_orders_after,

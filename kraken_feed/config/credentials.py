@@ -40,7 +40,6 @@ _REMEDY_OF_SEVERAL = """With several accounts, give each its own API key in one 
 - key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
 - systemd credentials named {account}.api-key and {account}.api-secret"""
 
-
 _BY_HAND = "Run it by hand as the same user: it has to print one line and exit, without a prompt."
 
 

@@ -16,7 +16,6 @@ from .descriptor import Outlet
 
 # -- waiting for a full disk, or at the start for a file system
 
-
 FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
 LONGEST_TRY_S = 5.0
 

@@ -77,7 +77,6 @@ SYNC_S = 60.0  # a disk that needs longer for one second's records hangs
 RESCUED_BYTES = 64 * 1024 * 1024  # one second's records are kilobytes: this much means that no save succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
-
 Warn = Callable[..., object]  # takes a diagnostic as a structlog logger's ``warning`` does: its name, and its fields
 
 

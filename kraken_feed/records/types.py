@@ -217,7 +217,6 @@ Record = Order | Trade | Execution | Balance | Unknown | Live | Lost | Backfille
 
 _KEYS = {"start": "from", "end": "to"}  # keys of the line that cannot be names in Python
 
-
 _TYPES: Mapping[str, type[Record]] = {kind.event_name: kind for kind in Record.__args__}
 _FIELDS = {field.name: field.type for kind in _TYPES.values() for field in msgspec.structs.fields(kind)}
 # Every key that a line can have. Those that it lacks are None or empty.

@@ -26,7 +26,6 @@ from .health import dead, unready
 
 # ----------------------- One request and its answer in HTTP/1.1, as bytes: as much of it as scrapers and probes need
 
-
 PATHS = ("/metrics", "/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
 END = b"\r\n\r\n"  # of a head

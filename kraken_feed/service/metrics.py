@@ -20,7 +20,6 @@ from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Out
 # Labels have values of closed or configured sets only, and nothing here is secret. Counters that can be named before
 # they count start at 0, so that ``increase()`` sees their first step.
 
-
 NS = 1_000_000_000
 TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
 
@@ -171,10 +170,8 @@ FAMILIES = (
            "When the state was last saved, in unix time; 0 for never."),
 )  # fmt: skip
 
-
 WRITE = "output_write_seconds"
 WRITE_SAYS = "How long a write to the output took."
-
 
 _process = ProcessCollector(registry=None)
 

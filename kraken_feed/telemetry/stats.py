@@ -15,7 +15,6 @@ from .causes import LOSS_CAUSES
 
 # ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
 
-
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # seconds: a cached write to a hung disk
 
 
