@@ -188,8 +188,7 @@ class Check:
 
         async def ask() -> Tls | None:
             mask, transport = self.secrets.mask, self.world.transport
-            time = await server_time(url, mask=mask, clock=kraken, transport=transport)
-            return tls_of(time.tls)
+            return tls_of(await server_time(url, mask=mask, clock=kraken, transport=transport))
 
         if not await self._check_host("rest", url, ask):
             skip(self.report.add, ["clock"], "rest")

@@ -71,14 +71,6 @@ class Token(msgspec.Struct, frozen=True):
         return f"<Token, expires in {self.expires} s>"
 
 
-class ServerTime(NamedTuple):
-    """Kraken's clock in whole unix seconds, and the ssl object of the TLS connection it came over (None without
-    TLS)."""
-
-    unix: int
-    tls: Any
-
-
 class _TokenResult(msgspec.Struct):
     token: str
     expires: Any = 900
@@ -309,8 +301,9 @@ async def server_time(
     mask: Callable[[str], str] = str,
     clock: KrakenClock | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
-) -> ServerTime:
-    """Fetch Kraken's time (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
+) -> Any:
+    """Fetch Kraken's time (GET /0/public/Time) for ``clock``. Needs no key. ``mask`` and ``clock`` are as for
+    :class:`Rest`. Return the ssl object of the TLS connection that it came over; None without TLS.
 
     Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
 
@@ -333,7 +326,7 @@ async def server_time(
         if clock is not None and second is not None:
             clock.sample(answer.sent, answer.received, second * NS, (second + 1) * NS)
     stream = answer.response.extensions.get("network_stream")
-    return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
+    return stream.get_extra_info("ssl_object") if stream is not None else None
 
 
 def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
