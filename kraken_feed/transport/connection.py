@@ -66,6 +66,8 @@ class Room(Protocol):
 
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
 Mask = Callable[[str], str]
+Fetch = Callable[[], Awaitable[str]]  # returns a token
+Deliver = Callable[[Sequence[Event]], None]
 
 
 class _Connect(connect):
@@ -194,13 +196,7 @@ class Connection:
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
-    async def run(
-        self,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-        stop: asyncio.Event,
-    ) -> None:
+    async def run(self, token: Fetch, deliver: Deliver, output: Room, stop: asyncio.Event) -> None:
         """Connect, fetch a token, subscribe, and deliver the events of each frame, until the session fails or ``stop``
         is set.
 
@@ -224,13 +220,7 @@ class Connection:
         if stop.is_set() and self._socket is not None:
             await self._drain(self._socket, deliver)
 
-    async def _run(
-        self,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-        stop: asyncio.Event,
-    ) -> FeedError | None:
+    async def _run(self, token: Fetch, deliver: Deliver, output: Room, stop: asyncio.Event) -> FeedError | None:
         """Run the connection's tasks until one ends them all; return the error, if there was one."""
         errors: list[FeedError] = []
         try:
@@ -253,13 +243,7 @@ class Connection:
         if self._socket is not None:
             await hang_up(self._socket, seconds)
 
-    async def _work(
-        self,
-        tasks: asyncio.TaskGroup,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-    ) -> None:
+    async def _work(self, tasks: asyncio.TaskGroup, token: Fetch, deliver: Deliver, output: Room) -> None:
         """Open the socket first, then fetch the token, so that a network outage costs no call of the key's counter."""
         self._socket = await open_socket(self.dial, self.url, self.config, self.mask)
         self.session.connected(self._now())
@@ -267,7 +251,7 @@ class Connection:
         tasks.create_task(self._subscribe(self._socket, token))
         await self._pump(self._socket, deliver, output)
 
-    async def _pump(self, socket: Socket, deliver: Callable[[Sequence[Event]], None], output: Room) -> None:
+    async def _pump(self, socket: Socket, deliver: Deliver, output: Room) -> None:
         session = self.session
         while session.failure is None:
             if output.full:
@@ -329,7 +313,7 @@ class Connection:
         self.session.progress(socket.progress, socket.delay)
         socket.delay = 0.0
 
-    async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
+    async def _subscribe(self, socket: Socket, token: Fetch) -> None:
         value = await token()
         self.session.authorize(value, self._now(), self.stamp())
         await self._send(socket)
@@ -351,7 +335,7 @@ class Connection:
         await stop.wait()
         raise _Over
 
-    async def _drain(self, socket: Socket, deliver: Callable[[Sequence[Event]], None]) -> None:
+    async def _drain(self, socket: Socket, deliver: Deliver) -> None:
         """Deliver what has arrived already, without waiting for more."""
         try:
             async with asyncio.timeout(0):
