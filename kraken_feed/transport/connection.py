@@ -18,6 +18,7 @@ from .. import __version__
 from ..config.schema import ConnectionConfig
 from ..errors import FeedError, Transient
 from ..protocol.session import Event, Session
+from ..text import Mask
 from . import kraken_clock
 from .proxy import bad_proxy, no_socks, proxy_for
 from .stream import Stream
@@ -65,7 +66,6 @@ class Room(Protocol):
 
 
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
-Mask = Callable[[str], str]
 Fetch = Callable[[], Awaitable[str]]  # returns a token
 Deliver = Callable[[Sequence[Event]], None]
 

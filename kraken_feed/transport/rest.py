@@ -39,6 +39,7 @@ from ..protocol.refusals import (
     counter_full,
 )
 from ..protocol.signing import Credentials, Nonce, sign
+from ..text import Mask
 from . import envelope
 from .backoff import CALL_COST, KEY, CallCounter, Patience
 from .envelope import Envelope, NotAnEnvelope
@@ -105,7 +106,7 @@ class Rest:
     )  # takes diagnostics as a structlog method does: the event, and its fields
     patience: Patience = field(default_factory=Patience)  # decides how often a refused call is repeated
     called: Callable[[], None] = lambda: None  # called right before each private call is sent, after it was counted
-    mask: Callable[[str], str] = str  # removes secrets from texts of Kraken and of libraries that are quoted
+    mask: Mask = str  # removes secrets from texts of Kraken and of libraries that are quoted
 
     def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -296,11 +297,7 @@ class Rest:
 
 
 async def server_time(
-    url: str,
-    *,
-    mask: Callable[[str], str] = str,
-    clock: KrakenClock | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    url: str, *, mask: Mask = str, clock: KrakenClock | None = None, transport: httpx.AsyncBaseTransport | None = None
 ) -> Any:
     """Fetch Kraken's time (GET /0/public/Time) for ``clock``. Needs no key. ``mask`` and ``clock`` are as for
     :class:`Rest`. Return the ssl object of the TLS connection that it came over; None without TLS.
@@ -329,7 +326,7 @@ async def server_time(
     return stream.get_extra_info("ssl_object") if stream is not None else None
 
 
-def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
+def _unixtime(found: Envelope, mask: Mask) -> int:
     try:
         if found.errors:
             raise msgspec.DecodeError("; ".join(found.errors))
@@ -381,10 +378,7 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
 
 
 async def _ask(
-    method: str,
-    opening: AbstractAsyncContextManager[httpx.Response],
-    mask: Callable[[str], str],
-    moment: Callable[[], int] = lambda: 0,
+    method: str, opening: AbstractAsyncContextManager[httpx.Response], mask: Mask, moment: Callable[[], int] = lambda: 0
 ) -> _Answer:
     """Send a request, and return the answer with its body, not decompressed."""
     try:
@@ -405,7 +399,7 @@ async def _ask(
         raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=why) from error
 
 
-def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envelope:
+def _envelope(method: str, answer: _Answer, mask: Mask) -> Envelope:
     """Read an answer's envelope; raise Transient if it is not Kraken's JSON."""
     try:
         return envelope.read(answer.body)
