@@ -65,7 +65,6 @@ class CredentialsRefused(FeedError):
 class RequestRefused(FeedError):
     """Kraken calls a request malformed: a bug in kraken-feed, or Kraken's protocol has changed."""
 
-    exit_code = 1
     first_step = "look at `[endpoints]`, then for a newer version. See [What Kraken says](#what-kraken-says)"
 
 

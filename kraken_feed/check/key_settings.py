@@ -183,12 +183,11 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> CheckRe
     )  # fmt: skip
 
 
-def nonce_refused() -> CheckResult:
-    """Return the result for a key whose nonce Kraken has refused: something else uses higher ones."""
-    return CheckResult(
-        "WARN", "other use", "The key was used with a higher nonce than this machine's.",
-        "Another program uses it, or used it with a clock that was ahead of this one.", OWN_KEY,
-    )  # fmt: skip
+# For a key whose nonce Kraken has refused.
+NONCE_REFUSED = CheckResult(
+    "WARN", "other use", "The key was used with a higher nonce than this machine's.",
+    "Another program uses it, or used it with a clock that was ahead of this one.", OWN_KEY,
+)  # fmt: skip
 
 
 def _day(unix: int) -> str:

@@ -164,7 +164,6 @@ class Session:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
-        self.greeted: str | None = None  # the first engine state on this connection
         self.last_text: float | None = None
         self._arriving: tuple[float, float] | None = None  # when bytes of an incomplete frame arrived
         self._told = 0.0  # the last time that was passed to the session
@@ -428,7 +427,6 @@ class Session:
         engine = engine if engine in ENGINES else self._mask(engine)
         before, self.engine = self.engine, engine
         if before is None:
-            self.greeted = engine
             fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
             notice = Notice("greeted", fields, warning=False)
             # Without a greeting, the first state on a live connection is a change, unless it is "online": that may be a

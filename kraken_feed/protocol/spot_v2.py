@@ -39,7 +39,6 @@ from .wire import (
     unreadable,
 )
 
-NAME = "v2"
 EVENT_NAMES = {"executions": "execution", "balances": "balance"}
 CHANNELS = tuple(EVENT_NAMES)  # a tuple: the value looked up may be any JSON value, also an unhashable one
 TYPES: tuple[FrameType, ...] = ("update", "snapshot")

@@ -25,7 +25,7 @@ import msgspec
 
 from ..config.schema import Name
 from ..errors import ConfigError, StateAway, StateFailed, StateHeld
-from ..output.disk import passes
+from ..output.disk import passes, sync_directory
 from . import tables
 from .checkpoint import Changes, Checkpoint
 
@@ -67,12 +67,7 @@ _WORLD = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_SHORT = {
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOLCK,
-}  # a resource of the system is used up
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # a resource of the system is used up
 _AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
@@ -310,11 +305,10 @@ def _lock(path: str, account: str) -> int:
             status = os.fstat(lock)
             current = _identity(path) == (status.st_dev, status.st_ino)
         except BlockingIOError:
-            pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+            pid = holder(lock)
             os.close(lock)
             raise StateHeld(
-                f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
-                f"{account!r}.",
+                f"Another instance{f' (pid {pid})' if pid else ''} holds the state of the account {account!r}.",
                 why=f"{path} is locked.",
                 remedy="Stop one of the two, or give this one another state with --state DIRECTORY, or none with "
                 "--no-state.",
@@ -329,6 +323,12 @@ def _lock(path: str, account: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def holder(lock: int) -> str:
+    """Return the pid that was written into a lock; empty if there is none."""
+    pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+    return pid if pid.isdigit() else ""
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
@@ -368,22 +368,14 @@ def _settle(database: sqlite3.Connection, directory: str) -> bool:
     """
     ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # this process may have made both
-        _directory_to_disk(path)
+        try:
+            sync_directory(path)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
     if not busy:
         database.execute("PRAGMA synchronous = NORMAL")
     return not int(busy)
-
-
-def _directory_to_disk(path: str) -> None:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
 
 
 def _make(path: str) -> None:
@@ -500,11 +492,7 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
     except OSError as error:
         away = passes(error) and not running
         if not (away or running or error.errno in _SHORT):
-            raise ConfigError(
-                f"Cannot use the state file {path}.",
-                why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
-                remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
-            ) from error
+            raise unusable(path, f"{error.filename}: {error.strerror} (errno {error.errno})") from error
         raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
     except sqlite3.Error as error:
         if _code(error) not in _WORLD | _DAMAGE:
@@ -514,12 +502,21 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
         ) from error
 
 
+def unusable(path: str, why: str) -> ConfigError:
+    """Return the error for a path at which no state can be kept."""
+    return ConfigError(
+        f"Cannot use the state file {path}.",
+        why=f"{why}.",
+        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
+    )
+
+
 def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
-    what = f"Cannot keep the checkpoint in {path}."
-    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
-    if away:
-        return StateAway(what, why=f"{why}.", remedy=remedy)
-    return StateFailed(what, why=f"{why}.", remedy=remedy)
+    return (StateAway if away else StateFailed)(
+        f"Cannot keep the checkpoint in {path}.",
+        why=f"{why}.",
+        remedy="Make room or repair the disk; or give another directory with --state, or do without: --no-state.",
+    )
 
 
 def _code(error: sqlite3.Error) -> int | None:

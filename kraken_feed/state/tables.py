@@ -83,7 +83,6 @@ def _checked(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int
 
 
 def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -> Iterator[Row]:
-    """Yield the rows of the statement, converted to ``kind``."""
     cursor = database.execute(statement)
     while rows := cursor.fetchmany(BATCH):
         yield from msgspec.convert(rows, kind)

@@ -5,6 +5,7 @@ Every event that is logged is listed here. docs/errors.md is generated from this
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 
@@ -16,21 +17,10 @@ class Event(NamedTuple):
     first: str
 
 
-def _error(means: str, first: str) -> Event:
-    return Event(("error",), means, first)
-
-
-def _warning(means: str, first: str) -> Event:
-    return Event(("warning",), means, first)
-
-
-def _info(means: str, first: str) -> Event:
-    return Event(("info",), means, first)
-
-
-def _debug(means: str, first: str) -> Event:
-    return Event(("debug",), means, first)
-
+_error = partial(Event, ("error",))
+_warning = partial(Event, ("warning",))
+_info = partial(Event, ("info",))
+_debug = partial(Event, ("debug",))
 
 # The worst level first; within a level, those that end or stop something come first.
 EVENTS = {

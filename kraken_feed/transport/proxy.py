@@ -160,8 +160,7 @@ def _normal(value: str, variable: str) -> str:
         ) from None
     if not host or not _is_host(host):
         raise ConfigError(
-            f"{variable} is not the URL of a proxy.",
-            remedy=f"Write it as http://HOST:PORT, or remove {variable}.",
+            f"{variable} is not the URL of a proxy.", remedy=f"Write it as http://HOST:PORT, or remove {variable}."
         ) from None
     user, at, _ = parts.netloc.rpartition("@")
     if at and ":" not in user:

@@ -15,7 +15,6 @@ from websockets.protocol import State
 # kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
 # socket returned. All other frames (pings, closes, fragments, violations) are passed on to the library, complete.
 
-
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
 CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
 CLOSE = 0x88

@@ -204,7 +204,7 @@ async def test_a_stuck_loop_is_asked_once_however_many_want_to_know() -> None:
 async def test_a_loop_that_turns_again_is_well_again() -> None:
     async with listening(answer_s=SOON_S) as listener:
         (stuck,) = await _while_stuck(listener, "/healthz")
-        listener._answer_s = LATE_S  # the machine may be slow now
+        listener.answer_s = LATE_S  # the machine may be slow now
         assert (stuck.status, (await get(listener, "/healthz")).status) == (503, 200)
 
 

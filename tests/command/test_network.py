@@ -128,7 +128,7 @@ async def test_tls_is_told_by_version_issuer_and_end(monkeypatch: pytest.MonkeyP
     with authority.cert_pem.tempfile() as trusted:
         monkeypatch.setenv("SSL_CERT_FILE", trusted)
         async with Server(Exchange(now=time.time()), tls=context) as server:
-            rest = tls_of((await server_time(server.rest_url)).tls)
+            rest = tls_of(await server_time(server.rest_url))
             socket = await dial(server.ws_v1_url, Config().connection)
             websocket = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()

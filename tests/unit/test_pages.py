@@ -26,8 +26,8 @@ def test_a_page_has_what_the_code_says(page: str) -> None:
 
 
 def test_every_event_in_the_code_is_in_the_table_with_its_level() -> None:
-    logged = set(re.findall(r'log\.(debug|info|warning|error)\(\s*"(\w+)"', CODE))
-    logged |= {("warning", name) for name in re.findall(r'_warn\(\s*"(\w+)"', CODE)}
+    logged = set(re.findall(r'\.(debug|info|warning|error)[(,]\s*"(\w+)"', CODE))
+    logged |= {("warning", name) for name in re.findall(r'\b_?warn\(\s*"(\w+)"', CODE)}
     other = set(re.findall(r'(?:Notice|\bsay|, level\))\(\s*"(\w+)"|"event": "(exit|state)"', CODE))
     assert {name for _, name in logged} | {name for pair in other for name in pair if name} == set(EVENTS)
     assert {name for level, name in logged if level not in EVENTS[name].levels} == set()

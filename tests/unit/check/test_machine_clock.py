@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.check.machine import NS, WARN_S, Offset, judge, offset, span
-from kraken_feed.transport.kraken_clock import KrakenClock
+from kraken_feed.check.machine import WARN_S, Offset, judge, offset, span
+from kraken_feed.transport.kraken_clock import NS, KrakenClock
 
 seconds = st.floats(min_value=-1e6, max_value=1e6)
 T0 = 1_760_000_000

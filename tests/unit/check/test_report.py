@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed import errors
-from kraken_feed.check.report import PRECEDENCE, CheckResult, Report, Status, exit_code, failed, skipped
+from kraken_feed.check.report import PRECEDENCE, CheckResult, Report, Status, exit_code, failed
 from kraken_feed.errors import ConfigError, FeedError, OutputFailed
 from kraken_feed.text import Secrets
 
@@ -28,6 +28,10 @@ results = st.builds(
     facts=st.dictionaries(texts, texts | st.integers() | st.lists(texts), max_size=3),
     exit_code=st.sampled_from([0, *PRECEDENCE]),
 )
+
+
+def skipped(item: str, needs: str) -> CheckResult:
+    return CheckResult("SKIP", item, f"not checked: needs {needs}")
 
 
 def said(*several: CheckResult, secrets: Secrets | None = None, **options: Any) -> tuple[list[str], int]:

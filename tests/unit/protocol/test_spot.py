@@ -608,7 +608,7 @@ def test_pings_are_numbered() -> None:
 
 
 def test_dialects_name_their_channels_and_records() -> None:
-    assert {dialect.NAME: dict(dialect.EVENT_NAMES) for dialect in DIALECTS.values()} == {
+    assert {name: dict(dialect.EVENT_NAMES) for name, dialect in DIALECTS.items()} == {
         "v1": {"openOrders": "order", "ownTrades": "trade"},
         "v2": {"executions": "execution", "balances": "balance"},
     }

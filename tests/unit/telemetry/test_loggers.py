@@ -353,21 +353,21 @@ def pipe() -> Iterator[_Pipe]:
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: _Pipe) -> None:
-    pipe.stderr.msg("read")
+    pipe.stderr.info("read")
     assert pipe.drain() == "read\n"
     pipe.fill()
     for _ in range(3):
-        pipe.stderr.msg("dropped")
+        pipe.stderr.info("dropped")
     assert pipe.drain() == ""
-    pipe.stderr.msg("read again")
-    pipe.stderr.msg("and again")
+    pipe.stderr.info("read again")
+    pipe.stderr.info("and again")
     assert pipe.drain() == "(3 lines dropped: stderr was not read)\nread again\nand again\n"
 
 
 def test_line_longer_than_the_room_that_is_left_does_not_block(pipe: _Pipe) -> None:
     """A traceback is longer than a page; a pipe says it can be written to as soon as one page is free."""
     pipe.fill(leave=4096)
-    writer = threading.Thread(target=pipe.stderr.msg, args=("x" * 100_000,), daemon=True)
+    writer = threading.Thread(target=pipe.stderr.info, args=("x" * 100_000,), daemon=True)
     writer.start()
     writer.join(0.5)
     blocked = writer.is_alive()
@@ -378,7 +378,7 @@ def test_line_longer_than_the_room_that_is_left_does_not_block(pipe: _Pipe) -> N
 
 def test_stream_without_a_descriptor_is_written_to() -> None:
     stream = io.StringIO()
-    Stderr(stream).msg("line")
+    Stderr(stream).info("line")
     assert stream.getvalue() == "line\n"
 
 
@@ -393,9 +393,9 @@ def test_stream_that_fails_does_not_stop_the_feed() -> None:
 
     stream = Broken()
     stderr = Stderr(stream)
-    stderr.msg("lost")
+    stderr.info("lost")
     stream.broken = False
-    stderr.msg("line")
+    stderr.info("line")
     assert stream.getvalue().endswith("\nline\n")
     assert "1 lines dropped" in stream.getvalue()
 

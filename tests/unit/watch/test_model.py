@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
+from kraken_feed.records.open_orders import ENDED_KEPT
 from kraken_feed.records.view import moment
-from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Overview
+from kraken_feed.watch.model import FILLS_KEPT, Overview
 from kraken_feed.watch.table import order_columns
 
 from ...support.watch_models import NOW_NS, crowd, item, items, live, lost, overview
@@ -309,10 +310,9 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3 * FILLS_KEPT):
         made.take(item("executions", b'{"exec_type":"trade"}', None, exec_id=f"T{number}"), NOW_NS)
     assert len(made.deals(10**6)) <= 2 * FILLS_KEPT
-    account = made.account("main")
     for number in range(ENDED_KEPT + 9):
-        account.end(f"O{number}")
-    assert len(account.ended) == ENDED_KEPT
+        made.take(item("executions", b'{"order_status":"canceled"}', f"O{number}"), NOW_NS)
+    assert len(made.account("main").orders.ended) == ENDED_KEPT
 
 
 def test_accounts_are_apart() -> None:
