@@ -139,10 +139,12 @@ FAMILIES = (
     # -- connections
     Family(
         "counter", "reconnects_total", (*ACCOUNT, "cause"),
-        "Connections lost and attempts failed, by cause; each is followed by another attempt.", _counts(_losses),
+        "Lost connections and failed attempts to connect, by cause. `watch` shows resumed_total instead.",
+        _counts(_losses),
     ),
     Family(
-        "counter", "resumed_total", ACCOUNT, "Times that all channels of a connection were live again after a loss.",
+        "counter", "resumed_total", ACCOUNT,
+        "Reconnects, as in `watch` and in the status line: all channels of a connection were live again.",
         _accounts(lambda figures: figures.reconnects),
     ),
     Family(
@@ -154,7 +156,8 @@ FAMILIES = (
         _endpoints(lambda endpoint: endpoint.attempts),
     ),
     Family(
-        "gauge", "retry_wait_seconds", ENDPOINT, "Until the next attempt; 0 if none is waited for.",
+        "gauge", "retry_wait_seconds", ENDPOINT,
+        "Seconds until the next connection attempt; 0 if the program is not waiting for one.",
         _endpoints(lambda endpoint: endpoint.retry_s or 0.0),
     ),
     # -- outages
@@ -180,7 +183,7 @@ FAMILIES = (
     ),
     Family(
         "counter", "token_fetches_total", (*ACCOUNT, "result"),
-        "Those of them that asked for a WebSocket token.", _counts(_tokens),
+        "Calls of Kraken's REST API for a WebSocket token.", _counts(_tokens),
     ),
     # -- output and state
     Family(
@@ -191,27 +194,28 @@ FAMILIES = (
         _output(lambda output: output.writes),
     ),
     Family(
-        "counter", "output_written_bytes_total", (), "Bytes that the output has taken.",
+        "counter", "output_written_bytes_total", (), "Bytes that the output has accepted.",
         _output(lambda output: output.bytes_written),
     ),
     Family(
-        "gauge", "output_pending_bytes", (), "Bytes that the output has not taken yet.",
+        "gauge", "output_pending_bytes", (), "Bytes that the output has not accepted yet.",
         _output(lambda output: output.pending_bytes),
     ),
     Family(
-        "gauge", "output_full", (), "1 while so much is pending that reading from Kraken waits.",
+        "gauge", "output_full", (), "1 while the backlog is so large that the program does not read from Kraken.",
         _output(lambda output: output.full),
     ),
     Family(
-        "gauge", "output_blocked", (), "1 while the output takes less than is there.",
+        "gauge", "output_blocked", (), "1 while lines wait because the output does not accept them.",
         _output(lambda output: output.blocked_s is not None),
     ),
     Family(
-        "counter", "output_blocked_seconds_total", (), "For how long it did.",
+        "counter", "output_blocked_seconds_total", (),
+        "Seconds in which lines waited because the output did not accept them.",
         _output(lambda output: output.blocked_total_s),
     ),
     Family(
-        "counter", "output_torn_lines_total", (), "Lines that a crash had torn and that were put aside.",
+        "counter", "output_torn_lines_total", (), "Torn last lines (left by a crash) that were moved to PATH.torn.",
         _output(lambda output: output.torn),
     ),
     Family("counter", "output_syncs_total", (), "Times the output was synced.", _output(lambda output: output.syncs)),
