@@ -279,7 +279,8 @@ class Call:
             raise OutcomeUnknown(
                 f"Unknown whether {request.method.name} was done: {reason}.",
                 why=f"The request was sent once, with {request.names}. It is not repeated.",
-                remedy=f"Check before you send anything: {self._look}{TIMER * ('timeout' in request.params)}",
+                remedy=f"Check the result before you send the request again: {self._look}"
+                + TIMER * ("timeout" in request.params),
             )
         if self._unwritten is not None:
             raise self._not_written(self._unwritten, texts)
@@ -321,7 +322,7 @@ class Call:
         meanings = dict.fromkeys(refusal.meaning for refusal in refusals.values())
         remedy = partly or "The request was not done. It is not repeated."
         if self._request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
-            remedy = f"{partly} It is not repeated. Check before you send it again: {self._look}".strip()
+            remedy = f"{partly} It is not repeated. Check the result before you send it again: {self._look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
             why=f"That means: {'; '.join(meanings)}.",
