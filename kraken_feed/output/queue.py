@@ -134,7 +134,7 @@ class Inbox:
     def undelivered(self) -> OutputFailed:
         """Return the error for lines that the program does not take."""
         return OutputFailed(
-            f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
+            f"The program that reads {self.name} does not take its records: {self.pending} bytes were not delivered.",
             remedy="Read them before the program ends, or keep a state.",
         )
 

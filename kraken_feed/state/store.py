@@ -516,7 +516,9 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
 
 def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
     what = f"Cannot keep the checkpoint in {path}."
-    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
+    remedy = (
+        "Free space or repair the disk. Or use another directory (--state DIRECTORY), or no checkpoint (--no-state)."
+    )
     if away:
         return StateAway(what, why=f"{why}.", remedy=remedy)
     return StateFailed(what, why=f"{why}.", remedy=remedy)
