@@ -47,8 +47,8 @@ class ConfigError(FeedError):
 
     exit_code = 78
     first_step = (
-        "correct what the message names; `config.example.toml` has every key with its default. For credentials, see "
-        "[where they come from](configuration.md)"
+        "correct what the message names; `config.example.toml` has every setting with its default. For credentials, "
+        "see [where they come from](configuration.md)"
     )
 
 
