@@ -53,8 +53,8 @@ examples:
   kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
   kraken-feed call cancelAllOrdersAfter timeout=60 --live
 
-exit codes: 0 success, or only checked or printed; 65 refused; 76 outcome unknown (the request was sent: check the
-result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-feed --help`
+exit codes: 0 success, or only checked or printed; 65 refused; 76 outcome unknown (the request was sent:
+check the result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-feed --help`
 """
 
 
