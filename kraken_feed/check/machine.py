@@ -412,7 +412,7 @@ def output(found: Output) -> CheckResult:
     if free is not None and free < OUTPUT_BYTES:
         return CheckResult(
             "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Free space before it is full. A tail waits for space for output.patience_s, then ends with exit "
+            remedy="Free space on this disk. If it is full, a tail waits for output.patience_s, then ends with exit "
             "code 74.", facts=facts,
         )  # fmt: skip
     room = "" if free is None else f", {_bytes(free)} free"
@@ -483,7 +483,7 @@ def state(found: State, now_ns: int) -> CheckResult:
     if free is not None and free < STATE_BYTES:
         return CheckResult(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Free space: otherwise no checkpoint can be saved.", facts=facts,
+            remedy="Free space on this disk: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
     if not checkpoint.saved_ns:
         return CheckResult("OK", "state", f"{path}: {'empty' if found.exists else 'will be created'}", facts=facts)

@@ -31,8 +31,9 @@ examples:
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
-77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused, 76 outcome unknown
+exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached or outage too long, 74 output failed,
+75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused,
+76 outcome unknown
 """
 
 CALL = """\
@@ -41,7 +42,7 @@ methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, 
                   batch_add, batch_cancel
 
 key=value sends a string or a number, as Kraken requires; key:=JSON sends JSON. Repeat key=value for a list.
-A method without parameters prints those that it takes.
+If a required parameter is missing, the error lists all parameters of the method.
 
 Without --live, Kraken only checks the order (validate), if the method allows that. Other requests are printed
 and not sent. With --live, a request is sent once. It is never repeated.
@@ -51,7 +52,8 @@ examples:
   kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
   kraken-feed call cancelAllOrdersAfter timeout=60 --live
 
-exit codes: 0 every answer is a success, 65 refused, 76 sent, outcome unknown: check before you send it again
+exit codes: 0 success, or only checked or printed; 65 refused; 76 outcome unknown (the request was sent:
+check the result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-feed --help`
 """
 
 
@@ -205,7 +207,7 @@ def tail_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-backfill", action="store_true", help="do not recover over REST; outages become gaps")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN",
-        help="recover events since then, unless the state says when the last run ended: 2h, 7d, or RFC 3339",
+        help="recover events from this time on (2h, 7d ago, or RFC 3339); ignored if there is a checkpoint",
     )  # fmt: skip
     _accounts_option(parser)
     _config_options(parser)
@@ -260,7 +262,8 @@ def call_options(parser: argparse.ArgumentParser) -> None:
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
     output_options(parser)
-    common_options(parser)
+    parser.add_argument("--account", metavar="NAME", help="the account's name on records (default: demo)")
+    _config_options(parser)
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:

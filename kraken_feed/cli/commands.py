@@ -204,7 +204,9 @@ def _call(arguments: argparse.Namespace) -> int:
         elif arguments.live:
             Stderr(sys.stderr).info("kraken-feed: only checked (validate): the account did not change.")
         else:
-            Stderr(sys.stderr).info("kraken-feed: only checked: the account did not change. --live carries it out.")
+            Stderr(sys.stderr).info(
+                "kraken-feed: only checked: the account did not change. Add --live to carry out the request."
+            )
     return 0
 
 

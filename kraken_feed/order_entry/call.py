@@ -252,7 +252,8 @@ class Call:
             raise OutcomeUnknown(
                 f"Unknown whether {request.method.name} was done: {reason}.",
                 why=f"The request was sent once, with {request.names}. It is not repeated.",
-                remedy=f"Check before you send anything: {self.look}{TIMER * ('timeout' in request.params)}",
+                remedy=f"Check the result before you send the request again: {self.look}"
+                + TIMER * ("timeout" in request.params),
             )
         if self._unwritten is not None:
             raise self._not_written(self._unwritten, texts)
@@ -294,7 +295,7 @@ class Call:
         meanings = dict.fromkeys(refusal.meaning for refusal in refusals.values())
         remedy = partly or "The request was not done. It is not repeated."
         if self.request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
-            remedy = f"{partly} It is not repeated. Check before you send it again: {self.look}".strip()
+            remedy = f"{partly} It is not repeated. Check the result before you send it again: {self.look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
             why=f"That means: {'; '.join(meanings)}.",

@@ -103,6 +103,6 @@ class Inbox(Destination):
 
     def undelivered(self) -> OutputFailed:
         return OutputFailed(
-            f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
+            f"The program that reads {self.name} does not take its records: {self.pending} bytes were not delivered.",
             remedy="Read them before the program ends, or keep a state.",
         )

@@ -1,6 +1,6 @@
 """Write lines to one output: a burst is one write (a large one several), and no caller waits for a slow reader.
 
-``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
+``write`` only appends; the first line of a burst schedules the flush for the event loop's next iteration. What a
 descriptor does not accept at once is kept, up to a bound (``full``), and written when it accepts more: the loop never
 blocks. Each outlet knows how to write without blocking.
 

@@ -79,7 +79,7 @@ class EngineChanged(msgspec.Struct):
 
 
 class Notice(msgspec.Struct):
-    """An event for the diagnostics. ``fields`` may hold text from the exchange, masked."""
+    """An event for the diagnostics. ``fields`` may hold text from Kraken, masked."""
 
     event: str
     fields: dict[str, object]
@@ -395,7 +395,7 @@ class Session:
             return (Notice("answer_unexpected", masked),)
         channel = subscription.channel
         if ack.verb == "unsubscribe":
-            self._fail("unsubscribed", f"{channel}: the server took the subscription back")
+            self._fail("unsubscribed", f"{channel}: Kraken ended the subscription")
         elif ack.error is not None:
             cause = "unsubscribed" if subscription.acked else "refused"
             self._fail(cause, f"{channel}: {self._mask(ack.error)}", ack.error)

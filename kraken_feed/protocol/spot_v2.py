@@ -165,7 +165,7 @@ def _ack(envelope: _Envelope) -> Ack:
         channel, warnings = result.get("channel"), result.get("warnings")
     error = None
     if envelope.success is not True:  # absent or not a boolean: a failure too
-        error = legible(envelope.error) if envelope.error is not None else "no success, and no error either"
+        error = legible(envelope.error) if envelope.error is not None else "the answer says neither success nor error"
     return Ack(
         envelope.method,
         envelope.req_id,

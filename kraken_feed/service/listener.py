@@ -110,7 +110,7 @@ def render(answer: Answer, *, with_body: bool = True) -> bytes:
 HEAD_BYTES = 16 * 1024  # of a request; Prometheus sends half a kilobyte
 PAUSE_S = 1.0  # without new connections, when no descriptors are left
 CONNECTIONS = 32  # at the same time; a scraper and some probes need five
-ANSWER_S = 2.0  # the loop turns many times per second; a scraper waits for ten seconds
+ANSWER_S = 2.0  # the event loop needs milliseconds; a scraper waits for ten seconds
 EXCHANGE_S = 5.0  # from the connection to its end, ANSWER_S included
 
 Render = Callable[[Program, str, str], tuple[list[tuple[str, str]], bytes]]  # metrics.render

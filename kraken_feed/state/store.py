@@ -4,8 +4,8 @@ It is written after the output, never before it: after a kill the last records m
 nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
 is rewritten. Everything is read once, when the file is opened.
 
-The layout and the first save are on the disk, in the main file, before their call returns. So a file that is missing
-later was removed, and a main file without its -wal is an older checkpoint.
+``save`` returns only after the table layout and the first checkpoint are in the main file, not only in the -wal. So a
+file that is missing later was removed, and a copy of the main file alone has an older checkpoint.
 """
 
 from __future__ import annotations
@@ -515,7 +515,8 @@ def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
     return (StateAway if away else StateFailed)(
         f"Cannot keep the checkpoint in {path}.",
         why=f"{why}.",
-        remedy="Make room or repair the disk; or give another directory with --state, or do without: --no-state.",
+        remedy="Free space or repair the disk. "
+        "Or use another directory (--state DIRECTORY), or no checkpoint (--no-state).",
     )
 
 

@@ -161,7 +161,7 @@ class Program(msgspec.Struct, frozen=True):
     def overdue(self) -> str:
         """The component that has missed its deadline; empty if there is none.
 
-        An exchange that is down and a stalled reader do not count: a restart would not help.
+        An outage of Kraken and a stalled reader do not count: a restart would not help.
         """
         if self.output.overdue:
             return "output"

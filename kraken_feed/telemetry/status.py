@@ -98,14 +98,14 @@ def _account(account: Figures) -> str:
 
 
 def _down(endpoint: Endpoint) -> str:
-    channels, tried = ",".join(endpoint.channels), f"attempt {endpoint.attempts}, {span(endpoint.down_s or 0.0)}"
+    channels, tried = ",".join(endpoint.channels), f"down {span(endpoint.down_s or 0.0)}, attempt {endpoint.attempts}"
     refused = f"{_word(endpoint.refused)} refused" if endpoint.refused else ""
     if endpoint.retry_s is None:
         return f"{f'{refused}, ' if refused else ''}connecting ({tried}): {channels}"
     if refused:
         return f"{refused}, next try in {span(endpoint.retry_s)} ({tried}): {channels}"
-    after = f" after {_word(endpoint.cause)}" if endpoint.cause else ""
-    return f"backing off {span(endpoint.retry_s)}{after} ({tried}): {channels}"
+    after = f", after {_word(endpoint.cause)}" if endpoint.cause else ""
+    return f"next attempt in {span(endpoint.retry_s)}{after} ({tried}): {channels}"
 
 
 def _output(output: Output) -> str:

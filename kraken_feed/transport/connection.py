@@ -327,7 +327,7 @@ class Connection:
                 async with asyncio.timeout(self.config.ack_timeout_s):
                     await socket.send(text)
             except TimeoutError:
-                self.session.disconnected("the peer takes nothing", cause="silence")
+                self.session.disconnected("the peer does not accept data", cause="silence")
             except ConnectionClosed:
                 return  # the pump gets the same error, with the reason
 

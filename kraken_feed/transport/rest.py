@@ -1,4 +1,4 @@
-"""Call Kraken's REST API: the private methods that a feed needs, and the exchange's clock.
+"""Call Kraken's REST API: the private methods that a feed needs, and Kraken's clock.
 
 There is one :class:`Rest` per API key. It sends one call after the other, so that nonces arrive in order. A throttle, a
 lockout or a refusal of the key applies to all its calls.
@@ -161,7 +161,7 @@ class Rest:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait > 0:
-                    what = f"Kraken wants no call for another {wait:.0f} s."
+                    what = f"After an earlier refusal, no call is allowed for {wait:.0f} s."
                     raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
                 try:
                     result = self._result(method, await self._send(method, cost, parameters))
@@ -389,7 +389,8 @@ async def _ask(
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
+                    what = f"{method}: the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB."
+                    raise Transient(what, cause="token", delay=1.0)
             return _Answer(response, body, sent, received)
     except (httpx.TimeoutException, TimeoutError) as error:
         why = mask(_reason(error))

@@ -56,7 +56,7 @@ class View(NamedTuple):
 
 
 class Painter:
-    """Turns lines into escape sequences, of colour and emphasis only. None of them come from the exchange."""
+    """Turns lines into escape sequences, of colour and emphasis only. None of them come from Kraken."""
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors

@@ -1,7 +1,7 @@
 """Define the columns of the tables on the screen: which ones fit, how wide they are, and their texts.
 
 Only the terminal's width decides which columns are shown, not their content, so that no column comes and goes. Texts
-of the exchange are escaped, and cut by their width in cells; markup is not interpreted.
+of Kraken are escaped, and cut by their width in cells; markup is not interpreted.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def clock(unix_ns: int, now_ns: int) -> str:
 
 
 def age(unix_ns: int, now_ns: int) -> str:
-    """Return how long ago a time was. The exchange's clock may be ahead of ours."""
+    """Return how long ago a time was. Kraken's clock may be ahead of ours."""
     return span(max(0, now_ns - unix_ns) / 1e9) if unix_ns else ""
 
 

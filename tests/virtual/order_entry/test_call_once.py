@@ -208,7 +208,7 @@ def test_a_fault_at_kraken_is_unknown_however_it_is_written(text: str | list[str
     assert isinstance(Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7").error, OutcomeUnknown)
 
 
-LOOK = "It is not repeated. Check before you send it again: look"
+LOOK = "It is not repeated. Check the result before you send it again: look"
 
 
 @pytest.mark.parametrize(("text", "remedy"), [

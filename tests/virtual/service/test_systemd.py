@@ -304,8 +304,8 @@ async def test_status_is_said_when_it_changes_and_not_twice() -> None:
         scene.process.cause = "closed"
         await virtual_time.elapse(60)
     assert [fields["STATUS"] for _, fields in scene.systemd.told if "STATUS" in fields] == [
-        "connecting (attempt 1, 9.0s): openOrders; output ok",
-        "backing off 60s after closed (attempt 1, 9.0s): openOrders; output ok",
+        "connecting (down 9.0s, attempt 1): openOrders; output ok",
+        "next attempt in 60s, after closed (down 9.0s, attempt 1): openOrders; output ok",
     ]
     assert 60 <= scene.systemd.times("STATUS")[1] <= 60 + BEAT_S
 
