@@ -30,6 +30,10 @@ import msgspec
 LIMIT = 1 << 26  # bytes of one line that a reader takes
 NUMBER = struct.Struct("=q")
 NOT_LOADED = ("kraken_feed.__main__", "kraken_feed.watch", "kraken_feed.simulator.__main__")
+LOADED_LATE = (  # by libraries, when they are used
+    "anyio._backends._asyncio", "asyncio.runners", "certifi", "concurrent.futures.thread", "encodings.idna", "getpass",
+    "h11", "httpcore", "httpcore._backends.anyio", "prometheus_client", "shlex", "stringprep",
+)  # fmt: skip
 OF_PYTHON = ("PYTHON", "LC_", "TZ", "LD_", "MALLOC_")  # what only a fresh process reads at its start
 
 
@@ -221,7 +225,7 @@ def load() -> None:
     for module in pkgutil.walk_packages(package.__path__, "kraken_feed."):
         if not module.name.startswith(NOT_LOADED):
             importlib.import_module(module.name)
-    for name in ("asyncio.runners", "prometheus_client", "encodings.idna", "getpass", "stringprep"):
+    for name in LOADED_LATE:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
