@@ -38,6 +38,8 @@ from kraken_feed.protocol.signing import Credentials, Nonce
 from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.transport.rest import Rest
 
+from ...support.cases import each
+
 SOURCES = (CLOSED_ORDERS, TRADES, LEDGERS)
 ORDER, TRADE = "OAAAAA-BBBBB-CCCCC1", "TAAAAA-BBBBB-CCCCC1"
 Query = tuple[str, dict[str, str]]
@@ -252,15 +254,13 @@ async def test_rows_come_oldest_first() -> None:
     assert [row.item.exec_id for row in found.rows] == ["T1", "T2", "T3", "T4", "T5"]
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [("59", 59), ('"59"', 59), ("59.0", 59), ("5.9e1", 59), ("0", 0), ("null", None)]
-)
+@each(("count", "expected"), [("59", 59), ('"59"', 59), ("59.0", 59), ("5.9e1", 59), ("0", 0), ("null", None)])
 def test_a_count_is_read_by_its_value(count: str, expected: int | None) -> None:
     assert read_page(LEDGERS, f'{{"ledger":{{}},"count":{count}}}'.encode()).count == expected
     assert read_page(LEDGERS, b'{"ledger":{}}').count is None
 
 
-@pytest.mark.parametrize("count", ['"many"', "-1", "1.5", "{}", "true", '""', "1e400"])
+@each("count", ['"many"', "-1", "1.5", "{}", "true", '""', "1e400"])
 def test_a_count_that_is_none_is_not_understood(count: str) -> None:
     with pytest.raises(NotUnderstood, match="Ledgers: `count`"):
         read_page(LEDGERS, f'{{"ledger":{{}},"count":{count}}}'.encode())
@@ -273,7 +273,7 @@ def test_items_have_the_identity_of_the_feed_s() -> None:
     assert (entry.item.order_id, entry.item.exec_id, entry.item.identity) == (None, None, "L1")
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each("source", SOURCES)
 def test_rows_with_an_empty_id_are_told_apart_by_their_bytes(source: Source) -> None:
     raw = '"":{"status":"closed","ordertxid":""}'
     page = read_page(source, f'{{"{source.key}":{{{raw},"":{{"status":"closed","vol":"1"}},{raw}}}}}'.encode())
@@ -287,7 +287,7 @@ def test_an_open_order_with_an_empty_id_is_nothing_to_write() -> None:
     assert row.item.identity is None
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each("source", SOURCES)
 def test_rows_that_share_an_id_count_once_for_the_next_offset(source: Source) -> None:
     """A row can stand on its page twice. An offset that counted both would skip another one."""
     rows = ",".join(f'"X{number % 2}":{{"revision":{number}}}' for number in range(4))
@@ -303,19 +303,19 @@ def closed(status: object) -> Row:
     return row
 
 
-@pytest.mark.parametrize("status", ["open", "pending", "Open", "PENDING"])
+@each("status", ["open", "pending", "Open", "PENDING"])
 def test_an_order_that_is_open_has_no_identity(status: str) -> None:
     row = closed(status)
     assert (state(row), row.item.identity, row.item.order_id) == ("open", None, ORDER)
 
 
-@pytest.mark.parametrize("status", ["closed", "canceled", "expired", "Canceled", "CLOSED", " expired "])
+@each("status", ["closed", "canceled", "expired", "Canceled", "CLOSED", " expired "])
 def test_an_order_that_ended_is_its_end(status: str) -> None:
     row = closed(status)
     assert (state(row), row.item.identity) == ("ended", f"{ORDER}:end")
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "shown"),
     [("rejected", "rejected"), ("Rejected", "Rejected"), ("filled", "filled"), ("", "empty"), (None, "null"),
      (7, "7"), (["closed"], '["closed"]')],
@@ -340,7 +340,7 @@ def test_no_unknown_state_looks_like_an_end(status: str) -> None:
         row.item.identity.encode()
 
 
-@pytest.mark.parametrize("status", ["end", "END", "x:end", "end~1", ":end", "end:end"])
+@each("status", ["end", "END", "x:end", "end~1", ":end", "end:end"])
 def test_not_even_a_state_called_end_looks_like_one(status: str) -> None:
     row = closed(status)
     assert state(row) == "unknown"
@@ -350,7 +350,7 @@ def test_not_even_a_state_called_end_looks_like_one(status: str) -> None:
 # ------------------------------------------------------------------------------------------------ times
 
 
-@pytest.mark.parametrize(
+@each(
     ("digits", "expected"),
     [
         ("1760000000", 1_760_000_000_000_000_000),
