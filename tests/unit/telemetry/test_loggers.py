@@ -211,7 +211,7 @@ def test_warning_of_a_library_is_a_masked_diagnostic(
     assert root_records == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "said"),
     [
         (ConnectionResetError("reset"), []),
