@@ -1,9 +1,23 @@
 """One profile for all property tests: the same code gets the same verdict on every machine and in every run."""
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from .support.examples import DEFAULT, FULL, PROFILE, THOROUGH, VARIABLE, examples
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile, and never look again at what stays until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
