@@ -6,13 +6,17 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .support import first_run
 from .support.examples import DEFAULT, FULL, PROFILE, THOROUGH, VARIABLE, examples
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Collect no garbage meanwhile, and never look again at what stays until the end."""
     gc.disable()
+    worker = getattr(session.config, "workerinput", None)  # one of several processes, of which all collect all tests
+    if worker is not None:
+        first_run.import_share(session.config.args, int(worker["workerid"][2:]), worker["workercount"])
     try:
         return (yield)
     finally:
@@ -42,3 +46,5 @@ def pytest_configure(config: pytest.Config) -> None:
     if PROFILE not in (DEFAULT, FULL, THOROUGH):
         raise pytest.UsageError(f"{VARIABLE} is {DEFAULT}, {FULL} or {THOROUGH}, not {PROFILE}")
     settings.load_profile(PROFILE)
+    if config.getoption("numprocesses", None) and first_run.needed():
+        config.add_cleanup(first_run.begin())
