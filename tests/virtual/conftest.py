@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def no_certificates() -> Iterator[None]:
     """No authority is trusted: nothing here goes over TLS, and reading a hundred certificates takes long."""
     with patch("ssl.create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
