@@ -29,8 +29,6 @@ from ..support.installed import QUICK, Site, bare, finish, site, start
 from ..support.timeouts import TIMEOUT_S
 from .test_secrets import ALL, Watched, leaks
 
-pytestmark = pytest.mark.xdist_group("secret places")  # one process has both runs
-
 ACCOUNTS = ("main", "b")
 TORN = b'{"id":"torn'
 
