@@ -402,7 +402,7 @@ def leap(after: float, seconds: float) -> Any:
     """Something that stops the process, or the machine, for a while: the clock moves, and nothing else does."""
 
     async def main(path: Path) -> memory.Run:
-        with memory.running(exchange(rate=1.0)) as world:
+        with memory.running(exchange(rate=0.2)) as world:
             run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=after + seconds + 60.0))
             loop = asyncio.get_running_loop()
             assert isinstance(loop, virtual_time.VirtualLoop)
