@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 import kraken_feed
 from kraken_feed.check.key_settings import ITEMS
 from kraken_feed.telemetry.causes import OUTAGE_CAUSES, STOP_REASONS
 from kraken_feed.telemetry.events import EVENTS
 
+from ..support.cases import each
 from ..support.pages import COMMAND, ERRORS, PARTS, current, exit_codes, fresh
 
 PACKAGE = Path(kraken_feed.__file__).parent
@@ -20,7 +19,7 @@ LEVELS = ("error", "warning", "info", "debug")
 SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
 
 
-@pytest.mark.parametrize("page", PARTS)
+@each("page", PARTS)
 def test_a_page_has_what_the_code_says(page: str) -> None:
     assert current(page) == fresh(page), f"docs/{page} is stale: run `{COMMAND}`"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from kraken_feed.check import machine
 from kraken_feed.check.machine import (
     FULL_BYTES,
@@ -22,6 +20,8 @@ from kraken_feed.check.machine import (
 from kraken_feed.check.report import CheckResult
 from kraken_feed.config.schema import Config, parse
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint, Outage
+
+from ...support.cases import each
 
 NOW = 1_760_000_000_000_000_000
 SECRET = "c2VjcmV0"
@@ -63,7 +63,7 @@ def test_a_command_that_holds_a_secret_is_not_shown() -> None:
 # ------------------------------------------------------------------------------------------------ the network
 
 
-@pytest.mark.parametrize(
+@each(
     ("phase", "why", "says"),
     [
         ("DNS", "Name or service not known", "/etc/resolv.conf"),
@@ -105,7 +105,7 @@ def state(*, saved_ns: int = NOW, outages: Sequence[str] = (), **facts: Any) -> 
     return machine.state(State("state", "main.sqlite3", **known), NOW)
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "status"),
     [
         (output(), "OK"),
@@ -125,7 +125,7 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(
     assert (result.status, result.exit_code) == (status, 74 if status == "FAIL" else 0)
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "status", "says"),
     [
         (state(), "OK", "last saved 0 s ago"),

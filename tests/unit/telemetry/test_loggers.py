@@ -211,7 +211,7 @@ def test_warning_of_a_library_is_a_masked_diagnostic(
     assert root_records == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "said"),
     [
         (ConnectionResetError("reset"), []),
@@ -277,7 +277,7 @@ def test_control_characters_are_escaped_before_a_terminal(text: str, wrap: Calla
     assert said[:-1].isprintable()
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@each("text", HOSTILE)
 def test_control_characters_of_an_exception_are_escaped_before_a_terminal(text: str) -> None:
     """An exception may quote the exchange; its own lines stay lines."""
     log, stream = _logger("console")
@@ -290,7 +290,7 @@ def test_control_characters_of_an_exception_are_escaped_before_a_terminal(text: 
     assert said.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "/path/\udcff"], ids=ascii)
+@each("text", [*HOSTILE, "\ud800", "/path/\udcff"])
 def test_json_line_takes_any_text(text: str) -> None:
     log, stream = _logger("json")
     log.warning("output_reopened", path=text)
@@ -538,7 +538,7 @@ def test_json_on_a_terminal_steers_nothing_and_says_the_same(text: str, several:
     assert data in bytes_
 
 
-@pytest.mark.parametrize("terminal", [True, False])
+@each("terminal", [True, False])
 def test_diagnostics_in_json_steer_no_terminal(terminal: bool) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: terminal  # type: ignore[method-assign]  # a terminal of a test

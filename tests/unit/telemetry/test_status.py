@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.telemetry.stats import Endpoint, Figures, Histogram, OutageCounts, Output
 from kraken_feed.telemetry.status import MAX_LINE, span, status_line
+
+from ...support.cases import each
 
 
 def output(pending: int = 0, blocked_s: float | None = None) -> Output:
@@ -47,7 +48,7 @@ WAITING = endpoint("openOrders", live=False, down_s=65.0, attempts=2, retry_s=31
 REFUSED = endpoint("openOrders", live=False, down_s=1200.0, attempts=6, retry_s=240.0, cause="refused", refused="key")
 
 
-@pytest.mark.parametrize(
+@each(
     ("figures", "line"),
     [
         (account(LIVE), "live openOrders,ownTrades; last frame 0.4s; output ok"),
@@ -86,7 +87,7 @@ def test_line_of_one_account(figures: Figures, line: str) -> None:
     assert status_line([figures], OK) == line
 
 
-@pytest.mark.parametrize(
+@each(
     ("sink", "end"),
     [
         (OK, "; output ok"),
@@ -120,7 +121,7 @@ def test_live_accounts_are_counted_when_there_is_no_room_for_them() -> None:
     assert status_line(many, OK) == "9 of 9 live; output ok"
 
 
-@pytest.mark.parametrize(
+@each(
     ("seconds", "text"),
     [
         (-1.0, "0.0s"), (0.04, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (599.4, "599s"), (599.6, "10m"), (1000.0, "17m"),
