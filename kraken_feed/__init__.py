@@ -40,34 +40,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Backfilled",
-    "Balance",
-    "ConfigError",
-    "Credentials",
-    "CredentialsRefused",
-    "Execution",
-    "FeedError",
-    "Figures",
-    "Gap",
-    "Item",
-    "Live",
-    "Lost",
-    "Marker",
-    "Order",
-    "OutageTooLong",
-    "Record",
-    "Records",
-    "RequestRefused",
-    "StateFailed",
-    "StateHeld",
-    "Status",
-    "Stopped",
-    "Trade",
-    "Unknown",
-    "UsageError",
-    "__version__",
-    "tail",
-]
+    "Backfilled", "Balance", "ConfigError", "Credentials", "CredentialsRefused", "Execution", "FeedError", "Figures",
+    "Gap", "Item", "Live", "Lost", "Marker", "Order", "OutageTooLong", "Record", "Records", "RequestRefused",
+    "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError", "__version__", "tail",
+]  # fmt: skip
 
 _HOMES = {
     "protocol.signing": ("Credentials",),

@@ -26,7 +26,7 @@ from .feed.supervisor import Supervisor
 from .output.queue import Inbox
 from .protocol.signing import Credentials
 from .records.types import Record, read
-from .telemetry.loggers import FeedLogger, Log, feed_logger, hear_command, library_logger, program_logger
+from .telemetry.loggers import FeedLogger, Log, feed_logger, library_logger, program_logger
 from .telemetry.stats import Figures
 from .text import Secrets
 from .transport.connection import dial
@@ -73,7 +73,7 @@ def tail(
     """
 
     secrets = Secrets()
-    on_stderr = hear_command(program_logger(log, secrets))
+    on_stderr = partial(program_logger(log, secrets).warning, "command_said")
 
     def plan() -> Plan:
         """Return the plan. Run it in a thread: it reads files and may run commands."""
@@ -232,7 +232,6 @@ class Records:
             self._inbox.end()
 
     def _mask(self, error: FeedError) -> None:
-        """Mask secrets in the texts of an error."""
         error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
         error.args = (error.what,)
 

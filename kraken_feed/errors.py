@@ -1,4 +1,5 @@
-"""Define the errors that end something: what happened, why, what to do; whether to try again; the exit code.
+"""Define the errors that end a command, an account or an attempt: what happened, why, what to do; whether to try again;
+the exit code.
 
 ``retry`` and ``exit_code`` are decided in these classes and nowhere else. docs/errors.md is generated from the first
 paragraph of each docstring, ``retry``, ``exit_code`` and ``first_step``.
@@ -46,14 +47,14 @@ class ConfigError(FeedError):
 
     exit_code = 78
     first_step = (
-        "correct what the message names; `config.example.toml` has every key with its default. For credentials, see "
-        "[where they come from](configuration.md)"
+        "correct what the message names; `config.example.toml` has every setting with its default. For credentials, "
+        "see [where they come from](configuration.md)"
     )
 
 
 class CredentialsRefused(FeedError):
-    """Kraken refuses the key, its signature, its one-time password or the account, or a permission is missing. A key
-    that worked before ends the feed only after hours."""
+    """Kraken refuses the key, its signature, its one-time password or the account, or a permission is missing. If
+    the key has worked before, a tail tries again for six hours (`reconnect.refused_s`) before it ends."""
 
     exit_code = 77
     first_step = (
@@ -65,7 +66,6 @@ class CredentialsRefused(FeedError):
 class RequestRefused(FeedError):
     """Kraken calls a request malformed: a bug in kraken-feed, or Kraken's protocol has changed."""
 
-    exit_code = 1
     first_step = "look at `[endpoints]`, then for a newer version. See [What Kraken says](#what-kraken-says)"
 
 

@@ -36,17 +36,7 @@ def members(data: bytes) -> list[tuple[str, bytes]]:
     Raises:
         NotJson: ``data`` is not an object, not UTF-8, or nests too deeply to be read.
     """
-    text, place = _opened(data, "{")
-    found: list[tuple[str, bytes]] = []
-    while text[place : place + 1] != "}":
-        name, place = _value(text, place)
-        if not name.startswith('"') or text[place : place + 1] != ":":
-            raise NotJson("expected a member's name and a colon")
-        raw, place = _value(text, _skip(text, place + 1))
-        found.append((json.loads(name), raw.encode()))
-        place = _next(text, place, "}")
-    _ended(text, place + 1)
-    return found
+    return _parts(data, "{", "}")
 
 
 def elements(data: bytes) -> list[bytes]:
@@ -55,14 +45,7 @@ def elements(data: bytes) -> list[bytes]:
     Raises:
         NotJson: ``data`` is not an array, not UTF-8, or nests too deeply to be read.
     """
-    text, place = _opened(data, "[")
-    found: list[bytes] = []
-    while text[place : place + 1] != "]":
-        raw, place = _value(text, place)
-        found.append(raw.encode())
-        place = _next(text, place, "]")
-    _ended(text, place + 1)
-    return found
+    return [raw for _, raw in _parts(data, "[", "]")]
 
 
 def scalar(data: bytes) -> object:
@@ -77,7 +60,8 @@ def scalar(data: bytes) -> object:
         raise NotJson(str(error)) from error
 
 
-def _opened(data: bytes, opening: str) -> tuple[str, int]:
+def _parts(data: bytes, opening: str, closing: str) -> list[tuple[str, bytes]]:
+    """Return the members of an object, or the elements of an array with empty names."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -85,7 +69,21 @@ def _opened(data: bytes, opening: str) -> tuple[str, int]:
     place = _skip(text, 0)
     if text[place : place + 1] != opening:
         raise NotJson(f"expected {opening}")
-    return text, _skip(text, place + 1)
+    place = _skip(text, place + 1)
+    found: list[tuple[str, bytes]] = []
+    while text[place : place + 1] != closing:
+        name = '""'
+        if closing == "}":
+            name, place = _value(text, place)
+            if not name.startswith('"') or text[place : place + 1] != ":":
+                raise NotJson("expected a member's name and a colon")
+            place = _skip(text, place + 1)
+        raw, place = _value(text, place)
+        found.append((json.loads(name), raw.encode()))
+        place = _next(text, place, closing)
+    if _skip(text, place + 1) != len(text):
+        raise NotJson("more than one value")
+    return found
 
 
 def _value(text: str, place: int) -> tuple[str, int]:
@@ -106,11 +104,6 @@ def _next(text: str, place: int, closing: str) -> int:
     elif text[place : place + 1] == closing:
         return place
     raise NotJson(f"expected a comma or {closing}")
-
-
-def _ended(text: str, place: int) -> None:
-    if _skip(text, place) != len(text):
-        raise NotJson("more than one value")
 
 
 def _skip(text: str, place: int) -> int:

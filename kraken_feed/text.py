@@ -18,6 +18,7 @@ LONGEST = 24  # the longest such word without a digit is cancel_all_orders_after
 URL_SAFE = str.maketrans("+/", "-_")
 _ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's or JSON's escape is not part of a word
 
+Mask = Callable[[str], str]  # removes secrets from a text from outside
 word = str.lower  # Kraken's fixed words (trade, filled, market) mean the same in any case; all readers fold them so
 
 
@@ -152,7 +153,7 @@ def json_text(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def trace(error: BaseException, mask: Callable[[str], str]) -> str:
+def trace(error: BaseException, mask: Mask) -> str:
     """Return the traceback of ``error``. The lines of code in it are ours; the texts of exceptions are masked."""
     from traceback import TracebackException  # only after an error
 
@@ -169,6 +170,11 @@ def trace(error: BaseException, mask: Callable[[str], str]) -> str:
 def _bare(line: str) -> str:
     """Return a line of a traceback without the frame that is drawn around exceptions of a group."""
     return line.strip(" |+-")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, with a plural s if it needs one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def near_miss(given: str, known: Iterable[str], path: str = "") -> str:

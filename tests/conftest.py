@@ -1,9 +1,56 @@
 """One profile for all property tests: the same code gets the same verdict on every machine and in every run."""
 
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .support import first_run
 from .support.examples import DEFAULT, FULL, PROFILE, THOROUGH, VARIABLE, examples
+
+ONE_PROCESS = (  # runs all tests of each of these, of which most need the same long preparation
+    "tests/command/test_secret_places.py",
+    "tests/command/test_watch.py",
+    "tests/stress/test_attacks.py",
+    "tests/unit/test_layers.py",
+    "tests/unit/test_text.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spread the tests, but for ``ONE_PROCESS``."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]  # it has no types
+
+    scheduler = LoadGroupScheduling(config, log)
+    scope = scheduler._split_scope
+
+    def scope_or_file(nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path in ONE_PROCESS else str(scope(nodeid))
+
+    scheduler._split_scope = scope_or_file
+    return scheduler
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collect no garbage meanwhile, and never look again at what stays until the end."""
+    gc.disable()
+    worker = getattr(session.config, "workerinput", None)  # one of several processes, of which all collect all tests
+    if worker is not None:
+        first_run.import_share(session.config.args, int(worker["workerid"][2:]), worker["workercount"])
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,3 +75,5 @@ def pytest_configure(config: pytest.Config) -> None:
     if PROFILE not in (DEFAULT, FULL, THOROUGH):
         raise pytest.UsageError(f"{VARIABLE} is {DEFAULT}, {FULL} or {THOROUGH}, not {PROFILE}")
     settings.load_profile(PROFILE)
+    if config.getoption("numprocesses", None) and first_run.needed():
+        config.add_cleanup(first_run.begin())

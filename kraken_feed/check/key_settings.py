@@ -103,7 +103,7 @@ def _recovery(info: KeyInfo, channels: Sequence[str], enabled: bool) -> CheckRes
         return CheckResult(
             "WARN", "backfill", f"The key lacks {names}.",
             f"Events of {of} missed while disconnected cannot be fetched: they become a gap in the output.",
-            f"Switch it on for this key in {SETTINGS}.",
+            f"Switch on what is missing for this key in {SETTINGS}.",
             facts={"missing": list(missing)},
         )  # fmt: skip
     return CheckResult("OK", "backfill", "events missed while disconnected can be fetched")
@@ -117,8 +117,8 @@ def _rights(info: KeyInfo) -> CheckResult:
     names = ", ".join(spelled(right) if right in OTHERS else right for right in beyond)
     return CheckResult(
         "WARN", "rights", f"The key may do more than a tail needs: {names}.",
-        "Anyone who gets the key can do it too.",
-        f"Switch it off in {SETTINGS}, or make a key only for tails.",
+        "Anyone who gets the key has these rights, too.",
+        f"Switch these rights off in {SETTINGS}, or make a key only for tails.",
         facts={"beyond": beyond},
     )  # fmt: skip
 
@@ -183,12 +183,11 @@ def _other_use(info: KeyInfo, nonces: Nonces | None, unix_now: float) -> CheckRe
     )  # fmt: skip
 
 
-def nonce_refused() -> CheckResult:
-    """Return the result for a key whose nonce Kraken has refused: something else uses higher ones."""
-    return CheckResult(
-        "WARN", "other use", "The key was used with a higher nonce than this machine's.",
-        "Another program uses it, or used it with a clock that was ahead of this one.", OWN_KEY,
-    )  # fmt: skip
+# For a key whose nonce Kraken has refused.
+NONCE_REFUSED = CheckResult(
+    "WARN", "other use", "The key was used with a higher nonce than this machine's.",
+    "Another program uses it, or used it with a clock that was ahead of this one.", OWN_KEY,
+)  # fmt: skip
 
 
 def _day(unix: int) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -20,13 +20,14 @@ from ..output import descriptors
 from ..output.file import whole_lines
 from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
-from ..state.store import Store
+from ..state.store import Store, holder, unusable
+from ..text import counted
 from ..transport.backoff import Budget, limit_if_exceeded
+from ..transport.kraken_clock import NS
 from .report import CheckResult, failed
 
 # -- our clock compared with Kraken's
 
-NS = 1_000_000_000
 DEADLINE_S = 60.0  # the latest deadline that Kraken accepts for an order
 TLS_S = 30 * 86400.0  # certificates of Kraken's edge are good for about three months
 WARN_S = 2.0  # time synchronisation keeps a machine well below a second
@@ -90,16 +91,18 @@ def span(seconds: float) -> str:
 
 # -- the output and the state, checked without changing them
 
-BLOCK = 65536  # bytes per read, from the end, to find the beginning of the last line
-
 Kind = Literal["file", "missing", "device", "directory"]
 
 
 class Room(NamedTuple):
-    """The free space of a file system: bytes, and whether one more file can be made."""
+    """The free space of a file system: bytes (None: unknown), and whether one more file can be made."""
 
-    free: int
-    more_files: bool
+    free: int | None = None
+    more_files: bool = True
+
+    def full(self, *, made: bool) -> bool:
+        """Return whether there is no space to write; ``made``: a start creates the file."""
+        return (self.free is not None and self.free < FULL_BYTES) or (made and not self.more_files)
 
 
 class Output(NamedTuple):
@@ -111,13 +114,13 @@ class Output(NamedTuple):
     problem: str = ""
     size: int = 0
     torn: int = 0
-    room: Room | None = None
+    room: Room = Room()
 
 
 class State(NamedTuple):
     """The checkpoint's file. ``locked``: another process has it; ``pid``: which one, if that is known.
 
-    ``saved_ns`` (unix time) is when it was last written; 0: never. ``damaged`` is the error that a start would find.
+    ``saved_ns`` (unix time) is when the file was last written; 0: never. ``damaged``: a start would set it aside.
     """
 
     directory: str
@@ -130,7 +133,7 @@ class State(NamedTuple):
     checkpoint: Checkpoint | None = None
     damaged: bool = False
     unread: str = ""
-    room: Room | None = None
+    room: Room = Room()
 
 
 def look_at_output(path: str) -> Output:
@@ -145,21 +148,16 @@ def look_at_output(path: str) -> Output:
     except OSError as error:
         return Output(path, "missing", str(error.strerror))
     if stat.S_ISDIR(status.st_mode):
-        return Output(path, "directory", os.strerror(errno.EISDIR), room=None)
+        return Output(path, "directory", os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):  # a FIFO's reader would see our open and close as its end
         return Output(path, "device", "" if _access(path, os.W_OK) else _why_not(path))
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
-        torn = _torn(path, status.st_size)
+        whole = whole_lines(path, status.st_size)  # None: the file is not ours
     except OSError as error:
         return Output(path, "file", str(error.strerror), status.st_size)
+    torn = 0 if whole is None else status.st_size - whole
     return Output(path, "file", "", status.st_size, torn, _room(path))
-
-
-def _torn(path: str, size: int) -> int:
-    """Return the number of bytes after the last line feed; 0 if there is no line feed, since the file is not ours."""
-    whole = whole_lines(path, size)
-    return 0 if whole is None else size - whole
 
 
 def look_at_state(directory: str, account: str, now_ns: int) -> State:
@@ -172,7 +170,7 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
     state = State(directory, f"{base}.sqlite3", room=_room(directory))
     problem = _unusable(directory, state.path, f"{base}.lock")
     if problem:
-        return state._replace(problem=_state_problem(state.path, problem))
+        return state._replace(problem=unusable(state.path, problem))
     locked, pid = _locked_by(f"{base}.lock")
     if not os.path.exists(state.path):
         return state._replace(locked=locked, pid=pid)
@@ -196,8 +194,7 @@ def _read(state: State, account: str, now_ns: int) -> State:
         return state._replace(unread=str(error))
     if opened.set_aside is not None and _locked_by(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
         return state._replace(locked=True)  # a tail has started in the meantime, and the copy is inconsistent
-    saved = opened.checkpoint.saved_ns if opened.checkpoint is not None else 0
-    return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None, saved_ns=saved)
+    return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None)
 
 
 def _locked_by(path: str) -> tuple[bool, str]:
@@ -209,8 +206,7 @@ def _locked_by(path: str) -> tuple[bool, str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
-        return True, pid if pid.isdigit() else ""
+        return True, holder(lock)
     finally:
         os.close(lock)
     return False, ""
@@ -234,28 +230,20 @@ def _cannot_make_in(directory: str) -> str:
     return "" if _access(directory, os.W_OK | os.X_OK) else _why_not(directory)
 
 
-def _state_problem(path: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"Cannot use the state file {path}.",
-        why=f"{why}.",
-        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
-    )
-
-
 def _written(path: str) -> int:
     """Return when the file or its -wal was last written, in unix nanoseconds; 0 if neither exists."""
     times = [os.stat(path + part).st_mtime_ns for part in ("", "-wal") if os.path.exists(path + part)]
     return max(times, default=0)
 
 
-def _room(path: str) -> Room | None:
-    """Return the free space of a path's file system; None if it is unknown. The path need not exist."""
+def _room(path: str) -> Room:
+    """Return the free space of a path's file system. The path need not exist."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "."
     try:
         figures = os.statvfs(path)
     except OSError:
-        return None
+        return Room()
     return Room(figures.f_bavail * figures.f_frsize, not figures.f_files or figures.f_favail > 0)
 
 
@@ -401,19 +389,17 @@ def _tls_remedy(why: str) -> str:
 # ------------------------------------------------------------------------------------------------ output and state
 
 
-def output(
-    path: str, problem: str, *, made: bool, size: int, torn: int, free: int | None, more_files: bool
-) -> CheckResult:
-    """Report on the output file; ``made``: a start creates it."""
-    facts = {"path": path, "size": size, "torn": torn, "free": free}
+def output(found: Output) -> CheckResult:
+    path, torn, free, made = found.path, found.torn, found.room.free, found.kind == "missing"
+    facts = {"path": path, "size": found.size, "torn": torn, "free": free}
     code = OutputFailed.exit_code
-    if problem:
+    if found.problem:
         return CheckResult(
-            "FAIL", "output", f"{path} cannot be written.", f"{problem}.",
+            "FAIL", "output", f"{path} cannot be written.", f"{found.problem}.",
             "Check the path and its permissions, or give another with --output.", facts=facts, exit_code=code,
         )  # fmt: skip
-    if (free is not None and free < FULL_BYTES) or (made and not more_files):
-        why = f"{_bytes(free or 0)} are free." if more_files else "It has no free inode for another file."
+    if found.room.full(made=made):
+        why = f"{_bytes(free or 0)} are free." if found.room.more_files else "It has no free inode for another file."
         return CheckResult(
             "FAIL", "output", f"The disk of {path} is full.", why, "Free space.", facts=facts, exit_code=code
         )
@@ -426,11 +412,15 @@ def output(
     if free is not None and free < OUTPUT_BYTES:
         return CheckResult(
             "WARN", "output", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Free space before it is full. A tail waits for space for output.patience_s, then ends with exit "
+            remedy="Free space on this disk. If it is full, a tail waits for output.patience_s, then ends with exit "
             "code 74.", facts=facts,
         )  # fmt: skip
     room = "" if free is None else f", {_bytes(free)} free"
-    state = "will be created" if made else f"appended to ({_bytes(size)})" if free is not None else "not a regular file"
+    state = (
+        "will be created" if made
+        else f"appended to ({_bytes(found.size)})" if free is not None
+        else "not a regular file"
+    )  # fmt: skip
     return CheckResult("OK", "output", f"{path}: {state}{room}", facts=facts)
 
 
@@ -450,63 +440,56 @@ def sync(method: str) -> CheckResult:
     )  # fmt: skip
 
 
-def no_time() -> CheckResult:
-    """Report that Kraken's time came from a cache."""
-    return CheckResult(
-        "WARN", "clock", "The clock cannot be compared with Kraken's.",
-        "The answer came from a cache, so its time is that of an earlier answer.",
-        "Look for a proxy that caches REST's answers.",
-    )  # fmt: skip
+NO_TIME = CheckResult(
+    "WARN", "clock", "The clock cannot be compared with Kraken's.",
+    "The answer came from a cache, so its time is that of an earlier answer.",
+    "Look for a proxy that caches REST's answers.",
+)  # fmt: skip
+
+NO_STATE = CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
 
 
-def no_state() -> CheckResult:
-    """Report that no checkpoint is wanted."""
-    return CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
-
-
-def state_locked(path: str, pid: str, saved: str) -> CheckResult:
-    """Report that another process, a running tail, holds the state."""
-    who = f"pid {pid}" if pid else "another process"
-    return CheckResult(
-        "WARN", "state", f"A tail of this account is running ({who}).",
-        f"{path}: last saved {saved} ago. A second tail would end with exit code 75. This check uses the same key. The "
-        "running tail may see a refused nonce, and retries.",
-        "Nothing to do, unless no tail should run now.",
-        facts={"path": path, "pid": int(pid) if pid else None},
-    )  # fmt: skip
-
-
-def state(
-    path: str, *, exists: bool, saved_ns: int, now_ns: int, outages: Sequence[str], damaged: bool, unread: str,
-    free: int | None, more_files: bool,
-) -> CheckResult:  # fmt: skip
-    """Report on a checkpoint that no other process holds. ``outages`` are the channels with outages to recover."""
-    facts: dict[str, object] = {"path": path, "exists": exists, "outages": len(outages), "free": free}
-    if (free is not None and free < FULL_BYTES) or not (exists or more_files):
+def state(found: State, now_ns: int) -> CheckResult:
+    """Report on the checkpoint of an account."""
+    if found.problem is not None:
+        return failed("state", found.problem)
+    path, free = found.path, found.room.free
+    if found.locked:
+        who = f"pid {found.pid}" if found.pid else "another process"
+        return CheckResult(
+            "WARN", "state", f"A tail of this account is running ({who}).",
+            f"{path}: last saved {since(found.saved_ns, now_ns)} ago. A second tail would end with exit code 75. This "
+            "check uses the same key. The running tail may see a refused nonce, and retries.",
+            "Nothing to do, unless no tail should run now.",
+            facts={"path": path, "pid": int(found.pid) if found.pid else None},
+        )  # fmt: skip
+    checkpoint = found.checkpoint or Checkpoint()
+    outages = [o.channel for channel in checkpoint.channels.values() for o in channel.outages if not o.declared_ns]
+    facts: dict[str, object] = {"path": path, "exists": found.exists, "outages": len(outages), "free": free}
+    if found.room.full(made=not found.exists):
         return CheckResult(
             "FAIL", "state", f"The disk of {path} is full.", f"{_bytes(free or 0)} are free.",
             "Free space, or give another directory with --state.", facts=facts, exit_code=StateFailed.exit_code,
         )  # fmt: skip
-    if damaged:
+    if found.damaged:
         return CheckResult(
             "WARN", "state", f"{path} is damaged.",
             "A start renames it, and finds the beginning of the outage in the output's last records. Without those, it "
             "declares a gap.",
             "If you have a complete copy, put it in its place before the next start.", facts=facts,
         )  # fmt: skip
-    if unread:
-        return CheckResult("WARN", "state", f"{path} could not be read.", unread, "Check again.", facts=facts)
+    if found.unread:
+        return CheckResult("WARN", "state", f"{path} could not be read.", found.unread, "Check again.", facts=facts)
     if free is not None and free < STATE_BYTES:
         return CheckResult(
             "WARN", "state", f"Only {_bytes(free)} are free for {path}.",
-            remedy="Free space: otherwise no checkpoint can be saved.", facts=facts,
+            remedy="Free space on this disk: otherwise no checkpoint can be saved.", facts=facts,
         )  # fmt: skip
-    if not saved_ns:
-        return CheckResult("OK", "state", f"{path}: {'empty' if exists else 'will be created'}", facts=facts)
-    facts["saved"] = timestamp(saved_ns)
-    count = f"{len(outages)} outage{'s' * (len(outages) != 1)} to recover"
-    wait = f", {count} ({', '.join(dict.fromkeys(outages))})" if outages else ""
-    return CheckResult("OK", "state", f"{path}: last saved {since(saved_ns, now_ns)} ago{wait}", facts=facts)
+    if not checkpoint.saved_ns:
+        return CheckResult("OK", "state", f"{path}: {'empty' if found.exists else 'will be created'}", facts=facts)
+    facts["saved"] = timestamp(checkpoint.saved_ns)
+    wait = f", {counted(len(outages), 'outage')} to recover ({', '.join(dict.fromkeys(outages))})" if outages else ""
+    return CheckResult("OK", "state", f"{path}: last saved {since(checkpoint.saved_ns, now_ns)} ago{wait}", facts=facts)
 
 
 def since(then_ns: int, now_ns: int) -> str:

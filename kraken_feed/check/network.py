@@ -59,11 +59,8 @@ def first_hop(url: str, environ: Mapping[str, str]) -> Hop:
         ConfigError: the environment names a proxy that cannot be used.
     """
     proxy = proxy_for(url, environ)
-    if proxy is not None:
-        parts = urlsplit(proxy.url)
-        return Hop(parts.hostname or "", parts.port or 0, proxy.variable)
-    parts = urlsplit(url)
-    return Hop(parts.hostname or "", parts.port or PORTS[parts.scheme])
+    parts = urlsplit(url if proxy is None else proxy.url)
+    return Hop(parts.hostname or "", parts.port or PORTS[parts.scheme], "" if proxy is None else proxy.variable)
 
 
 async def open_tcp(hop: Hop, deadline_s: float) -> TcpResult:

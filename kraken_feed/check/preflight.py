@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from . import key_settings, machine
 from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
 from .network import Hop, TcpResult, Tls, Unreachable, first_hop, open_tcp, phase_of, tls_of
-from .report import CheckResult, Report, failed, skipped
+from .report import CheckResult, Report, failed
 
 if TYPE_CHECKING:
     import httpx
@@ -98,26 +99,26 @@ class Account(NamedTuple):
     nonce: int
 
 
+@dataclass(eq=False, repr=False)
 class Check:
     """One run of the preflight."""
 
-    def __init__(
-        self, config: Config, asked: Options, report: Report, secrets: Secrets, surroundings: Surroundings
-    ) -> None:
-        self.channels = asked.channels or config.channels
-        self.accounts = choose_accounts(config, asked.accounts)
+    config: Config
+    asked: Options
+    report: Report
+    secrets: Secrets
+    surroundings: Surroundings
+
+    def __post_init__(self) -> None:
+        self.channels = self.asked.channels or self.config.channels
+        self.accounts = choose_accounts(self.config, self.asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it
-        self._config = config
-        self._asked = asked
-        self._report = report
-        self._secrets = secrets
-        self._surroundings = surroundings
-        self._kraken = KrakenClock(surroundings.boot_ns)
-        self._directory = asked.state or config.state.directory or surroundings.default_state
+        self._kraken = KrakenClock(self.surroundings.boot_ns)
+        self._directory = self.asked.state or self.config.state.directory or self.surroundings.default_state
 
     def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
-        asked, environ = self._asked, self._surroundings.environ
+        asked, environ = self.asked, self.surroundings.environ
         found: dict[str, tuple[object, str]] = {}
         if asked.channels:
             found["channels"] = list(asked.channels), "the command line"
@@ -125,7 +126,7 @@ class Check:
             found["account"] = list(asked.accounts), "--account"
         if asked.state:
             found["state.directory"] = asked.state, "--state"
-        elif not self._config.state.directory and not asked.no_state:
+        elif not self.config.state.directory and not asked.no_state:
             variable = next((name for name in ("STATE_DIRECTORY", "XDG_STATE_HOME") if environ.get(name)), None)
             if variable:
                 found["state.directory"] = self._directory, f"${variable}"
@@ -133,9 +134,9 @@ class Check:
 
     async def run(self) -> None:
         """Run the checks: first of this machine, then of the network, then of what needs both."""
-        if self._asked.output not in (None, "-"):
-            self._report.add(_output(str(self._asked.output)))
-        self._report.add(machine.sync(sync_method()))
+        if self.asked.output not in (None, "-"):
+            self.report.add(machine.output(look_at_output(str(self.asked.output))))
+        self.report.add(machine.sync(sync_method()))
         accounts = [self._account(name) for name in self.accounts]
         self._check_account_count(len(accounts))
         needs = await self._rest_and_clock()
@@ -148,94 +149,75 @@ class Check:
 
     def _account(self, name: str) -> Account:
         """Check where the credentials come from, and what the state holds."""
-        credentials, environ = None, self._surroundings.environ
+        credentials, environ = None, self.surroundings.environ
         try:
             credentials = self._find(name)
         except ConfigError as error:
             result = failed("credentials", error)
         else:
-            paths = files(credentials, self._config, name, environ, alone=len(self.accounts) == 1)
+            paths = files(credentials, self.config, name, environ, alone=len(self.accounts) == 1)
             result = _credentials(credentials, paths)
-        self._report.add(result.about(account=name))
-        result, nonce = (machine.no_state(), 0) if self._asked.no_state else self._state(name)
-        self._report.add(result.about(account=name))
+        self.report.add(result.about(account=name))
+        result, nonce = (machine.NO_STATE, 0) if self.asked.no_state else self._state(name)
+        self.report.add(result.about(account=name))
         return Account(name, credentials, nonce)
 
     def _find(self, account: str) -> Credentials:
         """Return the account's credentials. Raises ConfigError, also if another account has the same."""
-        found = find(self._config, account, self._surroundings.environ, alone=len(self.accounts) == 1)
-        self._secrets.add(*found.secrets())
+        found = find(self.config, account, self.surroundings.environ, alone=len(self.accounts) == 1)
+        self.secrets.add(*found.secrets())
         other = self._owners.setdefault(found.key, account)
         if other != account:
             raise shared_key(other, account, found)
         return found
 
     def _state(self, account: str) -> tuple[CheckResult, int]:
-        now_ns = self._surroundings.unix_ns()
+        now_ns = self.surroundings.unix_ns()
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
-        if found.problem is not None:
-            return failed("state", found.problem), 0
-        if found.locked:
-            return machine.state_locked(found.path, found.pid, machine.since(found.saved_ns, now_ns)), 0
-        checkpoint = found.checkpoint
-        channels = checkpoint.channels.values() if checkpoint is not None else ()
-        result = machine.state(
-            found.path,
-            exists=found.exists,
-            saved_ns=checkpoint.saved_ns if checkpoint is not None else 0,
-            now_ns=now_ns,
-            outages=[o.channel for channel in channels for o in channel.outages if not o.declared_ns],
-            damaged=found.damaged,
-            unread=found.unread,
-            free=found.room and found.room.free,
-            more_files=found.room is None or found.room.more_files,
-        )
-        return result, checkpoint.nonce if checkpoint is not None else 0
+        return machine.state(found, now_ns), found.checkpoint.nonce if found.checkpoint is not None else 0
 
     def _check_account_count(self, accounts: int) -> None:
         """Check whether there are too many accounts."""
-        config, dialects = self._config, {CHANNELS[channel] for channel in self.channels}
+        config, dialects = self.config, {CHANNELS[channel] for channel in self.channels}
         budget = Budget(config.reconnect.budget, config.reconnect.window_s)
-        state = not self._asked.no_state
-        self._report.add(open_files(accounts, len(dialects), state=state, allowed=self._surroundings.max_files))
-        self._report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
+        state = not self.asked.no_state
+        self.report.add(open_files(accounts, len(dialects), state=state, allowed=self.surroundings.max_files))
+        self.report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
 
     # -- the network
 
     async def _rest_and_clock(self) -> str:
         """Check REST and the clock; return the item that private calls lack, or an empty string."""
-        url, kraken = self._config.endpoints.rest, self._kraken
+        url, kraken = self.config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
-            mask, transport = self._secrets.mask, self._surroundings.transport
-            time = await server_time(url, mask=mask, clock=kraken, transport=transport)
-            return tls_of(time.tls)
+            mask, transport = self.secrets.mask, self.surroundings.transport
+            return tls_of(await server_time(url, mask=mask, clock=kraken, transport=transport))
 
         if not await self._check_host("rest", url, ask):
-            self._report.add(skipped("clock", "rest"))
+            skip(self.report.add, ["clock"], "rest")
             return "rest"
         earliest, latest = kraken.earliest(), kraken.latest()
         if earliest is None or latest is None:
-            self._report.add(machine.no_time())
+            self.report.add(machine.NO_TIME)
         else:
-            self._report.add(machine.judge(machine.offset(self._surroundings.unix_ns(), earliest, latest)))
+            self.report.add(machine.judge(machine.offset(self.surroundings.unix_ns(), earliest, latest)))
         return ""
 
     def _kraken_ns(self) -> int:
         """Return Kraken's time; this machine's, if Kraken's is not known."""
         latest = self._kraken.latest()
-        return self._surroundings.unix_ns() if latest is None else latest
+        return self.surroundings.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
         """Return the time for nonces, the lower of both clocks: Kraken would remember nonces that are ahead."""
-        return min(self._surroundings.unix_ns(), self._kraken_ns())
+        return min(self.surroundings.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
-        """Check whether a WebSocket endpoint can be reached."""
-        url = getattr(self._config.endpoints, endpoint)
+        url = getattr(self.config.endpoints, endpoint)
 
         async def ask() -> Tls | None:
-            socket = await open_socket(self._surroundings.dial, url, self._config.connection, self._secrets.mask)
+            socket = await open_socket(self.surroundings.dial, url, self.config.connection, self.secrets.mask)
             tls = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()
             return tls
@@ -245,14 +227,14 @@ class Check:
     async def _check_host(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> bool:
         """Connect to a host step by step; ``ask`` makes the last steps, TLS and HTTP."""
         result = await self._connect(endpoint, url, ask)
-        self._report.add(result)
+        self.report.add(result)
         return result.status != "FAIL"
 
     async def _connect(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
-            hop = first_hop(url, self._surroundings.environ)
-            tcp = await open_tcp(hop, self._config.connection.open_timeout_s)
+            hop = first_hop(url, self.surroundings.environ)
+            tcp = await open_tcp(hop, self.config.connection.open_timeout_s)
         except ConfigError as error:
             return failed(endpoint, error)
         except Unreachable as end:
@@ -273,20 +255,20 @@ class Check:
         """Run the checks that need calls with the account's key."""
 
         def say(result: CheckResult) -> None:
-            self._report.add(result.about(account=account.name))
+            self.report.add(result.about(account=account.name))
 
         if account.credentials is None or needs:
             needs = "the credentials" if account.credentials is None else needs
             skip(say, ("key", *key_settings.ITEMS, "token", *self.channels), needs)
             return
-        config, surroundings, nonce = self._config, self._surroundings, Nonce(account.nonce)
+        config, surroundings, nonce = self.config, self.surroundings, Nonce(account.nonce)
         first = max(account.nonce + 1, self._nonce_ns())
         rest = Rest(
             config.endpoints.rest, account.credentials, nonce, transport=surroundings.transport, unix_ns=self._nonce_ns,
-            mask=self._secrets.mask,
+            mask=self.secrets.mask,
         )  # fmt: skip
         key_check = KeyCheck(
-            config, self.channels, account.credentials, rest, say=say, secrets=self._secrets, dial=surroundings.dial,
+            config, self.channels, account.credentials, rest, say=say, secrets=self.secrets, dial=surroundings.dial,
             unix_ns=self._kraken_ns, nonces=lambda: key_settings.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
@@ -320,19 +302,6 @@ def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
             "services. If there are no other users, nothing has to be done.", facts=facts,
         )  # fmt: skip
     return CheckResult("OK", "credentials", what, listed, facts=facts)
-
-
-def _output(path: str) -> CheckResult:
-    found = look_at_output(path)
-    return machine.output(
-        path,
-        found.problem,
-        made=found.kind == "missing",
-        size=found.size,
-        torn=found.torn,
-        free=found.room and found.room.free,
-        more_files=found.room is None or found.room.more_files,
-    )
 
 
 def _reached(endpoint: str, url: str, hop: Hop, tcp: TcpResult, tls: Tls | None) -> CheckResult:

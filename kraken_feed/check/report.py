@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -50,84 +51,61 @@ def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str,
     return CheckResult("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
 
-def skipped(item: str, needs: str) -> CheckResult:
-    """Return the result for an item that could not be checked."""
-    return CheckResult("SKIP", item, f"not checked: needs {needs}", facts={"needs": needs})
-
-
 def exit_code(results: Iterable[CheckResult]) -> int:
     """Return 0 if nothing failed, else the code of the most important failure, by :data:`PRECEDENCE`."""
     codes = {result.exit_code for result in results if result.status == "FAIL"}
     return next((code for code in PRECEDENCE if code in codes), min(codes, default=0))
 
 
+@dataclass(eq=False, repr=False)
 class Report:
-    """Prints each result as soon as it is known, and a summary at the end.
+    """Prints each result as soon as it is known, and a summary at the end."""
 
-    Args:
-        say: receives one text of one or more lines, without the last line feed.
-        secrets: the texts that must not be shown.
-        as_json: print one JSON object per line, instead of lines for people.
-        colors: whether ``say`` writes to a terminal with colours.
-        columns: the width of that terminal.
-        several: whether there is more than one account to tell apart.
-    """
-
-    def __init__(
-        self,
-        say: Callable[[str], object],
-        secrets: Secrets,
-        *,
-        as_json: bool = False,
-        colors: bool = False,
-        columns: int = 80,
-        several: bool = False,
-    ) -> None:
-        self.results: list[CheckResult] = []
-        self._say = say
-        self._secrets = secrets
-        self._as_json = as_json
-        self._colors = colors
-        self._columns = min(columns, WIDEST)
-        self._skipped: list[CheckResult] = []
-        self.several = several
+    say: Callable[[str], object]  # receives one text of one or more lines, without the last line feed
+    secrets: Secrets  # the texts that must not be shown
+    as_json: bool = False  # print one JSON object per line, instead of lines for people
+    colors: bool = False  # whether ``say`` writes to a terminal with colours
+    columns: int = 80  # the width of that terminal
+    several: bool = False  # whether there is more than one account to tell apart
+    results: list[CheckResult] = field(default_factory=list)
+    skipped: list[CheckResult] = field(default_factory=list)  # and not printed yet
 
     def add(self, result: CheckResult) -> None:
         """Print a result. For people, items that were skipped for the same reason share one line."""
         self.results.append(result)
-        if self._as_json:
-            self._say(self._json(result))
+        if self.as_json:
+            self.say(self._json(result))
             return
-        if self._skipped and not _alike(result, self._skipped[-1]):
+        if self.skipped and not _alike(result, self.skipped[-1]):
             self._say_skipped()
         if result.status == "SKIP":
-            self._skipped.append(result)
+            self.skipped.append(result)
         else:
-            self._say(self._lines(result))
+            self.say(self._lines(result))
 
     def end(self) -> int:
         """Print the summary, and return the exit code."""
         code = exit_code(self.results)
         count: Counter[str] = Counter(result.status for result in self.results)
-        if self._as_json:
+        if self.as_json:
             numbers = {status.lower(): count[status] for status in ("OK", "WARN", "FAIL", "SKIP")}
-            self._say(encode({"verdict": _worst(count), **numbers, "exit_code": code}))
+            self.say(encode({"verdict": _worst(count), **numbers, "exit_code": code}))
         else:
             self._say_skipped()
             status = _worst(count)
             said = self._wrap(_summary(self.results, code), 6)
-            self._say(f"\n{self._paint(f'{status:^4}', status)}  {said}")
+            self.say(f"\n{self._paint(f'{status:^4}', status)}  {said}")
         return code
 
     # -- small parts
 
     def _say_skipped(self) -> None:
-        several, self._skipped = self._skipped, []
+        several, self.skipped = self.skipped, []
         if len(several) > 1:
             what = f"{several[0].what}: {', '.join(result.item for result in several)}"
             several = [msgspec.structs.replace(several[0], item=f"{len(several)} items", what=what)]
         for result in several:
-            self._say(self._lines(result))
+            self.say(self._lines(result))
 
     def _lines(self, result: CheckResult) -> str:
         who = f"{result.account}: " if self.several and result.account else ""
@@ -138,7 +116,7 @@ class Report:
 
     def _wrap(self, text: str, indent: int, arrow: str = "") -> str:
         """Wrap a text into lines of readable width, all but the first indented."""
-        width = max(self._columns - indent - len(arrow), 20)
+        width = max(min(self.columns, WIDEST) - indent - len(arrow), 20)
         lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
         return arrow + f"\n{'':{indent + len(arrow)}}".join(lines)
 
@@ -159,14 +137,13 @@ class Report:
         return value
 
     def _safe(self, text: str) -> str:
-        return printable(self._secrets.mask_long(text))
+        return printable(self.secrets.mask_long(text))
 
     def _paint(self, text: str, status: str) -> str:
-        return f"\x1b[{_COLORS[status]}m{text}\x1b[0m" if self._colors else text
+        return f"\x1b[{_COLORS[status]}m{text}\x1b[0m" if self.colors else text
 
 
 def _alike(one: CheckResult, other: CheckResult) -> bool:
-    """Return whether both were skipped for the same reason."""
     return (one.status, one.what, one.account) == (other.status, other.what, other.account)
 
 

@@ -31,10 +31,10 @@ examples:
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 outage too long, 74 output failed, 75 state in use,
-77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused, 76 outcome unknown
+exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached or outage too long, 74 output failed,
+75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused,
+76 outcome unknown
 """
-
 
 CALL = """\
 methods, Spot v1: addOrder, editOrder, amendOrder, cancelOrder, cancelAll, cancelAllOrdersAfter
@@ -42,7 +42,7 @@ methods, Spot v2: add_order, amend_order, edit_order, cancel_order, cancel_all, 
                   batch_add, batch_cancel
 
 key=value sends a string or a number, as Kraken requires; key:=JSON sends JSON. Repeat key=value for a list.
-A method without parameters prints those that it takes.
+If a required parameter is missing, the error lists all parameters of the method.
 
 Without --live, Kraken only checks the order (validate), if the method allows that. Other requests are printed
 and not sent. With --live, a request is sent once. It is never repeated.
@@ -52,7 +52,8 @@ examples:
   kraken-feed call cancel_order order_id=OAAAAA-BBBBB-CCCCC1 order_id=OAAAAA-BBBBB-CCCCC2 --live
   kraken-feed call cancelAllOrdersAfter timeout=60 --live
 
-exit codes: 0 every answer is a success, 65 refused, 76 sent, outcome unknown: check before you send it again
+exit codes: 0 success, or only checked or printed; 65 refused; 76 outcome unknown (the request was sent:
+check the result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-feed --help`
 """
 
 
@@ -160,7 +161,6 @@ _positive_seconds.__name__ = "number of seconds"
 
 
 def common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that calls Kraken for one account."""
     parser.add_argument("--account", metavar="NAME", help="the account, as the configuration names it")
     _config_options(parser)
 
@@ -174,10 +174,6 @@ def _accounts_option(parser: argparse._ActionsContainer) -> None:
 
 def _config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
-    _log_options(parser)
-
-
-def _log_options(parser: argparse.ArgumentParser) -> None:
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="write only errors to stderr")
     volume.add_argument("-v", "--verbose", action="store_true", help="write more to stderr")
@@ -188,7 +184,6 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
 
 
 def output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that writes records."""
     parser.set_defaults(writes_records=True)
     parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="openOrders, ownTrades, executions, balances")
     parser.add_argument("--output", metavar="PATH", default="-", help="append records to a file; - is stdout (default)")
@@ -206,21 +201,19 @@ def output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only ``tail`` has to those of all commands that write records."""
     output_options(parser)
     parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
     parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is like the first one")
     parser.add_argument("--no-backfill", action="store_true", help="do not recover over REST; outages become gaps")
     parser.add_argument(
         "--since", type=_moment, metavar="WHEN",
-        help="recover events since then, unless the state says when the last run ended: 2h, 7d, or RFC 3339",
+        help="recover events from this time on (2h, 7d ago, or RFC 3339); ignored if there is a checkpoint",
     )  # fmt: skip
     _accounts_option(parser)
     _config_options(parser)
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``watch`` and the text below its ``--help``."""
     parser.epilog = (
         "It is a tail of its own and keeps no checkpoint, so it can run beside a service, with an API key of its own."
     )
@@ -244,13 +237,11 @@ def check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``token`` to the common ones."""
     parser.add_argument("--json", action="store_true", help="print a JSON object, with the seconds until it expires")
     common_options(parser)
 
 
 def call_options(parser: argparse.ArgumentParser) -> None:
-    """Add the words and options of ``call``, and its own usage text."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} METHOD [key=value…] [key:=JSON…] [options]"
     parser.epilog = CALL
@@ -270,24 +261,18 @@ def call_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``demo``: only output and common ones."""
     output_options(parser)
-    common_options(parser)
+    parser.add_argument("--account", metavar="NAME", help="the account's name on records (default: demo)")
+    _config_options(parser)
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``simulate``, which the simulator defines."""
     from ..simulator.main import add_arguments
 
     add_arguments(parser)
 
 
 def unit_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``unit``, which its module defines."""
     from ..service.units import add_arguments
 
     add_arguments(parser)
-
-
-def no_options(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the command has no options."""

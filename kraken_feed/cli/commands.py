@@ -21,7 +21,8 @@ from .stdout import as_utf8, print_line, shown, write_line
 if TYPE_CHECKING:
     from ..config.schema import Config
     from ..protocol.signing import Credentials
-    from ..transport.rest import Rest, Token
+    from ..text import Secrets
+    from ..transport.rest import Token
 
 START_S = 1.0  # by then everything is imported that the first REST request needs
 AGAIN = "Try again in a minute. `kraken-feed check` tests each step to Kraken."
@@ -112,17 +113,15 @@ def _extra(library: str, name: str) -> Iterator[None]:
 
 def _token(arguments: argparse.Namespace) -> int:
     from ..config.credentials import find
-    from ..protocol.signing import Nonce
     from ..records.render import encode
     from ..service.run import diagnostics
-    from ..transport.rest import Rest
 
     config = _config(arguments)
     credentials = find(config, arguments.account or config.account, os.environ, _stderr_logger(arguments))
     diagnostics(arguments, [credentials])
 
     async def fetch() -> str:
-        token = await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
+        token = await _fetch_token(config, credentials, arguments.secrets)
         as_json = encode({"token": token.value, "expires": token.expires})
         print_line(shown(as_json if arguments.json else token.value))
         return ""
@@ -130,10 +129,13 @@ def _token(arguments: argparse.Namespace) -> int:
     return _run(fetch())
 
 
-async def _fetch_token(rest: Rest) -> Token:
-    """Fetch one token, and close ``rest``."""
+async def _fetch_token(config: Config, credentials: Credentials, secrets: Secrets) -> Token:
     import asyncio
 
+    from ..protocol.signing import Nonce
+    from ..transport.rest import Rest
+
+    rest = Rest(config.endpoints.rest, credentials, Nonce(), mask=secrets.mask)
     try:
         while True:
             try:
@@ -151,12 +153,10 @@ def _call(arguments: argparse.Namespace) -> int:
     from ..config.credentials import find
     from ..order_entry.call import Call
     from ..order_entry.request import build
-    from ..protocol.signing import Nonce
     from ..service.run import diagnostics
     from ..service.signals import handle_signals
     from ..telemetry.stderr import Stderr
     from ..text import MASK
-    from ..transport.rest import Rest
 
     params = None if arguments.params is None else _read(arguments.params)
     request = build(
@@ -183,9 +183,7 @@ def _call(arguments: argparse.Namespace) -> int:
         write_line(shown(line))
 
     async def token() -> str:
-        return (
-            await _fetch_token(Rest(config.endpoints.rest, credentials, Nonce(), mask=arguments.secrets.mask))
-        ).value
+        return (await _fetch_token(config, credentials, arguments.secrets)).value
 
     async def call() -> str:
         call = Call(
@@ -206,7 +204,9 @@ def _call(arguments: argparse.Namespace) -> int:
         elif arguments.live:
             Stderr(sys.stderr).info("kraken-feed: only checked (validate): the account did not change.")
         else:
-            Stderr(sys.stderr).info("kraken-feed: only checked: the account did not change. --live carries it out.")
+            Stderr(sys.stderr).info(
+                "kraken-feed: only checked: the account did not change. Add --live to carry out the request."
+            )
     return 0
 
 
@@ -292,7 +292,7 @@ COMMANDS = {
     ),
     "simulate": Command("run a simulated Kraken for testing", options.simulate_options, _simulate),
     "unit": Command("print the systemd unit, or another file that it needs", options.unit_options, _unit),
-    "schema": Command("print the JSON Schema of a record", options.no_options, _schema),
+    "schema": Command("print the JSON Schema of a record", lambda parser: None, _schema),
 }
 
 
@@ -317,14 +317,13 @@ def _collect() -> None:
     gc.enable()
 
 
-def _stderr_logger(arguments: argparse.Namespace) -> Callable[[str, str], None]:
+def _stderr_logger(arguments: argparse.Namespace) -> Callable[..., None]:
     """Return a function that logs what a command of the configuration writes to stderr."""
 
-    def log_stderr(command: str, text: str) -> None:
+    def log_stderr(**said: str) -> None:
         from ..service.run import diagnostics
-        from ..telemetry.loggers import hear_command
 
-        hear_command(diagnostics(arguments, []))(command, text)
+        diagnostics(arguments, []).warning("command_said", **said)
 
     return log_stderr
 

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from ..errors import ConfigError
 from ..protocol.signing import KEY_SHAPE, SECRET_SHAPE, Credentials
 from ..text import MASK, Secrets, near_miss
@@ -38,7 +40,6 @@ _REMEDY_OF_SEVERAL = """With several accounts, give each its own API key in one 
 - key_file and secret_file, or key_command and secret_command, under [accounts.{account}] in the configuration
 - systemd credentials named {account}.api-key and {account}.api-secret"""
 
-
 _BY_HAND = "Run it by hand as the same user: it has to print one line and exit, without a prompt."
 
 
@@ -51,10 +52,10 @@ class _Source(NamedTuple):
     path: Callable[[str], str | None] = lambda part: None
 
 
-OnStderr = Callable[[str, str], object]  # receives a command's stderr: the command's key, and the masked text
+OnStderr = Callable[..., object]  # receives a command's stderr: ``command``, its key, and ``text``, which is masked
 
 
-def _ignore(command: str, text: str) -> None:
+def _ignore(**said: str) -> None:
     """Do nothing."""
 
 
@@ -107,7 +108,7 @@ def find(
     for source in _sources(config.accounts.get(account, Account()), account, environ, alone, commands):
         key, secret, otp = (source.read(part) for part in source.parts)
         for command, text in commands.said():
-            on_stderr(command, text)
+            on_stderr(command=command, text=text)
         if key is not None and secret is not None:
             return Credentials(key, secret, otp, source=source.name)
         if key is not None or secret is not None or otp is not None:
@@ -133,49 +134,43 @@ def files(
 
 
 def _sources(account: Account, name: str, environ: Mapping[str, str], alone: bool, run: _Commands) -> list[_Source]:
-    table = f"[accounts.{name}]"
-    files = {"key_file": account.key_file, "secret_file": account.secret_file, "otp_file": account.otp_file}
-    commands = {
-        "key_command": account.key_command,
-        "secret_command": account.secret_command,
-        "otp_command": account.otp_command,
-    }
+    table, given, directory = (
+        f"[accounts.{name}]",
+        msgspec.structs.asdict(account),
+        environ.get("CREDENTIALS_DIRECTORY"),
+    )
+    by_systemd = [
+        _Source(
+            f"{SYSTEMD} ({directory})",
+            _parts(f"{prefix}api-{{}}"),
+            lambda part: _credential(os.path.join(directory, part)),
+            lambda part: os.path.join(directory, part),
+        )
+        for prefix in ((f"{name}.", "") if alone else (f"{name}.",))
+        if directory
+    ]
     named = [
-        _Source(
-            f"{table} (files)", ("key_file", "secret_file", "otp_file"), lambda part: _file(files[part]), files.get
-        ),
-        _Source(
-            f"{table} (commands)",
-            ("key_command", "secret_command", "otp_command"),
-            lambda part: run.command(part, commands[part]),
-        ),
+        _Source(f"{table} (files)", _parts("{}_file"), lambda part: _file(given[part]), given.get),
+        _Source(f"{table} (commands)", _parts("{}_command"), lambda part: run.command(part, given[part])),
     ]
     nameless = [
         _Source(
             "the files named by KRAKEN_API_*_FILE",
-            ("KRAKEN_API_KEY_FILE", "KRAKEN_API_SECRET_FILE", "KRAKEN_API_OTP_FILE"),
+            _parts("KRAKEN_API_{}_FILE", str.upper),
             lambda part: _file(environ.get(part) or None),
             environ.get,
         ),
         _Source(
-            "the environment (KRAKEN_API_*)",
-            ("KRAKEN_API_KEY", "KRAKEN_API_SECRET", "KRAKEN_API_OTP"),
-            lambda part: environ.get(part) or None,
+            "the environment (KRAKEN_API_*)", _parts("KRAKEN_API_{}", str.upper), lambda part: environ.get(part) or None
         ),
     ]
     # Sources that do not name the account are only for one that is alone in its process.
-    by_systemd = []
-    if directory := environ.get("CREDENTIALS_DIRECTORY"):
-        by_systemd = [
-            _Source(
-                f"{SYSTEMD} ({directory})",
-                (f"{prefix}api-key", f"{prefix}api-secret", f"{prefix}api-otp"),
-                lambda part: _credential(os.path.join(directory, part)),
-                lambda part: os.path.join(directory, part),
-            )
-            for prefix in ((f"{name}.", "") if alone else (f"{name}.",))
-        ]
     return [*by_systemd, *named, *(nameless if alone else [])]
+
+
+def _parts(pattern: str, spell: Callable[[str], str] = str) -> tuple[str, str, str]:
+    """Return the names of the key, the secret and the one-time password in a source."""
+    return pattern.format(spell("key")), pattern.format(spell("secret")), pattern.format(spell("otp"))
 
 
 def _credential(path: str) -> str | None:

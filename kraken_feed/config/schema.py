@@ -59,7 +59,11 @@ _SECRET_KEYS = re.compile(
 )
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Account(_Table, frozen=True):
     """The sources of an account's credentials: files, or commands that print them."""
 
     key_file: str | None = None
@@ -70,7 +74,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     otp_command: Words | None = None
 
 
-class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Endpoints(_Table, frozen=True):
     """The URLs of Kraken. A URL without TLS must be on loopback."""
 
     rest: str = "https://api.kraken.com"
@@ -78,7 +82,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ws_v2: str = "wss://ws-auth.kraken.com/v2"
 
 
-class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConnectionConfig(_Table, frozen=True):
     """Deadlines in seconds, and the largest frame in bytes."""
 
     open_timeout_s: Positive = 10.0
@@ -87,7 +91,7 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_frame_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 33554432
 
 
-class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReconnectConfig(_Table, frozen=True):
     """The waits between connects, in seconds; how many connects a window may hold; how long a key that has worked may
     be refused."""
 
@@ -100,7 +104,7 @@ class ReconnectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     refused_s: NotNegative = 21600.0
 
 
-class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackfillConfig(_Table, frozen=True):
     """Recovery over REST: how far before an outage to ask, when REST has certainly caught up (seconds), and the key's
     call counter (its size, and its decay per second)."""
 
@@ -111,25 +115,25 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     rest_decay: Positive = 0.33
 
 
-class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OutputConfig(_Table, frozen=True):
     """How long to wait for a full disk, or at the start for a file system, in seconds; 0: do not wait."""
 
     patience_s: NotNegative = 3600.0
 
 
-class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StateConfig(_Table, frozen=True):
     """The directory of the checkpoint; empty: systemd's state directory, else the user's."""
 
     directory: str = ""
 
 
-class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricsConfig(_Table, frozen=True):
     """The loopback address and port that serve metrics and health; empty: none."""
 
     listen: str = ""
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(_Table, frozen=True):
     """The complete configuration, one struct per table of the file."""
 
     channels: tuple[str, ...] = ("openOrders",)
@@ -287,7 +291,6 @@ def for_demo(config: Config, endpoints: Endpoints) -> Config:
 
 
 def without_backfill(config: Config) -> Config:
-    """Return the configuration with the backfill switched off."""
     return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
 
 

@@ -55,10 +55,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = UNLIMITED
 
 
-def _ignore(error: FeedError | None) -> None:
-    """Do nothing."""
-
-
 async def assemble(
     plan: Plan,
     open_output: Callable[[Fail], tuple[Destination, FeedLogger]],
@@ -68,7 +64,7 @@ async def assemble(
     changed: Callable[[], None] = lambda: None,
     dial: Dial = dial,
     make: Callable[[Account, Environment], Feed] = Feed,
-    unavailable: Callable[[FeedError | None], None] = _ignore,
+    unavailable: Callable[[FeedError | None], None] = lambda error: None,
 ) -> Supervisor:
     """Return the feeds of ``plan``, ready to run. Their states are open and locked until they have run.
 

@@ -62,53 +62,30 @@ class Quota:
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One account: what to tail, and what is known at the start.
+    """One account: what to tail, and what is known at the start."""
 
-    Args:
-        name: the account's name, which is in every record.
-        channels: what to tail.
-        credentials: the account's key.
-        snapshots: which items of a snapshot are written.
-        since_ns: recover what happened from here on; ignored where a checkpoint exists; unix nanoseconds.
-        store: where the checkpoint is kept; None keeps none.
-        checkpoint: what the store held at the start. ``found`` says why it held nothing.
-        last: the newest record of each channel that the output had at the start, where it could be read.
-    """
-
-    name: str
+    name: str  # in every record
     channels: tuple[str, ...]
     credentials: Credentials
-    snapshots: Snapshots = "changes"
-    since_ns: int | None = None
-    store: Store | None = None
-    checkpoint: Checkpoint | None = None
-    found: Found = "new"
-    last: Mapping[str, LastRecord] = {}
+    snapshots: Snapshots = "changes"  # which items of a snapshot are written
+    since_ns: int | None = None  # recover what happened from here on, unless a checkpoint exists; unix nanoseconds
+    store: Store | None = None  # where the checkpoint is kept; None keeps none
+    checkpoint: Checkpoint | None = None  # what the store held at the start
+    found: Found = "new"  # why it held nothing
+    last: Mapping[str, LastRecord] = {}  # by channel, the output's newest record at the start, if readable
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What the feeds of a process share.
-
-    Args:
-        config: the policy.
-        sink: where records go.
-        feed_log: writes records to the sink.
-        log: diagnostics.
-        secrets: tokens are added to it.
-        limits: when to stop without being asked.
-        quota: the items that all feeds together may still write; by default each feed has a limit of its own.
-        budget: of connects; by default each feed has its own.
-        transport, dial, unix_ns, boot_ns, draw: network, clocks and randomness; tests replace them.
-    """
+    """What the feeds of a process share. Tests replace network, clocks and randomness."""
 
     config: Config
     sink: Destination
-    feed_log: FeedLogger
+    feed_log: FeedLogger  # writes records to the sink
     log: FilteringBoundLogger
-    secrets: Secrets
+    secrets: Secrets  # tokens are added to it
     limits: Limits = UNLIMITED
-    quota: Quota | None = None
-    budget: Budget | None = None
+    quota: Quota | None = None  # of all feeds together; by default each feed has a limit of its own
+    budget: Budget | None = None  # of connects; by default each feed has its own
     transport: httpx.AsyncBaseTransport | None = None
     dial: Dial = dial
     unix_ns: Callable[[], int] = time.time_ns

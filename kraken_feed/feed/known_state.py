@@ -311,8 +311,8 @@ class Knowledge:
         return standing == "new"
 
     def _unseen_row(self, item: Item, rows: dict[tuple[str, str], int], source: str, volumes: Volumes | None) -> bool:
-        """Return whether an item of a snapshot or a row of REST is new. Its bytes are compared only with those of the
-        same snapshot or pass (``rows``): an update has other bytes for the same item."""
+        """Return whether an item of a snapshot or a row of REST is new. Its bytes are compared only
+        within that snapshot or list: an update has other bytes for the same item."""
         claimed = item.identity
         assert claimed  # the callers have checked
         crc = crc32(item.data)

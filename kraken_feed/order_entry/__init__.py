@@ -1,4 +1,4 @@
-"""Place, change and cancel orders over REST: ``kraken-feed call``.
+"""Place, change and cancel orders over Kraken's authenticated WebSocket: ``kraken-feed call``.
 
 The only package that can change an account. A tail never loads it.
 

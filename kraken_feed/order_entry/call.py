@@ -11,7 +11,8 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -41,53 +42,27 @@ class _Stopped(Exception):
     """A signal stopped the call."""
 
 
+@dataclass(eq=False, repr=False)
 class Call:
-    """One request, sent once. A signal prevents the sending; after the sending, it ends the wait for the answers.
+    """One request, sent once. A signal prevents the sending; after the sending, it ends the wait for the answers."""
 
-    Args:
-        request: what to send.
-        config: the endpoints and the deadlines.
-        credentials: the key, for messages.
-        token: fetches a token.
-        say: receives Kraken's answers, one line each. It is called in a thread, and may block.
-        secrets: the token is added to it.
-        timeout: seconds to wait for the answers.
-        log: diagnostics.
-        look: the command that shows whether the request was done.
-        dial: opens the socket.
-        unix: the wall clock, for deadlines.
-    """
+    request: Request
+    config: Config  # the endpoints and the deadlines
+    credentials: Credentials  # for messages
+    token: Callable[[], Awaitable[str]]  # fetches a token
+    say: Callable[[str], None]  # receives Kraken's answers, one line each; called in a thread, and may block
+    secrets: Secrets  # the token is added to it
+    timeout: float  # seconds to wait for the answers
+    log: FilteringBoundLogger
+    look: str  # the command that shows whether the request was done
+    dial: Dial = connection.dial
+    unix: Callable[[], float] = time.time  # the wall clock, for deadlines
 
-    reopens = False
+    reopens: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        request: Request,
-        config: Config,
-        credentials: Credentials,
-        *,
-        token: Callable[[], Awaitable[str]],
-        say: Callable[[str], None],
-        secrets: Secrets,
-        timeout: float,
-        log: FilteringBoundLogger,
-        look: str,
-        dial: Dial = connection.dial,
-        unix: Callable[[], float] = time.time,
-    ) -> None:
-        self._request = request
-        self._config = config
-        self._credentials = credentials
-        self._token = token
-        self._say = say
-        self._secrets = secrets
-        self._mask = secrets.mask
-        self._timeout = timeout
-        self._log = log
-        self._look = look
-        self._dial = dial
-        self._unix = unix
-        self._answers = Answers(request)
+    def __post_init__(self) -> None:
+        self._mask = self.secrets.mask
+        self._answers = Answers(self.request)
         self._value = ""  # the token's value
         self._echo = re.compile("(?!)")  # matches the token in any JSON spelling
         self._sent = False
@@ -117,13 +92,12 @@ class Call:
             raise
         finally:
             if self._sent and not reported:  # a bug in kraken-feed: the exception says nothing about the outcome
-                self._log.error("outcome_unknown", request=self._request.names, look=self._look)
+                self.log.error("outcome_unknown", request=self.request.names, look=self.look)
         return self._signal if lacking is None else ""
 
     # -- called by signals
 
     def stop(self, reason: str) -> None:
-        """Prevent the sending, or end the wait for answers."""
         self._signal = self._signal or reason
         self._stop.set()
 
@@ -131,9 +105,8 @@ class Call:
         """Do nothing: there is no file to reopen."""
 
     def tell(self) -> None:
-        """Log the status in one line."""
         known = {"sent": self._sent, "answers": len(self._answers.known), "wanted": self._answers.wanted}
-        state = {"event": "state", "request": self._request.names, **known}
+        state = {"event": "state", "request": self.request.names, **known}
         Stderr(sys.stderr).info(json_line(sys.stderr, state))
 
     # -- before the request is sent
@@ -143,10 +116,10 @@ class Call:
         signal prevented the sending."""
         socket: Socket | None = None
         try:
-            url = getattr(self._config.endpoints, f"ws_{self._request.method.dialect}")
-            socket = await self._before(connection.open_socket(self._dial, url, self._config.connection, self._mask))
-            self._value = await self._before(self._token())
-            self._secrets.add(self._value)
+            url = getattr(self.config.endpoints, f"ws_{self.request.method.dialect}")
+            socket = await self._before(connection.open_socket(self.dial, url, self.config.connection, self._mask))
+            self._value = await self._before(self.token())
+            self.secrets.add(self._value)
             self._echo = re.compile("".join(map(_written, self._value)))
             await self._listen(socket)
             return await self._ask(socket)
@@ -185,13 +158,13 @@ class Call:
 
     async def _ask(self, socket: Socket) -> str:
         """Send the request, and read the answers; return how the wait ended if answers are missing."""
-        frame = self._request.frame(self._value)
-        self._request.check_deadline(self._unix())
+        frame = self.request.frame(self._value)
+        self.request.check_deadline(self.unix())
         if self._stop.is_set():
             raise _Stopped
-        self._log.debug("call_sent", method=self._request.method.name, names=self._request.names)
+        self.log.debug("call_sent", method=self.request.method.name, names=self.request.names)
         self._sent = True  # from here on it may have arrived, even if an exception is raised
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        deadline = asyncio.get_running_loop().time() + self.timeout
         try:
             return await self._hear(socket, frame, deadline)
         finally:
@@ -210,7 +183,7 @@ class Call:
                     await self._read_further(socket)
                 complete = self._answers.complete
         except TimeoutError:
-            return f"within {self._timeout:g} s"
+            return f"within {self.timeout:g} s"
         except Transient as error:
             return f"before the connection was over: {error.why}"
         except _Stopped:
@@ -236,7 +209,7 @@ class Call:
         await after
         if self._unwritten is None:
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self._say, line)
+                await asyncio.get_running_loop().run_in_executor(None, self.say, line)
             except (OutputFailed, ReaderGone) as error:
                 self._unwritten = error
 
@@ -254,7 +227,7 @@ class Call:
             self._unwritten = OutputFailed("Cannot write to stdout.", why="Its reader does not read.")
 
     def _line(self, frame: bytes) -> str:
-        text = self._secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
+        text = self.secrets.mask_long(one_line(frame).decode("utf-8", "surrogateescape"))
         return self._echo.sub(MASK, text) if "\\u" in text else text
 
     # -- the outcome
@@ -262,8 +235,8 @@ class Call:
     def _judge(self, lacking: str) -> None:
         """Raise the error that follows from the answers, unless they prove success."""
         if self._answers.repeated:
-            self._log.warning("answer_repeated", times=self._answers.repeated)
-        known, request = self._answers.known, self._request
+            self.log.warning("answer_repeated", times=self._answers.repeated)
+        known, request = self._answers.known, self.request
         texts = tuple(dict.fromkeys(text for answer in known for text in answer.errors))
         placed = self._placed()
         reason = self._lacking(lacking) if lacking else self._doubt(texts)
@@ -279,7 +252,8 @@ class Call:
             raise OutcomeUnknown(
                 f"Unknown whether {request.method.name} was done: {reason}.",
                 why=f"The request was sent once, with {request.names}. It is not repeated.",
-                remedy=f"Check before you send anything: {self._look}{TIMER * ('timeout' in request.params)}",
+                remedy=f"Check the result before you send the request again: {self.look}"
+                + TIMER * ("timeout" in request.params),
             )
         if self._unwritten is not None:
             raise self._not_written(self._unwritten, texts)
@@ -304,24 +278,24 @@ class Call:
 
     def _placed(self) -> str:
         """Return the order that a mere check should not have placed; empty if there is none."""
-        if self._request.live:
+        if self.request.live:
             return ""
-        named_before = set(map(str, self._request.params.values()))
+        named_before = set(map(str, self.request.params.values()))
         named = (order for answer in self._answers.known for order in answer.orders)
         return next((order for order in named if order not in named_before), "")
 
     def _refused(self, texts: Sequence[str]) -> FeedError:
-        name, refusals = self._request.method.name, {text: classify(text, self._unix()) for text in texts}
+        name, refusals = self.request.method.name, {text: classify(text, self.unix()) for text in texts}
         partly = "A part was done: stdout has every answer." if self._partly else ""
         for text, refusal in refusals.items():
             if refusal.error is CredentialsRefused:
-                error = refused_credentials(name, self._mask(text), refusal, self._credentials)
+                error = refused_credentials(name, self._mask(text), refusal, self.credentials)
                 error.remedy = f"{error.remedy} {partly}".strip()
                 return error
         meanings = dict.fromkeys(refusal.meaning for refusal in refusals.values())
         remedy = partly or "The request was not done. It is not repeated."
-        if self._request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
-            remedy = f"{partly} It is not repeated. Check before you send it again: {self._look}".strip()
+        if self.request.live and any(refusal in UNKNOWN or _unclear(text) for text, refusal in refusals.items()):
+            remedy = f"{partly} It is not repeated. Check the result before you send it again: {self.look}".strip()
         return CallRefused(
             f"Kraken refused {name}: {'; '.join(map(self._mask, texts))}",
             why=f"That means: {'; '.join(meanings)}.",

@@ -59,12 +59,29 @@ class Method(NamedTuple):
 
 TEXT, NUMBER, INTEGER, FLAG = Parameter("text"), Parameter("number"), Parameter("integer"), Parameter("flag")
 PRICE, AMOUNT, DIGITS, DEADLINE = Parameter("price"), Parameter("amount"), Parameter("digits"), Parameter("deadline")
-TEXTS, INTEGERS, FLAG_TEXT = Parameter("texts"), Parameter("integers"), Parameter("flag text")
-NEEDED = Parameter("text", required=True)
+TEXTS = Parameter("texts")
 
 
-def _one(*choices: str, required: bool = False) -> Parameter:
-    return Parameter("text", choices, required)
+def _one(*choices: str) -> Parameter:
+    return Parameter("text", choices)
+
+
+def _shape(
+    table: Mapping[str, Parameter],
+    names: str,
+    *,
+    some: tuple[tuple[str, ...], ...] = (),
+    alone: tuple[tuple[str, ...], ...] = (),
+    needs: Mapping[str, tuple[str, ...]] = {},  # it is not changed
+    **different: Parameter,
+) -> Shape:
+    """Return the shape with these of the table's parameters, a star after the required ones. ``different`` are those
+    that have another form here."""
+    fields = {}
+    for word in names.split():
+        name = word.rstrip("*")
+        fields[name] = different.get(name, table[name])._replace(required=word.endswith("*"))
+    return Shape(fields, some, alone, needs)
 
 
 ORDER_TYPES = (
@@ -76,36 +93,32 @@ SIDES = ("buy", "sell")
 PRICE_TYPE = _one("static", "pct", "quote")
 STP_TYPE = _one("cancel_newest", "cancel_oldest", "cancel_both")  # REST writes stptype, with hyphens
 TRIGGERED = ("stop-loss", "take-profit", "trailing-stop")
+TIMEOUT = Shape({"timeout": Parameter("seconds", required=True)})
 
 # ------------------------------------------------------------------------------------------------ v1: strings
 
-_V1_ORDER = Shape(
-    {
-        "ordertype": _one(*ORDER_TYPES, required=True),
-        "type": _one(*SIDES, required=True),
-        "pair": NEEDED,
-        "price": PRICE,
-        "price2": PRICE,
-        "volume": Parameter("amount", required=True),
-        "display_volume": AMOUNT,
-        "leverage": TEXT,
-        "margin": FLAG,
-        "reduce_only": FLAG,
-        "oflags": Parameter("flags", ("viqc", "fcib", "fciq", "nompp", "post")),
-        "starttm": TEXT,
-        "expiretm": TEXT,
-        "deadline": DEADLINE,
-        "userref": DIGITS,
-        "cl_ord_id": TEXT,
-        "sender_sub_id": TEXT,
-        "validate": FLAG_TEXT,  # a string here, a boolean in editOrder
-        "timeinforce": Parameter("text", ("GTC", "IOC", "GTD", "FOK"), any_case=True),
-        "trigger": _one("last", "index"),
-        "stp_type": STP_TYPE,
-        "close[ordertype]": _one(*CLOSE_TYPES),
-        "close[price]": PRICE,
-        "close[price2]": PRICE,
-    },
+_V1 = {
+    "ordertype": _one(*ORDER_TYPES),
+    "type": _one(*SIDES),
+    **dict.fromkeys(("price", "price2", "limit_price", "trigger_price", "close[price]", "close[price2]"), PRICE),
+    **dict.fromkeys(("volume", "display_volume"), AMOUNT),
+    **dict.fromkeys(("pair", "orderid", "txid", "cl_ord_id", "sender_sub_id"), TEXT),
+    **dict.fromkeys(("leverage", "starttm", "expiretm"), TEXT),
+    **dict.fromkeys(("userref", "newuserref"), DIGITS),
+    **dict.fromkeys(("margin", "reduce_only", "post_only"), FLAG),
+    "validate": FLAG,  # Kraken might ignore a string in editOrder, and carry out the edit
+    "oflags": Parameter("flags", ("viqc", "fcib", "fciq", "nompp", "post")),
+    "deadline": DEADLINE,
+    "timeinforce": Parameter("text", ("GTC", "IOC", "GTD", "FOK"), any_case=True),
+    "trigger": _one("last", "index"),
+    "stp_type": STP_TYPE,
+    "close[ordertype]": _one(*CLOSE_TYPES),
+}
+_V1_ORDER = _shape(
+    _V1,
+    "ordertype* type* pair* price price2 volume* display_volume leverage margin reduce_only oflags starttm expiretm "
+    "deadline userref cl_ord_id sender_sub_id validate timeinforce trigger stp_type close[ordertype] close[price] "
+    "close[price2]",
     alone=(("userref", "cl_ord_id"),),
     needs={
         "limit": ("price",),
@@ -113,86 +126,47 @@ _V1_ORDER = Shape(
         **dict.fromkeys(TRIGGERED, ("price",)),
         **dict.fromkeys((f"{kind}-limit" for kind in TRIGGERED), ("price", "price2")),
     },
+    validate=Parameter("flag text"),
 )
-_V1_EDIT = Shape(
-    {
-        "orderid": NEEDED,
-        "pair": NEEDED,
-        "price": PRICE,
-        "price2": PRICE,
-        "volume": AMOUNT,
-        "oflags": Parameter("flags", ("post",)),
-        "newuserref": DIGITS,
-        "validate": FLAG,  # Kraken might ignore a string, and carry out the edit
-    }
+_V1_EDIT = _shape(
+    _V1, "orderid* pair* price price2 volume oflags newuserref validate", oflags=Parameter("flags", ("post",))
 )
-_V1_AMEND = Shape(
-    {
-        "txid": TEXT,
-        "cl_ord_id": TEXT,
-        "volume": AMOUNT,
-        "display_volume": AMOUNT,
-        "limit_price": PRICE,
-        "trigger_price": PRICE,
-        "post_only": FLAG,
-        "pair": TEXT,
-        "deadline": DEADLINE,
-    },
+_V1_AMEND = _shape(
+    _V1,
+    "txid cl_ord_id volume display_volume limit_price trigger_price post_only pair deadline",
     some=(("txid", "cl_ord_id"), ("volume", "display_volume", "limit_price", "trigger_price", "post_only")),
     alone=(("txid", "cl_ord_id"),),
 )
-_V1_CANCEL = Shape({"txid": TEXTS, "cl_ord_id": TEXTS}, some=(("txid", "cl_ord_id"),))
-_TIMEOUT = Shape({"timeout": Parameter("seconds", required=True)})
+_V1_CANCEL = _shape(_V1, "txid cl_ord_id", some=(("txid", "cl_ord_id"),), txid=TEXTS, cl_ord_id=TEXTS)
 
 # ------------------------------------------------------------------------------------------------ v2: numbers
 
-_TRIGGERS = Parameter(
-    "object",
-    shape=Shape(
-        {
-            "price": Parameter("number", required=True),
-            "reference": _one("last", "index"),
-            "price_type": PRICE_TYPE,
-        }
-    ),
-)
-_CONDITIONAL = Parameter(
-    "object",
-    shape=Shape(
-        {
-            "order_type": _one(*CLOSE_TYPES, required=True),
-            "limit_price": NUMBER,
-            "limit_price_type": PRICE_TYPE,
-            "trigger_price": NUMBER,
-            "trigger_price_type": PRICE_TYPE,
-        }
-    ),
-)
-_ORDER: dict[str, Parameter] = {
-    "order_type": _one(*ORDER_TYPES, required=True),
-    "side": _one(*SIDES, required=True),
-    "order_qty": NUMBER,
-    "cash_order_qty": NUMBER,
-    "limit_price": NUMBER,
-    "limit_price_type": PRICE_TYPE,
-    "triggers": _TRIGGERS,
-    "conditional": _CONDITIONAL,
-    "time_in_force": Parameter("text", ("gtc", "gtd", "ioc", "fok"), any_case=True),
-    "margin": FLAG,
-    "post_only": FLAG,
-    "reduce_only": FLAG,
-    "effective_time": TEXT,
-    "expire_time": TEXT,
-    "cl_ord_id": TEXT,
+_V2 = {
+    "order_type": _one(*ORDER_TYPES),
+    "side": _one(*SIDES),
+    **dict.fromkeys(("order_qty", "cash_order_qty", "display_qty", "limit_price", "trigger_price", "price"), NUMBER),
+    **dict.fromkeys(("limit_price_type", "trigger_price_type", "price_type"), PRICE_TYPE),
+    **dict.fromkeys(("order_id", "cl_ord_id", "symbol", "sender_sub_id", "effective_time", "expire_time"), TEXT),
+    **dict.fromkeys(("margin", "post_only", "reduce_only", "no_mpp", "validate"), FLAG),
     "order_userref": INTEGER,
-    "display_qty": NUMBER,
+    "reference": _one("last", "index"),
+    "time_in_force": Parameter("text", ("gtc", "gtd", "ioc", "fok"), any_case=True),
     "fee_preference": _one("base", "quote"),
-    "no_mpp": FLAG,
     "stp_type": STP_TYPE,
-    "sender_sub_id": TEXT,
+    "deadline": DEADLINE,
 }
-_BATCHED = Shape(
-    _ORDER,
+_V2["triggers"] = Parameter("object", shape=_shape(_V2, "price* reference price_type"))
+_V2["conditional"] = Parameter(
+    "object",
+    shape=_shape(
+        _V2, "order_type* limit_price limit_price_type trigger_price trigger_price_type", order_type=_one(*CLOSE_TYPES)
+    ),
+)
+_BATCHED = _shape(
+    _V2,
+    "order_type* side* order_qty cash_order_qty limit_price limit_price_type triggers conditional time_in_force margin "
+    "post_only reduce_only effective_time expire_time cl_ord_id order_userref display_qty fee_preference no_mpp "
+    "stp_type sender_sub_id",
     some=(("order_qty", "cash_order_qty"),),
     alone=(("cl_ord_id", "order_userref"), ("order_qty", "cash_order_qty")),
     needs={
@@ -202,55 +176,31 @@ _BATCHED = Shape(
         **dict.fromkeys((f"{kind}-limit" for kind in TRIGGERED), ("triggers", "limit_price")),
     },
 )
-_V2_ADD = _BATCHED._replace(fields=_ORDER | {"symbol": NEEDED, "deadline": DEADLINE, "validate": FLAG})
-_V2_EDIT = Shape(
-    {
-        "order_id": NEEDED,
-        "symbol": NEEDED,
-        "order_qty": NUMBER,
-        "limit_price": NUMBER,
-        "triggers": _TRIGGERS,
-        "display_qty": NUMBER,
-        "post_only": FLAG,
-        "reduce_only": FLAG,
-        "fee_preference": _one("base", "quote"),
-        "no_mpp": FLAG,
-        "order_userref": INTEGER,
-        "deadline": DEADLINE,
-        "validate": FLAG,
-    }
+_V2_ADD = _BATCHED._replace(fields={**_BATCHED.fields, **_shape(_V2, "symbol* deadline validate").fields})
+_V2_EDIT = _shape(
+    _V2,
+    "order_id* symbol* order_qty limit_price triggers display_qty post_only reduce_only fee_preference no_mpp "
+    "order_userref deadline validate",
 )
-_V2_AMEND = Shape(
-    {
-        "order_id": TEXT,
-        "cl_ord_id": TEXT,
-        "symbol": TEXT,
-        "order_qty": NUMBER,
-        "display_qty": NUMBER,
-        "limit_price": NUMBER,
-        "limit_price_type": PRICE_TYPE,
-        "trigger_price": NUMBER,
-        "trigger_price_type": PRICE_TYPE,
-        "post_only": FLAG,
-        "deadline": DEADLINE,
-    },
+_V2_AMEND = _shape(
+    _V2,
+    "order_id cl_ord_id symbol order_qty display_qty limit_price limit_price_type trigger_price trigger_price_type "
+    "post_only deadline",
     some=(("order_id", "cl_ord_id"), ("order_qty", "display_qty", "limit_price", "trigger_price", "post_only")),
     alone=(("order_id", "cl_ord_id"),),
 )
 _NAMES = ("order_id", "cl_ord_id", "order_userref")
-_V2_CANCEL = Shape(
-    {"order_id": TEXTS, "cl_ord_id": TEXTS, "order_userref": INTEGERS},
+_V2_CANCEL = _shape(
+    _V2,
+    "order_id cl_ord_id order_userref",
     some=(_NAMES,),
     alone=(("order_id", "cl_ord_id"), ("order_id", "order_userref"), ("cl_ord_id", "order_userref")),
+    order_id=TEXTS,
+    cl_ord_id=TEXTS,
+    order_userref=Parameter("integers"),
 )
-_V2_BATCH_ADD = Shape(
-    {
-        "symbol": NEEDED,
-        "orders": Parameter("objects", required=True, least=2, most=15, shape=_BATCHED),
-        "deadline": DEADLINE,
-        "validate": FLAG,
-    }
-)
+_V2["orders"] = Parameter("objects", least=2, most=15, shape=_BATCHED)
+_V2_BATCH_ADD = _shape(_V2, "symbol* orders* deadline validate")
 _V2_BATCH_CANCEL = Shape({"orders": Parameter("texts", most=50), "cl_ord_id": Parameter("texts", most=50)})
 
 BATCH_CANCEL = (2, 50)  # elements of orders and cl_ord_id together
@@ -262,13 +212,13 @@ METHODS = {
         Method("amendOrder", "v1", _V1_AMEND),
         Method("cancelOrder", "v1", _V1_CANCEL, named=("txid", "cl_ord_id")),
         Method("cancelAll", "v1", Shape({})),
-        Method("cancelAllOrdersAfter", "v1", _TIMEOUT),
+        Method("cancelAllOrdersAfter", "v1", TIMEOUT),
         Method("add_order", "v2", _V2_ADD, checks=True),
         Method("amend_order", "v2", _V2_AMEND),
         Method("edit_order", "v2", _V2_EDIT, checks=True),
         Method("cancel_order", "v2", _V2_CANCEL, named=_NAMES),
         Method("cancel_all", "v2", Shape({})),
-        Method("cancel_all_orders_after", "v2", _TIMEOUT),
+        Method("cancel_all_orders_after", "v2", TIMEOUT),
         Method("batch_add", "v2", _V2_BATCH_ADD, checks=True),
         Method("batch_cancel", "v2", _V2_BATCH_CANCEL),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -80,24 +80,46 @@ _INTEGER = re.compile(r"-?(0|[1-9]\d{0,19})", re.A)  # as many digits as 2^64 ha
 _AMOUNT = re.compile(r"\d+(\.\d+)?", re.A)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.A)
 _PRICE = re.compile(r"[+#-]?\d+(\.\d+)?%?", re.A)
+_ANY = re.compile(r".+", re.S)
 
-_FORMS: Mapping[Kind, str] = {
-    "text": "a string that is not empty",
-    "flags": "a list of words with commas between them",
-    "price": "a price in a string, such as 61000.5, or relative: +5, -1.5%, #2",
-    "amount": "a number in a string, such as 0.25",
-    "digits": "a whole number, in a string or bare",
-    "flag text": "true or false, in a string or bare",
-    "deadline": "an RFC 3339 time with its zone, such as 2026-01-31T08:00:05.000Z",
-    "number": "a number, such as 0.25",
-    "integer": "a whole number",
-    "seconds": "a whole number of seconds from 0 to 86399",
-    "flag": "true or false",
-    "texts": "a list of strings",
-    "integers": "a list of whole numbers",
-    "object": "a JSON object",
-    "objects": "a list of JSON objects",
-}
+
+def _text(value: Any, pattern: re.Pattern[str] = _ANY) -> bool:
+    return isinstance(value, str) and not isinstance(value, Number) and pattern.fullmatch(value) is not None
+
+
+def _number(value: Any, pattern: re.Pattern[str] = _INTEGER) -> bool:
+    return isinstance(value, Number) and pattern.fullmatch(value) is not None
+
+
+def _list(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(fits, value))
+
+
+# What each kind of parameter must be: in words, and as a test.
+_FORMS: Mapping[Kind, tuple[str, Callable[[Any], bool]]] = {
+    "text": ("a string that is not empty", _text),
+    "flags": ("a list of words with commas between them", lambda value: value == "" or _text(value)),
+    "price": ("a price in a string, such as 61000.5, or relative: +5, -1.5%, #2", lambda value: _text(value, _PRICE)),
+    "amount": ("a number in a string, such as 0.25", lambda value: _text(value, _AMOUNT)),
+    "digits": ("a whole number, in a string or bare", lambda value: _number(value) or _text(value, _INTEGER)),
+    "flag text": (
+        "true or false, in a string or bare", lambda value: isinstance(value, bool) or value in ("true", "false"),
+    ),
+    "deadline": (
+        "an RFC 3339 time with its zone, such as 2026-01-31T08:00:05.000Z",
+        lambda value: _text(value) and not math.isnan(_moment(value)),
+    ),
+    "number": ("a number, such as 0.25", lambda value: _number(value, _NUMBER)),
+    "integer": ("a whole number", _number),
+    "seconds": (
+        "a whole number of seconds from 0 to 86399", lambda value: _number(value) and 0 <= int(value) <= MAX_TIMER_S,
+    ),
+    "flag": ("true or false", lambda value: isinstance(value, bool)),
+    "texts": ("a list of strings", lambda value: _list(value, _text)),
+    "integers": ("a list of whole numbers", lambda value: bool(value) and _list(value, _number)),
+    "object": ("a JSON object", lambda value: isinstance(value, dict)),
+    "objects": ("a list of JSON objects", lambda value: _list(value, lambda each: isinstance(each, dict))),
+}  # fmt: skip
 
 
 class Request(NamedTuple):
@@ -303,46 +325,16 @@ def _lacking(shape: Shape, params: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_form(method: Method, field: Parameter, value: Any, name: str) -> None:
-    if not _fits(field, value):
+    form, fits = _FORMS[field.kind]
+    if not fits(value):
         raise UsageError(
-            f"{method.name}: {name} must be {_FORMS[field.kind]}, not {encode(value)}.",
+            f"{method.name}: {name} must be {form}, not {encode(value)}.",
             remedy=f"Write {name}:='…' with JSON in it." if field.kind in ("object", "objects") else "",
         )
     if field.kind in ("texts", "integers") and len(set(value)) < len(value):
         raise UsageError(f"{method.name}: {name} has the same element twice.", remedy="Leave out one of them.")
     if field.kind in ("texts", "objects") and not field.least <= len(value) <= field.most:
         raise UsageError(f"{method.name}: {name} takes {field.least} to {field.most} elements, not {len(value)}.")
-
-
-def _fits(field: Parameter, value: Any) -> bool:
-    number, text = isinstance(value, Number), isinstance(value, str) and not isinstance(value, Number)
-    match field.kind:
-        case "number":
-            return number and _NUMBER.fullmatch(value) is not None
-        case "digits" if number:
-            return _INTEGER.fullmatch(value) is not None
-        case "integer":
-            return number and _INTEGER.fullmatch(value) is not None
-        case "seconds":
-            return number and _INTEGER.fullmatch(value) is not None and 0 <= int(value) <= MAX_TIMER_S
-        case "integers":
-            return isinstance(value, list) and bool(value) and all(_fits(Parameter("integer"), each) for each in value)
-        case "flag":
-            return isinstance(value, bool)
-        case "flag text":
-            return isinstance(value, bool) or value in ("true", "false")
-        case "texts":
-            return isinstance(value, list) and all(_fits(Parameter("text"), each) for each in value)
-        case "object":
-            return isinstance(value, dict)
-        case "objects":
-            return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-        case "deadline":
-            return text and not math.isnan(_moment(value))
-        case "flags":
-            return text
-    pattern = {"price": _PRICE, "amount": _AMOUNT, "digits": _INTEGER}.get(field.kind)
-    return text and (bool(value) if pattern is None else pattern.fullmatch(value) is not None)
 
 
 def _documented(shape: Shape, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -385,7 +377,7 @@ def _check_choice(method: Method, field: Parameter, text: str, name: str) -> Non
 
 
 def _check_number(method: Method, number: Any) -> None:
-    if not (_fits(Parameter("integer"), number) and 0 < int(number) < MAX_NUMBER):
+    if not (_number(number) and 0 < int(number) < MAX_NUMBER):
         raise UsageError(f"{method.name}: {method.number} must be a whole number above 0 and below 2^64.")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from structlog.typing import EventDict, WrappedLogger
 
-from ..records.view import Order, Orders, parse, read_execution, read_fill, read_order, value
+from ..records.open_orders import OpenOrders
+from ..records.view import parse, read_execution, read_fill, value
 from ..text import printable, word
 
 HEADER = ("time", "pair", "side", "type", "price", "volume", "filled", "status")
@@ -23,15 +26,25 @@ _COLORS = {
     "expired": _YELLOW,
 }
 
+# What a marker's row shows of it, and its colour.
+_MARKERS = {
+    "feed.live": (("engine", "attempt"), _CYAN),
+    "feed.lost": (("cause", "detail"), _RED),
+    "feed.status": (("engine",), _DIM),
+    "feed.backfilled": (("orders", "trades", "from", "to"), _GREEN),
+    "feed.gap": (("reason", "from", "to"), _RED),
+    "feed.stopped": (("reason",), _DIM),
+}
+
 
 class Rows:
-    """The processor that turns a record into a row. It remembers the open orders, since most changes name neither pair
-    nor side. An unknown value is shown as a dash. ``columns`` is the terminal's width."""
+    """The processor that turns a record into a row. An unknown value is shown as a dash. ``columns`` is the terminal's
+    width."""
 
     def __init__(self, *, colors: bool, columns: int = 160) -> None:
         self._colors = colors
         self._ids = columns >= sum(WIDTHS) + 2 * len(WIDTHS) + ID_WIDTH
-        self._orders = Orders()
+        self._orders: defaultdict[tuple[str, str], OpenOrders] = defaultdict(OpenOrders)  # by account and channel
         self._begun = False
 
     def __call__(self, logger: WrappedLogger, name: str, record: EventDict) -> bytes:
@@ -61,17 +74,11 @@ class Rows:
 
     def _marker(self, time: str, event: str, record: EventDict) -> str:
         if event == "feed.lost":
-            self._orders.clear(record["channel"])
-        said = {
-            "feed.live": ("engine", "attempt"),
-            "feed.lost": ("cause", "detail"),
-            "feed.status": ("engine",),
-            "feed.backfilled": ("orders", "trades", "from", "to"),
-            "feed.gap": ("reason", "from", "to"),
-            "feed.stopped": ("reason",),
-        }.get(event, ())
-        details = "  ".join(f"{key}={record[key]}" for key in said if record.get(key) is not None)
-        color = {"feed.live": _CYAN, "feed.lost": _RED, "feed.gap": _RED, "feed.backfilled": _GREEN}.get(event, _DIM)
+            self._orders.pop(
+                (record["account"], record["channel"]), None
+            )  # the next snapshot lists those that are open
+        keys, color = _MARKERS.get(event, ((), _DIM))
+        details = "  ".join(f"{key}={record[key]}" for key in keys if record.get(key) is not None)
         return self._paint(
             printable(f"{time:12}  {event.removeprefix('feed.'):10}  {record['channel']}  {details}"), color
         )
@@ -79,31 +86,28 @@ class Rows:
     # -- one method per event_name
 
     def _order(self, record: EventDict) -> tuple[str, ...]:
-        return _of(self._orders.apply(record["channel"], record.get("order_id"), record["data"]))
+        channel, kind = record["channel"], record.get("type", "update")
+        order = self._orders[record["account"], channel].apply(
+            channel, kind, record.get("order_id"), record["data"], record.get("connection")
+        )
+        return order.pair, order.side, order.kind, order.shown_price, order.volume, order.filled, order.status
 
     def _trade(self, record: EventDict) -> tuple[str, ...]:
         fill = read_fill(record["data"])
         return fill.pair, fill.side, fill.kind, fill.price, fill.volume, fill.volume, "trade"
 
     def _execution(self, record: EventDict) -> tuple[str, ...]:
-        order = self._orders.apply(record["channel"], record.get("order_id"), record["data"])
+        order = self._order(record)
         fill = read_execution(record["data"])
         if fill is None:
-            return _of(order)
+            return order
         so_far = value(parse(record["data"]), "cum_qty") or fill.volume
         return fill.pair, fill.side, fill.kind, fill.price, fill.volume, so_far, "trade"
 
     def _balance(self, record: EventDict) -> tuple[str, ...]:
         fields = parse(record["data"])
-        return (
-            value(fields, "asset"),
-            "",
-            value(fields, "type"),
-            "",
-            value(fields, "amount"),
-            value(fields, "balance"),
-            "balance",
-        )
+        asset, kind, amount, balance = (value(fields, name) for name in ("asset", "type", "amount", "balance"))
+        return asset, "", kind, "", amount, balance, "balance"
 
     def _recovered(self, record: EventDict) -> tuple[str, ...]:
         """Return the cells of REST's object. Its fields are like v1's on every channel."""
@@ -111,13 +115,12 @@ class Rows:
             return self._trade(record)
         if record.get("order_id") is None:
             return self._balance(record)
-        return _of(read_order(record["data"]))
+        return self._order(record)
 
     # -- layout
 
     def _cells(self, cells: tuple[str, ...]) -> str:
-        cells = tuple(printable(cell) or "-" for cell in cells)
-        return self._align(cells, paint=True)
+        return self._align(tuple(printable(cell) or "-" for cell in cells), paint=True)
 
     def _align(self, cells: tuple[str, ...], *, paint: bool = False) -> str:
         aligned = []
@@ -128,8 +131,3 @@ class Rows:
 
     def _paint(self, text: str, color: str) -> str:
         return f"\x1b[{color}m{text}\x1b[0m" if self._colors and color and text else text
-
-
-def _of(order: Order) -> tuple[str, ...]:
-    """Return the cells of an order, without the time."""
-    return order.pair, order.side, order.kind, order.shown_price, order.volume, order.filled, order.status

@@ -12,36 +12,38 @@ import os
 import select
 import socket
 import stat
-import struct
+import sys
 import termios
 from collections.abc import Iterator
-from typing import Protocol
 
 
-class Outlet(Protocol):
+class Outlet:
     """One kind of descriptor. ``watchable``: the event loop can wait for it. ``regular``: a regular file, which can be
     synced, and can have space again after it was full. ``anonymous``: an unnamed pipe, whose reader may leave."""
 
-    fd: int
-    watchable: bool
-    regular: bool
-    anonymous: bool
-
-    def write(self, data: memoryview) -> int:
-        """Write as much as possible without waiting, and return how many bytes; 0 if none. Raises OSError."""
-
-    def close(self) -> None:
-        """Close the descriptor, and any that was opened beside it."""
-
-
-class FileOutlet:
-    """A regular file, or a device such as /dev/null. If it is full, a torn line is removed again."""
-
-    watchable = False
+    watchable = True
+    regular = False
     anonymous = False
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+
+    def write(self, data: memoryview) -> int:
+        """Write as much as possible without waiting, and return how many bytes; 0 if none. Raises OSError."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the descriptor, and any that was opened beside it."""
+        os.close(self.fd)
+
+
+class FileOutlet(Outlet):
+    """A regular file, or a device such as /dev/null. If it is full, a torn line is removed again."""
+
+    watchable = False
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
         self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def write(self, data: memoryview) -> int:
@@ -60,9 +62,6 @@ class FileOutlet:
             return whole
         return written
 
-    def close(self) -> None:
-        os.close(self.fd)
-
 
 def take_back(fd: int, torn: bytes) -> None:
     """Remove the torn line that we have just written to a regular file, and nothing of another process.
@@ -72,9 +71,8 @@ def take_back(fd: int, torn: bytes) -> None:
     """
     start = os.lseek(fd, 0, os.SEEK_CUR) - len(torn)
     try:
-        own = os.open(
-            f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC
-        )  # ours cannot read, and ignores offsets when it writes
+        # Ours cannot read, and ignores offsets when it writes.
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     except OSError:  # not Linux, or a file that we may not read: judge by its size
         if os.fstat(fd).st_size == start + len(torn):
             os.ftruncate(fd, start)
@@ -110,17 +108,14 @@ def sole_writer(fd: int) -> Iterator[bool]:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-class PipeOutlet:
+class PipeOutlet(Outlet):
     """A pipe. If it is writable it accepts PIPE_BUF bytes (POSIX); if it is empty, its whole size.
 
     Writes end at line ends, so only a line that is longer than PIPE_BUF can be torn.
     """
 
-    watchable = True
-    regular = False
-
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self.anonymous = is_anonymous_pipe(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -139,19 +134,12 @@ class PipeOutlet:
             room = bytes(data[:room]).rfind(b"\n") + 1 or room
         return os.write(self.fd, data[:room])
 
-    def close(self) -> None:
-        os.close(self.fd)
 
-
-class SocketOutlet:
+class SocketOutlet(Outlet):
     """A socket, as journald and inetd pass them. A flag of each call makes it non-blocking."""
 
-    watchable = True
-    anonymous = False
-    regular = False
-
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self._socket = socket.socket(fileno=os.dup(fd))
 
     def write(self, data: memoryview) -> int:
@@ -160,23 +148,16 @@ class SocketOutlet:
         except BlockingIOError:
             return 0
 
-    def close(self) -> None:
-        os.close(self.fd)
-
     def __del__(self) -> None:
         self._socket.close()
 
 
-class TerminalOutlet:
+class TerminalOutlet(Outlet):
     """A terminal, opened a second time, so that non-blocking mode does not affect other processes."""
-
-    watchable = True
-    anonymous = False
-    regular = False
 
     def __init__(self, fd: int) -> None:
         self._given = fd
-        self.fd = os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        super().__init__(os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
 
     def write(self, data: memoryview) -> int:
         try:
@@ -229,5 +210,4 @@ def _pipe_size(fd: int) -> int:
 
 
 def _unread(fd: int) -> int:
-    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
-    return int(count)
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)

@@ -29,14 +29,17 @@ def raise_limit() -> int:
 
 
 def limit_now() -> int:
-    """Return how many descriptors this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return int(soft) if soft != resource.RLIM_INFINITY else MOST[0]
 
 
 def needed(accounts: int, endpoints: int, *, state: bool) -> int:
     """Return how many descriptors a tail of so many accounts needs. ``endpoints`` is the number per account."""
-    return RESERVE + accounts * (endpoints + REST + (STATE if state else 0))
+    return RESERVE + accounts * _per_account(endpoints, state)
+
+
+def _per_account(endpoints: int, state: bool) -> int:
+    return endpoints + REST + (STATE if state else 0)
 
 
 def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = None) -> None:
@@ -50,8 +53,8 @@ def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = N
     if accounts > 1 and wanted > limit:
         raise ConfigError(
             f"{accounts} accounts need {wanted} open files, but this process may have only {limit}.",
-            why=f"Each account needs {endpoints + REST + (STATE if state else 0)}: connections, and the files of "
-            f"its state; {RESERVE} are for everything else.",
+            why=f"Each account needs {_per_account(endpoints, state)}: connections, and the files of its state; "
+            f"{RESERVE} are for everything else.",
             remedy=f"Raise the hard limit to {wanted}: LimitNOFILE= in a unit, --ulimit nofile= in Docker, "
             "/etc/security/limits.conf. Or run the accounts in several processes.",
         )

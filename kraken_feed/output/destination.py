@@ -11,7 +11,10 @@ LOW_BYTES = 256 * 1024
 
 
 class Destination(Protocol):
-    """Where records go. Writing never waits: the feed waits for :meth:`room`, the checkpointer for :meth:`synced`."""
+    """Where records go. Writing never waits: the feed waits for :meth:`room`, the checkpointer for :meth:`synced`.
+
+    What has a body here is what a destination without a file does.
+    """
 
     @property
     def name(self) -> str:
@@ -20,6 +23,7 @@ class Destination(Protocol):
     @property
     def waits_at_stop(self) -> bool:
         """Whether a stop waits without a limit until everything is accepted."""
+        return False
 
     @property
     def error(self) -> FeedError | None:
@@ -30,16 +34,17 @@ class Destination(Protocol):
         """Lines that were handed in so far."""
 
     @property
+    def position(self) -> int:
+        """Bytes that were handed in so far."""
+
+    @property
     def pending(self) -> int:
         """Bytes that were handed in and are not delivered."""
 
     @property
     def full(self) -> bool:
         """Whether callers should wait for :meth:`room` before they write more."""
-
-    @property
-    def sync_started(self) -> float | None:
-        """The loop time at which a running write to the disk began; None if none is running."""
+        return self.pending > HIGH_BYTES
 
     def write(self, line: bytes, count: int = 1) -> None:
         """Hand in a line, or several in one, line feeds included. Never waits."""
@@ -50,20 +55,29 @@ class Destination(Protocol):
     async def synced(self) -> None:
         """Wait until every line so far is durable, or the destination has failed."""
 
+    def undelivered(self) -> FeedError:
+        """Return the error that says why the pending lines are not accepted."""
+
+    # -- files
+
     @property
-    def position(self) -> int:
-        """Bytes that were handed in so far."""
+    def sync_started(self) -> float | None:
+        """The loop time at which a running write to the disk began; None if none is running."""
+        return None
 
     @property
     def source(self) -> str | None:
         """The path at which the output of earlier runs can be read; None if it cannot be read."""
+        return None
 
     def check(self) -> Literal["ok", "removed", "moved"]:
         """Return whether the file still has a name, and whether its path still names it."""
+        return "ok"
 
     @property
     def unrescued(self) -> int:
         """The number of removed files whose lines could not be read."""
+        return 0
 
     def rescue(self) -> int | None:
         """Write again, to a new file, what was written to a removed one since the last :meth:`covered`. Return how many
@@ -72,9 +86,11 @@ class Destination(Protocol):
         Raises:
             OutputFailed: there is no path to write to.
         """
+        return 0
 
     def covered(self, position: int) -> None:
         """Note that the checkpoint covers the output up to ``position``: it need not be written again."""
+        return
 
     def reopen(self) -> None:
         """Continue in a new file at the same path, if there is one.
@@ -82,6 +98,4 @@ class Destination(Protocol):
         Raises:
             OutputFailed: it cannot be opened; the old file stays in use.
         """
-
-    def undelivered(self) -> FeedError:
-        """Return the error that says why the pending lines are not accepted."""
+        return

@@ -9,13 +9,12 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..errors import OutputFailed
-from ..telemetry.stats import Latency
 from .descriptor import Outlet
 
 # -- waiting for a full disk, or at the start for a file system
-
 
 FIRST_TRY_S = 0.5  # a log rotation makes room at once, a person within minutes
 LONGEST_TRY_S = 5.0
@@ -53,18 +52,15 @@ def retry_in(tries: int, waited: float, patience: float) -> float | None:
     return min(FIRST_TRY_S * 2.0 ** min(tries, 16), LONGEST_TRY_S, patience - waited)
 
 
+@dataclass(eq=False, repr=False)
 class DiskWait:
-    """The wait for space on a full disk. A timer starts each try, so no loop spins.
+    """The wait for space on a full disk. A timer starts each try, so no loop spins."""
 
-    Args:
-        patience: seconds without an accepted line until the wait ends; 0: do not wait.
-        try_again: called when it is time; calls ``refused`` if the disk is still full.
-    """
+    patience: float  # seconds without an accepted line until the wait ends; 0: do not wait
+    try_again: Callable[[], None]  # called when it is time; calls ``refused`` if the disk is still full
+    since: float | None = None  # in loop time, while the disk is full
 
-    def __init__(self, patience: float, try_again: Callable[[], None]) -> None:
-        self.patience = patience
-        self.since: float | None = None  # in loop time, while the disk is full
-        self._try_again = try_again
+    def __post_init__(self) -> None:
         self._tries = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -105,27 +101,27 @@ class DiskWait:
 
     def _due(self) -> None:
         self._timer = None
-        self._try_again()
+        self.try_again()
 
 
 _CANNOT = (errno.EINVAL, errno.ENOTSUP)  # the file system has no fdatasync: there is nothing to wait for
 
 
+@dataclass(eq=False, repr=False)
 class Sync:
     """Runs fdatasync in a thread. It counts the output's bytes over all of its files, and how many are on the disk.
 
-    Args:
-        done: called from the event loop after each fdatasync, with its error. A failed one must not be repeated: the
-            kernel may have dropped what it could not write, and the next one would report success.
+    ``done`` is called from the event loop after each fdatasync, with its error. A failed one must not be repeated: the
+    kernel may have dropped what it could not write, and the next one would report success.
     """
 
-    def __init__(self, done: Callable[[OSError | None], None]) -> None:
-        self.durable = 0  # bytes that are on the disk
-        self.reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
-        self.started: float | None = None  # in loop time, while one is running
-        self.count = 0
-        self.latency = Latency()
-        self._done = done
+    done: Callable[[OSError | None], None]
+    durable: int = 0  # bytes that are on the disk
+    reached: tuple[Outlet, int] | None = None  # a file, and the offset up to which it is durable
+    started: float | None = None  # in loop time, while one is running
+    count: int = 0
+
+    def __post_init__(self) -> None:
         self._retired: list[Outlet] = []
         self._directory: str | None = None
         self._void = False  # the running one covers bytes of a file that is gone
@@ -173,8 +169,6 @@ class Sync:
         reached: tuple[Outlet, int] | None,
         retired: list[Outlet],
     ) -> None:
-        assert self.started is not None
-        self.latency.observe(self._loop.time() - self.started)
         self.started = None
         self.count += 1
         self._close(retired)
@@ -182,7 +176,7 @@ class Sync:
         if error is None and not self._void:
             self.durable, self.reached = covers, reached
         self._void = False
-        self._done(error)
+        self.done(error)
 
     def _close(self, outlets: list[Outlet]) -> None:
         for outlet in outlets:
@@ -201,7 +195,7 @@ def _to_disk(files: Sequence[int], directory: str | None) -> OSError | None:
                 return error
     if directory is not None:
         with contextlib.suppress(OSError):  # we may not open it, or it is gone
-            _directory_to_disk(directory)
+            sync_directory(directory)
     return None
 
 
@@ -223,7 +217,7 @@ def sync_method() -> str:
     return "F_FULLFSYNC" if hasattr(fcntl, "F_FULLFSYNC") else "fsync"
 
 
-def _directory_to_disk(path: str) -> None:
+def sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -232,7 +226,6 @@ def _directory_to_disk(path: str) -> None:
 
 
 def not_on_disk(name: str, error: OSError) -> OutputFailed:
-    """Return the error for a failed fdatasync."""
     return OutputFailed(
         f"What was written to {name} may not be on the disk.",
         why=f"{sync_method()}: {error.strerror} (errno {error.errno}).",
@@ -241,7 +234,6 @@ def not_on_disk(name: str, error: OSError) -> OutputFailed:
 
 
 def hanging(name: str, seconds: float) -> OutputFailed:
-    """Return the error for an fdatasync that takes too long."""
     return OutputFailed(
         f"The disk does not finish what was written to {name}.",
         why=f"{sync_method()} did not return within {seconds:.1f} s.",

@@ -53,12 +53,12 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
 
 
 def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
-    what = f"Cannot open the output file {path}."
-    why = f"{error.strerror} (errno {error.errno})." if isinstance(error, OSError) else f"{error}."
-    remedy = "Check the path and its permissions, or give another with --output."
-    if path and isinstance(error, OSError) and passes(error):
-        return OutputUnavailable(what, why=why, remedy=remedy)
-    return OutputFailed(what, why=why, remedy=remedy)
+    unavailable = path and isinstance(error, OSError) and passes(error)
+    return (OutputUnavailable if unavailable else OutputFailed)(
+        f"Cannot open the output file {path}.",
+        why=f"{error.strerror} (errno {error.errno})." if isinstance(error, OSError) else f"{error}.",
+        remedy="Check the path and its permissions, or give another with --output.",
+    )
 
 
 def read_removed(fd: int, start: int, limit: int) -> bytes | None:

@@ -8,47 +8,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Literal
 
 from ..errors import FeedError, OutputFailed, ReaderGone
-from .destination import HIGH_BYTES, LOW_BYTES
+from .destination import LOW_BYTES, Destination
 
 
-class Inbox:
-    """A queue of lines for the program: a :class:`kraken_feed.output.destination.Destination`."""
+class Inbox(Destination):
+    """A queue of lines for the program."""
 
     name = "the iteration"
     waits_at_stop = True
-    sync_started: float | None = None
-    source: str | None = None
-    unrescued = 0
+    error: FeedError | None = None
+    lines = position = pending = 0
 
     def __init__(self) -> None:
-        self.error: FeedError | None = None
-        self.lines = 0
-        self.pending = 0
         self._bursts: deque[bytes] = deque()
         self._burst: list[bytes] = []  # the lines of the current burst, the last one first
         self._current = 0  # bytes of the line that the program works on
-        self._handed = 0
         self._ended = False  # nothing more will come
         self._waited_for = False
         self._came = asyncio.Event()
         self._went = asyncio.Event()
 
-    @property
-    def full(self) -> bool:
-        """Whether callers should wait for :meth:`room` before they write more."""
-        return self.pending > HIGH_BYTES
-
     def write(self, line: bytes, count: int = 1) -> None:
-        """Append a line, or several in one, line feeds included."""
         if self.error is not None:
             return
         self._bursts.append(line)
         self.lines += count
         self.pending += len(line)
-        self._handed += len(line)
+        self.position += len(line)
         self._came.set()
 
     async def take(self) -> bytes | None:
@@ -62,7 +50,9 @@ class Inbox:
         """
         if self._waited_for:
             raise RuntimeError("another task is waiting for the next record")
-        self._deliver(self._current)
+        self.pending -= self._current
+        if self._current:
+            self._went.set()
         self._current = 0
         self._waited_for = True
         try:
@@ -85,20 +75,19 @@ class Inbox:
         return bool(self._bursts)
 
     async def room(self) -> None:
-        """Wait until the program has caught up, or has stopped reading."""
         while self.pending > LOW_BYTES and self.error is None:
             self._went.clear()
             await self._went.wait()
 
     async def synced(self) -> None:
         """Wait until the program is done with every line so far, or has stopped reading."""
-        target = self._handed
-        while self._handed - self.pending < target and self.error is None:
+        target = self.position
+        while self.position - self.pending < target and self.error is None:
             self._went.clear()
             await self._went.wait()
 
     def end(self) -> None:
-        """End the queue: no more lines will come. The remaining ones can still be taken."""
+        """Note that no more lines will come. The remaining ones can still be taken."""
         self._ended = True
         self._came.set()
 
@@ -112,33 +101,8 @@ class Inbox:
         self._went.set()
         self.end()
 
-    @property
-    def position(self) -> int:
-        """Bytes that were handed in so far."""
-        return self._handed
-
-    def check(self) -> Literal["ok"]:
-        """Return ``ok``: there is no file that could be removed."""
-        return "ok"
-
-    def rescue(self) -> int:
-        """Return 0: nothing has to be written again."""
-        return 0
-
-    def covered(self, position: int) -> None:
-        """Ignore the checkpoint: there is nothing to rescue."""
-
-    def reopen(self) -> None:
-        """Do nothing: there is no file to open."""
-
     def undelivered(self) -> OutputFailed:
-        """Return the error for lines that the program does not take."""
         return OutputFailed(
-            f"The reader of {self.name} takes nothing: {self.pending} bytes of records were not written.",
+            f"The program that reads {self.name} does not take its records: {self.pending} bytes were not delivered.",
             remedy="Read them before the program ends, or keep a state.",
         )
-
-    def _deliver(self, size: int) -> None:
-        self.pending -= size
-        if size:
-            self._went.set()

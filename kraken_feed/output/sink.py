@@ -1,6 +1,6 @@
 """Write lines to one output: a burst is one write (a large one several), and no caller waits for a slow reader.
 
-``write`` only appends; the first line of a burst schedules the flush for when the event loop turns. What a
+``write`` only appends; the first line of a burst schedules the flush for the event loop's next iteration. What a
 descriptor does not accept at once is kept, up to a bound (``full``), and written when it accepts more: the loop never
 blocks. Each outlet knows how to write without blocking.
 
@@ -19,59 +19,57 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from ..errors import FeedError, OutputFailed, ReaderGone
 from ..telemetry.stats import BOUNDS, Histogram, Latency, Output
 from .descriptor import Outlet, PipeOutlet, outlet
-from .destination import HIGH_BYTES, LOW_BYTES
+from .destination import LOW_BYTES, Destination
 from .disk import FULL, DiskWait, Sync, hanging, not_on_disk
 from .file import Torn, open_output, read_removed
 
 # -- watching an outlet with the event loop
 
 
+@dataclass(eq=False, repr=False)
 class Readiness:
     """Watches one outlet for space and for the end of its reader. Call ``end`` before the descriptor is closed.
 
     The end of a pipe's reader is noticed at once, even if there is nothing to write: poll reports an error.
-
-    Args:
-        outlet: the outlet to watch.
-        writable: called when the outlet can take more, after ``wait(True)``.
-        gone: called when the reader has closed its end.
     """
 
-    def __init__(self, outlet: Outlet, writable: Callable[[], None], gone: Callable[[], None]) -> None:
-        self._outlet = outlet
-        self._writable = writable
-        self._gone = gone
+    outlet: Outlet
+    writable: Callable[[], None]  # called when the outlet can take more, after ``wait(True)``
+    gone: Callable[[], None]  # called when the reader has closed its end
+
+    def __post_init__(self) -> None:
         self._waiting = False
         self._loop = asyncio.get_running_loop()
-        if isinstance(outlet, PipeOutlet):
-            self._loop.add_reader(outlet.fd, self._reader_closed)
+        if isinstance(self.outlet, PipeOutlet):
+            self._loop.add_reader(self.outlet.fd, self._reader_closed)
 
     def wait(self, wanted: bool) -> None:
         """Start or stop watching until the outlet can take more. Do nothing for an outlet that cannot be watched: it
         takes everything, or fails."""
-        if wanted == self._waiting or not self._outlet.watchable:
+        if wanted == self._waiting or not self.outlet.watchable:
             return
         self._waiting = wanted
         if wanted:
-            self._loop.add_writer(self._outlet.fd, self._writable)
+            self._loop.add_writer(self.outlet.fd, self.writable)
         else:
-            self._loop.remove_writer(self._outlet.fd)
+            self._loop.remove_writer(self.outlet.fd)
 
     def end(self) -> None:
         """Stop watching the outlet, for space and for its reader."""
         self.wait(False)
-        if self._outlet.watchable:
-            self._loop.remove_reader(self._outlet.fd)
+        if self.outlet.watchable:
+            self._loop.remove_reader(self.outlet.fd)
 
     def _reader_closed(self) -> None:
-        self._loop.remove_reader(self._outlet.fd)
-        self._gone()
+        self._loop.remove_reader(self.outlet.fd)
+        self.gone()
 
 
 CHUNK_BYTES = 100 * 1024  # joined for one write: a pipe takes 64 KiB, and larger blocks fragment the heap
@@ -79,19 +77,15 @@ SYNC_S = 60.0  # a disk that needs longer for one second's records hangs
 RESCUED_BYTES = 64 * 1024 * 1024  # one second's records are kilobytes: this much means that no save succeeded for hours
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 
-
-class Warn(Protocol):
-    """Takes a diagnostic: its name and its fields, as a structlog logger's ``warning`` does."""
-
-    def __call__(self, event: str, **fields: object) -> object: ...
+Warn = Callable[..., object]  # takes a diagnostic as a structlog logger's ``warning`` does: its name, and its fields
 
 
 def _silent(event: str, **fields: object) -> None:
     pass
 
 
-class Sink:
-    """Writes lines to one descriptor: a :class:`kraken_feed.output.destination.Destination`.
+class Sink(Destination):
+    """Writes lines to one descriptor.
 
     Args:
         fd: the descriptor.
@@ -102,7 +96,10 @@ class Sink:
         patience: seconds to wait for a full disk that accepts no line.
     """
 
-    waits_at_stop = False  # a stalled reader must not prevent a stop
+    name = ""
+    error: FeedError | None = None
+    lines = position = pending = 0
+    unrescued = 0  # times that the lines of a removed file could not be read any more
 
     def __init__(
         self,
@@ -116,12 +113,9 @@ class Sink:
     ) -> None:
         self.name = name
         self.path = path
-        self.error: FeedError | None = None
-        self.lines = 0  # handed in so far
         self.writes = 0  # system calls that wrote something
         self.bytes_written = 0
         self.torn = 0  # last lines that were set aside
-        self.unrescued = 0  # times that the lines of a removed file could not be read any more
         self.write_latency = Latency()
         self.blocked_since: float | None = None  # loop time since which lines wait and none is accepted
         self.blocked_s = 0.0  # total seconds that lines have waited, up to ``blocked_since``
@@ -133,8 +127,6 @@ class Sink:
         self._sync = Sync(self._sync_ended)
         self._lines: deque[bytes] = deque()
         self._chunk = memoryview(b"")
-        self._bytes = 0  # handed in and not written yet
-        self._handed = 0
         self._scheduled = False
         # Bytes before this offset need no rescue: a checkpoint covers them, or they are not ours.
         self._rescue_from = self._place()
@@ -164,29 +156,8 @@ class Sink:
         return self._outlet.fd
 
     @property
-    def pending(self) -> int:
-        """Bytes that were handed in and not written yet."""
-        return self._bytes
-
-    @property
-    def position(self) -> int:
-        """Bytes that were handed in so far."""
-        return self._handed
-
-    @property
     def source(self) -> str | None:
-        """The path at which the output of earlier runs can be read; None if the output is not a regular file."""
         return (self.path or f"/proc/self/fd/{self.fd}") if self._outlet.regular else None
-
-    @property
-    def full(self) -> bool:
-        """Whether callers should wait for :meth:`room` before they write more."""
-        return self._bytes > HIGH_BYTES
-
-    @property
-    def held_since(self) -> float | None:
-        """The loop time since which the disk is full; None if it is not."""
-        return self._disk_wait.since
 
     @property
     def syncs(self) -> int:
@@ -194,13 +165,7 @@ class Sink:
         return self._sync.count
 
     @property
-    def sync_latency(self) -> Latency:
-        """The histogram of the fdatasyncs' durations."""
-        return self._sync.latency
-
-    @property
     def sync_started(self) -> float | None:
-        """The loop time at which the running fdatasync began; None if none is running."""
         return self._sync.started
 
     def figures(self) -> Output:
@@ -212,7 +177,7 @@ class Sink:
             lines=self.lines,
             writes=self.writes,
             bytes_written=self.bytes_written,
-            pending_bytes=self._bytes,
+            pending_bytes=self.pending,
             full=self.full,
             blocked_s=blocked,
             blocked_total_s=self.blocked_s + (blocked or 0.0),
@@ -223,50 +188,48 @@ class Sink:
         )
 
     def undelivered(self) -> OutputFailed:
-        """Return the error that says why the output does not accept the pending lines."""
         now = self._loop.time()
         if self._disk_wait.since is not None:
             return self._unwritten(f"The disk has been full for {now - self._disk_wait.since:.1f} s")
-        if self._sync.started is not None and not self._bytes:
+        if self._sync.started is not None and not self.pending:
             return hanging(self.name, now - self._sync.started)
         return OutputFailed(
-            f"The reader of {self.name} does not read: {self._bytes} bytes of records were not written.",
+            f"The reader of {self.name} does not read: {self.pending} bytes of records were not written.",
             remedy="Check the program that reads the output.",
         )
 
     # -- lines
 
     def write(self, line: bytes, count: int = 1) -> None:
-        """Append a line, or several in one, with line feeds. Never waits: the event loop's next turn writes them."""
+        """Append lines; the event loop's next turn writes them."""
         self._lines.append(line)
-        self._bytes += len(line)
-        self._handed += len(line)
+        self.pending += len(line)
+        self.position += len(line)
         self.lines += count
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)
 
     async def room(self) -> None:
-        """Wait until the reader has caught up, or the output has failed."""
-        while self._bytes > LOW_BYTES and self.error is None:
+        while self.pending > LOW_BYTES and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def drained(self) -> None:
         """Wait until every line that was handed in so far is written, or until the output has failed."""
         self._write_out()  # a full disk may have space again
-        target = self._handed
-        while self._handed - self._bytes < target and self.error is None:
+        target = self.position
+        while self.position - self.pending < target and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def synced(self) -> None:
         """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
         output has failed. Calls made while an fdatasync runs share the next one."""
-        target = self._handed
+        target = self.position
         await self.drained()
         while self.error is None and self._sync.durable < target and (self._outlet.regular or self._sync.behind):
-            self._sync.start(self._outlet, self._handed - self._bytes)
+            self._sync.start(self._outlet, self.position - self.pending)
             self._changed.clear()
             await self._changed.wait()
 
@@ -325,8 +288,8 @@ class Sink:
         fresh = self._open_again(self.path)
         if lines:
             self._chunk = memoryview(lines + self._chunk)
-            self._bytes += len(lines)
-            self._sync.forget(self._handed - self._bytes)
+            self.pending += len(lines)
+            self._sync.forget(self.position - self.pending)
         self._change_to(*fresh)
         self.unrescued += lines is None
         return None if lines is None else len(lines)
@@ -367,7 +330,7 @@ class Sink:
         self._rescue_from, self._had_name = self._place(), self._has_name()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
         self._opened(path, torn)
-        self._sync.start(self._outlet, self._handed - self._bytes)
+        self._sync.start(self._outlet, self.position - self.pending)
         self._write_out()
 
     def _place(self) -> int:
@@ -414,7 +377,7 @@ class Sink:
 
         # Write chunk after chunk. A short write leaves the rest in `_chunk`. An outlet that returns 0 is full: to try
         # it again now would be a busy loop.
-        before, failure = self._bytes, None
+        before, failure = self.pending, None
         try:
             while self._next_chunk():
                 began = perf_counter()
@@ -424,7 +387,7 @@ class Sink:
                 self.write_latency.observe(perf_counter() - began)
                 self.writes += 1
                 self.bytes_written += written
-                self._bytes -= written
+                self.pending -= written
                 self._chunk = self._chunk[written:]
         except OSError as error:
             failure = error  # judged below, when the figures include what was written before it
@@ -432,7 +395,7 @@ class Sink:
         # Keep the time since which no line is accepted. It must be known before a failure is judged, since patience
         # with a full disk counts from it. Progress, even of one line, restarts it.
         if self._chunk or self.blocked_since is not None:
-            self._note_blocked(progress=self._bytes < before)
+            self._note_blocked(progress=self.pending < before)
 
         # A full disk is tried again later, and any other error ends the output. Without an error after a hold, the disk
         # has space again, and the hold is over.
@@ -480,7 +443,7 @@ class Sink:
                 "output_held",
                 output=self.name,
                 reason=error.strerror,
-                pending_bytes=self._bytes,
+                pending_bytes=self.pending,
                 patience_s=self._disk_wait.patience,
             )
 
@@ -491,7 +454,7 @@ class Sink:
         self._fail(
             OutputFailed(
                 f"The reader of {self.name} has closed it.",
-                why=f"{self._bytes} bytes of records were not written." if self._bytes else "",
+                why=f"{self.pending} bytes of records were not written." if self.pending else "",
                 remedy="Start the reader, then kraken-feed again. A service restarts by itself.",
             )
         )
@@ -499,7 +462,7 @@ class Sink:
     def _unwritten(self, reason: str) -> OutputFailed:
         return OutputFailed(
             f"Cannot write to {self.name}.",
-            why=f"{reason}; {self._bytes} bytes of records were not written.",
+            why=f"{reason}; {self.pending} bytes of records were not written.",
             remedy="Free space or repair the output, then start again.",
         )
 
@@ -507,7 +470,7 @@ class Sink:
         if error is not None:
             self._fail(not_on_disk(self.name, error))
         elif self._sync.behind:  # a file was rotated away, or closed, in the meantime
-            self._sync.start(self._outlet, self._handed - self._bytes)
+            self._sync.start(self._outlet, self.position - self.pending)
         self._changed.set()
 
     def _fail(self, error: FeedError) -> None:

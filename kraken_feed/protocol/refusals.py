@@ -55,11 +55,6 @@ def _refused(meaning: str, *, attempts: int = 1, delay: float = SLOW_RETRY_S) ->
     return Refusal("permanent", delay, attempts, CredentialsRefused, meaning)
 
 
-def _order(meaning: str) -> Refusal:
-    """Return the refusal for an error of order entry."""
-    return Refusal("permanent", SERVICE_S, 1, RequestRefused, meaning)
-
-
 _DEFECT = Refusal("permanent", SERVICE_S, 1, RequestRefused, "Kraken calls this request malformed")
 _SERVICE = Refusal("transient", SERVICE_S, meaning="Kraken's service or its matching engine is not available")
 PERMISSION = _refused("the API key lacks a permission")
@@ -78,6 +73,41 @@ _UNCONFIRMED = _refused("the account is not verified")
 _SUSPENDED = _refused("the account is suspended, locked, or not yet open for trading")
 OF_ACCOUNT = (_LOCKED, _UNCONFIRMED, _SUSPENDED)  # no other key would help
 
+# Refusals of order entry, and their meanings.
+_ORDERS = {
+    "EService:Deadline elapsed": "the deadline had passed before the order could be matched",
+    "EOrder:Insufficient funds": "the account's free balance is too small for the order and its fees",
+    "EOrder:Insufficient margin": "the account's free margin is too small for the order",
+    "EOrder:Unknown order": "there is no such open order: it never existed, or it was filled, canceled or has expired",
+    "EOrder:Invalid order": "the order is not open, or its parameters contradict each other",
+    "EOrder:Invalid price": "the pair does not accept this price: too many decimals, or too far from the market",
+    "EOrder:Tick size check failed": "the price is not a multiple of the pair's tick size",
+    "EOrder:Order minimum not met": "the volume is below the pair's minimum (ordermin)",
+    "EOrder:Cost minimum not met": "volume times price is below the pair's minimum (costmin)",
+    "EOrder:Post only order": "the order is post-only, but would have taken liquidity",
+    "EOrder:Orders limit exceeded": "the account has the maximum number of open orders in this pair",
+    "EOrder:Positions limit exceeded": "the account has the maximum number of positions",
+    "EOrder:Cannot open": "the account may not trade on margin here",
+    "EOrder:Margin": "the account's margin limit is reached",
+    "EOrder:Unknown position": "there is no such position",
+    "EOrder:Reduce only:Non-PC": "the account is not certified for margin trading as a Permitted Client",
+    "EOrder:Reduce only:No position exists": "the order is reduce-only, but there is no open position",
+    "EOrder:Reduce only:Position is closed":
+        "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled",
+    "EOrder:Reduce only": "Kraken does not accept the order as reduce-only",
+    "EOrder:Scheduled orders limit exceeded":
+        "the account has the maximum number of orders with a start time (starttm, effective_time)",
+    "EOrder:": "Kraken does not accept the order, for a reason that this version does not know",
+    "EBM:": "the request exceeds a limit of Kraken",
+}  # fmt: skip
+
+_DEFECTS = (
+    "EAPI:Bad request", "EGeneral:Invalid arguments", "EGeneral:Unknown method", "EQuery:", "ETrade:",
+    "EFunding:", "Subscription name invalid", "Subscription field must be an object", "Subscription", "Pair",
+    "Currency pair", "Symbol", "Token(s) not found", "Event(s) not found", "Malformed request",
+    "Reqid field must be",
+)  # fmt: skip
+
 # Longest prefix wins; prefixes are compared without regard to case and to blanks after a colon.
 _TABLE: dict[str, Refusal] = {
     "EAPI:Invalid key": _refused(
@@ -86,7 +116,6 @@ _TABLE: dict[str, Refusal] = {
     "EAPI:Invalid signature": _refused("the API secret does not belong to the key"),
     "EAPI:Invalid nonce": NONCE,
     "EAPI:Invalid token": _SESSION,
-    "EAPI:Bad request": _DEFECT,
     "EAPI:Permission denied": PERMISSION,
     "EAPI:Feature disabled": _refused("the feature is switched off for this account"),
     "EAPI:Rate limit exceeded": Refusal(
@@ -99,8 +128,6 @@ _TABLE: dict[str, Refusal] = {
     ),
     "EGeneral:Too many requests": Refusal("throttled", EDGE_S, meaning="this address is throttled"),
     "EGeneral:Internal error": Refusal("transient", TOKEN_S, meaning="a fault at Kraken"),
-    "EGeneral:Invalid arguments": _DEFECT,
-    "EGeneral:Unknown method": _DEFECT,
     "EDatabase:Internal error": Refusal("transient", TOKEN_S, meaning="a fault at Kraken"),
     "EAuth:Account temporary disabled": _LOCKED,
     "EAuth:Account unconfirmed": _UNCONFIRMED,
@@ -113,63 +140,22 @@ _TABLE: dict[str, Refusal] = {
     "ESession:Invalid session": _SESSION,
     "ESession:": _SESSION,
     "EService:Throttled": Refusal("throttled", SERVICE_S, meaning="too many requests at a time"),
-    "EService:Deadline elapsed": _order("the deadline had passed before the order could be matched"),
     "EService:Market in": _SERVICE._replace(meaning="the market does not accept such orders now: see Kraken's text"),
     "EService:": _SERVICE,
     "EOrder:Rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
     "EOrder:Domain rate limit exceeded": Refusal("throttled", SERVICE_S, meaning="the engine's counter is full"),
-    "EOrder:Insufficient funds": _order("the account's free balance is too small for the order and its fees"),
-    "EOrder:Insufficient margin": _order("the account's free margin is too small for the order"),
-    "EOrder:Unknown order": _order(
-        "there is no such open order: it never existed, or it was filled, canceled or has expired"
-    ),
-    "EOrder:Invalid order": _order("the order is not open, or its parameters contradict each other"),
-    "EOrder:Invalid price": _order(
-        "the pair does not accept this price: too many decimals, or too far from the market"
-    ),
-    "EOrder:Tick size check failed": _order("the price is not a multiple of the pair's tick size"),
-    "EOrder:Order minimum not met": _order("the volume is below the pair's minimum (ordermin)"),
-    "EOrder:Cost minimum not met": _order("volume times price is below the pair's minimum (costmin)"),
-    "EOrder:Post only order": _order("the order is post-only, but would have taken liquidity"),
-    "EOrder:Orders limit exceeded": _order("the account has the maximum number of open orders in this pair"),
-    "EOrder:Positions limit exceeded": _order("the account has the maximum number of positions"),
-    "EOrder:Cannot open": _order("the account may not trade on margin here"),
-    "EOrder:Margin": _order("the account's margin limit is reached"),
-    "EOrder:Unknown position": _order("there is no such position"),
-    "EOrder:Reduce only:Non-PC": _order("the account is not certified for margin trading as a Permitted Client"),
-    "EOrder:Reduce only:No position exists": _order("the order is reduce-only, but there is no open position"),
-    "EOrder:Reduce only:Position is closed": _order(
-        "the order is reduce-only and larger than the position: a part can be filled, the rest is canceled"
-    ),
-    "EOrder:Reduce only": _order("Kraken does not accept the order as reduce-only"),
-    "EOrder:Scheduled orders limit exceeded": _order(
-        "the account has the maximum number of orders with a start time (starttm, effective_time)"
-    ),
-    "EOrder:": _order("Kraken does not accept the order, for a reason that this version does not know"),
-    "EBM:": _order("the request exceeds a limit of Kraken"),
-    "EQuery:": _DEFECT,
+    **{prefix: Refusal("permanent", SERVICE_S, 1, RequestRefused, meaning) for prefix, meaning in _ORDERS.items()},
     "ETrade:User locked": _SUSPENDED,
-    "ETrade:": _DEFECT,
-    "EFunding:": _DEFECT,
+    **dict.fromkeys(_DEFECTS, _DEFECT),
     # Plain texts of the WebSocket.
     "Already subscribed": Refusal("transient", meaning="the connection has a subscription that it should not have"),
     "Subscription Not Found": Refusal("transient", meaning="the connection lacks a subscription that it should have"),
     "Exceeded msg rate": Refusal("throttled", TOKEN_S, meaning="too many messages at a time"),
-    "Subscription name invalid": _DEFECT,
-    "Subscription field must be an object": _DEFECT,
     "Subscription object unsupported field": _OPTION,
-    "Subscription": _DEFECT,
     "Unsupported field": _OPTION,
-    "Pair": _DEFECT,
-    "Currency pair": _DEFECT,
-    "Symbol": _DEFECT,
-    "Token(s) not found": _DEFECT,
     "Public channels not available": Refusal(
         "permanent", SERVICE_S, 1, RequestRefused, "this is not the endpoint of the private feeds"
     ),
-    "Event(s) not found": _DEFECT,
-    "Malformed request": _DEFECT,
-    "Reqid field must be": _DEFECT,
 }
 _UNKNOWN_TEXT = Refusal("permanent", SLOW_RETRY_S, 2, RequestRefused, "a refusal that this version does not know")
 _UNKNOWN_CODE = Refusal("transient", TOKEN_S, meaning="an error that this version does not know")

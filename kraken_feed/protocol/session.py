@@ -82,7 +82,7 @@ class EngineChanged(msgspec.Struct):
 
 
 class Notice(msgspec.Struct):
-    """An event for the diagnostics. ``fields`` may hold text from the exchange, masked."""
+    """An event for the diagnostics. ``fields`` may hold text from Kraken, masked."""
 
     event: str
     fields: dict[str, object]
@@ -167,7 +167,6 @@ class Session:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
-        self.greeted: str | None = None  # the first engine state on this connection
         self.last_text: float | None = None
         self._arriving: tuple[float, float] | None = None  # when bytes of an incomplete frame arrived
         self._told = 0.0  # the last time that was passed to the session
@@ -399,7 +398,7 @@ class Session:
             return (Notice("answer_unexpected", masked),)
         channel = subscription.channel
         if ack.verb == "unsubscribe":
-            self._fail("unsubscribed", f"{channel}: the server took the subscription back")
+            self._fail("unsubscribed", f"{channel}: Kraken ended the subscription")
         elif ack.error is not None:
             cause = "unsubscribed" if subscription.acked else "refused"
             self._fail(cause, f"{channel}: {self._mask(ack.error)}", ack.error)
@@ -431,7 +430,6 @@ class Session:
         engine = engine if engine in ENGINES else self._mask(engine)
         before, self.engine = self.engine, engine
         if before is None:
-            self.greeted = engine
             fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
             notice = Notice("greeted", fields, warning=False)
             # Without a greeting, the first state on a live connection is a change, unless it is "online": that may be a

@@ -1,4 +1,4 @@
-"""DiskWait API credentials that cannot be printed, make nonces that only rise, and sign requests for Kraken.
+"""Keep API credentials that cannot be printed, make nonces that only increase, and sign requests for Kraken.
 
 Source: https://docs.kraken.com/api/docs/guides/spot-rest-auth
 """

@@ -38,7 +38,6 @@ from .wire import (
     unreadable,
 )
 
-NAME = "v1"
 EVENT_NAMES = {"openOrders": "order", "ownTrades": "trade"}
 TERMINAL = ("closed", "canceled", "expired")
 

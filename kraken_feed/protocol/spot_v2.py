@@ -39,7 +39,6 @@ from .wire import (
     unreadable,
 )
 
-NAME = "v2"
 EVENT_NAMES = {"executions": "execution", "balances": "balance"}
 CHANNELS = tuple(EVENT_NAMES)  # a tuple: the value looked up may be any JSON value, also an unhashable one
 TYPES: tuple[FrameType, ...] = ("update", "snapshot")
@@ -166,7 +165,7 @@ def _ack(envelope: _Envelope) -> Ack:
         channel, warnings = result.get("channel"), result.get("warnings")
     error = None
     if envelope.success is not True:  # absent or not a boolean: a failure too
-        error = legible(envelope.error) if envelope.error is not None else "no success, and no error either"
+        error = legible(envelope.error) if envelope.error is not None else "the answer says neither success nor error"
     return Ack(
         envelope.method,
         envelope.req_id,

@@ -121,9 +121,6 @@ class Dialect(Protocol):
     """The interface of a dialect's module. ``EVENT_NAMES`` maps its channels to the ``event_name`` of their items."""
 
     @property
-    def NAME(self) -> str: ...
-
-    @property
     def EVENT_NAMES(self) -> Mapping[str, str]: ...
 
     def decode(self, frame: bytes) -> Frame:

@@ -217,42 +217,20 @@ Record = Order | Trade | Execution | Balance | Unknown | Live | Lost | Backfille
 
 _KEYS = {"start": "from", "end": "to"}  # keys of the line that cannot be names in Python
 
-
-class _Line(msgspec.Struct):
-    """Every key that a line can have."""
-
-    id: str
-    ts: str
-    event_name: str
-    account: str
-    channel: str
-    type: Type = "update"
-    connection: str | None = None
-    sequence: int | None = None
-    order_id: str | None = None
-    exec_id: str | None = None
-    data: msgspec.Raw = msgspec.Raw()
-    data_base64: bytes = b""
-    attempt: int = 0
-    engine: str | None = None
-    cause: str = ""
-    detail: str = ""
-    last_sequence: int | None = None
-    last_ts: str = ""
-    start: str | None = msgspec.field(default=None, name="from")
-    end: str = msgspec.field(default="", name="to")
-    orders: int = 0
-    trades: int = 0
-    reason: str = ""
-
-    @property
-    def json(self) -> bool:
-        """Whether the item or the frame is JSON."""
-        return bool(bytes(self.data))
-
-
 _TYPES: Mapping[str, type[Record]] = {kind.event_name: kind for kind in Record.__args__}
-_line: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(_Line)
+_FIELDS = {field.name: field.type for kind in _TYPES.values() for field in msgspec.structs.fields(kind)}
+# Every key that a line can have. Those that it lacks are None or empty.
+_Line = msgspec.defstruct(
+    "_Line",
+    [
+        ("event_name", str),
+        *((name, kind | None, None) for name, kind in _FIELDS.items() if name != "data"),
+        ("data", msgspec.Raw, msgspec.Raw()),
+        ("data_base64", bytes, b""),
+    ],
+    rename=_KEYS,
+)
+_line: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Line)
 
 
 def read(line: bytes) -> Record:
@@ -262,6 +240,8 @@ def read(line: bytes) -> Record:
     given = {name: getattr(keys, name) for name in kind.__struct_fields__}
     if "data" in given:
         given["data"] = bytes(keys.data) or keys.data_base64
+    if kind is Unknown:
+        given["json"] = bool(bytes(keys.data))
     return kind(**given)
 
 

@@ -1,8 +1,7 @@
 """Read orders and fills for display, from v1, v2 or REST.
 
-Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. So the known
-fields of open orders are kept, from snapshots and changes, to complete a change that comes alone. Values stay the text
-that Kraken sent, digits and trailing zeros included.
+Updates carry only what changed: v1's have no pair and no side, v2's often no symbol. Values stay the text that Kraken
+sent, digits and trailing zeros included.
 """
 
 from __future__ import annotations
@@ -75,16 +74,9 @@ _V1 = {
 }  # fmt: skip
 _V1_DESCR = {"pair": "pair", "type": "side", "ordertype": "kind", "price": "price"}
 _V2 = {
-    "symbol": "pair",
-    "side": "side",
-    "order_type": "kind",
-    "limit_price": "price",
-    "order_qty": "volume",
-    "cum_qty": "filled",
-    "order_status": "status",
-    "cum_cost": "cost",
-    "avg_price": "average",
-}
+    "symbol": "pair", "side": "side", "order_type": "kind", "limit_price": "price", "order_qty": "volume",
+    "cum_qty": "filled", "order_status": "status", "cum_cost": "cost", "avg_price": "average",
+}  # fmt: skip
 _V1_FILL = {
     "ordertxid": "order_id", "pair": "pair", "type": "side", "ordertype": "kind", "price": "price", "vol": "volume",
     "cost": "cost", "fee": "fee", "time": "time",
@@ -95,41 +87,6 @@ _V2_FILL = {
 }  # fmt: skip
 _ENDED = ("closed", "canceled", "expired", "filled")
 _WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
-
-
-class Orders:
-    """The open orders of one account, by channel and id."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Order] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def apply(self, channel: str, order_id: str | None, data: bytes) -> Order:
-        """Merge an item of ``openOrders`` or ``executions``, and return the order as it is now.
-
-        An order that has ended is removed. An item without an id is not merged: two of them need not belong to one
-        order. Values of an unexpected type are ignored.
-        """
-        fields = parse(data)
-        if not order_id:
-            order = Order()
-            take(order, channel, fields)
-            return order
-        key = channel, order_id
-        if is_past_trade(fields):
-            return self._known.get(key, Order())
-        order = self._known.setdefault(key, Order())
-        take(order, channel, fields)
-        if order.ended:
-            del self._known[key]
-        return order
-
-    def clear(self, channel: str) -> None:
-        """Remove a channel's orders: its next snapshot lists those that are open."""
-        for key in [key for key in self._known if key[0] == channel]:
-            del self._known[key]
 
 
 def read_order(data: bytes) -> Order:

@@ -66,4 +66,4 @@ def _absence(endpoint: EndpointFigures) -> Iterator[str]:
 
 def _of_output(output: Output) -> Iterator[str]:
     if output.full or (output.blocked_s is not None and output.blocked_s >= BLOCKED_S):
-        yield f"blocked for {output.blocked_s or 0:.0f} s: {output.pending_bytes} bytes wait for its reader"
+        yield f"blocked for {output.blocked_s or 0:.0f} s: {output.pending_bytes} bytes are not written yet"

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -24,7 +25,6 @@ from ..telemetry.stats import Program
 from .health import dead, unready
 
 # ----------------------- One request and its answer in HTTP/1.1, as bytes: as much of it as scrapers and probes need
-
 
 PATHS = ("/metrics", "/healthz", "/readyz")
 METHODS = ("GET", "HEAD")
@@ -40,8 +40,6 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: its status, headers and body."""
-
     status: HTTPStatus
     headers: Sequence[tuple[str, str]]
     body: bytes
@@ -112,46 +110,34 @@ def render(answer: Answer, *, with_body: bool = True) -> bytes:
 HEAD_BYTES = 16 * 1024  # of a request; Prometheus sends half a kilobyte
 PAUSE_S = 1.0  # without new connections, when no descriptors are left
 CONNECTIONS = 32  # at the same time; a scraper and some probes need five
-ANSWER_S = 2.0  # the loop turns many times per second; a scraper waits for ten seconds
+ANSWER_S = 2.0  # the event loop needs milliseconds; a scraper waits for ten seconds
 EXCHANGE_S = 5.0  # from the connection to its end, ANSWER_S included
 
 Render = Callable[[Program, str, str], tuple[list[tuple[str, str]], bytes]]  # metrics.render
 
 
+@dataclass(eq=False, repr=False)
 class Listener:
     """Serves requests from its creation until :meth:`close`. Create and close it in the feed's event loop.
-
-    Args:
-        listen: the configuration's ``metrics.listen``.
-        snapshot: returns the figures; called in the feed's event loop.
-        fresh_s: seconds after which a connection counts as stale if no frame comes.
-        answer_s: seconds to wait for the feed's loop.
-        exchange_s: seconds that a connection may take.
 
     Raises:
         ConfigError: prometheus_client is not installed, or the address cannot be used.
     """
 
-    def __init__(
-        self,
-        listen: str,
-        snapshot: Callable[[], Program],
-        *,
-        fresh_s: float,
-        answer_s: float = ANSWER_S,
-        exchange_s: float = EXCHANGE_S,
-    ) -> None:
+    listen: str  # the configuration's ``metrics.listen``
+    snapshot: Callable[[], Program]  # returns the figures; called in the feed's event loop
+    fresh_s: float  # after which a connection counts as stale if no frame comes
+    answer_s: float = ANSWER_S  # to wait for the feed's loop
+    exchange_s: float = EXCHANGE_S  # that a connection may take
+
+    def __post_init__(self) -> None:
         self._render = _renderer()
-        self._snapshot = snapshot
-        self._fresh_s = fresh_s
-        self._answer_s = answer_s
-        self._exchange_s = exchange_s
         self._feeds_loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[Program] | None = None
         self._asked_at = 0.0
         self._exchanges: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
-        self._socket = _bind(listen)
+        self._socket = _bind(self.listen)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._loop = asyncio.new_event_loop()
@@ -206,9 +192,8 @@ class Listener:
         exchange.add_done_callback(lambda exchange: connection.close())  # also if the exchange never began
 
     async def _exchange(self, connection: socket.socket) -> None:
-        """Serve one connection from its request to its end."""
         with contextlib.suppress(TimeoutError, OSError):  # the client is too slow, or gone
-            async with asyncio.timeout(self._exchange_s):
+            async with asyncio.timeout(self.exchange_s):
                 await self._loop.sock_sendall(connection, await self._reply(connection))
                 connection.shutdown(socket.SHUT_WR)
                 # To close a socket with unread input would reset it, and lose the answer.
@@ -250,7 +235,7 @@ class Listener:
         if request.path == "/healthz":
             illness = dead(program)
             return as_json(HTTPStatus.SERVICE_UNAVAILABLE if illness else HTTPStatus.OK, illness or {"status": "ok"})
-        reasons = unready(program, self._fresh_s)
+        reasons = unready(program, self.fresh_s)
         if reasons:
             return as_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not_ready", "reasons": reasons})
         return as_json(HTTPStatus.OK, {"status": "ready"})
@@ -261,7 +246,7 @@ class Listener:
         if self._asked is None or self._asked.done():
             self._asked = asyncio.wrap_future(self._ask())
             self._asked_at = self._loop.time()
-        async with asyncio.timeout(self._answer_s):
+        async with asyncio.timeout(self.answer_s):
             return await asyncio.shield(self._asked)
 
     def _ask(self) -> Future[Program]:
@@ -271,7 +256,7 @@ class Listener:
             if not answer.set_running_or_notify_cancel():
                 return
             try:
-                answer.set_result(self._snapshot())
+                answer.set_result(self.snapshot())
             except BaseException as error:
                 answer.set_exception(error)
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -20,9 +20,10 @@ from ..telemetry.stats import CAUSES, RESULTS, EndpointFigures, Figures, Histogr
 # Labels have values of closed or configured sets only, and nothing here is secret. Counters that can be named before
 # they count start at 0, so that ``increase()`` sees their first step.
 
-
 NS = 1_000_000_000
 TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
+
+T = TypeVar("T")
 
 Sample = tuple[tuple[str, ...], float]  # the labels' values, and the value
 Samples = Callable[[Program], Iterable[Sample]]
@@ -38,34 +39,41 @@ class Family(NamedTuple):
     samples: Samples
 
 
-def _program(value: Callable[[Program], float]) -> Samples:
-    return lambda program: [((), value(program))]
+class Scope(NamedTuple, Generic[T]):
+    """What a metric has one sample each of: the labels, and the items with the labels' values."""
+
+    labels: tuple[str, ...]
+    items: Callable[[Program], list[tuple[tuple[str, ...], T]]]
 
 
-def _output(value: Callable[[Output], float]) -> Samples:
-    return lambda program: [((), value(program.output))]
-
-
-def _accounts(value: Callable[[Figures], float]) -> Samples:
-    return lambda program: [((figures.account,), value(figures)) for figures in program.accounts]
-
-
-def _endpoints(value: Callable[[EndpointFigures], float]) -> Samples:
-    return lambda program: [
-        ((figures.account, endpoint.dialect), value(endpoint))
-        for figures in program.accounts
-        for endpoint in figures.endpoints
-    ]
-
-
-def _channels(value: Callable[[EndpointFigures], float]) -> Samples:
-    """Return a reader that gives each channel the value of its endpoint."""
-    return lambda program: [
-        ((figures.account, channel), value(endpoint))
-        for figures in program.accounts
-        for endpoint in figures.endpoints
+PROGRAM = Scope[Program]((), lambda program: [((), program)])
+OUTPUT = Scope[Output]((), lambda program: [((), program.output)])
+ACCOUNT = Scope[Figures](("account",), lambda program: [((figures.account,), figures) for figures in program.accounts])
+ENDPOINT = Scope[EndpointFigures](
+    ("account", "endpoint"),
+    lambda program: [((f.account, endpoint.dialect), endpoint) for f in program.accounts for endpoint in f.endpoints],
+)
+CHANNEL = Scope[EndpointFigures](  # each channel has the value of its endpoint
+    ("account", "channel"),
+    lambda program: [
+        ((f.account, channel), endpoint)
+        for f in program.accounts
+        for endpoint in f.endpoints
         for channel in endpoint.channels
-    ]
+    ],
+)
+
+
+def _gauge(name: str, scope: Scope[T], value: Callable[[T], float], says: str) -> Family:
+    return Family("gauge", name, scope.labels, says, _samples(scope, value))
+
+
+def _counter(name: str, scope: Scope[T], value: Callable[[T], float], says: str) -> Family:
+    return Family("counter", name, scope.labels, says, _samples(scope, value))
+
+
+def _samples(scope: Scope[T], value: Callable[[T], float]) -> Samples:
+    return lambda program: [(labels, value(item)) for labels, item in scope.items(program)]
 
 
 def _counts(counts: Callable[[Figures], Mapping[str, int] | Mapping[tuple[str, str], int]]) -> Samples:
@@ -103,129 +111,69 @@ def _build(program: Program) -> list[Sample]:
     return [((program.version, platform.python_version()), 1.0)]
 
 
-ACCOUNT = ("account",)
-ENDPOINT = ("account", "endpoint")
-CHANNEL = ("account", "channel")
-
 FAMILIES = (
     Family("gauge", "build_info", ("version", "python"), "Always 1; the labels say what runs.", _build),
-    Family(
-        "gauge", "start_time_seconds", (), "When the program began, in unix time.",
-        _program(lambda program: program.started_ns / NS),
-    ),
+    _gauge("start_time_seconds", PROGRAM, lambda program: program.started_ns / NS,
+           "When the program began, in unix time."),
     # -- the feed
-    Family(
-        "gauge", "live", CHANNEL, "1 if the channel is acknowledged, its snapshot received and its connection up.",
-        _channels(lambda endpoint: endpoint.live),
-    ),
-    Family(
-        "gauge", "last_frame_timestamp_seconds", CHANNEL,
-        "When the last frame came on the channel's connection, heartbeats included, in unix time; 0 for never.",
-        _channels(lambda endpoint: endpoint.last_frame_ns / NS),
-    ),
-    Family(
-        "gauge", "last_record_timestamp_seconds", ACCOUNT,
-        "When the last record of the account was written, in unix time; 0 for never.",
-        _accounts(lambda figures: figures.last_record_ns / NS),
-    ),
-    Family(
-        "gauge", "open_orders", CHANNEL, "Orders that are open as far as the output knows.",
-        _counts(lambda figures: figures.open_orders),
-    ),
-    Family(
-        "counter", "records_total", (*CHANNEL, "event_name"), "Records handed to the output, markers included.",
-        _counts(_records),
-    ),
+    _gauge("live", CHANNEL, lambda endpoint: endpoint.live,
+           "1 if the channel is acknowledged, its snapshot received and its connection up."),
+    _gauge("last_frame_timestamp_seconds", CHANNEL, lambda endpoint: endpoint.last_frame_ns / NS,
+           "When the last frame came on the channel's connection, heartbeats included, in unix time; 0 for never."),
+    _gauge("last_record_timestamp_seconds", ACCOUNT, lambda figures: figures.last_record_ns / NS,
+           "When the last record of the account was written, in unix time; 0 for never."),
+    Family("gauge", "open_orders", CHANNEL.labels, "Orders that are open as far as the output knows.",
+           _counts(lambda figures: figures.open_orders)),
+    Family("counter", "records_total", (*CHANNEL.labels, "event_name"),
+           "Records handed to the output, markers included.", _counts(_records)),
     # -- connections
-    Family(
-        "counter", "reconnects_total", (*ACCOUNT, "cause"),
-        "Connections lost and attempts failed, by cause; each is followed by another attempt.", _counts(_losses),
-    ),
-    Family(
-        "counter", "resumed_total", ACCOUNT, "Times that all channels of a connection were live again after a loss.",
-        _accounts(lambda figures: figures.reconnects),
-    ),
-    Family(
-        "counter", "sequence_gaps_total", ACCOUNT, "Jumps in a channel's sequence numbers; each ends its connection.",
-        _accounts(lambda figures: figures.losses.get("sequence", 0)),
-    ),
-    Family(
-        "gauge", "connect_attempts", ENDPOINT, "Connects since the endpoint's channels were last live.",
-        _endpoints(lambda endpoint: endpoint.attempts),
-    ),
-    Family(
-        "gauge", "retry_wait_seconds", ENDPOINT, "Until the next attempt; 0 if none is waited for.",
-        _endpoints(lambda endpoint: endpoint.retry_s or 0.0),
-    ),
+    Family("counter", "reconnects_total", ("account", "cause"),
+           "Lost connections and failed attempts to connect, by cause. `watch` shows resumed_total instead.",
+           _counts(_losses)),
+    _counter("resumed_total", ACCOUNT, lambda figures: figures.reconnects,
+             "Reconnects, as in `watch` and in the status line: all channels of a connection were live again."),
+    _counter("sequence_gaps_total", ACCOUNT, lambda figures: figures.losses.get("sequence", 0),
+             "Jumps in a channel's sequence numbers; each ends its connection."),
+    _gauge("connect_attempts", ENDPOINT, lambda endpoint: endpoint.attempts,
+           "Connects since the endpoint's channels were last live."),
+    _gauge("retry_wait_seconds", ENDPOINT, lambda endpoint: endpoint.retry_s or 0.0,
+           "Seconds until the next connection attempt; 0 if the program is not waiting for one."),
     # -- outages
-    Family(
-        "counter", "outages_opened_total", ACCOUNT, "Outages: intervals in which a channel was not live.",
-        _accounts(lambda figures: figures.outages.opened),
-    ),
-    Family(
-        "counter", "outages_closed_total", ACCOUNT, "Outages that were recovered from REST (feed.backfilled).",
-        _accounts(lambda figures: figures.outages.closed),
-    ),
-    Family(
-        "counter", "gaps_total", ACCOUNT, "Outages, or parts of one, that were declared as gaps (feed.gap).",
-        _accounts(lambda figures: figures.outages.gaps),
-    ),
-    Family(
-        "gauge", "outages_open", ACCOUNT, "Outages that are neither recovered nor declared yet.",
-        _accounts(lambda figures: figures.outages.open),
-    ),
+    _counter("outages_opened_total", ACCOUNT, lambda figures: figures.outages.opened,
+             "Outages: intervals in which a channel was not live."),
+    _counter("outages_closed_total", ACCOUNT, lambda figures: figures.outages.closed,
+             "Outages that were recovered from REST (feed.backfilled)."),
+    _counter("gaps_total", ACCOUNT, lambda figures: figures.outages.gaps,
+             "Outages, or parts of one, that were declared as gaps (feed.gap)."),
+    _gauge("outages_open", ACCOUNT, lambda figures: figures.outages.open,
+           "Outages that are neither recovered nor declared yet."),
     # -- REST
-    Family(
-        "counter", "rest_calls_total", (*ACCOUNT, "method", "result"), "Calls of Kraken's REST API.", _counts(_calls)
-    ),
-    Family(
-        "counter", "token_fetches_total", (*ACCOUNT, "result"),
-        "Those of them that asked for a WebSocket token.", _counts(_tokens),
-    ),
+    Family("counter", "rest_calls_total", ("account", "method", "result"), "Calls of Kraken's REST API.",
+           _counts(_calls)),
+    Family("counter", "token_fetches_total", ("account", "result"), "Calls of Kraken's REST API for a WebSocket token.",
+           _counts(_tokens)),
     # -- output and state
-    Family(
-        "counter", "output_lines_total", (), "Lines handed to the output.", _output(lambda output: output.lines)
-    ),
-    Family(
-        "counter", "output_writes_total", (), "System calls that wrote something.",
-        _output(lambda output: output.writes),
-    ),
-    Family(
-        "counter", "output_written_bytes_total", (), "Bytes that the output has taken.",
-        _output(lambda output: output.bytes_written),
-    ),
-    Family(
-        "gauge", "output_pending_bytes", (), "Bytes that the output has not taken yet.",
-        _output(lambda output: output.pending_bytes),
-    ),
-    Family(
-        "gauge", "output_full", (), "1 while so much is pending that reading from Kraken waits.",
-        _output(lambda output: output.full),
-    ),
-    Family(
-        "gauge", "output_blocked", (), "1 while the output takes less than is there.",
-        _output(lambda output: output.blocked_s is not None),
-    ),
-    Family(
-        "counter", "output_blocked_seconds_total", (), "For how long it did.",
-        _output(lambda output: output.blocked_total_s),
-    ),
-    Family(
-        "counter", "output_torn_lines_total", (), "Lines that a crash had torn and that were put aside.",
-        _output(lambda output: output.torn),
-    ),
-    Family("counter", "output_syncs_total", (), "Times the output was synced.", _output(lambda output: output.syncs)),
-    Family(
-        "gauge", "checkpoint_timestamp_seconds", ACCOUNT,
-        "When the state was last saved, in unix time; 0 for never.",
-        _accounts(lambda figures: figures.checkpoint_ns / NS),
-    ),
+    _counter("output_lines_total", OUTPUT, lambda output: output.lines, "Lines handed to the output."),
+    _counter("output_writes_total", OUTPUT, lambda output: output.writes, "System calls that wrote something."),
+    _counter("output_written_bytes_total", OUTPUT, lambda output: output.bytes_written,
+             "Bytes that the output has accepted."),
+    _gauge("output_pending_bytes", OUTPUT, lambda output: output.pending_bytes,
+           "Bytes that the output has not accepted yet."),
+    _gauge("output_full", OUTPUT, lambda output: output.full,
+           "1 while the backlog is so large that the program does not read from Kraken."),
+    _gauge("output_blocked", OUTPUT, lambda output: output.blocked_s is not None,
+           "1 while lines wait because the output does not accept them."),
+    _counter("output_blocked_seconds_total", OUTPUT, lambda output: output.blocked_total_s,
+             "Seconds in which lines waited because the output did not accept them."),
+    _counter("output_torn_lines_total", OUTPUT, lambda output: output.torn,
+             "Torn last lines (left by a crash) that were moved to PATH.torn."),
+    _counter("output_syncs_total", OUTPUT, lambda output: output.syncs, "Times the output was synced."),
+    _gauge("checkpoint_timestamp_seconds", ACCOUNT, lambda figures: figures.checkpoint_ns / NS,
+           "When the state was last saved, in unix time; 0 for never."),
 )  # fmt: skip
-
 
 WRITE = "output_write_seconds"
 WRITE_SAYS = "How long a write to the output took."
-
 
 _process = ProcessCollector(registry=None)
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
@@ -32,7 +32,7 @@ from ..telemetry.loggers import (
     render_record,
     wants_color,
 )
-from ..telemetry.stats import Program, unopened
+from ..telemetry.stats import Output, Program
 from ..telemetry.status import state
 from ..telemetry.stderr import Stderr, json_line
 from ..text import Secrets
@@ -65,39 +65,29 @@ async def serve(
     return await service.run()
 
 
+@dataclass(eq=False, repr=False)
 class Service:
-    """The surroundings of a process's feeds: what they write to, and who is notified about them.
+    """The surroundings of a process's feeds: what they write to, and who is notified about them."""
 
-    Args:
-        arguments: of ``tail`` or ``demo``.
-        config: the policy.
-        channels: the channels to tail, of every account.
-        credentials: by account.
-        notifier, watchdog: systemd's, as for :func:`serve`.
-    """
+    arguments: argparse.Namespace  # of ``tail`` or ``demo``
+    config: Config
+    channels: Sequence[str]  # of every account
+    credentials: Mapping[str, Credentials]  # by account
+    notifier: Notifier
+    watchdog: float | None  # systemd's interval in seconds
 
-    def __init__(
-        self,
-        arguments: argparse.Namespace,
-        config: Config,
-        channels: Sequence[str],
-        credentials: Mapping[str, Credentials],
-        notifier: Notifier,
-        watchdog: float | None,
-    ) -> None:
-        self._arguments = arguments
-        self._log = diagnostics(arguments, credentials.values())
+    def __post_init__(self) -> None:
+        self._log = diagnostics(self.arguments, self.credentials.values())
         self._stderr = Stderr(sys.stderr)
-        self._secrets: Secrets = arguments.secrets
+        self._secrets: Secrets = self.arguments.secrets
         self._started_ns = time.time_ns()
-        self._config = config
-        self._plan = _plan(arguments, config, channels, credentials)
+        self._plan = _plan(self.arguments, self.config, self.channels, self.credentials)
         self._starting: asyncio.Task[Supervisor] | None = None
         self._feeds: Supervisor | None = None  # None until everything is open
         self._sink: Sink | None = None
         self._unavailable = ""  # what the start waits for
         self._stopped = ""  # the signal that asked for the end
-        self._lifecycle = Lifecycle(notifier, self.program, watchdog=watchdog, log=self._log)
+        self._lifecycle = Lifecycle(self.notifier, self.program, watchdog=self.watchdog, log=self._log)
         self._listener: Listener | None = None
         self._posts: asyncio.Task[None] | None = None
 
@@ -128,11 +118,9 @@ class Service:
 
     @property
     def reopens(self) -> bool:
-        """Whether the output is a file at a path."""
-        return bool(self._arguments.output != "-")
+        return bool(self.arguments.output != "-")
 
     def stop(self, reason: str) -> None:
-        """Write out what was received, and stop."""
         self._log.info("stopping", signal=reason)
         self._lifecycle.stopping(reason)
         self._stopped = reason
@@ -142,7 +130,6 @@ class Service:
             self._starting.cancel()
 
     def reopen(self) -> None:
-        """Continue in a new file at the same path, if the output is a file."""
         if self._sink is None or not self.reopens:
             self._log.info("nothing_to_reopen", output=self._name)
             return
@@ -155,14 +142,13 @@ class Service:
                 self._log.info("output_reopened", path=self._sink.path)
 
     def tell(self) -> None:
-        """Write one line of state to stderr."""
         self._stderr.info(json_line(sys.stderr, {"event": "state", **state(self.program())}))
 
     def program(self) -> Program:
         """Return everything there is to say about the process, for systemd, scrapers and SIGUSR1."""
         return Program(
             accounts=() if self._feeds is None else tuple(self._feeds.figures()),
-            output=unopened(self._name) if self._sink is None else self._sink.figures(),
+            output=Output(self._name) if self._sink is None else self._sink.figures(),
             version=__version__,
             started_ns=self._started_ns,
             stopping=self._stopped if self._feeds is None else self._feeds.reason,
@@ -173,14 +159,14 @@ class Service:
 
     @property
     def _name(self) -> str:
-        return "stdout" if self._arguments.output == "-" else str(self._arguments.output)
+        return "stdout" if self.arguments.output == "-" else str(self.arguments.output)
 
     async def _start(self) -> Supervisor | None:
         """Open states and output, and wait for them if necessary; return None if a signal ends the wait."""
         self._starting = asyncio.create_task(
             assemble(
                 self._plan,
-                partial(self._open_output, self._config),
+                self._open_output,
                 log=self._log,
                 secrets=self._secrets,
                 changed=self._lifecycle.changed,
@@ -207,10 +193,11 @@ class Service:
         for, or when all is open, but only once it is clear that no other instance holds the state."""
         if self._posts is None:
             self._posts = asyncio.create_task(self._lifecycle.keep_posted())
-            self._listen(self._config)
+            self._listen()
 
-    def _listen(self, config: Config) -> None:
+    def _listen(self) -> None:
         """Serve metrics and health, if they are configured."""
+        config = self.config
         if not config.metrics.listen:
             return
         from .listener import Listener
@@ -218,8 +205,8 @@ class Service:
         self._listener = Listener(config.metrics.listen, self.program, fresh_s=STALE * config.connection.silence_s)
         self._log.info("metrics_listening", url=self._listener.url)
 
-    def _open_output(self, config: Config, failed: Fail) -> tuple[Sink, FeedLogger]:
-        self._sink, feed_log = _output(self._arguments, config, self._log, failed)
+    def _open_output(self, failed: Fail) -> tuple[Sink, FeedLogger]:
+        self._sink, feed_log = _output(self.arguments, self.config, self._log, failed)
         return self._sink, feed_log
 
 

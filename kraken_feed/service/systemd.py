@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..telemetry.stats import Program
@@ -48,7 +49,6 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """Close the socket: nothing more is sent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -78,24 +78,17 @@ def take(environ: MutableMapping[str, str], pid: int) -> tuple[Notifier, float |
     return notifier, watchdog
 
 
+@dataclass(eq=False, repr=False)
 class Lifecycle:
-    """Notifies systemd from the start to the stop.
+    """Notifies systemd from the start to the stop."""
 
-    Args:
-        notifier: where the messages go.
-        program: tells how the process is.
-        watchdog: the seconds of :func:`watchdog_s`.
-        log: diagnostics.
-    """
+    notifier: Notifier  # where the messages go
+    program: Callable[[], Program]  # tells how the process is
+    watchdog: float | None  # the seconds of :func:`watchdog_s`
+    log: FilteringBoundLogger
 
-    def __init__(
-        self, notifier: Notifier, program: Callable[[], Program], *, watchdog: float | None, log: FilteringBoundLogger
-    ) -> None:
-        self._notifier = notifier
-        self._program = program
-        self._watched = watchdog is not None
-        self._beat = min(BEAT_S, watchdog / 2) if watchdog is not None else BEAT_S
-        self._log = log
+    def __post_init__(self) -> None:
+        self._beat = BEAT_S if self.watchdog is None else min(BEAT_S, self.watchdog / 2)
         self._changed = asyncio.Event()
         self._was_live = False  # every channel, at one time
         self._ready = False  # READY=1 was taken
@@ -124,11 +117,11 @@ class Lifecycle:
         start."""
         was_ready = self._ready and not self._stopping
         if was_ready:
-            self._notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})
+            self.notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})
         try:
             yield
         finally:
-            if was_ready and not self._notifier.send({"READY": "1"}):
+            if was_ready and not self.notifier.send({"READY": "1"}):
                 self._owed = True
                 self.changed()
 
@@ -136,11 +129,11 @@ class Lifecycle:
         """Send STOPPING=1, the last message, with the reason."""
         if not self._stopping:
             self._stopping = True
-            self._notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})
+            self.notifier.send({"STOPPING": "1", "STATUS": f"stopping: {reason or 'a defect'}"})
             self.changed()
 
     def _post(self) -> None:
-        program = self._program()
+        program = self.program()
         self._was_live = self._was_live or program.live
         status, overdue = program_line(program), program.overdue
         self._note(overdue)
@@ -149,7 +142,7 @@ class Lifecycle:
         fields = {} if overdue else self._signs_of_life(ready=self._was_live and not program.output.pending_bytes)
         if status != self._status:
             fields["STATUS"] = status
-        if fields and self._notifier.send(fields):
+        if fields and self.notifier.send(fields):
             self._ready = self._ready or "READY" in fields
             self._owed = self._owed and "READY" not in fields
             self._status = status
@@ -161,7 +154,7 @@ class Lifecycle:
             fields["READY"] = "1"
         elif not self._ready:
             fields["EXTEND_TIMEOUT_USEC"] = str(round(EXTEND_S * 1e6))
-        if self._watched:
+        if self.watchdog is not None:
             fields["WATCHDOG"] = "1"
         return fields
 
@@ -169,7 +162,7 @@ class Lifecycle:
         """Log when a part becomes overdue, and when none is any more."""
         if overdue != self._overdue:
             if overdue:
-                self._log.error("part_overdue", part=overdue, watchdog=self._watched)
+                self.log.error("part_overdue", part=overdue, watchdog=self.watchdog is not None)
             else:
-                self._log.warning("part_recovered", part=self._overdue)
+                self.log.warning("part_recovered", part=self._overdue)
             self._overdue = overdue

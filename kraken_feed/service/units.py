@@ -25,7 +25,8 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", nargs="?", choices=tuple(FILES), default="service", metavar="FILE",
-        help="service (default): the unit; sysusers: its user; drop-in: slower restarts, for systemd 254 and newer",
+        help="service (default): the unit; sysusers: its user; drop-in: a growing wait between restarts, for systemd "
+        "254 and newer",
     )  # fmt: skip
     parser.add_argument("--exec", metavar="PATH", help="the command that the service runs (default: this one)")
 

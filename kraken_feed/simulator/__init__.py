@@ -26,9 +26,9 @@ an `exchange.Exchange`, which is pure: time is an argument, chance comes from th
 Faults happen at a moment. Quirks last for the whole run: behaviours that Kraken's documents allow and clients do not
 expect (`kraken-feed simulate --quirk list`).
 
-Each package and module imports only from those above it in this list (tests/test_layers.py):
+Each package and module imports only from those above it in this list (tests/unit/test_layers.py):
 
-    quirks/     standing behaviours, and spellings of JSON
+    quirks/     behaviours that last for the whole run, and spellings of JSON
     market/     accounts: orders, fills, balances, ledger entries
     access/     API keys and tokens
     faults/     what can go wrong, and when

@@ -36,16 +36,23 @@ serves until SIGTERM or SIGINT."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenario", type=Path, metavar="FILE", help="the faults, in TOML (default: none)")
+    parser.add_argument(
+        "--scenario", type=Path, metavar="FILE", help="faults, quirks and more, in TOML (default: none)"
+    )
     parser.add_argument(
         "--quirk",
         type=_quirk,
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
-        help='a standing behaviour; may be repeated; "list" shows all (default: none)',
+        help='a behaviour for the whole run; may be repeated; "list" shows all (default: none)',
     )
-    parser.add_argument("--seed", type=_seed, metavar="N", help="repeats keys, ids and orders (default: random)")
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        metavar="N",
+        help="the same seed gives the same keys, ids, orders and random faults (default: random)",
+    )
     parser.add_argument(
         "--rate",
         type=_rate,
@@ -53,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="events per second and account; 0: no events (default: 2)",
     )
-    parser.add_argument("--port", type=_port, default=0, metavar="P", help="on 127.0.0.1 (default: any free one)")
+    parser.add_argument(
+        "--port", type=_port, default=0, metavar="P", help="the port on 127.0.0.1 (default: any free port)"
+    )
     parser.add_argument(
         "--tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="serve https and wss with these PEM files"
     )
@@ -61,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ledger", type=Path, metavar="FILE", help="write what happens and what is published, as JSON lines"
     )
     parser.add_argument(
-        "--open-orders", type=_orders, default=5, metavar="N", help="the number at the start (default: 5)"
+        "--open-orders", type=_orders, default=5, metavar="N", help="number of open orders at the start (default: 5)"
     )
     parser.add_argument("--trading", action="store_true", help="let the keys trade (default: they may only read)")
     parser.add_argument(

@@ -4,8 +4,8 @@ It is written after the output, never before it: after a kill the last records m
 nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
 is rewritten. Everything is read once, when the file is opened.
 
-The layout and the first save are on the disk, in the main file, before their call returns. So a file that is missing
-later was removed, and a main file without its -wal is an older checkpoint.
+``save`` returns only after the table layout and the first checkpoint are in the main file, not only in the -wal. So a
+file that is missing later was removed, and a copy of the main file alone has an older checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 
 from ..config.schema import Name
 from ..errors import ConfigError, StateFailed, StateHeld, StateUnavailable
-from ..output.disk import passes
+from ..output.disk import passes, sync_directory
 from . import tables
 from .checkpoint import Changes, Checkpoint
 
@@ -67,12 +67,7 @@ _SYSTEM_ERRORS = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_OUT_OF_RESOURCES = {
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOLCK,
-}  # a resource of the system is used up
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # a resource of the system is used up
 _UNAVAILABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
@@ -310,11 +305,10 @@ def _lock(path: str, account: str) -> int:
             status = os.fstat(lock)
             current = _identity(path) == (status.st_dev, status.st_ino)
         except BlockingIOError:
-            pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+            pid = holder(lock)
             os.close(lock)
             raise StateHeld(
-                f"Another instance{f' (pid {pid})' if pid.isdigit() else ''} holds the state of the account "
-                f"{account!r}.",
+                f"Another instance{f' (pid {pid})' if pid else ''} holds the state of the account {account!r}.",
                 why=f"{path} is locked.",
                 remedy="Stop one of the two, or give this one another state with --state DIRECTORY, or none with "
                 "--no-state.",
@@ -329,6 +323,12 @@ def _lock(path: str, account: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def holder(lock: int) -> str:
+    """Return the pid that was written into a lock; empty if there is none."""
+    pid = os.pread(lock, 32, 0).strip().decode("ascii", "replace")
+    return pid if pid.isdigit() else ""
 
 
 def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
@@ -368,22 +368,14 @@ def _make_durable(database: sqlite3.Connection, directory: str) -> bool:
     """
     ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for path in (directory or ".", os.path.dirname(os.path.abspath(directory))):  # this process may have made both
-        _directory_to_disk(path)
+        try:
+            sync_directory(path)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
     if not busy:
         database.execute("PRAGMA synchronous = NORMAL")
     return not int(busy)
-
-
-def _directory_to_disk(path: str) -> None:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
 
 
 def _make(path: str) -> None:
@@ -500,11 +492,7 @@ def _translated_errors(path: str, *, running: bool = False) -> Iterator[None]:
     except OSError as error:
         unavailable = passes(error) and not running
         if not (unavailable or running or error.errno in _OUT_OF_RESOURCES):
-            raise ConfigError(
-                f"Cannot use the state file {path}.",
-                why=f"{error.filename}: {error.strerror} (errno {error.errno}).",
-                remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
-            ) from error
+            raise unusable(path, f"{error.filename}: {error.strerror} (errno {error.errno})") from error
         raise _failed(path, f"{error.strerror} (errno {error.errno})", unavailable=unavailable) from error
     except sqlite3.Error as error:
         if _code(error) not in _SYSTEM_ERRORS | _DAMAGE:
@@ -514,12 +502,22 @@ def _translated_errors(path: str, *, running: bool = False) -> Iterator[None]:
         ) from error
 
 
+def unusable(path: str, why: str) -> ConfigError:
+    """Return the error for a path at which no state can be kept."""
+    return ConfigError(
+        f"Cannot use the state file {path}.",
+        why=f"{why}.",
+        remedy="Give a writable directory with --state, or keep no checkpoint: --no-state.",
+    )
+
+
 def _failed(path: str, why: str, *, unavailable: bool = False) -> StateFailed:
-    what = f"Cannot keep the checkpoint in {path}."
-    remedy = "Make room or repair the disk; or give another directory with --state, or do without: --no-state."
-    if unavailable:
-        return StateUnavailable(what, why=f"{why}.", remedy=remedy)
-    return StateFailed(what, why=f"{why}.", remedy=remedy)
+    return (StateUnavailable if unavailable else StateFailed)(
+        f"Cannot keep the checkpoint in {path}.",
+        why=f"{why}.",
+        remedy="Free space or repair the disk. "
+        "Or use another directory (--state DIRECTORY), or no checkpoint (--no-state).",
+    )
 
 
 def _code(error: sqlite3.Error) -> int | None:

@@ -83,7 +83,6 @@ def _verified_rows(database: sqlite3.Connection, statement: str) -> Iterator[tup
 
 
 def _rows(database: sqlite3.Connection, kind: type[list[T]], statement: str) -> Iterator[T]:
-    """Yield the rows of the statement, converted to ``kind``."""
     cursor = database.execute(statement)
     while rows := cursor.fetchmany(BATCH):
         yield from msgspec.convert(rows, kind)

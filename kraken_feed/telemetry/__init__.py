@@ -1,6 +1,6 @@
 """Report the program's condition: loggers, stderr, the status line and the figures.
 
-The home of structlog. Nothing here is a record.
+Only this package imports structlog; the others use its types. Nothing here is a record.
 
 Read ``loggers`` first.
 """

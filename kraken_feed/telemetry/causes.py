@@ -52,8 +52,7 @@ LOSS_CAUSES = {
     ),
     "token": Meaning("REST did not return a token", "nothing for minutes; then `kraken-feed check`"),
     "throttled": Meaning(
-        "HTTP 429 (a ban of the address for ten minutes), or Kraken's words for too many calls. The `detail` says "
-        "which",
+        "HTTP 429 (too many requests from the address), or Kraken's words for too many calls. The `detail` says which",
         "look for other programs that use the key or the address",
     ),
     "locked_out": Meaning(
@@ -72,14 +71,15 @@ OUTAGE_CAUSES = {
     "restart": Meaning("the time between two runs, since the checkpoint last knew the channel as complete", "nothing"),
     "since": Meaning("`--since` asked for it", "nothing"),
     "maintenance": Meaning("Kraken's engine was not online: orders can end without a message", "nothing"),
-    "unreadable": Meaning("a frame was not JSON, and could have been any", "nothing"),
+    "unreadable": Meaning("a frame was not JSON, so it is unknown which records it had", "nothing"),
     "state_missing": Meaning(
         "the channel has no checkpoint, but the output has records of it. The outage begins a quarter of an hour "
         "before the newest one",
         "find out where the state went",
     ),
     "state_lost": Meaning(
-        "the checkpoint was lost, and the output does not say since when", "see the `feed.gap` that follows"
+        "the checkpoint was lost, and the output does not show when the channel was last live",
+        "see the `feed.gap` that follows",
     ),
     "output_removed": Meaning(
         "the output file was removed, and its last records could not be read", "find out what removes it"

@@ -5,6 +5,7 @@ Every event that is logged is listed here. docs/errors.md is generated from this
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 
@@ -16,21 +17,10 @@ class Event(NamedTuple):
     first: str
 
 
-def _error(means: str, first: str) -> Event:
-    return Event(("error",), means, first)
-
-
-def _warning(means: str, first: str) -> Event:
-    return Event(("warning",), means, first)
-
-
-def _info(means: str, first: str) -> Event:
-    return Event(("info",), means, first)
-
-
-def _debug(means: str, first: str) -> Event:
-    return Event(("debug",), means, first)
-
+_error = partial(Event, ("error",))
+_warning = partial(Event, ("warning",))
+_info = partial(Event, ("info",))
+_debug = partial(Event, ("debug",))
 
 # The worst level first; within a level, those that end or stop something come first.
 EVENTS = {
@@ -80,7 +70,7 @@ EVENTS = {
         "correct the path, then send SIGHUP again",
     ),
     "part_overdue": _error(
-        "a `part` of the program has missed its deadline by far. `output` or `checkpoint` means a disk that hangs, "
+        "a component (`part`) has made no progress for too long. `output` or `checkpoint` means a disk that hangs, "
         "`endpoint …` a bug in kraken-feed. With a `watchdog`, systemd restarts the program",
         "check the disk; report an `endpoint`",
     ),
@@ -132,12 +122,12 @@ EVENTS = {
     ),
     "clock_contradicted": _warning(
         "Kraken's clock differs by `seconds` from what earlier answers said: a virtual machine was paused, or Kraken's "
-        "clock was set. The new time is used. An earlier outage may be queried from a little earlier",
+        "clock was set. The new time is used. For an outage that began before this, the REST query may start earlier",
         "nothing; if it repeats, look for a proxy that caches REST's answers",
     ),
     "kraken_time_unknown": _warning(
-        "no answer of Kraken's has a time (`reason`). Until one has, this machine's clock is trusted to within a day: "
-        "REST is queried for a longer interval",
+        "no answer of Kraken's has a time (`reason`). Until one has, the program assumes that this machine's clock is "
+        "wrong by at most one day: it queries REST for a longer interval",
         "check whether a proxy strips the `Date` header",
     ),
     "kraken_warns": Event(
@@ -165,11 +155,11 @@ EVENTS = {
         "at the stop, the output did not take `bytes` in time (`why`)",
         "check the reader or the disk; the next run recovers the records",
     ),
-    "part_recovered": _warning("after `part_overdue`: the part makes progress again", "nothing"),
+    "part_recovered": _warning("after `part_overdue`: the component makes progress again", "nothing"),
     "frame_unknown": _warning(
         "this version cannot read a frame (`why`). It is in the output as `unknown`, and counted in the metric "
-        "`records_total`. Of many such frames the first, the tenth, the hundredth and so on are logged, with their "
-        "number (`times`); the same holds for every warning about a frame",
+        "`records_total`. The first, tenth, hundredth … such frame is logged, with the count (`times`), as for "
+        "every warning about a frame",
         "look for a newer version. If `why` is about JSON, everything since the last answered ping is checked over "
         "REST",
     ),
@@ -202,7 +192,8 @@ EVENTS = {
     ),
     "metrics_listening": _info("metrics and health are served at `url`", "nothing"),
     "state": _info(
-        "the answer to SIGUSR1: connections, `outages` with their `doubts`, checkpoint, output. For `call`: whether "
+        "the answer to SIGUSR1: connections, the number of `outages` that are not recovered yet, checkpoint, output. "
+        "`blocked` of the output means that the backlog is full, like the metric `output_full`. For `call`: whether "
         "the request was sent, and how many answers came",
         "read it",
     ),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
@@ -44,8 +44,6 @@ class LineWriter(Protocol):
 
 
 class FeedLogger(structlog.BoundLoggerBase):
-    """A logger that emits records, and nothing else."""
-
     def record(self, event_name: str, **fields: object) -> None:
         """Emit one record; ``event_name`` and the fields are its keys."""
         self._proxy_to_logger("write", event_name, **fields)
@@ -227,12 +225,13 @@ def program_logger(log: Log | logging.Logger | None, secrets: Secrets) -> struct
         if not log.handlers:
             log.addHandler(logging.NullHandler())  # else Python would print warnings of a program without logging
     masking: list[Processor] = [_masked(secrets), _escaped]
-    processors = [_if_enabled, *masking, _as_text] if isinstance(log, logging.Logger) else [*masking, _handed_on]
+    processors = (
+        [structlog.stdlib.filter_by_level, *masking, _as_text]
+        if isinstance(log, logging.Logger)
+        else [*masking, _handed_on]
+    )
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        log,
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger("debug"),
-        context_class=dict,
+        log, processors=processors, wrapper_class=structlog.make_filtering_bound_logger("debug"), context_class=dict
     ).bind()
     return logger
 
@@ -242,12 +241,6 @@ def library_logger(diagnostics: structlog.typing.FilteringBoundLogger, secrets: 
     logger = logging.Logger("websockets", logging.WARNING)
     logger.addHandler(_ToStructlog(diagnostics, secrets))
     return logger
-
-
-def _if_enabled(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
-    if not logger.isEnabledFor(logging.getLevelNamesMapping()[name.upper()]):
-        raise structlog.DropEvent
-    return event_dict
 
 
 def _as_text(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
@@ -267,16 +260,6 @@ def pin_libraries(diagnostics: structlog.typing.FilteringBoundLogger, secrets: S
         library.setLevel(logging.WARNING)
         library.propagate = False
         library.handlers = [handler]
-
-
-def hear_command(log: structlog.typing.FilteringBoundLogger) -> Callable[[str, str], None]:
-    """Return a function that logs the output of a ``*_command`` of the configuration. It takes the command's key and
-    the masked text."""
-
-    def heard(command: str, text: str) -> None:
-        log.warning("command_said", command=command, text=text)
-
-    return heard
 
 
 def wants_color(fd: int, environ: Mapping[str, str]) -> bool:

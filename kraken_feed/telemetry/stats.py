@@ -15,7 +15,6 @@ from .causes import LOSS_CAUSES
 
 # ----------------------------------- How long something took, counted in fixed buckets: cheap enough for every write
 
-
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # seconds: a cached write to a hung disk
 
 
@@ -23,18 +22,16 @@ class Latency:
     """A histogram of durations. ``counts[i]`` is how many were above ``BOUNDS[i - 1]`` and at most ``BOUNDS[i]``
     seconds; the last count is those above all bounds."""
 
-    __slots__ = ("counts", "last", "total")
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0  # seconds
-        self.last = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration, in seconds."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
-        self.last = seconds
 
 
 CAUSES = tuple(LOSS_CAUSES)  # why connections end or attempts fail
@@ -128,22 +125,17 @@ class Output(msgspec.Struct, frozen=True):
     """
 
     name: str
-    lines: int
-    writes: int
-    bytes_written: int
-    pending_bytes: int
-    full: bool
-    blocked_s: float | None
-    blocked_total_s: float
-    torn: int
-    syncs: int
-    write_s: Histogram
+    lines: int = 0
+    writes: int = 0
+    bytes_written: int = 0
+    pending_bytes: int = 0
+    full: bool = False
+    blocked_s: float | None = None
+    blocked_total_s: float = 0.0
+    torn: int = 0
+    syncs: int = 0
+    write_s: Histogram = Histogram((), (0,), 0.0)
     overdue: bool = False
-
-
-def unopened(name: str) -> Output:
-    """Return the figures of an output that is not open yet."""
-    return Output(name, 0, 0, 0, 0, False, None, 0.0, 0, 0, Histogram((), (0,), 0.0))
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -169,7 +161,7 @@ class Program(msgspec.Struct, frozen=True):
     def overdue(self) -> str:
         """The component that has missed its deadline; empty if there is none.
 
-        An exchange that is down and a stalled reader do not count: a restart would not help.
+        An outage of Kraken and a stalled reader do not count: a restart would not help.
         """
         if self.output.overdue:
             return "output"

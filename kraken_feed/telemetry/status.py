@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records.render import timestamp
-from ..text import printable
+from ..text import counted, printable
 from .stats import EndpointFigures, Figures, Output, Program
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
@@ -86,26 +86,26 @@ def _account(account: Figures) -> str:
     if late:
         parts.append(f"late {span(max(late))}")
     if account.outages.open:
-        parts.append(f"{_count(account.outages.open, 'outage')} to recover")
+        parts.append(f"{counted(account.outages.open, 'outage')} to recover")
     if account.open_orders:  # each channel has its own view of the same orders
-        parts.append(_count(max(account.open_orders.values()), "open order"))
+        parts.append(counted(max(account.open_orders.values()), "open order"))
     ages = [endpoint.last_frame_s for endpoint in live if endpoint.last_frame_s is not None]
     if ages:
         parts.append(f"last frame {span(max(ages))}")  # of the channel that was silent for longest
     if account.reconnects:
-        parts.append(_count(account.reconnects, "reconnect"))
+        parts.append(counted(account.reconnects, "reconnect"))
     return "; ".join(parts)
 
 
 def _down(endpoint: EndpointFigures) -> str:
-    channels, tried = ",".join(endpoint.channels), f"attempt {endpoint.attempts}, {span(endpoint.down_s or 0.0)}"
+    channels, tried = ",".join(endpoint.channels), f"down {span(endpoint.down_s or 0.0)}, attempt {endpoint.attempts}"
     refused = f"{_word(endpoint.refused)} refused" if endpoint.refused else ""
     if endpoint.retry_s is None:
         return f"{f'{refused}, ' if refused else ''}connecting ({tried}): {channels}"
     if refused:
         return f"{refused}, next try in {span(endpoint.retry_s)} ({tried}): {channels}"
-    after = f" after {_word(endpoint.cause)}" if endpoint.cause else ""
-    return f"backing off {span(endpoint.retry_s)}{after} ({tried}): {channels}"
+    after = f", after {_word(endpoint.cause)}" if endpoint.cause else ""
+    return f"next attempt in {span(endpoint.retry_s)}{after} ({tried}): {channels}"
 
 
 def _output(output: Output) -> str:
@@ -122,10 +122,6 @@ def span(seconds: float) -> str:
         if round(seconds / size) < last:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds / 86400:.0f}d"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _word(text: str) -> str:

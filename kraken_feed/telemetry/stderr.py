@@ -6,6 +6,7 @@ import io
 import os
 import select
 from collections.abc import Mapping
+from functools import partialmethod
 from typing import TextIO
 
 from ..records.render import encode
@@ -54,24 +55,6 @@ class Stderr:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def debug(self, text: str) -> None:
-        """Write an event that helps to find a bug, or drop it."""
-        self._say(text, DEBUG)
-
-    def info(self, text: str) -> None:
-        """Write an event of normal operation, or drop it."""
-        self._say(text, INFO)
-
-    def warning(self, text: str) -> None:
-        """Write an event that may become a problem, or drop it."""
-        self._say(text, WARNING)
-
-    def error(self, text: str) -> None:
-        """Write a problem, or drop it."""
-        self._say(text, ERROR)
-
-    msg, critical = info, error
-
     def _say(self, text: str, priority: int) -> None:
         if self._poll is not None and not self._poll.poll(0):
             self._dropped += 1
@@ -89,6 +72,9 @@ class Stderr:
                 self._dropped += 1
         except OSError:
             self._dropped += 1
+
+    debug, info = partialmethod(_say, priority=DEBUG), partialmethod(_say, priority=INFO)
+    warning, error = partialmethod(_say, priority=WARNING), partialmethod(_say, priority=ERROR)
 
     def _marked(self, text: str, priority: int) -> str:
         """Put the priority before every line if stderr is the journal: each line becomes an entry of its own."""

@@ -1,6 +1,6 @@
 """Talk to Kraken: WebSocket connections, REST calls, and how long to wait between them.
 
-The home of websockets and httpx.
+Only this package imports websockets and httpx.
 
 Read ``connection`` first.
 """

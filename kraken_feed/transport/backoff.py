@@ -16,7 +16,6 @@ from ..protocol.refusals import NONCE, Refusal
 # a key that has worked is tried again, slowly enough to avoid Kraken's lockout, and given up after hours. A key that
 # never worked is given up at once.
 
-
 SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last value repeats
 REQUEST_S = (5.0, 5.0, 5.0, 15.0, 60.0, 300.0)  # after an error that is not about the key: no risk of a lockout
 NONCE_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # one minute: the nonce overtakes even a clock that is off by years

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from websockets.asyncio.client import connect
@@ -17,6 +18,7 @@ from .. import __version__
 from ..config.schema import ConnectionConfig
 from ..errors import FeedError, Transient
 from ..protocol.session import Event, Session
+from ..text import Mask
 from . import kraken_clock
 from .proxy import bad_proxy, no_socks, proxy_for
 from .stream import Stream
@@ -64,7 +66,8 @@ class Room(Protocol):
 
 
 Dial = Callable[[str, ConnectionConfig], Awaitable[Socket]]
-Mask = Callable[[str], str]
+Fetch = Callable[[], Awaitable[str]]  # returns a token
+Deliver = Callable[[Sequence[Event]], None]
 
 
 class _Connect(connect):
@@ -176,46 +179,24 @@ class _Over(Exception):
     """Ends the tasks of a connection together."""
 
 
+@dataclass(eq=False, repr=False)
 class Connection:
-    """Brings one session bytes and time, and sends what it wants to send. Used once: run, then close.
+    """Brings one session bytes and time, and sends what it wants to send. Used once: run, then close."""
 
-    Args:
-        url: the endpoint.
-        session: the session to run.
-        config: deadlines and bounds.
-        dial: opens the socket.
-        stamp: the clock that dates pings: nanoseconds of a clock that runs through suspends.
-        mask: removes secrets from texts of libraries and of the peer.
-    """
+    url: str
+    session: Session
+    config: ConnectionConfig  # deadlines and bounds
+    dial: Dial = dial  # opens the socket
+    stamp: Callable[[], int] = kraken_clock.boot_ns  # dates pings: a clock that runs through suspends
+    mask: Mask = str  # removes secrets from texts of libraries and of the peer
+    paused: bool = False  # nothing is read until the output has room
 
-    def __init__(
-        self,
-        url: str,
-        session: Session,
-        config: ConnectionConfig,
-        *,
-        dial: Dial = dial,
-        stamp: Callable[[], int] = kraken_clock.boot_ns,
-        mask: Mask = str,
-    ) -> None:
-        self.url = url
-        self.session = session
-        self._config = config
-        self._dial = dial
-        self._stamp = stamp
-        self._mask = mask
+    def __post_init__(self) -> None:
         self._socket: Socket | None = None
-        self.paused = False  # nothing is read until the output has room
         self._woken = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
-    async def run(
-        self,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-        stop: asyncio.Event,
-    ) -> None:
+    async def run(self, token: Fetch, deliver: Deliver, output: Room, stop: asyncio.Event) -> None:
         """Connect, fetch a token, subscribe, and deliver the events of each frame, until the session fails or ``stop``
         is set.
 
@@ -240,13 +221,7 @@ class Connection:
         if stop.is_set() and self._socket is not None:
             await self._drain(self._socket, deliver)
 
-    async def _run(
-        self,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-        stop: asyncio.Event,
-    ) -> FeedError | None:
+    async def _run(self, token: Fetch, deliver: Deliver, output: Room, stop: asyncio.Event) -> FeedError | None:
         """Run the connection's tasks until one ends them all; return the error, if there was one."""
         errors: list[FeedError] = []
         try:
@@ -269,21 +244,15 @@ class Connection:
         if self._socket is not None:
             await hang_up(self._socket, seconds)
 
-    async def _work(
-        self,
-        tasks: asyncio.TaskGroup,
-        token: Callable[[], Awaitable[str]],
-        deliver: Callable[[Sequence[Event]], None],
-        output: Room,
-    ) -> None:
+    async def _work(self, tasks: asyncio.TaskGroup, token: Fetch, deliver: Deliver, output: Room) -> None:
         """Open the socket first, then fetch the token, so that a network outage costs no call of the key's counter."""
-        self._socket = await open_socket(self._dial, self.url, self._config, self._mask)
+        self._socket = await open_socket(self.dial, self.url, self.config, self.mask)
         self.session.connected(self._now())
         tasks.create_task(self._keep_time(self._socket))
         tasks.create_task(self._subscribe(self._socket, token))
         await self._pump(self._socket, deliver, output)
 
-    async def _pump(self, socket: Socket, deliver: Callable[[Sequence[Event]], None], output: Room) -> None:
+    async def _pump(self, socket: Socket, deliver: Deliver, output: Room) -> None:
         session = self.session
         while session.failure is None:
             if output.full:
@@ -291,7 +260,7 @@ class Connection:
             try:
                 frames = await socket.burst()
             except ConnectionClosed as closed:
-                session.disconnected(*_closing(closed, self._mask))
+                session.disconnected(*_closing(closed, self.mask))
                 break
             if socket.delay:
                 self._note_slow_frames(socket)
@@ -332,7 +301,7 @@ class Connection:
             late = 0.0 if due is None else now - max(since, due)
             if late > LATE_S:
                 self.session.add_grace(late + GRACE_S)
-            self.session.tick(now, self._stamp())
+            self.session.tick(now, self.stamp())
             await self._send(socket)
             if self.session.failure is not None:
                 raise _Over
@@ -346,9 +315,9 @@ class Connection:
         self.session.note_slow_frames(socket.arriving, socket.delay)
         socket.delay = 0.0
 
-    async def _subscribe(self, socket: Socket, token: Callable[[], Awaitable[str]]) -> None:
+    async def _subscribe(self, socket: Socket, token: Fetch) -> None:
         value = await token()
-        self.session.authorize(value, self._now(), self._stamp())
+        self.session.authorize(value, self._now(), self.stamp())
         await self._send(socket)
         if self.session.failure is not None:
             raise _Over
@@ -357,10 +326,10 @@ class Connection:
     async def _send(self, socket: Socket) -> None:
         for text in self.session.data_to_send():
             try:
-                async with asyncio.timeout(self._config.ack_timeout_s):
+                async with asyncio.timeout(self.config.ack_timeout_s):
                     await socket.send(text)
             except TimeoutError:
-                self.session.disconnected("the peer takes nothing", cause="silence")
+                self.session.disconnected("the peer does not accept data", cause="silence")
             except ConnectionClosed:
                 return  # the pump gets the same error, with the reason
 
@@ -368,7 +337,7 @@ class Connection:
         await stop.wait()
         raise _Over
 
-    async def _drain(self, socket: Socket, deliver: Callable[[Sequence[Event]], None]) -> None:
+    async def _drain(self, socket: Socket, deliver: Deliver) -> None:
         """Deliver what has arrived already, without waiting for more."""
         try:
             async with asyncio.timeout(0):

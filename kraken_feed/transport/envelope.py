@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NoReturn
 
 import msgspec
 
@@ -65,15 +64,10 @@ def read(body: bytes) -> Envelope:
 def _leniently(body: bytes, why: str) -> _Members:
     """Read JSON that msgspec refuses because of lone surrogates. ``why`` is the error of msgspec."""
     try:
-        json.loads(body, parse_constant=_refuse)  # NaN is not JSON
         found = {name: msgspec.Raw(value) for name, value in members(body)}
-    except (ValueError, RecursionError) as error:
+    except NotJson as error:
         raise NotAnEnvelope(why) from error
     return _Members(found.get("error", _ABSENT), found.get("result", _ABSENT))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise NotJson(f"{constant} is not JSON")
 
 
 def _texts(error: bytes) -> list[str]:

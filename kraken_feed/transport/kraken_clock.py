@@ -18,18 +18,14 @@ SLACK_NS = NS // 10  # servers behind one name differ by milliseconds
 STEP_NS = NS  # time synchronisation slews steps below half a second
 
 
-def boot_ns() -> int:
-    """Return the nanoseconds of a clock that runs through suspends and is never set."""
-    return _boottime()
-
-
 if hasattr(time, "CLOCK_BOOTTIME"):
 
-    def _boottime() -> int:
+    def boot_ns() -> int:
+        """Return the nanoseconds of a clock that runs through suspends and is never set."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 else:  # macOS: its monotonic clock goes on through suspends
-    _boottime = time.monotonic_ns
+    boot_ns = time.monotonic_ns
 
 
 class KrakenClock:
@@ -69,10 +65,9 @@ class KrakenClock:
         if both[0] <= both[1]:
             (self._low, self._high), self._at = both, received
             return 0.0
-        if not authoritative:
-            return (low - known_high if low > known_high else high - known_low) / NS
-        self._low_before = known_low if self._low_before is None else min(self._low_before, known_low)
-        self._low, self._high, self._at, self._changed_at = low, high, received, received
+        if authoritative:
+            self._low_before = known_low if self._low_before is None else min(self._low_before, known_low)
+            self._low, self._high, self._at, self._changed_at = low, high, received, received
         return (low - known_high if low > known_high else high - known_low) / NS
 
     def assume(self, wall_ns: int) -> None:

@@ -152,16 +152,15 @@ def _normal(value: str, variable: str) -> str:
     if parts.scheme not in PROXY_PORTS:
         socks = parts.scheme.startswith("socks")
         raise ConfigError(
-            f"{variable}: {parts.scheme}:// is not a scheme of proxies that kraken-feed knows.",
+            f"{variable}: kraken-feed does not know proxies of the scheme {parts.scheme}://.",
             why=f"Known are {', '.join(f'{known}://' for known in PROXY_PORTS)}.",
             remedy=f"For a SOCKS proxy write socks5h:// (it looks up names) or socks5:// in {variable}."
             if socks
-            else f"Correct {variable}. A proxy without a scheme, HOST:PORT, is taken for http://HOST:PORT.",
+            else f"Correct {variable}. HOST:PORT without a scheme means http://HOST:PORT.",
         ) from None
     if not host or not _is_host(host):
         raise ConfigError(
-            f"{variable} is not the URL of a proxy.",
-            remedy=f"Write it as http://HOST:PORT, or remove {variable}.",
+            f"{variable} is not the URL of a proxy.", remedy=f"Write it as http://HOST:PORT, or remove {variable}."
         ) from None
     user, at, _ = parts.netloc.rpartition("@")
     if at and ":" not in user:

@@ -1,4 +1,4 @@
-"""Call Kraken's REST API: the private methods that a feed needs, and the exchange's clock.
+"""Call Kraken's REST API: the private methods that a feed needs, and Kraken's clock.
 
 There is one :class:`Rest` per API key. It sends one call after the other, so that nonces arrive in order. A throttle, a
 lockout or a refusal of the key applies to all its calls.
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -38,6 +39,7 @@ from ..protocol.refusals import (
     counter_full,
 )
 from ..protocol.signing import Credentials, Nonce, sign
+from ..text import Mask
 from . import envelope
 from .backoff import CALL_COST, KEY, CallCounter, Patience
 from .envelope import Envelope, NotAnEnvelope
@@ -70,14 +72,6 @@ class Token(msgspec.Struct, frozen=True):
         return f"<Token, expires in {self.expires} s>"
 
 
-class ServerTime(NamedTuple):
-    """Kraken's clock in whole unix seconds, and the ssl object of the TLS connection it came over (None without
-    TLS)."""
-
-    unix: int
-    tls: Any
-
-
 class _TokenResult(msgspec.Struct):
     token: str
     expires: Any = 900
@@ -96,64 +90,32 @@ class _Answer(NamedTuple):
     received: int
 
 
-def _ignore(event: str, **fields: object) -> None:
-    """Ignore a diagnostic: the default of ``warn``."""
-
-
-def _nothing() -> None:
-    """Do nothing: the hook is not set."""
-
-
+@dataclass(eq=False, repr=False)
 class Rest:
-    """Makes signed calls for one API key.
+    """Makes signed calls for one API key."""
 
-    Args:
-        url: Kraken's address, without a path: ``https://api.kraken.com``.
-        credentials: the key.
-        nonce: shared by all calls with the key.
-        counter: the model of the key's call counter.
-        transport: carries the requests instead of the network.
-        unix_ns: the wall clock, for nonces; tests pass their own.
-        clock: learns Kraken's time from the answers.
-        warn: takes diagnostics as a structlog method does: the event, and its fields.
-        patience: decides how often a refused call is repeated; by default never.
-        before_call: called right before each private call is sent, after the counter has counted it.
-        mask: removes secrets from texts of Kraken and of libraries, which errors and diagnostics quote.
-    """
+    url: str  # Kraken's address, without a path: ``https://api.kraken.com``
+    credentials: Credentials
+    nonce: Nonce  # shared by all calls with the key
+    counter: CallCounter = field(default_factory=lambda: CallCounter(14, 0.33))  # the model of the key's call counter
+    transport: httpx.AsyncBaseTransport | None = None  # carries the requests instead of the network
+    unix_ns: Callable[[], int] = time.time_ns  # the wall clock, for nonces; tests pass their own
+    clock: KrakenClock | None = None  # learns Kraken's time from the answers
+    # Takes diagnostics as a structlog method does: the event, and its fields.
+    warn: Callable[..., object] = lambda event, **fields: None
+    patience: Patience = field(default_factory=Patience)  # decides how often a refused call is repeated
+    before_call: Callable[[], None] = lambda: None  # called right before a private call is sent, after it was counted
+    mask: Mask = str  # removes secrets from texts of Kraken and of libraries that are quoted
 
-    def __init__(
-        self,
-        url: str,
-        credentials: Credentials,
-        nonce: Nonce,
-        counter: CallCounter | None = None,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        unix_ns: Callable[[], int] = time.time_ns,
-        clock: KrakenClock | None = None,
-        warn: Callable[..., object] = _ignore,
-        patience: Patience | None = None,
-        before_call: Callable[[], None] = _nothing,
-        mask: Callable[[str], str] = str,
-    ) -> None:
-        self._credentials = credentials
-        self._nonce = nonce
-        self._counter = counter or CallCounter(14, 0.33)
-        self._unix_ns = unix_ns
-        self._clock = clock
-        self._warn = warn
-        self._before_call = before_call
-        self._mask = mask
+    def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
         self.calls: Counter[tuple[str, str]] = Counter()  # calls made, by method and result
         self._quiet_until = 0.0  # no private call before this time of the event loop's clock
         self._refused = ""  # what Kraken refuses since the last successful call, in one word
-        self._patience = patience or Patience()
         self._warned: set[str] = set()  # texts that were logged
-        self._client = _open(url, transport)
+        self._client = _open(self.url, self.transport)
 
     async def close(self) -> None:
-        """Close the connections that are kept open."""
         await self._client.aclose()
 
     def quiet_for(self) -> float:
@@ -171,7 +133,7 @@ class Rest:
         try:
             answer = msgspec.json.decode(result, type=_TokenResult)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = self._mask(str(error))
+            why = self.mask(str(error))
             raise Transient("Kraken's answer contains no token.", cause="token", delay=1.0, why=why) from error
         if not answer.token:
             raise Transient("Kraken's answer contains an empty token.", cause="token", delay=1.0)
@@ -191,22 +153,22 @@ class Rest:
         """
         now = asyncio.get_running_loop().time
         while True:
-            while (wait := self._counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
+            while (wait := self.counter.wait(cost, reserve, now())) > 0:  # noqa: ASYNC110  # time alone lowers it
                 await asyncio.sleep(wait)
             async with self._turn:
-                if self._counter.wait(cost, reserve, now()) > 0:
+                if self.counter.wait(cost, reserve, now()) > 0:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait > 0:
-                    what = f"Kraken wants no call for another {wait:.0f} s."
+                    what = f"After an earlier refusal, no call is allowed for {wait:.0f} s."
                     raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
                 try:
                     result = self._result(method, await self._send(method, cost, parameters))
                 except FeedError as error:
                     self.calls[method, _outcome(error)] += 1
                     raise
-                self._patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
-                self._nonce.accepted()
+                self.patience.succeed(KEY, *((TOKEN,) if method == TOKEN else ()))
+                self.nonce.accepted()
                 self._refused = ""
                 self.calls[method, "ok"] += 1
                 return result
@@ -220,12 +182,12 @@ class Rest:
             Transient: the network, the edge or the service failed.
         """
         method = "Time"
-        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self._mask, self._moment)
+        answer = await _ask(method, self._client.stream("GET", "/0/public/Time"), self.mask, self._moment)
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer, self._mask)
+        found = _envelope(method, answer, self.mask)
         self._log_warnings(method, found)
-        unix = _unixtime(found, self._mask)
+        unix = _unixtime(found, self.mask)
         self._learn(answer, _date(answer.response))
         self._learn(answer, None if _is_old(answer.response) else unix)
         return unix
@@ -233,33 +195,33 @@ class Rest:
     async def _send(self, method: str, cost: float, parameters: dict[str, str]) -> _Answer:
         """Sign and send a call. Every attempt is signed again: a nonce can be used only once."""
         path = f"/0/private/{method}"
-        nonce = self._nonce.next(self._unix_ns())
-        otp = {"otp": self._credentials.otp} if self._credentials.otp else {}
+        nonce = self.nonce.next(self.unix_ns())
+        otp = {"otp": self.credentials.otp} if self.credentials.otp else {}
         body = urlencode({"nonce": str(nonce), **parameters, **otp}).encode()
         headers = {
-            "API-Key": self._credentials.key,
-            "API-Sign": sign(path, nonce, body, self._credentials.secret),
+            "API-Key": self.credentials.key,
+            "API-Sign": sign(path, nonce, body, self.credentials.secret),
             "Content-Type": "application/x-www-form-urlencoded",
         }
         now = asyncio.get_running_loop().time
-        self._counter.send(cost, now())
+        self.counter.send(cost, now())
         try:
-            self._before_call()
+            self.before_call()
             opening = self._client.stream("POST", path, content=body, headers=headers)
-            return await _ask(method, opening, self._mask, self._moment)
+            return await _ask(method, opening, self.mask, self._moment)
         finally:
-            self._counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
+            self.counter.end(cost, now())  # also of a call that failed: Kraken may have counted it
 
     def _result(self, method: str, answer: _Answer) -> msgspec.Raw:
         """Return the result in the envelope, or raise the error in it."""
         if answer.response.status_code != 200:
             raise self._by_status(method, answer.response)
-        found = _envelope(method, answer, self._mask)
+        found = _envelope(method, answer, self.mask)
         self._learn(answer, _date(answer.response))
         self._log_warnings(method, found)
         if found.errors:
             raise self._by_text(method, found.errors[0])
-        self._counter.succeed()
+        self.counter.succeed()
         if found.result is None:
             raise Transient(f"{method}: the answer has neither an error nor a result.", cause="token", delay=1.0)
         return found.result
@@ -274,14 +236,14 @@ class Rest:
         """Return the error for an error text of Kraken, and note what the text says about the key."""
         refusal = classify(text, self.unix_now())
         if counter_full(text):
-            self._counter.note_refusal(asyncio.get_running_loop().time())
+            self.counter.note_refusal(asyncio.get_running_loop().time())
         if refusal == NONCE:
-            self._nonce.refused()
+            self.nonce.refused()
         wait = self._wait_after(method, refusal)
         # A refused history method does not stop the other methods.
         if refusal.error is not RequestRefused or method == TOKEN:
             self.keep_quiet(refusal.delay if wait is None else wait)
-        text = self._mask(text)
+        text = self.mask(text)
         why = f"{text}: {refusal.meaning}." if refusal.meaning else text
         if wait is not None:
             cause = {"transient": "token", "permanent": "refused"}.get(refusal.kind, refusal.kind)
@@ -289,7 +251,7 @@ class Rest:
             self._refused = refused or self._refused
             return Transient(f"{method} was refused.", cause=cause, delay=wait, why=why, refused=refused)
         if refusal.error is CredentialsRefused:
-            return refused_credentials(method, text, refusal, self._credentials)
+            return refused_credentials(method, text, refusal, self.credentials)
         return refusal.error(f"Kraken refused {method}, and would refuse it again.", why=why, remedy=NEWER)
 
     def _wait_after(self, method: str, refusal: Refusal) -> float | None:
@@ -301,7 +263,7 @@ class Rest:
         about_key = refusal.error is CredentialsRefused and refusal != PERMISSION
         if about_key or method == TOKEN or refusal in UNKNOWN or refusal.kind != "permanent":
             now = asyncio.get_running_loop().time()
-            return self._patience.refused(KEY if about_key else method, refusal, now)
+            return self.patience.refused(KEY if about_key else method, refusal, now)
         return None
 
     def _log_warnings(self, method: str, found: Envelope) -> None:
@@ -311,23 +273,23 @@ class Rest:
                 if len(self._warned) >= WARNINGS_KEPT:
                     self._warned.clear()
                 self._warned.add(text)
-                self._warn("kraken_warns", method=method, text=self._mask(text))
+                self.warn("kraken_warns", method=method, text=self.mask(text))
 
     def unix_now(self) -> float:
         """Return the earliest possible Kraken time in unix seconds; this machine's time if Kraken's is not known."""
-        known = self._clock.earliest() if self._clock is not None else None
-        return (self._unix_ns() if known is None else known) / NS
+        known = self.clock.earliest() if self.clock is not None else None
+        return (self.unix_ns() if known is None else known) / NS
 
     def _moment(self) -> int:
-        return self._clock.boot() if self._clock is not None else 0
+        return self.clock.boot() if self.clock is not None else 0
 
     def _learn(self, answer: _Answer, unix: int | None) -> None:
         """Tell the clock that Kraken made an answer in the second ``unix``."""
-        if self._clock is None or unix is None:
+        if self.clock is None or unix is None:
             return
-        off = self._clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
+        off = self.clock.sample(answer.sent, answer.received, unix * NS, (unix + 1) * NS)
         if abs(off) >= CONTRADICTION_S:
-            self._warn("clock_contradicted", seconds=round(off, 3))
+            self.warn("clock_contradicted", seconds=round(off, 3))
 
     def keep_quiet(self, seconds: float) -> None:
         """Make no private call for ``seconds``, because Kraken said so."""
@@ -335,13 +297,10 @@ class Rest:
 
 
 async def server_time(
-    url: str,
-    *,
-    mask: Callable[[str], str] = str,
-    clock: KrakenClock | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> ServerTime:
-    """Fetch Kraken's time (GET /0/public/Time). Needs no key. ``mask`` and ``clock`` are as for :class:`Rest`.
+    url: str, *, mask: Mask = str, clock: KrakenClock | None = None, transport: httpx.AsyncBaseTransport | None = None
+) -> Any:
+    """Fetch Kraken's time (GET /0/public/Time) for ``clock``. Needs no key. ``mask`` and ``clock`` are as for
+    :class:`Rest`. Return the ssl object of the TLS connection that it came over; None without TLS.
 
     Source: https://docs.kraken.com/api/docs/rest-api/get-server-time
 
@@ -364,11 +323,10 @@ async def server_time(
         if clock is not None and second is not None:
             clock.sample(answer.sent, answer.received, second * NS, (second + 1) * NS)
     stream = answer.response.extensions.get("network_stream")
-    return ServerTime(unix, stream.get_extra_info("ssl_object") if stream is not None else None)
+    return stream.get_extra_info("ssl_object") if stream is not None else None
 
 
-def _unixtime(found: Envelope, mask: Callable[[str], str]) -> int:
-    """Return the unix time in an answer of Time."""
+def _unixtime(found: Envelope, mask: Mask) -> int:
     try:
         if found.errors:
             raise msgspec.DecodeError("; ".join(found.errors))
@@ -420,10 +378,7 @@ def _open(url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncCl
 
 
 async def _ask(
-    method: str,
-    opening: AbstractAsyncContextManager[httpx.Response],
-    mask: Callable[[str], str],
-    moment: Callable[[], int] = lambda: 0,
+    method: str, opening: AbstractAsyncContextManager[httpx.Response], mask: Mask, moment: Callable[[], int] = lambda: 0
 ) -> _Answer:
     """Send a request, and return the answer with its body, not decompressed."""
     try:
@@ -434,7 +389,8 @@ async def _ask(
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise Transient(f"{method}: the answer does not end.", cause="token", delay=1.0)
+                    what = f"{method}: the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB."
+                    raise Transient(what, cause="token", delay=1.0)
             return _Answer(response, body, sent, received)
     except (httpx.TimeoutException, TimeoutError) as error:
         why = mask(_reason(error))
@@ -444,7 +400,7 @@ async def _ask(
         raise Transient(f"{method}: Kraken cannot be reached.", cause="token", why=why) from error
 
 
-def _envelope(method: str, answer: _Answer, mask: Callable[[str], str]) -> Envelope:
+def _envelope(method: str, answer: _Answer, mask: Mask) -> Envelope:
     """Read an answer's envelope; raise Transient if it is not Kraken's JSON."""
     try:
         return envelope.read(answer.body)
@@ -471,28 +427,26 @@ def refused_credentials(what: str, text: str, refusal: Refusal, credentials: Cre
 
     ``what`` is the method or the channel that was refused, ``text`` is Kraken's error string, masked.
     """
-    permissions = needed_for(what)
-    needs = f" {what} needs the permission {permissions}." if permissions else ""
+    subject, why = "API key", f"That means: {refusal.meaning}."
     if refusal == NONCE:
-        return CredentialsRefused(
-            f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {refusal.meaning}.",
-            remedy="Give each program a key of its own, and look at this machine's clock (`date -u`). If neither "
-            "helps, make a new key: this one has used a nonce that is too high to reach.",
+        remedy = (
+            "Give each program a key of its own, and look at this machine's clock (`date -u`). If neither helps, make "
+            "a new key: this one has used a nonce that is too high to reach."
         )
-    otp = "" if credentials.otp else " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
-    if refusal in OF_ACCOUNT:
-        return CredentialsRefused(
-            f"Kraken refused the account of the API key …{credentials.tail} (from {credentials.source}): {text}",
-            why=f"That means: {refusal.meaning}.",
-            remedy="Log in at Kraken, and look for a notice about the account. If there is none, ask Kraken's support.",
+    elif refusal in OF_ACCOUNT:
+        subject = "account of the API key"
+        remedy = "Log in at Kraken, and look for a notice about the account. If there is none, ask Kraken's support."
+    else:
+        permissions = needed_for(what)
+        why += f" {what} needs the permission {permissions}." if permissions else ""
+        remedy = (
+            "Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions it "
+            "needs, and is this machine's address in its allow-list?"
         )
-    return CredentialsRefused(
-        f"Kraken refused the API key …{credentials.tail} (from {credentials.source}): {text}",
-        why=f"That means: {refusal.meaning}.{needs}",
-        remedy="Look at the key in Kraken's settings (Security > API): is it there, not expired, with the permissions "
-        f"it needs, and is this machine's address in its allow-list?{otp}",
-    )
+        if not credentials.otp:
+            remedy += " If the key was made with 2FA, its password is missing here (KRAKEN_API_OTP)."
+    said = f"Kraken refused the {subject} …{credentials.tail} (from {credentials.source}): {text}"
+    return CredentialsRefused(said, why=why, remedy=remedy)
 
 
 def _outcome(error: FeedError) -> str:

@@ -18,7 +18,6 @@ from websockets.protocol import State
 #     | FINAL, kind | MASKED, length | the length, if byte 1 has 126 or 127 | payload |
 #     |   1 byte    |     1 byte     |            2 or 8 bytes              |         |
 
-
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
 CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
 CLOSE = 0x88

@@ -14,6 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..api import Records
@@ -89,28 +90,18 @@ async def watch(
             return await Watch(records, Overview(channels), notices, terminal, Painter(colors=colors)).run()
 
 
+@dataclass(eq=False, repr=False)
 class Watch:
-    """Puts records on an overview, and draws the overview on the screen.
+    """Puts records on an overview, and draws the overview on the screen."""
 
-    Args:
-        records: the records, entered, with complete snapshots.
-        overview: the overview for their channels.
-        notices: receives their diagnostics.
-        terminal: the terminal, entered.
-        painter: makes lines for the terminal.
-    """
-
-    def __init__(
-        self, records: Records, overview: Overview, notices: Notices, terminal: Terminal, painter: Painter
-    ) -> None:
-        self._records = records
-        self._overview = overview
-        self._notices = notices
-        self._terminal = terminal
-        self._painter = painter
-        self._reason = ""
-        self._news = True  # whether anything changed since the last picture
-        self._drawn = 0.0
+    records: Records  # entered, with complete snapshots
+    overview: Overview  # for their channels
+    notices: Notices  # receives their diagnostics
+    terminal: Terminal  # entered
+    painter: Painter
+    reason: str = ""  # why it ends
+    news: bool = True  # whether anything changed since the last picture
+    drawn: float = 0.0
 
     async def run(self) -> str:
         """Draw until a signal, a key, a limit or an error ends it; return the reason."""
@@ -119,7 +110,7 @@ class Watch:
             try:
                 while not reading.done():
                     self._draw()
-                    if self._terminal.gone:
+                    if self.terminal.gone:
                         self._end("SIGHUP")
                     await asyncio.wait([reading], timeout=FRAME_S)
             finally:
@@ -127,28 +118,28 @@ class Watch:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([reading])
             reading.result()
-        return self._reason
+        return self.reason
 
     async def _read(self) -> None:
-        async for record in self._records:
-            self._overview.take(record, time.time_ns())
-            self._news = True
+        async for record in self.records:
+            self.overview.take(record, time.time_ns())
+            self.news = True
 
     def _draw(self) -> None:
         """Draw the screen, if something new is on it or the ages have to be updated."""
         now = time.monotonic()
-        if self._terminal.busy or not (self._news or now - self._drawn >= AGES_S):
+        if self.terminal.busy or not (self.news or now - self.drawn >= AGES_S):
             return
-        width, height = self._terminal.size()
-        view = View(self._overview, self._records.figures(), tuple(self._notices.last), width, height, time.time_ns())
-        self._terminal.show(self._painter.paint(draw(view)))
-        self._news, self._drawn = False, now
+        width, height = self.terminal.size()
+        view = View(self.overview, self.records.figures(), tuple(self.notices.last), width, height, time.time_ns())
+        self.terminal.show(self.painter.paint(draw(view)))
+        self.news, self.drawn = False, now
 
     # -- keys and signals
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        loop, fd = asyncio.get_running_loop(), self._terminal.fd
+        loop, fd = asyncio.get_running_loop(), self.terminal.fd
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGTSTP, self._suspend)
@@ -163,31 +154,31 @@ class Watch:
 
     def _stop(self, number: int) -> None:
         """Stop after what was received is taken. A second signal, or SIGQUIT, ends it at once."""
-        if self._reason or number == signal.SIGQUIT:
-            self._terminal.leave()
+        if self.reason or number == signal.SIGQUIT:
+            self.terminal.leave()
             end_by_signal(number)
         self._end(signal.Signals(number).name)
 
     def _end(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        self._records.stop()
+        self.reason = self.reason or reason
+        self.records.stop()
 
     def _suspend(self) -> None:
         """Give the terminal back to the shell on Ctrl-Z, and take it again when the program continues."""
         loop = asyncio.get_running_loop()
         loop.remove_signal_handler(signal.SIGTSTP)  # so that the system's default applies: nothing, without a shell
-        self._terminal.leave()
+        self.terminal.leave()
         os.kill(os.getpid(), signal.SIGTSTP)
         loop.add_signal_handler(signal.SIGTSTP, self._suspend)
-        self._terminal.enter()
+        self.terminal.enter()
         self._resize()
 
     def _resize(self) -> None:
-        self._terminal.renew()
-        self._news = True
+        self.terminal.renew()
+        self.news = True
 
     def _key(self) -> None:
-        if b"q" in self._terminal.keys().lower():
+        if b"q" in self.terminal.keys().lower():
             self._end("q")
-        if self._terminal.gone:
-            asyncio.get_running_loop().remove_reader(self._terminal.fd)
+        if self.terminal.gone:
+            asyncio.get_running_loop().remove_reader(self.terminal.fd)

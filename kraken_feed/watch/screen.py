@@ -7,8 +7,7 @@ The same input makes the same lines; there is no clock and no terminal here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.color import ColorSystem
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from ..telemetry.stats import EndpointFigures, Figures
 from ..telemetry.status import span
-from ..text import word
+from ..text import counted, word
 from .model import Deal, Overview, Row
 from .table import FLASH_NS, SIDES, Column, clock, cut, deal_columns, fitted, flashes, heading, line, order_columns
 from .table import plain as escaped
@@ -51,9 +50,13 @@ class View(NamedTuple):
         """Whether there is room for blank lines and headings."""
         return self.height >= ROOMY
 
+    @property
+    def names(self) -> list[str]:
+        return [figures.account for figures in self.accounts]
+
 
 class Painter:
-    """Turns lines into escape sequences, of colour and emphasis only. None of them come from the exchange."""
+    """Turns lines into escape sequences, of colour and emphasis only. None of them come from Kraken."""
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors
@@ -101,7 +104,7 @@ def _divide(view: View, room: int) -> tuple[int, int]:
     if overview.orders_from is None:
         return 0, max(0, room)
     several = len(view.accounts) > 1
-    orders = head + sum(max(1, len(overview.account(name).rows)) + several for name in _names(view))
+    orders = head + sum(max(1, len(overview.account(name).rows)) + several for name in view.names)
     fills = head + max(1, len(overview.deals(room))) if room > 0 else 0
     between = int(view.roomy)
     left = max(0, room - between)
@@ -150,9 +153,9 @@ def _account(figures: Figures, now_ns: int) -> list[_State]:
             text = Text(f"stopped: {escaped(figures.stopped)}", style="bold red")
         if index == 0:
             outages = figures.outages
-            text.append(f"  {_count(figures.reconnects, 'reconnect')}  {_count(outages.opened, 'outage')}")
+            text.append(f"  {counted(figures.reconnects, 'reconnect')}  {counted(outages.opened, 'outage')}")
             text.append(f" ({outages.open} open)" if outages.open else "", style="yellow")
-            text.append(f"  {_count(outages.gaps, 'gap')}" if outages.gaps else "", style="bold red")
+            text.append(f"  {counted(outages.gaps, 'gap')}" if outages.gaps else "", style="bold red")
         text.append("  " + ",".join(endpoint.channels), style="dim")
         name = figures.account + (f" {endpoint.dialect}" if several else "")
         states.append(_State(endpoint.live and not figures.stopped, name, text))
@@ -181,20 +184,12 @@ def _since(seconds: float, now_ns: int) -> str:
     return clock(now_ns - int(seconds * 1e9), now_ns)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 # ------------------------------------------------------------------------------------------------ open orders
-
-
-def _names(view: View) -> list[str]:
-    return [figures.account for figures in view.accounts]
 
 
 def _orders(view: View, room: int) -> list[Text]:
     """Return the open orders by account, in at most ``room`` lines."""
-    overview, names = view.overview, _names(view)
+    overview, names = view.overview, view.names
     if room < 2 or overview.orders_from is None:
         return []
     total = sum(len(overview.account(name).rows) for name in names)
@@ -227,20 +222,19 @@ def _group(
     """Return one account's orders, in at most ``room`` lines."""
     account = view.overview.account(name)
     stale = not account.live.get(view.overview.orders_from or "")
-    style = partial(_order_style, now_ns=view.now_ns, stale=stale)
+
+    def style(row: Row, column: Column[Row]) -> str:
+        return _style(column, row.order.side, flashing=flashes(row, column, view.now_ns), stale=stale)
+
     if len(account.rows) <= room:
         return [line(widths, row, view.now_ns, style) for row in rows]
     lines = [line(widths, row, view.now_ns, style) for row in rows[: max(0, room - 1)]]
     return [*lines, Text(f"+ {len(account.rows) - len(lines)} more", style="dim")] if room > 0 else []
 
 
-def _order_style(row: Row, column: Column[Row], now_ns: int, stale: bool) -> str:
-    style = SIDES.get(word(row.order.side), "") if column.heading == "side" else ""
-    return _styled(style, flashing=flashes(row, column, now_ns), stale=stale)
-
-
-def _styled(style: str, *, flashing: bool, stale: bool) -> str:
-    return " ".join(filter(None, (style, "reverse" if flashing else "", "dim" if stale else "")))
+def _style(column: Column[Any], side: str, *, flashing: bool, stale: bool) -> str:
+    color = SIDES.get(word(side), "") if column.heading == "side" else ""
+    return " ".join(filter(None, (color, "reverse" if flashing else "", "dim" if stale else "")))
 
 
 def _stale(view: View, name: str, channel: str) -> Text:
@@ -271,20 +265,18 @@ def allot(needs: Sequence[int], room: int) -> list[int]:
 
 def _fills(view: View, room: int) -> list[Text]:
     """Return the last fills, in at most ``room`` lines."""
-    overview, names = view.overview, _names(view)
+    overview, names = view.overview, view.names
     if room < 2 or overview.fills_from is None:
         return []
     deals = overview.deals(room - 1 - view.roomy)
     widths = fitted(deal_columns(len(names) > 1), deals, view.width, view.now_ns)
     lines = [Text("Last fills", style="bold"), *([heading(widths)] if view.roomy else [])]
-    style = partial(_deal_style, view)
+
+    def style(deal: Deal, column: Column[Deal]) -> str:
+        stale = not overview.account(deal.account).live.get(overview.fills_from or "")
+        return _style(column, deal.fill.side, flashing=0 <= view.now_ns - deal.seen_ns < FLASH_NS, stale=stale)
+
     return lines + [line(widths, deal, view.now_ns, style) for deal in deals]
-
-
-def _deal_style(view: View, deal: Deal, column: Column[Deal]) -> str:
-    style = SIDES.get(word(deal.fill.side), "") if column.heading == "side" else ""
-    stale = not view.overview.account(deal.account).live.get(view.overview.fills_from or "")
-    return _styled(style, flashing=0 <= view.now_ns - deal.seen_ns < FLASH_NS, stale=stale)
 
 
 def _bottom(view: View) -> list[Text]:

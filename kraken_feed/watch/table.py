@@ -1,7 +1,7 @@
 """Define the columns of the tables on the screen: which ones fit, how wide they are, and their texts.
 
 Only the terminal's width decides which columns are shown, not their content, so that no column comes and goes. Texts
-of the exchange are escaped, and cut by their width in cells; markup is not interpreted.
+of Kraken are escaped, and cut by their width in cells; markup is not interpreted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
 GAP = 2  # cells between two columns
 LONGEST = 200  # characters of a text that are read
 BAR = 8  # cells of a full bar
-DAY_NS = 86_400 * 10**9
 SIDES = {"buy": "green", "sell": "red"}
 
 T = TypeVar("T")
@@ -69,7 +68,6 @@ def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns:
 
 
 def heading(widths: Widths[T]) -> Text:
-    """Return the line above the items."""
     cells = [cut(column.heading, width, right=column.right) for column, width in widths]
     return Text((" " * GAP).join(cells), style="dim", no_wrap=True)
 
@@ -121,7 +119,7 @@ def clock(unix_ns: int, now_ns: int) -> str:
 
 
 def age(unix_ns: int, now_ns: int) -> str:
-    """Return how long ago a time was. The exchange's clock may be ahead of ours."""
+    """Return how long ago a time was. Kraken's clock may be ahead of ours."""
     return span(max(0, now_ns - unix_ns) / 1e9) if unix_ns else ""
 
 
@@ -152,26 +150,34 @@ def flashes(row: Row, column: Column[Row], now_ns: int) -> bool:
     return any(0 <= now_ns - row.changed.get(name, -FLASH_NS) < FLASH_NS for name in column.fields)
 
 
+def _of_order(heading: str, field: str, need: int, most: int, order: int, *, right: bool = False) -> Column[Row]:
+    return Column(heading, lambda row, *_: getattr(row.order, field), need, most, order, right, (field,))
+
+
 def order_columns(width: int) -> list[Column[Row]]:
     bar_width = BAR + 5 if width >= 60 else 4
     return [
         Column("age", lambda row, now, _: age(row.opened_ns, now), 4, 4, 5, right=True, fields=("opened",)),
-        Column("pair", lambda row, *_: row.order.pair, 8, 14, 1, fields=("pair",)),
-        Column("side", lambda row, *_: row.order.side, 4, 4, 2, fields=("side",)),
-        Column("type", lambda row, *_: row.order.kind, 6, 19, 7, fields=("kind",)),
+        _of_order("pair", "pair", 8, 14, 1),
+        _of_order("side", "side", 4, 4, 2),
+        _of_order("type", "kind", 6, 19, 7),
         Column("price", lambda row, *_: row.order.shown_price, 10, 16, 3, right=True, fields=("price",)),
-        Column("volume", lambda row, *_: row.order.volume, 11, 20, 6, right=True, fields=("volume",)),
+        _of_order("volume", "volume", 11, 20, 6, right=True),
         Column(
             "filled", lambda row, _, w: bar(row.order.filled, row.order.volume, w), bar_width, bar_width, 4,
             right=True, fields=("filled",),
         ),
-        Column("executed", lambda row, *_: row.order.filled, 11, 20, 10, right=True, fields=("filled",)),
+        _of_order("executed", "filled", 11, 20, 10, right=True),
         Column("average", lambda row, *_: nonzero(row.order.average), 10, 16, 11, right=True, fields=("average",)),
         Column("cost", lambda row, *_: nonzero(row.order.cost), 11, 20, 12, right=True, fields=("cost",)),
-        Column("status", lambda row, *_: row.order.status, 16, 16, 9, fields=("status",)),
+        _of_order("status", "status", 16, 16, 9),
         Column("opened", lambda row, now, _: clock(row.opened_ns, now), 10, 10, 13, fields=("opened",)),
         Column("order", lambda row, *_: row.order_id, 19, 19, 8),
     ]  # fmt: skip
+
+
+def _of_fill(heading: str, field: str, need: int, most: int, order: int, *, right: bool = False) -> Column[Deal]:
+    return Column(heading, lambda deal, *_: getattr(deal.fill, field), need, most, order, right)
 
 
 def deal_columns(several: bool) -> list[Column[Deal]]:
@@ -180,14 +186,14 @@ def deal_columns(several: bool) -> list[Column[Deal]]:
     return [
         Column("time", lambda deal, now, _: clock(deal.time_ns, now), 8, 10, 4),
         *([account] if several else []),
-        Column("pair", lambda deal, *_: deal.fill.pair, 8, 14, 1),
-        Column("side", lambda deal, *_: deal.fill.side, 4, 4, 2),
-        Column("type", lambda deal, *_: deal.fill.kind, 6, 19, 8),
-        Column("price", lambda deal, *_: deal.fill.price, 10, 16, 3, right=True),
-        Column("volume", lambda deal, *_: deal.fill.volume, 11, 20, 6, right=True),
-        Column("cost", lambda deal, *_: deal.fill.cost, 12, 20, 7, right=True),
-        Column("fee", lambda deal, *_: deal.fill.fee, 14, 24, 10, right=True),
-        Column("role", lambda deal, *_: deal.fill.role, 5, 5, 11),
-        Column("order", lambda deal, *_: deal.fill.order_id, 19, 19, 9),
+        _of_fill("pair", "pair", 8, 14, 1),
+        _of_fill("side", "side", 4, 4, 2),
+        _of_fill("type", "kind", 6, 19, 8),
+        _of_fill("price", "price", 10, 16, 3, right=True),
+        _of_fill("volume", "volume", 11, 20, 6, right=True),
+        _of_fill("cost", "cost", 12, 20, 7, right=True),
+        _of_fill("fee", "fee", 14, 24, 10, right=True),
+        _of_fill("role", "role", 5, 5, 11),
+        _of_fill("order", "order_id", 19, 19, 9),
         Column("trade", lambda deal, *_: deal.name if deal.name.startswith("T") else "", 19, 19, 12),
-    ]  # fmt: skip
+    ]

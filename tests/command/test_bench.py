@@ -17,6 +17,8 @@ from kraken_feed.feed.known_state import Knowledge
 from kraken_feed.protocol.session import Live, Notice, Opaque, Session, Timing
 from kraken_feed.protocol.wire import Data
 
+from ..support.cases import each
+
 
 def _payloads(script: Script) -> Iterator[bytes]:
     for phase in phases(script):
@@ -46,14 +48,14 @@ def _records(dialect: Dialect, script: Script) -> list[Data]:
     return records
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@each("dialect", DIALECTS)
 def test_script_is_a_whole_session_without_a_gap(dialect: Dialect) -> None:
     records = _records(dialect, Script(dialect, 20, (300, 200)))
     assert records[0].type == "snapshot"
     assert [frame.sequence for frame in records] == list(range(1, 1 + 1 + 300 + 200 + 2))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@each("dialect", DIALECTS)
 def test_open_orders_stay_as_many(dialect: Dialect) -> None:
     """Else a script of 100,000 open orders would measure another number of them."""
     records = _records(dialect, Script(dialect, 400, (4000,)))
@@ -66,7 +68,7 @@ def test_open_orders_stay_as_many(dialect: Dialect) -> None:
     assert 340 < len(knowledge.orders) < 460
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@each("dialect", DIALECTS)
 def test_frames_are_json_of_kraken_sizes(dialect: Dialect) -> None:
     updates = list(_payloads(Script(dialect, 100, (2000,))))[1:-1]
     for payload in updates:
@@ -76,7 +78,7 @@ def test_frames_are_json_of_kraken_sizes(dialect: Dialect) -> None:
     assert max(sizes) <= 600
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@each("dialect", DIALECTS)
 def test_all_stages_are_equally_frequent_whatever_the_size(dialect: Dialect) -> None:
     """Scripts of different sizes are compared with each other."""
     few, many = (
@@ -92,7 +94,7 @@ def test_only_active_orders_have_events() -> None:
     assert 0 < len(touched) <= 20
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@each("dialect", DIALECTS)
 def test_stamped_frame_is_an_update(dialect: Dialect) -> None:
     said = OURS[dialect].decode(SHAPES[dialect].stamped(123456789, 7).encode())
     assert isinstance(said, Data)
@@ -100,7 +102,7 @@ def test_stamped_frame_is_an_update(dialect: Dialect) -> None:
     assert b'"lastupdated":"123456789"' in said.items[0].data
 
 
-@pytest.mark.parametrize(("size", "header"), [(125, 2), (126, 4), (65535, 4), (65536, 10)])
+@each(("size", "header"), [(125, 2), (126, 4), (65535, 4), (65536, 10)])
 def test_text_frame_carries_its_length(size: int, header: int) -> None:
     frame = text_frame(b"x" * size)
     assert len(frame) == header + size
@@ -144,7 +146,7 @@ def test_ratio_is_the_median_of_pairs() -> None:
     assert row.figure == 2.0
 
 
-@pytest.mark.parametrize(
+@each(
     ("bound", "figure", "verdict"),
     [
         (Bound(1.5, 1.0), 1.6, "MISSED"),

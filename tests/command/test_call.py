@@ -197,7 +197,7 @@ async def test_without_live_nothing_happens_to_the_account(method: str, market: 
         if METHODS[method].unproven:
             said = "probably only checked: Kraken's answer names no new order."
         else:
-            said = "only checked: the account did not change. --live carries it out."
+            said = "only checked: the account did not change. Add --live to carry out the request."
         assert done.err == f"kraken-feed: {said}\n"
     else:
         assert place.sent == []
@@ -363,7 +363,9 @@ def unknown(done: Done) -> dict[str, Any]:
     entry = done.log[-1]
     assert (done.code, entry["exit_code"]) == (76, 76)
     assert entry["what"].startswith("Unknown whether ")
-    assert entry["remedy"].startswith("Check before you send anything: kraken-feed executions --once --no-state")
+    assert entry["remedy"].startswith(
+        "Check the result before you send the request again: kraken-feed executions --once --no-state"
+    )
     return entry
 
 

@@ -8,7 +8,6 @@ import os
 import pty
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,18 +15,18 @@ import pytest
 
 from kraken_feed.text import PLAIN
 
+from ..support.examples import some
 from ..support.installed import COMMAND, Done, bare, finish, logged, run, site, start
 from ..support.tools import tool
 
 # ------------------------------------------------------------------------------------------------ descriptors
 
-CLOSING = "import os, sys\nfor fd in map(int, sys.argv[1].split()): os.close(fd)\nos.execv(sys.argv[2], sys.argv[2:])"
-
 
 async def closed(descriptors: str, *arguments: str, env: dict[str, str]) -> Done:
     """Run the command with some of its standard descriptors closed."""
+    closing = " ".join(f"{descriptor}>&-" for descriptor in descriptors.split())
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CLOSING, descriptors, COMMAND, *arguments,
+        "bash", "-c", f'exec "$@" {closing}', "bash", COMMAND, *arguments,
         env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     return await finish(process)
@@ -131,7 +130,8 @@ def test_commands_that_print_tell_the_same_readers_apart(kind: str, code: int, t
 MOUNT = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
 
 
-@pytest.mark.parametrize("mode", [0o444, 0o440, 0o644])
+@pytest.mark.seeds
+@pytest.mark.parametrize("mode", some([0o444, 0o440, 0o644]))
 async def test_secrets_on_a_read_only_mount_are_accepted_and_check_warns(mode: int, tmp_path: Path) -> None:
     """Laid out as Kubernetes does it: links to links to the files."""
     data = tmp_path / "secrets" / "..2026_11_20"
@@ -185,21 +185,20 @@ SAYING = [
 ]
 
 
-# Every text in the narrowest encoding, and in each locale one text of each kind: a help, a mistake, an error.
+# In each locale one text of each kind (a help, a mistake, an error), and every text in the narrowest encoding.
 EVERYWHERE = [
     (words, code)
     for words, code in SAYING
     if words in (["--help"], ["openÖrders"], ["check", "--config", "/nowhere/…"])
 ]
+SAID = [
+    *((locale, words, code) for words, code in EVERYWHERE for locale in LOCALES),
+    *((ASCII, words, code) for words, code in SAYING if (words, code) not in EVERYWHERE),
+]
 
 
-@pytest.mark.parametrize(
-    ("locale", "arguments", "code"),
-    [
-        *((locale, words, code) for locale in LOCALES for words, code in EVERYWHERE),
-        *((ASCII, words, code) for words, code in SAYING if (words, code) not in EVERYWHERE),
-    ],
-)
+@pytest.mark.seeds
+@pytest.mark.parametrize(("locale", "arguments", "code"), some(SAID, first=2 * len(LOCALES)))
 def test_help_and_messages_print_in_any_locale(
     locale: dict[str, str], arguments: list[str], code: int, tmp_path: Path
 ) -> None:

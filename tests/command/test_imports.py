@@ -6,8 +6,7 @@ import importlib.util
 import subprocess
 import sys
 
-import pytest
-
+from ..support.cases import each
 from ..support.timeouts import TIMEOUT_S
 
 HEAVY = ("httpx", "websockets", "structlog", "msgspec", "kraken_feed.simulator")
@@ -32,9 +31,7 @@ def _run(*arguments: str) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    "arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"], ["call", "--help"]]
-)
+@each("arguments", [None, ["--version"], ["--help"], ["tail", "--help"], ["token", "--help"], ["call", "--help"]])
 def test_nothing_heavy_is_loaded_before_there_is_work(arguments: list[str] | None) -> None:
     loaded = _loaded("from kraken_feed.cli.main import main" if arguments is None else _run(*arguments))
     assert "0" in loaded or arguments is None

@@ -21,6 +21,7 @@ from kraken_feed.errors import ConfigError
 from kraken_feed.service.listener import CONNECTIONS, HEAD_BYTES, PAUSE_S, Listener
 from kraken_feed.telemetry.stats import Program
 
+from ..support.cases import each
 from ..support.figures import LOST, WELL, Reply, ask, program
 from ..support.timeouts import TIMEOUT_S
 
@@ -128,7 +129,7 @@ async def test_head_has_the_headers_and_no_body() -> None:
     assert whole == head + b'{"status":"ready"}\n'
 
 
-@pytest.mark.parametrize(("path", "method", "status"), [("/", "GET", 404), ("/metrics", "POST", 405)])
+@each(("path", "method", "status"), [("/", "GET", 404), ("/metrics", "POST", 405)])
 async def test_who_asks_for_something_else_disturbs_nobody(path: str, method: str, status: int) -> None:
     def snapshot() -> Program:
         raise AssertionError("nobody has to be asked")
@@ -175,7 +176,7 @@ async def _while_stuck(listener: Listener, *paths: str) -> list[Reply]:
     return replies
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@each("path", ["/healthz", "/readyz", "/metrics"])
 async def test_a_stuck_loop_is_said_to_be_stuck(path: str) -> None:
     async with listening(answer_s=SOON_S) as listener:
         (reply,) = await _while_stuck(listener, path)
@@ -204,7 +205,7 @@ async def test_a_stuck_loop_is_asked_once_however_many_want_to_know() -> None:
 async def test_a_loop_that_turns_again_is_well_again() -> None:
     async with listening(answer_s=SOON_S) as listener:
         (stuck,) = await _while_stuck(listener, "/healthz")
-        listener._answer_s = LATE_S  # the machine may be slow now
+        listener.answer_s = LATE_S  # the machine may be slow now
         assert (stuck.status, (await get(listener, "/healthz")).status) == (503, 200)
 
 

@@ -149,7 +149,7 @@ def test_alerts_fire_when_they_should() -> None:
     assert "SUCCESS" in _promtool("test", "rules", ALERTS_TEST)
 
 
-@pytest.mark.parametrize("alert", _alerts())
+@each("alert", _alerts())
 def test_every_alert_is_seen_to_fire_and_not_to_fire(alert: str) -> None:
     text = ALERTS_TEST.read_text()
     assert re.search(rf"eval_time: \w+, alertname: {alert}}}", text)

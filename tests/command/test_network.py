@@ -20,6 +20,8 @@ from kraken_feed.simulator.net.server import Server
 from kraken_feed.transport.connection import dial
 from kraken_feed.transport.rest import server_time
 
+from ..support.cases import each
+
 HOST = "kraken.invalid"
 
 
@@ -78,7 +80,7 @@ async def test_a_name_that_nobody_has_ends_at_dns() -> None:
     assert raised.value.phase == "DNS"
 
 
-@pytest.mark.parametrize("name", ["a" * 64 + ".example", "..", "\udcff"])
+@each("name", ["a" * 64 + ".example", "..", "\udcff"])
 async def test_a_name_that_cannot_be_one_ends_at_dns(name: str) -> None:
     with pytest.raises(Unreachable) as raised:
         await open_tcp(Hop(name, 443), 30.0)
@@ -128,7 +130,7 @@ async def test_tls_is_told_by_version_issuer_and_end(monkeypatch: pytest.MonkeyP
     with authority.cert_pem.tempfile() as trusted:
         monkeypatch.setenv("SSL_CERT_FILE", trusted)
         async with Server(Exchange(now=time.time()), tls=context) as server:
-            rest = tls_of((await server_time(server.rest_url)).tls)
+            rest = tls_of(await server_time(server.rest_url))
             socket = await dial(server.ws_v1_url, Config().connection)
             websocket = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()
@@ -143,7 +145,7 @@ def test_no_tls_is_none() -> None:
     assert tls_of(None) is None
 
 
-@pytest.mark.parametrize("way", ["rest", "websocket"])
+@each("way", ["rest", "websocket"])
 async def test_a_certificate_that_nobody_vouches_for_ends_at_tls(way: str) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -154,7 +156,7 @@ async def test_a_certificate_that_nobody_vouches_for_ends_at_tls(way: str) -> No
     assert (failure.phase, failure.why) == ("TLS", "unable to get local issuer certificate")
 
 
-@pytest.mark.parametrize("way", ["rest", "websocket"])
+@each("way", ["rest", "websocket"])
 async def test_a_connection_that_is_cut_during_tls_ends_at_tls(way: str) -> None:
     def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -19,6 +19,7 @@ from kraken_feed.records.render import render, timestamp
 from kraken_feed.records.schema import record_schema
 
 from ..support import alloy_syntax, rsyslog
+from ..support.cases import each
 from ..support.repository import ROOT
 from ..support.tools import tool
 
@@ -76,7 +77,7 @@ def filebeat(processor: str) -> Iterator[dict[str, Any]]:
 # --- what is read
 
 
-@pytest.mark.parametrize("name", SHIPPERS)
+@each("name", SHIPPERS)
 def test_a_sample_reads_the_output_and_nothing_that_lies_beside_it(name: str) -> None:
     assert globs(name)
 

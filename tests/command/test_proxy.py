@@ -171,9 +171,12 @@ def test_a_proxy_has_one_form_that_both_libraries_take(
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("socks://u:SENTINEL@127.0.0.1:1080", ["socks:// is not", "socks5h://", "socks5://"]),
-        ("socks4://127.0.0.1:1080", ["socks4:// is not", "socks5h://"]),
-        ("ftp://u:SENTINEL@proxy", ["ftp:// is not", "http://"]),
+        (
+            "socks://u:SENTINEL@127.0.0.1:1080",
+            ["does not know proxies of the scheme socks://.", "socks5h://", "socks5://"],
+        ),
+        ("socks4://127.0.0.1:1080", ["does not know proxies of the scheme socks4://.", "socks5h://"]),
+        ("ftp://u:SENTINEL@proxy", ["does not know proxies of the scheme ftp://.", "http://"]),
         ("http://proxy:SENTINEL", ["is not the URL of a proxy"]),
         ("http://[SENTINEL", ["is not the URL of a proxy"]),
         ("http://SENTI NEL:80", ["is not the URL of a proxy"]),
@@ -252,7 +255,7 @@ async def test_the_scheme_of_a_proxy_is_said_to_be_unknown_where_packages_are_no
         done = await run("openOrders", env=env | {"ALL_PROXY": "socks://127.0.0.1:1080"})
     assert done.code == 78
     (said,) = done.log
-    assert said["what"].startswith("ALL_PROXY: socks:// is not")
+    assert said["what"].startswith("ALL_PROXY: kraken-feed does not know proxies of the scheme socks://.")
     assert "socks5h://" in said["remedy"]
     assert "install" not in done.err
 

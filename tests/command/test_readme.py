@@ -11,6 +11,7 @@ import pytest
 
 from kraken_feed.records.render import KEYS
 
+from ..support.examples import some
 from ..support.installed import COMMAND, QUICK, Site, bare, finish, run, site
 from ..support.repository import ROOT
 from ..support.tools import tool
@@ -41,6 +42,8 @@ SET_UP = (
     "export KRAKEN_API",
     "sudo ",  # what these put in place is held against systemd by test_unit.py
 )
+
+RUN = [line for line in SHELL if not line.startswith(SET_UP)]
 
 
 def two_accounts(place: Site) -> None:
@@ -75,7 +78,8 @@ def test_every_link_of_these_pages_leads_to_a_file() -> None:
             assert (folder / link).exists(), link
 
 
-@pytest.mark.parametrize("line", [line for line in SHELL if not line.startswith(SET_UP)])
+@pytest.mark.seeds
+@pytest.mark.parametrize("line", some(RUN, first=sum(line in README for line in RUN)))
 async def test_a_command_runs(line: str, tmp_path: Path) -> None:
     """Use the simulated exchange in Kraken's place, and add an end where the page leaves it open."""
     command = line.partition("  #")[0].strip()

@@ -23,6 +23,7 @@ import pytest
 
 from kraken_feed.simulator.faults.fault import Fault
 
+from ..support.cases import each
 from ..support.figures import ask
 from ..support.installed import QUICK, Site, bare, finish, site, start
 from ..support.timeouts import TIMEOUT_S
@@ -236,12 +237,12 @@ def _files(directory: Path) -> bytes:
 # ------------------------------------------------------------------------------------------------ what is there
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each("place", PLACES)
 def test_no_secret_is_in(place: str, filled: Filled) -> None:
     assert leaks(filled.places[place], filled.secrets) == []
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each("place", PLACES)
 def test_what_was_searched_had_been_filled(place: str, filled: Filled) -> None:
     for expected in PLACES[place]:
         assert expected in filled.places[place]
@@ -251,7 +252,7 @@ def test_no_place_was_forgotten(filled: Filled) -> None:
     assert set(filled.places) == set(PLACES)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@each("place", PLACES)
 def test_a_secret_would_be_found_in(place: str, filled: Filled) -> None:
     content, secret = filled.places[place], min(filled.secrets)
     half = len(content) // 2

@@ -74,10 +74,10 @@ def test_a_line_carries_its_level(journal: Journal) -> None:
         stderr = Stderr(stream, journal.environ)
         stderr.debug("a")
         stderr.info("b")
-        stderr.msg("c")
+        stderr.info("c")
         stderr.warning("d")
         stderr.error("e")
-        stderr.critical("f")
+        stderr.error("f")
     assert journal.read() == ["<7>a", "<6>b", "<6>c", "<4>d", "<3>e", "<3>f"]
 
 

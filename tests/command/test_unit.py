@@ -20,6 +20,7 @@ from kraken_feed.feed.feed import STOP_S
 from kraken_feed.service.systemd import BEAT_S, EXTEND_S
 from kraken_feed.service.units import FILES, PLACE, exec_word, hidden, installed_command, text
 
+from ..support.cases import each
 from ..support.installed import COMMAND, bare, finish, run, site
 from ..support.repository import ROOT
 from ..support.systemd import Systemd, Unit, fields, printed
@@ -229,9 +230,7 @@ def test_a_link_into_a_home_directory_is_seen_through(tmp_path: Path) -> None:
     assert hidden("/opt/kraken-feed/bin/kraken-feed", str(link)) in ("/home/somebody/python", str(link))
 
 
-@pytest.mark.parametrize(
-    "path", ["", "relative", "./x", "/a\0b", "/a\nb", "/a\tb", "/\udcff", '/q"', "/it's", "/back\\slash"]
-)
+@each("path", ["", "relative", "./x", "/a\0b", "/a\nb", "/a\tb", "/\udcff", '/q"', "/it's", "/back\\slash"])
 def test_a_path_that_systemd_would_not_take_is_a_usage_error(path: str) -> None:
     with pytest.raises(UsageError):
         exec_word(path)

@@ -19,7 +19,6 @@ from .attacks import ATTACKS, Attack, Figures, Stage, attacked
 SECONDS = 3.0
 RATE = 30.0
 AT_A_TIME = 5
-pytestmark = pytest.mark.xdist_group("attacks")  # one process carries them out for all tests of this file
 
 EVENTS = 20  # there are that many of each kind, or nothing was tested
 

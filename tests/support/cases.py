@@ -4,43 +4,71 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 
-Test = Callable[..., None]
+Test = Callable[..., Any]
+
+
+class Catch:
+    """Keeps what fails in its block, with a note."""
+
+    def __init__(self, failed: list[BaseException], note: str) -> None:
+        self._failed, self._note = failed, note
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, (Exception, pytest.fail.Exception)):
+            return False
+        error.add_note(self._note)
+        self._failed.append(error)
+        return True
 
 
 def each(names: str | tuple[str, ...], rows: Iterable[Any], ids: Callable[[Any], str] = repr) -> Callable[[Test], Test]:
     """Call the test for each row, as ``pytest.mark.parametrize`` would, but as one test.
 
-    Every row is tried. What fails says with which row.
+    The test may be a coroutine. Every row is tried. What fails says with which row.
     """
     rows = list(rows)
     assert rows, "no cases"
     single = isinstance(names, str)
     own = (names,) if isinstance(names, str) else names
 
-    def around(test: Test) -> Test:
-        @functools.wraps(test)
-        def tests(*arguments: Any, **given: Any) -> None:
+    def decorate(test: Test) -> Test:
+        def failures() -> Iterator[tuple[dict[str, Any], Catch]]:
             failed: list[BaseException] = []
             for row in rows:
-                try:
-                    test(*arguments, **given, **dict(zip(own, [row] if single else row, strict=True)))
-                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  # it is raised below
-                    error.add_note(f"case: {names} = {ids(row)}")
-                    failed.append(error)
+                yield (
+                    dict(zip(own, [row] if single else row, strict=True)),
+                    Catch(failed, f"case: {names} = {ids(row)}"),
+                )
             if len(failed) == 1:
                 raise failed[0]
             if failed:
                 raise BaseExceptionGroup(f"{len(failed)} of {len(rows)} cases", failed)
 
+        @functools.wraps(test)
+        def tests(*arguments: Any, **given: Any) -> None:
+            for case, caught in failures():
+                with caught:
+                    test(*arguments, **given, **case)
+
+        @functools.wraps(test)
+        async def async_tests(*arguments: Any, **given: Any) -> None:
+            for case, caught in failures():
+                with caught:
+                    await test(*arguments, **given, **case)
+
+        around: Any = async_tests if inspect.iscoroutinefunction(test) else tests
         signature = inspect.signature(test)
         assert set(own) <= signature.parameters.keys()
         left = [parameter for name, parameter in signature.parameters.items() if name not in own]
-        tests.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]  # pytest reads it
-        return tests
+        around.__signature__ = signature.replace(parameters=left)  # pytest reads it
+        return cast("Test", around)
 
-    return around
+    return decorate

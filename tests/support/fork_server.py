@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import fcntl
 import functools
 import gc
 import importlib
@@ -21,6 +22,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -30,7 +32,12 @@ import msgspec
 LIMIT = 1 << 26  # bytes of one line that a reader takes
 NUMBER = struct.Struct("=q")
 NOT_LOADED = ("kraken_feed.__main__", "kraken_feed.watch", "kraken_feed.simulator.__main__")
+LOADED_LATE = (  # by libraries, when they are used
+    "anyio._backends._asyncio", "asyncio.runners", "certifi", "concurrent.futures.thread", "encodings.idna", "getpass",
+    "h11", "httpcore", "httpcore._backends.anyio", "prometheus_client", "shlex", "stringprep",
+)  # fmt: skip
 OF_PYTHON = ("PYTHON", "LC_", "TZ", "LD_", "MALLOC_")  # what only a fresh process reads at its start
+READ_LATE = ("PYTHONASYNCIODEBUG",)  # by every new event loop
 
 
 class Order(msgspec.Struct):
@@ -39,11 +46,13 @@ class Order(msgspec.Struct):
     arguments: list[str]
     env: dict[str, str]
     directory: str
+    terminal: bool = False  # its standard descriptors are one, which becomes its own
 
 
 def suits(arguments: tuple[str, ...], env: Mapping[str, str]) -> bool:
     """Return whether a forked process does the same as a fresh one."""
-    utf8 = env.get("LANG") == "C.UTF-8" and not any(name.startswith(OF_PYTHON) for name in env)
+    fresh = [name for name in env if name.startswith(OF_PYTHON) and name not in READ_LATE]
+    utf8 = env.get("LANG") == "C.UTF-8" and not fresh
     return utf8 and "watch" not in arguments[:2] and hasattr(os, "pidfd_open")
 
 
@@ -113,6 +122,16 @@ async def _rest(stream: asyncio.StreamReader | None) -> bytes | None:
 
 async def fork(arguments: tuple[str, ...], env: Mapping[str, str], stdout: int = PIPE, stderr: int = PIPE) -> Forked:
     """Run the command in a forked process, with nothing on its stdin."""
+    return await _fork(_server(), Order(list(arguments), dict(env), os.getcwd()), DEVNULL, stdout, stderr)
+
+
+async def fork_on_terminal(arguments: tuple[str, ...], env: Mapping[str, str], terminal: int) -> Forked:
+    """Run the command, which may be ``watch``, in a forked process that has the terminal for its own."""
+    order = Order(list(arguments), dict(env), os.getcwd(), terminal=True)
+    return await _fork(_server("watch"), order, terminal, terminal, terminal)
+
+
+async def _fork(server: socket.socket, order: Order, stdin: int, stdout: int, stderr: int) -> Forked:
     ours: list[int] = []
     theirs: list[int] = []
 
@@ -128,10 +147,9 @@ async def fork(arguments: tuple[str, ...], env: Mapping[str, str], stdout: int =
             return theirs[-1]
         return pipe() if wanted == PIPE else wanted
 
-    descriptors = [output(DEVNULL), output(stdout), output(stderr), pipe()]
-    order = msgspec.json.encode(Order(list(arguments), dict(env), os.getcwd()))
+    descriptors = [output(stdin), output(stdout), output(stderr), pipe()]
     try:
-        socket.send_fds(_server(), [order], descriptors)
+        socket.send_fds(server, [msgspec.json.encode(order)], descriptors)
     finally:
         for descriptor in theirs:
             os.close(descriptor)
@@ -149,10 +167,10 @@ async def _connected(descriptor: int) -> Pipe:
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """Start the server. It ends with this process."""
+def _server(*loaded: str) -> socket.socket:
+    """Start the server, or the one for ``watch``. It ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    server = subprocess.Popen([sys.executable, "-m", "tests.support.fork_server"], stdin=theirs.fileno())
+    server = subprocess.Popen([sys.executable, "-m", "tests.support.fork_server", *loaded], stdin=theirs.fileno())
     theirs.close()
 
     def end() -> None:
@@ -199,6 +217,9 @@ def serve() -> Order:
 
 def run(order: Order) -> NoReturn:
     """Be the command."""
+    if order.terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(order.directory)
     os.environ.clear()
     os.environ.update(order.env)
@@ -214,19 +235,22 @@ def run(order: Order) -> NoReturn:
     raise AssertionError("the command has not ended")
 
 
-def load() -> None:
+def load(*further: str) -> None:
     """Import what the command imports, one part or another of it."""
-    sys.modules["rich"] = None  # type: ignore[assignment]  # as the command does: structlog would load it
+    if "watch" in further:
+        importlib.import_module("kraken_feed.watch.app")
+    else:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # as the command does: structlog would load it
     package = importlib.import_module("kraken_feed")
     for module in pkgutil.walk_packages(package.__path__, "kraken_feed."):
         if not module.name.startswith(NOT_LOADED):
             importlib.import_module(module.name)
-    for name in ("asyncio.runners", "prometheus_client", "encodings.idna", "getpass", "stringprep"):
+    for name in LOADED_LATE:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
 
 if __name__ == "__main__":
-    load()
+    load(*sys.argv[1:])
     run(serve())

@@ -12,9 +12,11 @@ import sys
 import termios
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import cast
 
 import pyte
 
+from . import fork_server
 from .installed import COMMAND, finish
 from .timeouts import TIMEOUT_S
 
@@ -98,10 +100,14 @@ async def on_terminal(
     terminal = OnTerminal(columns, lines)
     slave = terminal.slave
     command = [sys.executable, "-c", driver] if driver else [COMMAND]
-    terminal.process = await asyncio.create_subprocess_exec(
-        *command, *arguments, env={"TERM": "xterm-256color", **env}, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True, preexec_fn=_own_terminal,
-    )  # fmt: skip
+    env = {"TERM": "xterm-256color", **env}
+    if arguments[:1] == ("watch",) and not driver and fork_server.suits((), env):
+        terminal.process = cast("Process", await fork_server.fork_on_terminal(arguments, env, slave))
+    else:
+        terminal.process = await asyncio.create_subprocess_exec(
+            *command, *arguments, env=env, stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, preexec_fn=_own_terminal,
+        )  # fmt: skip
     try:
         yield terminal
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
 from collections.abc import Callable, Iterable
 
 from kraken_feed import errors
@@ -31,8 +32,9 @@ COMMAND = "make docs"
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, FeedError)]
 OF_CALL = {CallRefused.exit_code, OutcomeUnknown.exit_code}  # which no service runs
 ENDS = {  # without an error: exit code, when
-    0: "SIGTERM; `--once`, `--count` or `--duration` is met",
+    0: "SIGTERM (`call` and `check`: 143, if their work is not done); `--once`, `--count` or `--duration` is met",
     INTERRUPTED: "SIGINT",
+    128 + signal.SIGTERM: "SIGTERM, before `call` has sent its request, or before `check` is done",
 }
 
 
@@ -89,7 +91,7 @@ def loss_causes() -> str:
 
 
 def outage_causes() -> str:
-    """Return the causes of outages that no loss began."""
+    """Return the causes of outages without a ``feed.lost``."""
     return _meanings(OUTAGE_CAUSES)
 
 
@@ -122,7 +124,7 @@ def _does(text: str, refusal: Refusal) -> str:
     if text == "EService:Throttled":
         return f"makes no call until the time that Kraken names ({SERVICE_S:g} s to {LOCKOUT_S:g} s), then tries again"
     if refusal == refusals.NONCE:
-        return f"takes its nonces further ahead and tries again, a few times within a minute, then ends ({code})"
+        return f"raises its next nonce and tries again, a few times within a minute, then ends ({code})"
     if refusal.kind in ("throttled", "locked_out"):
         return f"makes no call for {wait}, then tries again"
     if refusal.attempts is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kraken_feed.errors import (
     CallRefused,
     ConfigError,
@@ -22,6 +20,8 @@ from kraken_feed.errors import (
     Transient,
     UsageError,
 )
+
+from ..support.cases import each
 
 # Class, whether to try again, exit code.
 POLICY: list[tuple[type[FeedError], bool, int]] = [
@@ -48,7 +48,7 @@ def _kinds(base: type[FeedError]) -> set[type[FeedError]]:
     return {base}.union(*(_kinds(kind) for kind in base.__subclasses__()))
 
 
-@pytest.mark.parametrize(("kind", "retry", "code"), POLICY, ids=lambda value: getattr(value, "__name__", str(value)))
+@each(("kind", "retry", "code"), POLICY)
 def test_class_decides_retry_and_exit_code(kind: type[FeedError], retry: bool, code: int) -> None:
     assert (kind.retry, kind.exit_code) == (retry, code)
 

@@ -9,8 +9,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 import kraken_feed
 
 from ..support.cases import each
@@ -101,8 +99,6 @@ class Modules(Mapping[str, list[Import]]):
     def __len__(self) -> int:
         return len(self._files)
 
-
-pytestmark = pytest.mark.xdist_group("layers")  # one process parses the files
 
 MODULES = Modules(simulator=False)
 SIMULATOR = Modules(simulator=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 import kraken_feed
 from kraken_feed.check.key_settings import ITEMS
 from kraken_feed.telemetry.causes import OUTAGE_CAUSES, STOP_REASONS
 from kraken_feed.telemetry.events import EVENTS
 
+from ..support.cases import each
 from ..support.pages import COMMAND, ERRORS, PARTS, current, exit_codes, fresh
 
 PACKAGE = Path(kraken_feed.__file__).parent
@@ -20,14 +19,14 @@ LEVELS = ("error", "warning", "info", "debug")
 SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
 
 
-@pytest.mark.parametrize("page", PARTS)
+@each("page", PARTS)
 def test_a_page_has_what_the_code_says(page: str) -> None:
     assert current(page) == fresh(page), f"docs/{page} is stale: run `{COMMAND}`"
 
 
 def test_every_event_in_the_code_is_in_the_table_with_its_level() -> None:
-    logged = set(re.findall(r'log\.(debug|info|warning|error)\(\s*"(\w+)"', CODE))
-    logged |= {("warning", name) for name in re.findall(r'_warn\(\s*"(\w+)"', CODE)}
+    logged = set(re.findall(r'\.(debug|info|warning|error)[(,]\s*"(\w+)"', CODE))
+    logged |= {("warning", name) for name in re.findall(r'\b_?warn\(\s*"(\w+)"', CODE)}
     other = set(re.findall(r'(?:Notice|\bsay|, level\))\(\s*"(\w+)"|"event": "(exit|state)"', CODE))
     assert {name for _, name in logged} | {name for pair in other for name in pair if name} == set(EVENTS)
     assert {name for level, name in logged if level not in EVENTS[name].levels} == set()

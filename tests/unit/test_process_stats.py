@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ..support import process_stats
+from ..support.cases import each
 from ..support.process_stats import ENOUGH, MEMORY_SLACK_MIB, Sample
 
 LEVEL = Sample(at=0.0, rss=40.0, pss=30.0, anonymous=28.0, descriptors=20, threads=3)
@@ -61,7 +62,7 @@ def test_what_stays_as_it_is_does_not_grow() -> None:
     assert process_stats.growth(over_time(ENOUGH)) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "hourly"),
     [("rss", 40.0), ("anonymous", 40.0), ("descriptors", 12.0), ("threads", 12.0)],
 )

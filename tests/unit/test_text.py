@@ -23,9 +23,6 @@ KRAKENS = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa
 PASSWORDS = ["2026", "on", "a", "1", "error", "key", "masked", "closed", "connection_lost", "not so secret", "0", "-"]
 
 
-OURS = pytest.mark.xdist_group("ours")  # one process parses the files
-
-
 @functools.cache
 def _ours() -> set[str]:
     """Every text constant of the package: whatever our messages and events are made of."""
@@ -46,7 +43,6 @@ def of(*texts: str) -> Secrets:
 # ------------------------------------------------------------------------------------------------ our own words
 
 
-@OURS
 def test_no_word_of_ours_as_a_password_masks_what_we_say() -> None:
     for word in {word for text in _ours() for word in re.findall(r"[A-Za-z_-]{,23}", text)}:
         assert of(word).mask_long(f"the {word}, and {word}") == f"the {word}, and {word}"
@@ -59,7 +55,6 @@ def test_no_short_password_masks_what_we_say(password: str) -> None:
         assert secrets.mask_long(text) == text
 
 
-@OURS
 def test_no_text_of_ours_is_touched_by_krakens_secrets() -> None:
     secrets = of(KRAKENS, KRAKENS[:56])
     assert all(secrets.mask_long(text) == text for text in _ours())

@@ -16,7 +16,7 @@ from kraken_feed.config.schema import Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, OutageTooLong, StateHeld
 from kraken_feed.feed.endpoint import EndpointFeed
 from kraken_feed.feed.environment import Limits
-from kraken_feed.output import queue
+from kraken_feed.output import destination, queue
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Backfilled, Gap, Item, Live, Lost, Record, Stopped
 from kraken_feed.simulator.faults.fault import Fault
@@ -74,7 +74,7 @@ def test_a_slow_program_is_waited_for_within_bounds_and_that_is_no_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     high = 40_000
-    monkeypatch.setattr(queue, "HIGH_BYTES", high)
+    monkeypatch.setattr(destination, "HIGH_BYTES", high)
     monkeypatch.setattr(queue, "LOW_BYTES", high // 4)
 
     async def script(world: World, state: Path) -> None:

@@ -86,19 +86,14 @@ class Schedule:
 
     def connected(self, number: int) -> list[Fault]:
         """Return the faults that hit connection `number`, at once or `after` some seconds."""
-        return [
-            fault
-            for fault in self._counted
-            if fault.kind not in OCCASION_KINDS and _hits(fault.on_connect, fault.times, number)
-        ]
+        return [fault for fault in self._at_once() if _hits(fault.on_connect, fault.times, number)]
 
     def called(self, number: int) -> list[Fault]:
         """Return the faults that the token call `number` triggers."""
-        return [
-            fault
-            for fault in self._counted
-            if fault.kind not in OCCASION_KINDS and _hits(fault.on_token, fault.times, number)
-        ]
+        return [fault for fault in self._at_once() if _hits(fault.on_token, fault.times, number)]
+
+    def _at_once(self) -> list[Fault]:
+        return [fault for fault in self._counted if fault.kind not in OCCASION_KINDS]
 
     def ready(self, fault: Fault, now: float) -> None:
         """Let a fault wait for its occasion: for `for` seconds, else for `times` occasions.

@@ -1,6 +1,6 @@
 """Give an exchange sockets: HTTP/1.1 and WebSockets on one loopback port.
 
-The home of asyncio and websockets in the simulator.
+In the simulator, only this package imports websockets, and only this package and ``main`` import asyncio.
 
 Read ``connection`` first.
 """

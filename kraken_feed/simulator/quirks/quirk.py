@@ -1,4 +1,4 @@
-"""Define quirks: standing behaviours that Kraken's documents allow, and that still surprise clients.
+"""Define quirks: behaviours for a whole run that Kraken's documents allow, and that still surprise clients.
 
 Kraken's documents leave much open, and recordings show more than the documents say. Each quirk is one such behaviour;
 the defaults are the usual ones. A fault happens at a moment, a quirk holds for the whole run.
@@ -90,7 +90,9 @@ class Quirk(Struct, frozen=True):
 
 QUIRKS: dict[str, Quirk] = {
     "short_pages": Quirk(True, "a history page has any number of rows from 1 to 50, though more follow"),
-    "merged_pages": Quirk(True, "TradesHistory counts fills before it merges a taker's, so ofs skips more than rows"),
+    "merged_pages": Quirk(
+        True, "TradesHistory counts a taker's fills before it merges them, so ofs counts more than the rows shown"
+    ),
     "repeated_rows": Quirk(0.2, "share of history rows that stand twice on their page, with different bytes"),
     "withheld_rows": Quirk(0.05, "share of history rows that are counted but not on any page"),
     "withheld_s": Quirk(60.0, "after so many seconds they are on their page after all (0: never)"),
@@ -101,18 +103,28 @@ QUIRKS: dict[str, Quirk] = {
     "query_lag": Quirk(90.0, "seconds by which QueryOrders is late"),
     "trades_lag": Quirk(90.0, "seconds by which TradesHistory and QueryTrades are late"),
     "ledger_lag": Quirk(90.0, "seconds by which Ledgers is late"),
-    "late_orders": Quirk(True, "an order younger than the lag is unknown to REST, not open"),
+    "late_orders": Quirk(
+        True, "REST does not know an order that is younger than the lag (usually it shows it as open)"
+    ),
     "odd_states": Quirk(0.3, "share of ended orders with an unusual state in ClosedOrders: rejected, Canceled"),
     "odd_query_states": Quirk(0.3, "the same in QueryOrders"),
     "refuse_unknown": Quirk(True, "QueryOrders refuses a batch if REST does not know one of its ids"),
     "refused_ids": Quirk(0.05, "share of orders whose id makes QueryOrders refuse the batch"),
-    "key_span": Quirk("outside", "a limited key's question outside of its span, or overlapping, is an error"),
+    "key_span": Quirk(
+        "outside",
+        "if a key is limited in time, REST refuses queries outside of its limits (outside), or also those that reach "
+        "beyond them (overlap); usually it returns no rows",
+    ),
     "empty_as_list": Quirk(True, "REST writes [] for an object without members"),
     "errors": Quirk("warning", 'REST has "error": {}, or a warning in it beside the result'),
     "integers": Quirk("float", "sequences and request ids are written as 1.0 (float) or as strings (text)"),
     "unknown_members": Quirk(True, "items and rows have members that no document names"),
     "surrogates": Quirk(0.2, "share of items and rows that have a lone surrogate in a string"),
-    "double_ends": Quirk("both", "an order ends twice: first bare (richer), with the same bytes (identical), or both"),
+    "double_ends": Quirk(
+        "both",
+        "an order's end comes twice: first without volumes, then with them (richer), with the same bytes (identical), "
+        "or some orders each (both)",
+    ),
     "null_snapshots": Quirk(True, "an empty snapshot is null instead of []"),
     "null_items": Quirk(True, "data frames begin with an item that is null"),
     "strange_frames": Quirk(0.1, "share of updates after which a frame of an unknown type has the next sequence"),
@@ -120,17 +132,19 @@ QUIRKS: dict[str, Quirk] = {
     "pongs": Quirk("bare", "pongs lack their id (bare), have it as a string (text), or never come"),
     "pong_delay": Quirk(5.0, "seconds by which a pong is late"),
     "lost_pongs": Quirk(0.2, "share of pings that get no answer"),
-    "line_rate": Quirk(2000.0, "bytes per second that leave a connection (0: no limit); a cut loses what waits"),
+    "line_rate": Quirk(
+        2000.0, "bytes per second that leave a connection (0: no limit); a cut loses the bytes that have not left"
+    ),
     "empty_ledger_ids": Quirk(0.3, "share of balance changes whose ledger id is empty"),
     "shared_ledger_ids": Quirk(0.3, "share of trades whose two ledger entries have one id"),
     "asset_classes": Quirk(True, "SOL is a currency and a tokenized_asset; Ledgers shows currencies unless asked"),
     "wrong_validate": Quirk(
         "ignored",
-        "validate of another JSON type than documented: order entry refuses it, ignores it and does the request, or "
-        "takes it all the same",
+        "if validate has a wrong JSON type, the request is refused (refused), carried out (ignored), or only checked "
+        "(taken)",
     ),
     "edit_needs_volume": Quirk(
-        True, "editOrder refuses an edit without a volume, as its table says and its sample not"
+        True, "editOrder refuses an edit without a volume (Kraken's table requires one, its sample has none)"
     ),
     "any_case": Quirk(True, "order entry takes the time in force in upper and lower case in both dialects"),
     "clock_offset": Quirk(60.0, "seconds by which Kraken's whole clock is ahead of this machine's"),

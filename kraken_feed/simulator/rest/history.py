@@ -93,7 +93,7 @@ class View:
         ended = self._book.ended
         late = ended.rows[ended.span(self._until, -math.inf, math.inf)[0] :] if self._until < math.inf else []
         states = [self._state(order.id) for order in (*self._book.open.values(), *late)]
-        return sorted((order for order in states if order is not None and not order.terminal), key=_opened)
+        return sorted((order for order in states if order is not None and not order.terminal), key=opened)
 
     def ended(self, span: Span, by: str) -> Rows[Order]:
         """Return the orders that ended, selected by the time of their opening, of their end, or of either."""
@@ -103,11 +103,11 @@ class View:
         low, high = self._span(timeline, Span(span.start))  # no order in the span ended before it
         rows = timeline.rows[low:high]
         if by == "open":
-            found = Timeline[Order](_opened)
+            found = Timeline[Order](opened)
             rows = [order for order in rows if span.holds(order.opened)]
         else:
-            found = Timeline[Order](_closed)
-            rows = [order for order in rows if span.holds(order.opened) or span.holds(_closed(order))]
+            found = Timeline[Order](closed)
+            rows = [order for order in rows if span.holds(order.opened) or span.holds(closed(order))]
         return collected(found, rows)
 
     def trades(self, span: Span) -> Rows[Trade]:
@@ -176,9 +176,9 @@ def collected(timeline: Timeline[Row], rows: Iterable[Row]) -> Rows[Row]:
     return Rows(timeline, 0, len(timeline.rows))
 
 
-def _opened(order: Order) -> float:
+def opened(order: Order) -> float:
     return order.opened
 
 
-def _closed(order: Order) -> float:
+def closed(order: Order) -> float:
     return order.closed or order.opened

@@ -12,7 +12,7 @@ from kraken_feed.simulator.market.timeline import Timeline
 from kraken_feed.simulator.quirks.quirk import Quirks
 from kraken_feed.simulator.quirks.shape import integer, table
 from kraken_feed.simulator.rest.call import Call, RestError
-from kraken_feed.simulator.rest.history import Rows, collected
+from kraken_feed.simulator.rest.history import Rows, closed, collected, opened
 from kraken_feed.simulator.rest.row import entry_object, order_object, state, trade_object
 
 _HISTORY = ("ClosedOrders", "TradesHistory", "QueryTrades", "Ledgers")
@@ -101,8 +101,8 @@ def _closed_orders(call: Call) -> Result:
     rows = view.ended(span, which)
     if "userref" in call.params or "cl_ord_id" in call.params:
         found = [order for order in rows.timeline.rows[rows.low : rows.high] if _wanted(call, order)]
-        rows = collected(Timeline(_opened if which == "open" else _closed), found)
-    shown = call.pager.cut(rows, call.offset(), _ident, _closed)
+        rows = collected(Timeline(opened if which == "open" else closed), found)
+    shown = call.pager.cut(rows, call.offset(), _ident, closed)
     return {"closed": _orders(call, shown, call.quirks.odd_states), **_count(call, len(rows))}
 
 
@@ -161,14 +161,6 @@ METHODS: dict[str, Callable[[Call], Result]] = {
     "QueryTrades": _query_trades,
     "Ledgers": _ledgers,
 }
-
-
-def _opened(order: Order) -> float:
-    return order.opened
-
-
-def _closed(order: Order) -> float:
-    return order.closed or order.opened
 
 
 def _ident(row: Order | Trade) -> str:

@@ -21,6 +21,7 @@ from kraken_feed.simulator.market.account import Account
 from kraken_feed.simulator.market.number import VOLUME_PLACES, is_integer
 from kraken_feed.simulator.market.order import Order, Side
 from kraken_feed.simulator.market.pair import CURRENCY, PAIRS, Pair, find
+from kraken_feed.simulator.market.stamp import rfc3339_seconds
 from kraken_feed.simulator.quirks.quirk import USUAL, Quirks
 
 MODIFY, CLOSE = "modify-trades", "close-trades"
@@ -270,12 +271,13 @@ class Desk:
             self._account.cancel(order.id, self.now)
         return len(orders)
 
-    def cancel_after(self, seconds: int) -> float | None:
-        """Set the timer that cancels all orders, or switch it off (0); return when it will fire."""
-        if not 0 <= seconds < MAX_TIMER_S:
+    def cancel_after(self, seconds: int | None) -> dict[str, object]:
+        """Set the timer that cancels all orders, or switch it off (0); return the answer's times."""
+        if seconds is None or not 0 <= seconds < MAX_TIMER_S:
             raise invalid("timeout")
         self._account.cancel_at = self.now + seconds if seconds else math.inf
-        return self._account.cancel_at if seconds else None
+        trigger = rfc3339_seconds(self._account.cancel_at) if seconds else "0"
+        return {"currentTime": rfc3339_seconds(self.now), "triggerTime": trigger}
 
     def find(self, name: str) -> Order:
         """Return the one open order with that id, reference or client's id."""

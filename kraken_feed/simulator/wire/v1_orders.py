@@ -12,7 +12,6 @@ import msgspec
 
 from kraken_feed.simulator.market.number import VOLUME_PLACES, fixed
 from kraken_feed.simulator.market.order import Order
-from kraken_feed.simulator.market.stamp import rfc3339_seconds
 from kraken_feed.simulator.wire.order_entry import (
     CLOSE,
     MODIFY,
@@ -164,12 +163,7 @@ def _cancel_all(fields: Fields, desk: Desk) -> list[Answer]:
 
 def _cancel_after(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE, every=False)
-    seconds = fields.get("timeout")
-    if seconds is None:
-        raise invalid("timeout")
-    at = desk.cancel_after(seconds)
-    trigger = "0" if at is None else rfc3339_seconds(at)
-    return [{"currentTime": rfc3339_seconds(desk.now), "status": "ok", "triggerTime": trigger}]
+    return [{**desk.cancel_after(fields.get("timeout")), "status": "ok"}]
 
 
 _DO: dict[str, Callable[[Fields, Desk], list[Answer]]] = {

@@ -12,7 +12,7 @@ import msgspec
 
 from kraken_feed.simulator.market.order import Order
 from kraken_feed.simulator.market.pair import Pair
-from kraken_feed.simulator.market.stamp import rfc3339, rfc3339_seconds
+from kraken_feed.simulator.market.stamp import rfc3339
 from kraken_feed.simulator.wire.order_entry import (
     CLOSE,
     MODIFY,
@@ -130,14 +130,10 @@ def _trigger(fields: Fields) -> Decimal | None:
     return Fields(fields.get("triggers", {})).decimal("price")
 
 
-def _placed(order: Order) -> Result:
-    name: Result = {"order_userref": order.userref} if order.cl_ord_id is None else {"cl_ord_id": order.cl_ord_id}
-    return {"order_id": order.id, **name}
-
-
-def _checked(wish: Wish) -> Result:
-    name: Result = {"order_userref": wish.userref} if wish.cl_ord_id is None else {"cl_ord_id": wish.cl_ord_id}
-    return {"order_id": "", **name}
+def _told(order_id: str, what: Order | Wish) -> Result:
+    """Return the result for an order that was placed or, without an id, only checked."""
+    name: Result = {"order_userref": what.userref} if what.cl_ord_id is None else {"cl_ord_id": what.cl_ord_id}
+    return {"order_id": order_id, **name}
 
 
 def _add(fields: Fields, desk: Desk) -> list[Done]:
@@ -145,8 +141,8 @@ def _add(fields: Fields, desk: Desk) -> list[Done]:
     wish = _wish(fields, fields.pair("symbol"), desk)
     if desk.checks_only(fields, "flag"):
         desk.check(wish)
-        return [_checked(wish)]
-    return [_placed(desk.add(wish))]
+        return [_told("", wish)]
+    return [_told(desk.add(wish).id, wish)]
 
 
 def _amend(fields: Fields, desk: Desk) -> list[Done]:
@@ -207,12 +203,7 @@ def _cancel_all(fields: Fields, desk: Desk) -> list[Done]:
 
 def _cancel_after(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
-    seconds = fields.get("timeout")
-    if seconds is None:
-        raise invalid("timeout")
-    at = desk.cancel_after(seconds)
-    trigger = "0" if at is None else rfc3339_seconds(at)
-    return [{"currentTime": rfc3339_seconds(desk.now), "triggerTime": trigger}]
+    return [desk.cancel_after(fields.get("timeout"))]
 
 
 def _batch_add(fields: Fields, desk: Desk) -> list[Done]:
@@ -228,13 +219,13 @@ def _batch_add(fields: Fields, desk: Desk) -> list[Done]:
     if desk.checks_only(fields, "flag"):
         for wish in wishes:
             desk.check(wish)
-        return [[_checked(wish) for wish in wishes]]
+        return [[_told("", wish) for wish in wishes]]
     return [[_tried(wish, desk) for wish in wishes]]
 
 
 def _tried(wish: Wish, desk: Desk) -> Result:
     try:
-        return _placed(desk.add(wish))
+        return _told(desk.add(wish).id, wish)
     except Refusal as refusal:
         return {"error": str(refusal), "success": False}
 

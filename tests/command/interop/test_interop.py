@@ -10,22 +10,22 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-import pytest
-
 from kraken_feed.simulator.faults import scenario
 from tests.command.interop import run
+
+from ...support.cases import each
 
 BESIDE_US = ("krakenex", "python-kraken-sdk")
 
 
-@pytest.mark.parametrize("name", BESIDE_US)
+@each("name", BESIDE_US)
 def test_client_is_content_with_the_simulator(name: str) -> None:
     """A client that knows nothing of us connects, signs, subscribes and receives."""
     report = run.run(name, Path(sys.executable))
     assert report["ok"], run.table([report])
 
 
-@pytest.mark.parametrize("name", BESIDE_US)
+@each("name", BESIDE_US)
 def test_version_beside_us_is_the_one_in_the_environment_of_its_own(name: str) -> None:
     """The development extra and the pinned requirements name one version."""
     assert importlib.metadata.version(name) == run.pinned(name)
@@ -39,7 +39,7 @@ def test_every_client_has_a_program_and_requirements() -> None:
     assert {path.stem for path in (run.HERE / "scenarios").glob("*.toml")} <= set(run.CLIENTS)
 
 
-@pytest.mark.parametrize("path", sorted((run.HERE / "scenarios").glob("*.toml")), ids=lambda path: path.stem)
+@each("path", sorted((run.HERE / "scenarios").glob("*.toml")))
 def test_every_scenario_is_one_that_the_simulator_takes(path: Path) -> None:
     """A mistake in it would else come to light only where all clients are run."""
     assert scenario.load(path) != scenario.Scenario()

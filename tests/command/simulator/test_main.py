@@ -18,6 +18,8 @@ from kraken_feed.simulator.main import main
 from tests.support.account import T0, Account, Tap, sign
 from tests.support.timeouts import TIMEOUT_S
 
+from ...support.cases import each
+
 COMMAND = [sys.executable, "-m", "kraken_feed.simulator"]
 
 
@@ -44,7 +46,7 @@ def test_it_prints_one_line_serves_and_ends_with_zero(tmp_path: Path, number: si
     assert sum(record["kind"] == "open" for record in records) == 5  # two open orders, three past trades
 
 
-@pytest.mark.parametrize(("options", "text"), [((), "EGeneral:Permission denied"), (("--trading",), None)])
+@each(("options", "text"), [((), "EGeneral:Permission denied"), (("--trading",), None)])
 def test_only_keys_that_are_to_trade_may(options: tuple[str, ...], text: str | None) -> None:
     with start("--seed", "5", "--rate", "0", *options) as process:
         assert process.stdout is not None

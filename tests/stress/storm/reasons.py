@@ -42,7 +42,7 @@ REASONS = (
         for method in ("ClosedOrders", "QueryOrders", "TradesHistory", "Ledgers", "GetApiKeyInfo")
         for separator in (": ", " was")
     ),
-    Reason("REST does not answer", "Kraken wants no call", ("rest", "busy")),
+    Reason("REST does not answer", "After an earlier refusal, no call is allowed", ("rest", "busy")),
 )
 
 

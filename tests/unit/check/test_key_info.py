@@ -26,6 +26,8 @@ from kraken_feed.protocol.permissions import (
     spelled,
 )
 
+from ...support.cases import each
+
 NOW = 1_760_000_000
 ALL = tuple(CHANNELS)
 DAY = 86400
@@ -70,21 +72,21 @@ def test_an_allow_list_of_one_empty_string_is_empty() -> None:
     assert only(info, "addresses").status == "WARN"
 
 
-@pytest.mark.parametrize("blank", ["[]", '[""]', '["",""]', '[" "]', "[null]", '["","\\t",null]'])
+@each("blank", ["[]", '[""]', '["",""]', '[" "]', "[null]", '["","\\t",null]'])
 def test_an_allow_list_of_nothing_but_blanks_is_none(blank: str) -> None:
     info = read(f'{{"ip_allowlist":{blank}}}'.encode())
     assert info.allow_list == ()
     assert only(info, "addresses").status == "WARN"
 
 
-@pytest.mark.parametrize("everywhere", ["0.0.0.0/0", "::/0"])
+@each("everywhere", ["0.0.0.0/0", "::/0"])
 def test_an_allow_list_of_every_address_is_none(everywhere: str) -> None:
     info = msgspec.structs.replace(GOOD, allow_list=("192.0.2.1", everywhere))
     assert only(info, "addresses").status == "WARN"
 
 
 # Of a check that has used the nonces from 100 to 102.
-@pytest.mark.parametrize(
+@each(
     ("nonce", "known", "status"),
     [
         (102, 0, "OK"),
@@ -126,7 +128,7 @@ def test_whatever_stands_in_the_fields_is_read_and_judged(fields: dict[str, Any]
     assert {result.item for result in judge(info, ALL, NOW, backfill=True)} == set(ITEMS)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "7", "<html>"])
+@each("text", ["[]", "null", "7", "<html>"])
 def test_what_is_no_object_is_not_read(text: str) -> None:
     with pytest.raises(msgspec.DecodeError):
         read(text.encode())
@@ -139,7 +141,7 @@ def test_a_key_for_tails_and_nothing_else_is_well() -> None:
     assert {result.status for result in judge(GOOD, ALL, NOW, backfill=True)} == {"OK"}
 
 
-@pytest.mark.parametrize("right", READING)
+@each("right", READING)
 def test_a_missing_right_fails_for_the_channels_that_need_it(right: str) -> None:
     less = tuple(name for name in READING if name != right)
     info = msgspec.structs.replace(GOOD, permissions=less)
@@ -158,19 +160,19 @@ def test_each_missing_right_is_said_by_itself() -> None:
     assert [result.facts["missing"] for result in results] == [CREATE_TOKEN, OPEN, CLOSED]
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@each("channel", CHANNELS)
 def test_a_refusal_names_every_permission_that_the_channel_needs(channel: str) -> None:
     assert all(spelled(permission) in needed_for(channel) for permission in NEEDED[channel])
 
 
-@pytest.mark.parametrize("right", [*OTHERS, "something-new"])
+@each("right", [*OTHERS, "something-new"])
 def test_a_right_beyond_reading_is_a_warning(right: str) -> None:
     result = only(msgspec.structs.replace(GOOD, permissions=(*READING, right)), "rights")
     assert result.status == "WARN"
     assert right in result.what
 
 
-@pytest.mark.parametrize(
+@each(
     ("left", "status", "says"),
     [(-1, "FAIL", "expired on 2025-10-09"), (3600, "WARN", "today"), (29 * DAY, "WARN", "in 29 days"),
      (31 * DAY, "OK", "2025-11-09")],
@@ -191,7 +193,7 @@ def test_a_nonce_window_is_a_warning() -> None:
     assert "10000" in result.what
 
 
-@pytest.mark.parametrize(("limit", "says"), [("query_from", "from 2025"), ("query_to", "up to 2025")])
+@each(("limit", "says"), [("query_from", "from 2025"), ("query_to", "up to 2025")])
 def test_a_limit_of_what_may_be_queried_is_a_warning(limit: str, says: str) -> None:
     result = only(msgspec.structs.replace(GOOD, **{limit: NOW}), "backfill")
     assert result.status == "WARN"

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.check.machine import NS, WARN_S, Offset, judge, offset, span
-from kraken_feed.transport.kraken_clock import KrakenClock
+from kraken_feed.check.machine import WARN_S, Offset, judge, offset, span
+from kraken_feed.transport.kraken_clock import NS, KrakenClock
+
+from ...support.cases import each
 
 seconds = st.floats(min_value=-1e6, max_value=1e6)
 T0 = 1_760_000_000
@@ -42,7 +44,7 @@ def test_a_slow_network_is_not_taken_for_a_wrong_clock(trip: float, fraction: fl
     assert judge(found).status == "OK"
 
 
-@pytest.mark.parametrize("off", [0, 1.5, -1.5, 5, -5, -12, 122, 1e6, -1e6, 1e9, -1e9])
+@each("off", [0, 1.5, -1.5, 5, -5, -12, 122, 1e6, -1e6, 1e9, -1e9])
 def test_a_wrong_clock_is_at_most_a_warning(off: float) -> None:
     result = judge(learned(off))
     assert result.status == ("OK" if abs(off) < WARN_S else "WARN")
@@ -56,7 +58,7 @@ def test_a_wrong_clock_is_at_most_a_warning(off: float) -> None:
         assert "nonces" in result.why
 
 
-@pytest.mark.parametrize(
+@each(
     ("off", "suffers"),
     [(5, "Kraken refuses other programs"), (-5, "if the key has used higher ones"),
      (-70, "deadlines"), (90 * 86400, "TLS"), (-3e8, "TLS")],
@@ -71,8 +73,6 @@ def test_the_uncertainty_is_said_to_people() -> None:
     assert judge(Offset(-0.4, 0.8)).what == "agrees with Kraken's: offset between -0.4 s and +0.8 s"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (120, "2 minutes"), (7200, "2 hours"), (864000, "10 days")]
-)
+@each(("seconds", "words"), [(0, "0 s"), (59, "59 s"), (120, "2 minutes"), (7200, "2 hours"), (864000, "10 days")])
 def test_spans_are_said_in_the_unit_that_fits(seconds: float, words: str) -> None:
     assert span(seconds) == words

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from kraken_feed.check import machine
-from kraken_feed.check.machine import FULL_BYTES, GIB, OUTPUT_BYTES, STATE_BYTES, configuration
+from kraken_feed.check.machine import (
+    FULL_BYTES,
+    GIB,
+    OUTPUT_BYTES,
+    STATE_BYTES,
+    Kind,
+    Output,
+    Room,
+    State,
+    configuration,
+)
 from kraken_feed.check.report import CheckResult
 from kraken_feed.config.schema import Config, parse
+from kraken_feed.state.checkpoint import ChannelState, Checkpoint, Outage
+
+from ...support.cases import each
 
 NOW = 1_760_000_000_000_000_000
 SECRET = "c2VjcmV0"
@@ -51,7 +63,7 @@ def test_a_command_that_holds_a_secret_is_not_shown() -> None:
 # ------------------------------------------------------------------------------------------------ the network
 
 
-@pytest.mark.parametrize(
+@each(
     ("phase", "why", "says"),
     [
         ("DNS", "Name or service not known", "/etc/resolv.conf"),
@@ -80,20 +92,20 @@ def test_a_proxy_that_fails_is_named_by_its_variable() -> None:
 # ------------------------------------------------------------------------------------------------ the places
 
 
-def output(problem: str = "", **facts: Any) -> CheckResult:
-    known = {"made": False, "size": 10, "torn": 0, "free": 100 * GIB, "more_files": True} | facts
-    return machine.output("out.jsonl", problem, **known)
+def output(problem: str = "", *, made: bool = False, size: int = 10, torn: int = 0, **room: Any) -> CheckResult:
+    kind: Kind = "missing" if made else "file"
+    return machine.output(Output("out.jsonl", kind, problem, size, torn, Room(**{"free": 100 * GIB} | room)))
 
 
-def state(**facts: Any) -> CheckResult:
-    known: dict[str, Any] = {
-        "exists": True, "saved_ns": NOW, "now_ns": NOW, "outages": [], "damaged": False, "unread": "",
-        "free": 100 * GIB, "more_files": True,
-    }  # fmt: skip
-    return machine.state("main.sqlite3", **known | facts)
+def state(*, saved_ns: int = NOW, outages: Sequence[str] = (), **facts: Any) -> CheckResult:
+    room = Room(**{"free": 100 * GIB} | {key: facts.pop(key) for key in ("free", "more_files") if key in facts})
+    channels = {str(n): ChannelState(outages=[Outage(name, NOW, "closed")]) for n, name in enumerate(outages)}
+    checkpoint = Checkpoint(saved_ns=saved_ns, channels=channels)
+    known: dict[str, Any] = {"exists": True, "checkpoint": checkpoint, "room": room} | facts
+    return machine.state(State("state", "main.sqlite3", **known), NOW)
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "status"),
     [
         (output(), "OK"),
@@ -113,7 +125,7 @@ def test_an_output_that_cannot_be_written_fails_and_one_that_soon_cannot_warns(
     assert (result.status, result.exit_code) == (status, 74 if status == "FAIL" else 0)
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "status", "says"),
     [
         (state(), "OK", "last saved 0 s ago"),
@@ -136,8 +148,8 @@ def test_a_state_is_said_to_be_what_a_start_makes_of_it(result: CheckResult, sta
 
 
 def test_a_running_tail_is_a_warning_that_names_it() -> None:
-    result = machine.state_locked("main.sqlite3", "77", "3 s")
+    result = state(locked=True, pid="77")
     assert result.status == "WARN"
     assert "77" in result.what
     assert "exit code 75" in result.why
-    assert machine.state_locked("main.sqlite3", "", "3 s").facts["pid"] is None
+    assert state(locked=True).facts["pid"] is None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed import errors
-from kraken_feed.check.report import PRECEDENCE, CheckResult, Report, Status, exit_code, failed, skipped
+from kraken_feed.check.report import PRECEDENCE, CheckResult, Report, Status, exit_code, failed
 from kraken_feed.errors import ConfigError, FeedError, OutputFailed
 from kraken_feed.text import Secrets
+
+from ...support.cases import each
 
 STATUSES: tuple[Status, ...] = ("OK", "WARN", "FAIL", "SKIP")
 texts = st.text(max_size=200)
@@ -30,6 +31,10 @@ results = st.builds(
 )
 
 
+def skipped(item: str, needs: str) -> CheckResult:
+    return CheckResult("SKIP", item, f"not checked: needs {needs}")
+
+
 def said(*several: CheckResult, secrets: Secrets | None = None, **options: Any) -> tuple[list[str], int]:
     """The lines of a report, and its exit code."""
     texts: list[str] = []
@@ -43,7 +48,7 @@ def said(*several: CheckResult, secrets: Secrets | None = None, **options: Any) 
 # ------------------------------------------------------------------------------------------------ the exit code
 
 
-@pytest.mark.parametrize("status", ["OK", "WARN", "SKIP"])
+@each("status", ["OK", "WARN", "SKIP"])
 def test_only_a_failure_counts(status: Status) -> None:
     assert exit_code([CheckResult(status, "key", "", exit_code=77)]) == 0
 
@@ -55,7 +60,7 @@ def test_the_code_does_not_depend_on_the_order_of_failures(codes: list[int]) -> 
     assert one in codes
 
 
-@pytest.mark.parametrize(
+@each(
     ("codes", "worst"),
     [([69, 77], 77), ([77, 78], 78), ([74, 69], 74), ([75, 74], 75), ([69, 1], 1), ([69], 69), ([77, 74, 69], 77)],
 )
@@ -153,7 +158,7 @@ def test_every_finding_is_a_line_of_json_and_the_verdict_the_last(several: list[
 # ------------------------------------------------------------------------------------------------ secrets
 
 
-@pytest.mark.parametrize("as_json", [True, False])
+@each("as_json", [True, False])
 def test_secrets_are_masked_wherever_they_turn_up(as_json: bool) -> None:
     secrets = Secrets()
     secrets.add("s3cr/et+0123456789")

@@ -102,7 +102,7 @@ def test_defaults_are_the_contracts() -> None:
 # ------------------------------------------------------------------------------------------------ unknown keys
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "path", "meant"),
     [
         ('chanels = ["openOrders"]', "chanels", "channels"),
@@ -142,7 +142,7 @@ def test_secret_in_the_file_is_refused_without_echo(table: str, key: str) -> Non
     _assert_silent(error, SENTINEL)
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         f'[accounts.main]\nkey_filee = "{SENTINEL}"',
@@ -206,7 +206,7 @@ def _numbers() -> list[tuple[str, str, bool]]:
     ]
 
 
-@pytest.mark.parametrize(("table", "key", "zero"), _numbers())
+@each(("table", "key", "zero"), _numbers())
 def test_seconds_are_finite_and_not_negative(table: str, key: str, zero: bool) -> None:
     for wrong in ("-1.0", "-0.001", "-1", "inf", "-inf", "nan", "-nan", *(() if zero else ("0.0", "0", "-0.0"))):
         assert key in _refused(f"[{table}]\n{key} = {wrong}").what
@@ -214,7 +214,7 @@ def test_seconds_are_finite_and_not_negative(table: str, key: str, zero: bool) -
         assert getattr(getattr(_parse(f"[{table}]\n{key} = 0"), table), key) == 0.0
 
 
-@pytest.mark.parametrize(("table", "key", "zero"), _numbers())
+@each(("table", "key", "zero"), _numbers())
 def test_whole_seconds_are_seconds(table: str, key: str, zero: bool) -> None:
     value = getattr(getattr(_parse(f"[{table}]\n{key} = 30"), table), key)
     assert (value, type(value)) == (30.0, float)
@@ -233,7 +233,7 @@ def test_first_span_is_no_longer_than_the_longest() -> None:
     assert _parse("[reconnect]\ninitial_s = 60.0").reconnect.initial_s == 60.0
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"a =", b"a = 1\na = 2", b"= 1", b"[a", b"\x00", b"a = " + b"[" * 5000])
+@each("content", [b"\xff", b"a =", b"a = 1\na = 2", b"= 1", b"[a", b"\x00", b"a = " + b"[" * 5000])
 def test_what_is_no_toml_is_refused(content: bytes) -> None:
     with pytest.raises(ConfigError, match="the file is not TOML"):
         parse(content, "the file")
@@ -246,7 +246,7 @@ def test_any_file_is_a_configuration_or_refused(content: bytes) -> None:
         assert isinstance(parse(content, "the file"), Config)
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "line"),
     [
         ('"openOrders"', 'channels = ["openOrders"]'),
@@ -272,7 +272,7 @@ def test_a_command_that_is_no_list_gets_a_command_as_the_remedy() -> None:
 # ------------------------------------------------------------------------------------------------ channels, accounts
 
 
-@pytest.mark.parametrize(
+@each(
     ("given_", "meant"),
     [
         ("openorders", "openOrders"),
@@ -331,7 +331,7 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("host", LOOPBACK)
+@each("host", LOOPBACK)
 def test_loopback_needs_no_tls(host: str) -> None:
     for url in (f"http://{host}", f"http://{host}:8080", f"http://{host}:8080/path"):
         check_url("rest", url, ("https", "http"))
@@ -339,7 +339,7 @@ def test_loopback_needs_no_tls(host: str) -> None:
     assert _parse(f'[endpoints]\nws_v1 = "ws://{host}:1/"').endpoints.ws_v1 == f"ws://{host}:1/"
 
 
-@pytest.mark.parametrize("host", ELSEWHERE)
+@each("host", ELSEWHERE)
 def test_elsewhere_tls_is_needed(host: str) -> None:
     assert not is_loopback(f"http://{host}")
     for key, scheme, secure in (("rest", "http", "https"), ("ws_v1", "ws", "wss"), ("ws_v2", "ws", "wss")):
@@ -349,7 +349,7 @@ def test_elsewhere_tls_is_needed(host: str) -> None:
         _parse(f'[endpoints]\n{key} = "{secure}://{host}/"')
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "",
@@ -373,7 +373,7 @@ def test_what_is_no_endpoint_is_refused(url: str) -> None:
     assert "endpoints.rest" in _refused(f'[endpoints]\nrest = "{url}"').what
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "https://bob:hunter2@api.kraken.com",
@@ -400,7 +400,7 @@ def test_user_and_password_in_a_url_are_refused_without_echo(url: str) -> None:
 # ------------------------------------------------------------------------------------------------ where it is
 
 
-@pytest.mark.parametrize(
+@each(
     ("environ", "explicit", "paths"),
     [
         ({"KRAKEN_FEED_CONFIG": "/e", "XDG_CONFIG_HOME": "/x", "HOME": "/h"}, "/o", [("/o", True)]),
@@ -431,7 +431,7 @@ def _assert_silent(error: ConfigError, secret: str) -> None:
 # ------------------------------------------------------------------------------------------------ metrics.listen
 
 
-@pytest.mark.parametrize(
+@each(
     ("listen", "address"),
     [
         ("127.0.0.1:9464", ("127.0.0.1", 9464)),
@@ -445,7 +445,7 @@ def test_metrics_may_be_served_on_loopback(listen: str, address: tuple[str, int]
     assert listen_address(listen) == address
 
 
-@pytest.mark.parametrize(
+@each(
     "listen", ["0.0.0.0:9464", "[::]:9464", "10.0.0.1:9464", "example.org:9464", "127.0.0.1.example.org:1", "[::2]:1"]
 )
 def test_metrics_are_not_served_to_other_machines(listen: str) -> None:
@@ -454,7 +454,7 @@ def test_metrics_are_not_served_to_other_machines(listen: str) -> None:
     assert "reverse proxy" in error.remedy
 
 
-@pytest.mark.parametrize(
+@each(
     "listen",
     [
         "9464", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9464",

@@ -19,6 +19,8 @@ from kraken_feed.config.schema import Account, Config
 from kraken_feed.errors import ConfigError
 from kraken_feed.protocol.signing import Credentials
 
+from ...support.cases import each
+
 PARTS = ("key", "secret", "otp")
 
 
@@ -163,7 +165,7 @@ def test_source_is_named_for_messages(sources: Sources) -> None:
     assert "CREDENTIALS_DIRECTORY" in named[4]
 
 
-@pytest.mark.parametrize("environ", [{}, {"KRAKEN_API_KEY": "", "KRAKEN_API_SECRET": "", "CREDENTIALS_DIRECTORY": ""}])
+@each("environ", [{}, {"KRAKEN_API_KEY": "", "KRAKEN_API_SECRET": "", "CREDENTIALS_DIRECTORY": ""}])
 def test_none_at_all_names_every_way_to_give_them(environ: Mapping[str, str]) -> None:
     with pytest.raises(ConfigError) as caught:
         find(Config(), "main", environ)
@@ -464,14 +466,13 @@ def test_command_reads_nothing_of_our_input(sources: Sources) -> None:
 KRAKENS = base64.b64encode(bytes(range(64))).decode()  # of the length and form that Kraken's secrets have
 
 
-@pytest.mark.parametrize(
+@each(
     ("account", "environ"),
     [
         ({"secret_file": KRAKENS}, {}),
         ({"secret_command": (KRAKENS,)}, {}),
         ({}, {"KRAKEN_API_SECRET_FILE": KRAKENS}),
     ],
-    ids=["secret_file", "secret_command", "KRAKEN_API_SECRET_FILE"],
 )
 def test_secret_given_where_its_place_belongs_is_not_echoed(account: dict[str, Any], environ: dict[str, str]) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -38,6 +38,8 @@ from kraken_feed.protocol.signing import Credentials, Nonce
 from kraken_feed.transport.backoff import CallCounter
 from kraken_feed.transport.rest import Rest
 
+from ...support.cases import each
+
 SOURCES = (CLOSED_ORDERS, TRADES, LEDGERS)
 ORDER, TRADE = "OAAAAA-BBBBB-CCCCC1", "TAAAAA-BBBBB-CCCCC1"
 Query = tuple[str, dict[str, str]]
@@ -174,7 +176,7 @@ async def test_every_call_leaves_the_reserve_and_counts_its_cost() -> None:
 # ------------------------------------------------------------------------------------------------ pages
 
 
-@pytest.mark.parametrize(("source", "result"), [
+@each(("source", "result"), [
     (TRADES, "{}"),
     (CLOSED_ORDERS, '{"open":{}}'),
     (LEDGERS, '{"ledgers":{}}'),
@@ -187,28 +189,28 @@ async def test_an_answer_without_its_key_is_not_an_empty_page(source: Source, re
     assert caught.value.retry
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("result", ["[]", "null", "7", '"x"', "[{}]"])
+@each("source", SOURCES)
+@each("result", ["[]", "null", "7", '"x"', "[{}]"])
 async def test_a_result_that_is_not_an_object_is_not_understood(source: Source, result: str) -> None:
     with pytest.raises(NotUnderstood, match=f"{source.method}: the answer is not an object"):
         await page(saying(result).rest, source, 0, None, 0)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("rows", ["{}", "[]", " [ ] "])
+@each("source", SOURCES)
+@each("rows", ["{}", "[]", " [ ] "])
 async def test_an_empty_array_is_an_empty_object(source: Source, rows: str) -> None:
     found = await page(saying(f'{{"{source.key}":{rows},"count":0}}').rest, source, 0, None, 0)
     assert (found.rows, found.count) == ([], 0)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("rows", ["null", "7", '"x"', "[{}]", "[null]", "false"])
+@each("source", SOURCES)
+@each("rows", ["null", "7", '"x"', "[{}]", "[null]", "false"])
 async def test_rows_in_another_shape_are_not_understood(source: Source, rows: str) -> None:
     with pytest.raises(NotUnderstood, match=f"{source.method}: `{source.key}` is not an object"):
         await page(saying(f'{{"{source.key}":{rows}}}').rest, source, 0, None, 0)
 
 
-@pytest.mark.parametrize("row", ["null", "7", '"x"', "[]", "[{}]"])
+@each("row", ["null", "7", '"x"', "[]", "[{}]"])
 async def test_a_row_that_is_not_an_object_is_not_understood(row: str) -> None:
     with pytest.raises(NotUnderstood, match="TradesHistory: a row is not an object"):
         await page(saying(f'{{"trades":{{"{TRADE}":{row}}}}}').rest, TRADES, 0, None, 0)
@@ -252,15 +254,13 @@ async def test_rows_come_oldest_first() -> None:
     assert [row.item.exec_id for row in found.rows] == ["T1", "T2", "T3", "T4", "T5"]
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [("59", 59), ('"59"', 59), ("59.0", 59), ("5.9e1", 59), ("0", 0), ("null", None)]
-)
+@each(("count", "expected"), [("59", 59), ('"59"', 59), ("59.0", 59), ("5.9e1", 59), ("0", 0), ("null", None)])
 def test_a_count_is_read_by_its_value(count: str, expected: int | None) -> None:
     assert read_page(LEDGERS, f'{{"ledger":{{}},"count":{count}}}'.encode()).count == expected
     assert read_page(LEDGERS, b'{"ledger":{}}').count is None
 
 
-@pytest.mark.parametrize("count", ['"many"', "-1", "1.5", "{}", "true", '""', "1e400"])
+@each("count", ['"many"', "-1", "1.5", "{}", "true", '""', "1e400"])
 def test_a_count_that_is_none_is_not_understood(count: str) -> None:
     with pytest.raises(NotUnderstood, match="Ledgers: `count`"):
         read_page(LEDGERS, f'{{"ledger":{{}},"count":{count}}}'.encode())
@@ -273,7 +273,7 @@ def test_items_have_the_identity_of_the_feed_s() -> None:
     assert (entry.item.order_id, entry.item.exec_id, entry.item.identity) == (None, None, "L1")
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each("source", SOURCES)
 def test_rows_with_an_empty_id_are_told_apart_by_their_bytes(source: Source) -> None:
     raw = '"":{"status":"closed","ordertxid":""}'
     page = read_page(source, f'{{"{source.key}":{{{raw},"":{{"status":"closed","vol":"1"}},{raw}}}}}'.encode())
@@ -287,7 +287,7 @@ def test_an_open_order_with_an_empty_id_is_nothing_to_write() -> None:
     assert row.item.identity is None
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@each("source", SOURCES)
 def test_rows_that_share_an_id_count_once_for_the_next_offset(source: Source) -> None:
     """A row can stand on its page twice. An offset that counted both would skip another one."""
     rows = ",".join(f'"X{number % 2}":{{"revision":{number}}}' for number in range(4))
@@ -303,19 +303,19 @@ def closed(status: object) -> Row:
     return row
 
 
-@pytest.mark.parametrize("status", ["open", "pending", "Open", "PENDING"])
+@each("status", ["open", "pending", "Open", "PENDING"])
 def test_an_order_that_is_open_has_no_identity(status: str) -> None:
     row = closed(status)
     assert (state(row), row.item.identity, row.item.order_id) == ("open", None, ORDER)
 
 
-@pytest.mark.parametrize("status", ["closed", "canceled", "expired", "Canceled", "CLOSED", " expired "])
+@each("status", ["closed", "canceled", "expired", "Canceled", "CLOSED", " expired "])
 def test_an_order_that_ended_is_its_end(status: str) -> None:
     row = closed(status)
     assert (state(row), row.item.identity) == ("ended", f"{ORDER}:end")
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "shown"),
     [("rejected", "rejected"), ("Rejected", "Rejected"), ("filled", "filled"), ("", "empty"), (None, "null"),
      (7, "7"), (["closed"], '["closed"]')],
@@ -340,7 +340,7 @@ def test_no_unknown_state_looks_like_an_end(status: str) -> None:
         row.item.identity.encode()
 
 
-@pytest.mark.parametrize("status", ["end", "END", "x:end", "end~1", ":end", "end:end"])
+@each("status", ["end", "END", "x:end", "end~1", ":end", "end:end"])
 def test_not_even_a_state_called_end_looks_like_one(status: str) -> None:
     row = closed(status)
     assert state(row) == "unknown"
@@ -350,7 +350,7 @@ def test_not_even_a_state_called_end_looks_like_one(status: str) -> None:
 # ------------------------------------------------------------------------------------------------ times
 
 
-@pytest.mark.parametrize(
+@each(
     ("digits", "expected"),
     [
         ("1760000000", 1_760_000_000_000_000_000),
@@ -426,7 +426,7 @@ def names(count: int) -> list[str]:
     return [f"O{number:05d}-AAAAA-BBBBBB" for number in range(count)]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 49, 50, 51, 99, 100, 101, 149, 150, 151, 199, 200])
+@each("count", [0, 1, 2, 49, 50, 51, 99, 100, 101, 149, 150, 151, 199, 200])
 async def test_every_order_is_asked_for_exactly_once(count: int) -> None:
     ids = names(count)
     kraken = Kraken(query_orders(dict.fromkeys(ids, "closed")))
@@ -460,8 +460,8 @@ async def test_orders_come_in_the_state_that_kraken_gives_and_unknown_ones_not_a
     assert found["O2"].time_ns == 1_760_000_000_500_000_000
 
 
-@pytest.mark.parametrize("text", ["EOrder:Invalid order", "EQuery:Unknown order", "EGeneral:Invalid arguments:txid"])
-@pytest.mark.parametrize("refused", [{0}, {49}, {50}, {0, 1, 2}, {3, 60, 119}, set(range(120))])
+@each("text", ["EOrder:Invalid order", "EQuery:Unknown order", "EGeneral:Invalid arguments:txid"])
+@each("refused", [{0}, {49}, {50}, {0, 1, 2}, {3, 60, 119}, set(range(120))])
 async def test_a_refused_id_costs_the_others_nothing(text: str, refused: set[int]) -> None:
     ids = names(120)
     bad = frozenset(ids[number] for number in refused)
@@ -479,12 +479,12 @@ async def test_orders_that_nobody_asked_for_are_left_out() -> None:
     assert await named_orders(saying('{"O9":{"status":"closed"}}').rest, ["O1"]) == {}
 
 
-@pytest.mark.parametrize("result", ["{}", "[]"])
+@each("result", ["{}", "[]"])
 async def test_no_orders_are_an_empty_object_or_array(result: str) -> None:
     assert await named_orders(saying(result).rest, ["O1"]) == {}
 
 
-@pytest.mark.parametrize("result", ["null", "7", '[{"O1":{}}]', '{"O1":null}'])
+@each("result", ["null", "7", '[{"O1":{}}]', '{"O1":null}'])
 async def test_orders_in_another_shape_are_not_understood(result: str) -> None:
     with pytest.raises(NotUnderstood, match="QueryOrders"):
         await named_orders(saying(result).rest, ["O1"])
@@ -497,7 +497,7 @@ async def test_two_rows_of_one_order_are_not_understood_unless_they_are_the_same
     assert list(same) == ["O1"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "error"),
     [("EGeneral:Permission denied", CredentialsRefused), ("EAPI:Invalid key", Transient),
      ("EService:Unavailable", Transient), ("EAPI:Rate limit exceeded", Transient)],
@@ -512,7 +512,7 @@ async def test_what_is_not_about_an_order_is_raised(text: str, error: type[Excep
 # ------------------------------------------------------------------------------------------------ the key's span
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "span"),
     [
         ('{"query_from":"0","query_to":"0"}', Span(0, 0)),
@@ -527,7 +527,7 @@ async def test_the_span_of_a_key_is_read_by_value(result: str, span: Span) -> No
     assert await key_span(saying(result).rest) == span
 
 
-@pytest.mark.parametrize(
+@each(
     ("result", "says"),
     [
         ('{"query_from":"yesterday"}', "GetApiKeyInfo: `query_from` is not a time"),

@@ -143,8 +143,8 @@ def test_two_ledger_legs_under_one_id_are_two_records() -> None:
     assert legs[0].identity != legs[1].identity
 
 
-@pytest.mark.parametrize("way", ["snapshot", "rest"])
-@pytest.mark.parametrize("known", [fill(b"1"), end(b"1")], ids=["fill", "end"])
+@each("way", ["snapshot", "rest"])
+@each("known", [fill(b"1"), end(b"1")])
 def test_one_fact_that_comes_three_ways_is_written_once(way: str, known: Item) -> None:
     """Its bytes differ from way to way. Those of the first update are remembered, to compare the next update with."""
     knowledge = Knowledge("executions", before_first_snapshot=False)
@@ -163,7 +163,7 @@ def test_one_fact_that_comes_three_ways_is_written_once(way: str, known: Item) -
     assert knowledge.update(Item(b"3", known.order_id, known.exec_id, known.identity))
 
 
-@pytest.mark.parametrize("channel", ["openOrders", "ownTrades", "executions", "balances"])
+@each("channel", ["openOrders", "ownTrades", "executions", "balances"])
 def test_an_empty_id_is_no_identity(channel: str) -> None:
     knowledge = Knowledge(channel)
     items = [Item(b'{"n":%d}' % n, "", None, "") for n in (1, 2, 2)]
@@ -238,9 +238,7 @@ class Calls:
             self.names[frame.f_code.co_qualname] += 1
 
 
-@pytest.mark.parametrize(
-    ("item", "calls"), [(Item(b"{}", ORDER_ID), 1), (fill(b"{}"), 3), (end(b"{}"), 5)], ids=["plain", "fill", "end"]
-)
+@each(("item", "calls"), [(Item(b"{}", ORDER_ID), 1), (fill(b"{}"), 3), (end(b"{}"), 5)])
 def test_an_update_takes_few_calls(item: Item, calls: int) -> None:
     knowledge = Knowledge("executions", {ORDER_ID: [OPEN]}, before_first_snapshot=False)
     with Calls() as names:
@@ -288,7 +286,7 @@ def test_rows_that_differ_under_an_id_that_the_feed_brought_are_one_more_record(
     assert [knowledge.backfilled(fill(b'{"vol":"%d"}' % volume)) for volume in (1, 2)] == [False, True]
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@each("restart", [False, True])
 def test_two_legs_of_a_transfer_under_one_ledger_id_are_two_records_wherever_they_stand(restart: bool) -> None:
     """They can be rows of two asset classes, and be read by two passes of two runs."""
     knowledge, legs = Knowledge("balances"), (b'{"amount":"-1"}', b'{"amount":"1"}')
@@ -382,7 +380,7 @@ def test_an_update_forgets_the_balance_of_its_class_and_shows_the_class() -> Non
 V2_OPEN = b'{"order_qty":2.0,"cum_qty":1.0,"limit_price":10.0,"triggers":{"price":1.0}}'
 
 
-@pytest.mark.parametrize(
+@each(
     ("known", "now"),
     [
         (V2_OPEN, V2_OPEN.replace(b'"limit_price":10.0', b'"limit_price":11.0')),
@@ -399,14 +397,14 @@ def test_an_order_that_was_amended_without_a_fill_is_news(known: bytes, now: byt
     assert list(knowledge.snapshot([Item(now, ORDER_ID)], "changes")) == [True]
 
 
-@pytest.mark.parametrize("told", [b"1", b"0.5", b'"0.00000001"', b'"GTC"', b"true", b'{"price":0}', b'["0"]'])
+@each("told", [b"1", b"0.5", b'"0.00000001"', b'"GTC"', b"true", b'{"price":0}', b'["0"]'])
 def test_a_member_that_comes_for_the_first_time_and_says_something_is_news(told: bytes) -> None:
     now = OPEN[:-1] + b',"first":%b}' % told
     assert not order_states._equal(None, msgspec.Raw(told))
     assert compare([OPEN], now) == "newer"
 
 
-@pytest.mark.parametrize("told", [b"null", b'""', b"false", b"0", b'"0.00000"'])
+@each("told", [b"null", b'""', b"false", b"0", b'"0.00000"'])
 def test_a_member_that_comes_for_the_first_time_and_says_nothing_is_no_news(told: bytes) -> None:
     assert compare([OPEN], OPEN[:-1] + b',"first":%b}' % told) == "same"
 

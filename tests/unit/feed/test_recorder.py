@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from kraken_feed.protocol.wire import Data, Item
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
 
+from ...support.cases import each
 from ...support.examples import examples
 
 NOON_NS = 1_763_726_400_000_000_000  # 2025-11-21T12:00:00Z
@@ -114,7 +114,7 @@ def test_the_ids_of_markers_that_are_remembered_are_bounded() -> None:
 # ------------------------------------------------------------------------------------------------ items
 
 
-@pytest.mark.parametrize("identity", [None, ""])
+@each("identity", [None, ""])
 def test_rows_of_rest_without_an_identity_have_ids_of_their_own(identity: str | None) -> None:
     lines = _Lines()
     made = recorder(lines)
@@ -133,7 +133,7 @@ def test_a_second_item_under_an_identity_is_recorded_under_its_own() -> None:
     assert [record["data"]["n"] for record in lines.records] == [1, 2]
 
 
-@pytest.mark.parametrize("channel", ["openOrders", "executions", "balances"])
+@each("channel", ["openOrders", "executions", "balances"])
 def test_a_sequence_that_begins_again_with_a_second_snapshot_repeats_no_id(channel: str) -> None:
     lines = _Lines()
     made = recorder(lines, channel=channel)
@@ -147,13 +147,13 @@ def test_a_sequence_that_begins_again_with_a_second_snapshot_repeats_no_id(chann
     assert lines.ids[8] == f"main:{channel}:run-1:1.u2:0"
 
 
-@pytest.mark.parametrize("number", [1, 4, 5])
+@each("number", [1, 4, 5])
 def test_a_frame_whose_number_was_there_before_repeats_no_id(number: int) -> None:
     """The session fails at it, but what came is written."""
     lines = _Lines()
     made = recorder(lines)
-    for each in (4, 5, number):
-        made.write(Data("openOrders", [Item(b'{"n":1}', ORDER_ID)], each, "update"), NOON_NS)
+    for sequence in (4, 5, number):
+        made.write(Data("openOrders", [Item(b'{"n":1}', ORDER_ID)], sequence, "update"), NOON_NS)
     made.flush()
     assert len(set(lines.ids)) == 3
 

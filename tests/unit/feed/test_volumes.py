@@ -18,6 +18,7 @@ from kraken_feed.records.render import timestamp
 from kraken_feed.records.view import parse
 from kraken_feed.state.checkpoint import ChannelState
 
+from ...support.cases import each
 from ...support.examples import examples
 
 ORDER_ID = "OAAAAA-BBBBB-CCCCC1"
@@ -396,7 +397,7 @@ def test_a_fill_may_be_a_few_seconds_older_than_the_outage_and_one_without_a_tim
         assert volumes.missing_volumes() == {}
 
 
-@pytest.mark.parametrize(
+@each(
     "more",
     [b',"oflags":"fciq,viqc"', b',"descr":{"ordertype":"settle-position"}', b',"vol_exec":null', b',"vol_exec":"NaN"',
      b',"vol_exec":1e999999', b',"vol_exec":"-2"'],
@@ -407,9 +408,7 @@ def test_a_volume_that_is_no_sum_of_fills_claims_nothing(more: bytes) -> None:
     assert volumes.missing_volumes() == {}
 
 
-@pytest.mark.parametrize(
-    ("opened", "more", "claimed"), [(T0 + 1, b"", True), (T0 - 1, b"", False), (T0 + 1, b',"refid":"O2"', False)]
-)
+@each(("opened", "more", "claimed"), [(T0 + 1, b"", True), (T0 - 1, b"", False), (T0 + 1, b',"refid":"O2"', False)])
 def test_an_unknown_order_claims_its_volume_only_if_it_was_opened_in_the_outage(
     opened: int, more: bytes, claimed: bool
 ) -> None:
@@ -505,7 +504,7 @@ def test_an_order_that_was_forgotten_and_is_read_again_claims_nothing_more() -> 
     assert volumes.claims == {"O1": Decimal("1.5")}
 
 
-@pytest.mark.parametrize(("begin", "opened", "owed"), [(0, 5, 1), (50, 60, 1), (50, 5, 0), (50, 200, 0)])
+@each(("begin", "opened", "owed"), [(0, 5, 1), (50, 60, 1), (50, 5, 0), (50, 200, 0)])
 def test_where_another_channel_tells_the_fills_only_what_that_one_has_missed_is_claimed(
     begin: int, opened: int, owed: int
 ) -> None:
@@ -519,7 +518,7 @@ def test_where_another_channel_tells_the_fills_only_what_that_one_has_missed_is_
     assert len(volumes.claims) == owed
 
 
-@pytest.mark.parametrize(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
+@each(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
 def test_a_fill_that_the_feed_told_covers_only_an_end_of_which_nothing_else_is_known(
     live: bool, opened: int, short: int
 ) -> None:
@@ -558,7 +557,7 @@ def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> No
     assert list(knowledge.snapshot(snapshot, "changes")) == [False]
 
 
-@pytest.mark.parametrize(("executed", "short"), [(b"1", {}), (b"1.25", {"O1": Decimal("0.25")}), (b"2", {"O1": 1})])
+@each(("executed", "short"), [(b"1", {}), (b"1.25", {"O1": Decimal("0.25")}), (b"2", {"O1": 1})])
 def test_a_live_fill_covers_a_claim_by_as_much_as_the_snapshot_had_of_it(
     executed: bytes, short: dict[str, Decimal]
 ) -> None:

@@ -197,7 +197,7 @@ def test_a_parameter_is_sent_in_the_documented_type_byte_for_byte(method: str, n
     assert frame(method, name) == expected(method, name)
 
 
-@pytest.mark.parametrize("method", ["cancelAll", "cancel_all"])
+@each("method", ["cancelAll", "cancel_all"])
 def test_a_method_without_parameters_is_sent_byte_for_byte(method: str) -> None:
     assert frame(method) == expected(method)
 
@@ -252,14 +252,14 @@ def test_validate_is_only_ever_sent_in_the_documented_type(
     assert live or not request.live
 
 
-@pytest.mark.parametrize("given", ['{"validate":"true"}', '{"validate":"false"}'])
-@pytest.mark.parametrize("live", [True, False])
+@each("given", ['{"validate":"true"}', '{"validate":"false"}'])
+@each("live", [True, False])
 def test_an_edit_whose_validate_is_a_string_is_refused_whatever_is_allowed(given: str, live: bool) -> None:
     with pytest.raises(UsageError, match="editOrder: validate must be true or false, not"):
         build(["editOrder", "orderid=OA", "pair=XBT/USD"], given, 7, NOW, live=live, unknown=True)
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.checks])
+@each("method", [name for name, method in METHODS.items() if method.checks])
 def test_without_live_the_check_is_asked_for_in_the_documented_type(method: str) -> None:
     words = [DOCUMENTED[method][name][0] for name in BESIDE[method]]
     request = build([method, *words], None, 7, NOW, live=False, unknown=False)
@@ -270,7 +270,7 @@ def test_without_live_the_check_is_asked_for_in_the_documented_type(method: str)
 # ------------------------------------------------------------------------------------------------ words of both cases
 
 
-@pytest.mark.parametrize("word", ["gtd", "GTD", "Gtd"])
+@each("word", ["gtd", "GTD", "Gtd"])
 def test_time_in_force_is_taken_in_any_case_and_sent_as_documented(word: str) -> None:
     v1 = [DOCUMENTED["addOrder"][name][0] for name in BESIDE["addOrder"]]
     v2 = [DOCUMENTED["add_order"][name][0] for name in BESIDE["add_order"]]
@@ -292,7 +292,7 @@ def test_what_is_not_listed_stays_as_it_was_typed() -> None:
     assert '"timeinforce":"Ioq"' in built.frame("T")
 
 
-@pytest.mark.parametrize("word", ["stp_type=cancel-newest", "stptype=cancel_newest"])
+@each("word", ["stp_type=cancel-newest", "stptype=cancel_newest"])
 def test_v1_takes_stp_type_with_underscores_only(word: str) -> None:
     v1 = [DOCUMENTED["addOrder"][name][0] for name in BESIDE["addOrder"]]
     with pytest.raises(UsageError) as caught:

@@ -99,7 +99,7 @@ def test_every_method_is_here_and_in_the_help_and_has_its_permission_named() -> 
     assert all(map(needed_for, METHODS))
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@each("name", RIGHT)
 def test_the_frame_is_this_byte_for_byte(name: str) -> None:
     words, frame = RIGHT[name]
     assert ask(*words).frame("T") == frame
@@ -109,7 +109,7 @@ def test_a_bare_reference_of_v1_is_sent_as_the_documented_string() -> None:
     assert ask("addOrder", *V1_LIMIT, "userref:=7").frame("T").endswith('"price":"61000.0","userref":"7"}')
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@each("name", RIGHT)
 def test_only_live_may_change_the_account_and_what_can_be_checked_is(name: str) -> None:
     words, frame = RIGHT[name]
     request = ask(*words, live=False)
@@ -124,7 +124,7 @@ def test_only_live_may_change_the_account_and_what_can_be_checked_is(name: str) 
         assert request.frame("T") == frame.replace(',"token"', ',"validate":true,"token"')
 
 
-@pytest.mark.parametrize("word", ["validate=true", "validate:=true"])
+@each("word", ["validate=true", "validate:=true"])
 def test_a_check_that_is_asked_for_stays_one_with_live(word: str) -> None:
     assert not ask("add_order", *LIMIT, word).live
     assert not ask("addOrder", *V1_LIMIT, word).live
@@ -150,12 +150,12 @@ def test_what_is_not_known_is_sent_if_that_is_wished() -> None:
     assert '"brand_new":"1","newer":[1.0],"stp_type":"cancel_none"' in frame
 
 
-@pytest.mark.parametrize("seconds", [0.5, 5, 60])
+@each("seconds", [0.5, 5, 60])
 def test_a_deadline_that_kraken_takes_passes(seconds: float) -> None:
     assert f'"deadline":"{ahead(seconds)}"' in ask("add_order", *LIMIT, f"deadline={ahead(seconds)}").frame("T")
 
 
-@pytest.mark.parametrize("zone", ["Z", "+00:00", ".5Z", ".123456789-00:00"])
+@each("zone", ["Z", "+00:00", ".5Z", ".123456789-00:00"])
 def test_a_deadline_may_have_any_fraction_and_zone(zone: str) -> None:
     text = ahead(5).partition("+")[0] + zone
     assert f'"deadline":"{text}"' in ask("add_order", *LIMIT, f"deadline={text}").frame("T")
@@ -260,27 +260,27 @@ def test_what_is_wrong_is_said_before_anything_is_sent(words: Sequence[str], say
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("given", ["[]", "1", "nothing", '{"a":1,"a":1}'])
+@each("given", ["[]", "1", "nothing", '{"a":1,"a":1}'])
 def test_a_file_that_holds_no_object_is_refused(given: str) -> None:
     with pytest.raises(UsageError):
         ask("cancel_all", given=given)
 
 
-@pytest.mark.parametrize("word", ["txid=OA", 'txid:=["OA"]'])
+@each("word", ["txid=OA", 'txid:=["OA"]'])
 def test_a_list_of_the_file_is_not_added_to(word: str) -> None:
     with pytest.raises(UsageError, match="txid is given twice"):
         ask("cancelOrder", word, given='{"txid":["OB"]}')
 
 
-@pytest.mark.parametrize("word", ["validate=false", "validate:=false"])
-@pytest.mark.parametrize("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]], ids=["v2", "v1"])
+@each("word", ["validate=false", "validate:=false"])
+@each("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]])
 def test_who_switches_the_check_off_has_to_say_live(order: Sequence[str], word: str) -> None:
     with pytest.raises(UsageError, match="validate is false, but --live is not given"):
         ask(*order, word, live=False)
 
 
-@pytest.mark.parametrize("word", ["validate=FALSE", "validate:=0", 'validate:="no"', "validate:=null", "validate="])
-@pytest.mark.parametrize("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]], ids=["v2", "v1"])
+@each("word", ["validate=FALSE", "validate:=0", 'validate:="no"', "validate:=null", "validate="])
+@each("order", [["add_order", *LIMIT], ["addOrder", *V1_LIMIT]])
 def test_nothing_else_passes_for_a_check_whatever_else_is_allowed(order: Sequence[str], word: str) -> None:
     for live in (True, False):
         with pytest.raises(UsageError):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from kraken_feed.order_entry.request import MAX_DEPTH, Number, decode, encode
 
+from ...support.cases import each
+
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(
     st.none() | st.booleans() | TEXT | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
@@ -35,7 +37,7 @@ def test_a_string_of_digits_stays_a_string() -> None:
     assert encode(decode('["0.10",0.10]')) == '["0.10",0.10]'
 
 
-@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+@each(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
 def test_what_is_nested_is_written_again_to_a_fixed_depth_and_refused_beyond(opened: str, closed: str) -> None:
     deep = opened * MAX_DEPTH + "1" + closed * MAX_DEPTH
     assert encode(decode(deep)) == deep
@@ -43,9 +45,7 @@ def test_what_is_nested_is_written_again_to_a_fixed_depth_and_refused_beyond(ope
         decode(opened + deep + closed)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "NaN", "[Infinity]", '{"a":1,"a":2}', "01", "[" * 100_000, "[" * 450 + "]" * 450]
-)
+@each("text", ["", "{", "NaN", "[Infinity]", '{"a":1,"a":2}', "01", "[" * 100_000, "[" * 450 + "]" * 450])
 def test_what_is_no_json_or_says_two_things_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from kraken_feed.order_entry.methods import METHODS
 from kraken_feed.order_entry.request import build
 from kraken_feed.order_entry.responses import Answers
 
+from ...support.cases import each
 from ...support.frame_files import FRAMES, frame
 
 WORDS = {
@@ -44,7 +44,7 @@ def v2(order: str = "", error: str = "", at: int = 0) -> bytes:
     return json.dumps({"method": "cancel_order", "req_id": 7, "success": not error, **told, "time_out": at}).encode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "method", "number", "success", "orders"),
     [
         ("v1-addOrderStatus-ok", "addOrder", 101, True, ("OAAAAA-BBBBB-CCCCCD",)),
@@ -77,7 +77,7 @@ def test_an_answer_of_the_field_is_read(
     assert waiting.complete
 
 
-@pytest.mark.parametrize("method", METHODS)
+@each("method", METHODS)
 def test_nothing_that_is_said_to_all_or_to_another_is_an_answer(method: str) -> None:
     waiting = answers(method, 999_999)
     for file in FRAMES:
@@ -143,7 +143,7 @@ def test_the_name_that_kraken_documents_once_for_the_answer_is_taken() -> None:
     assert waiting.take(b'{"event":"cancelAllStatus","reqid":7,"status":"ok"}') is not None
 
 
-@pytest.mark.parametrize("text", ["EGeneral:Permission denied", "EAPI:Invalid token", "Exceeded msg rate"])
+@each("text", ["EGeneral:Permission denied", "EAPI:Invalid token", "Exceeded msg rate"])
 def test_a_refusal_of_the_request_is_one_answer_to_all_but_is_waited_upon(text: str) -> None:
     for waiting, refusal in (
         (answers("cancel_order"), v2(error=text)),
@@ -154,7 +154,7 @@ def test_a_refusal_of_the_request_is_one_answer_to_all_but_is_waited_upon(text: 
         assert waiting.open_ended
 
 
-@pytest.mark.parametrize("method", ["cancelOrder", "cancel_order"])
+@each("method", ["cancelOrder", "cancel_order"])
 def test_a_reference_may_bring_more_answers_than_orders_were_named(method: str) -> None:
     waiting = answers(method, 7, "txid=12" if method == "cancelOrder" else "order_userref=12")
     for order in ("OA", "OB"):
@@ -164,16 +164,14 @@ def test_a_reference_may_bring_more_answers_than_orders_were_named(method: str) 
     assert not waiting.surplus
 
 
-@pytest.mark.parametrize(
-    "text", [b'{"event":"addOrderStatus","reqid":7}', b'{"event":"addOrderStatus","reqid":7,"status":1}']
-)
+@each("text", [b'{"event":"addOrderStatus","reqid":7}', b'{"event":"addOrderStatus","reqid":7,"status":1}'])
 def test_an_answer_that_says_neither_yes_nor_no_is_neither(text: bytes) -> None:
     answer = answers("addOrder").take(text)
     assert answer is not None
     assert answer.success is None
 
 
-@pytest.mark.parametrize("result", [5, "x", [], [5], {"orders": 5}, {"orders": [5, {"success": False, "error": None}]}])
+@each("result", [5, "x", [], [5], {"orders": 5}, {"orders": [5, {"success": False, "error": None}]}])
 def test_a_result_of_another_shape_is_read_as_far_as_it_goes(result: object) -> None:
     answer = answers("batch_add").take(
         json.dumps({"method": "batch_add", "req_id": 7, "success": True, "result": result}).encode()
@@ -182,7 +180,7 @@ def test_a_result_of_another_shape_is_read_as_far_as_it_goes(result: object) -> 
     assert answer.errors == (("an error without a text",) if "None" in str(result) else ())
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "text"),
     [
         ("add_order", b'{"method":"add_order","req_id":7,"success":true,"error":"x","result":{"order_id":"OA"}}'),
@@ -198,7 +196,7 @@ def test_a_success_with_an_error_is_neither_yes_nor_no_and_its_order_is_seen(met
 ROW, REFUSED = {"order_id": "OA"}, {"success": False, "error": "EOrder:Invalid price"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "uneven"),
     [
         ({"result": [ROW, ROW]}, ""),
@@ -219,7 +217,7 @@ def test_a_batch_tells_what_became_of_every_order_or_is_uneven(fields: dict[str,
     assert waiting.uneven == uneven
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "fields", "uneven"),
     [
         ("orders=OA orders=OB", {"orders_cancelled": 2}, ""),

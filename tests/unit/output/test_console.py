@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +116,7 @@ def test_columns_stand_at_the_same_offsets_in_every_row(file: FrameFile) -> None
         table.cells(record)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_every_type_of_order_keeps_the_columns(kind: str) -> None:
     assert Table().cells(_order(V1_NEW.replace(b'"limit"', b'"%b"' % kind.encode())))["type"] == kind
 
@@ -178,20 +177,19 @@ def test_v2_change_is_read_with_its_order() -> None:
     assert (ended["pair"], ended["filled"], ended["status"]) == ("ETH/USD", "1.00000000", "filled")
 
 
-@pytest.mark.parametrize(
+@each(
     ("record", "status"),
     [
         (_order(b'{"status":"open","userref":0}'), "open"),
         (_execution(b'{"order_status":"new","exec_type":"new"}'), "new"),
     ],
-    ids=["v1", "v2"],
 )
 def test_change_of_an_unknown_order_shows_dashes(record: dict[str, Any], status: str) -> None:
     cells = Table().cells(record)
     assert [cells[name] for name in HEADER] == ["22:41:05.123", "-", "-", "-", "-", "-", "-", status]
 
 
-@pytest.mark.parametrize("status", ["closed", "canceled", "expired"])
+@each("status", ["closed", "canceled", "expired"])
 def test_v1_order_that_ended_is_forgotten(status: str) -> None:
     table = Table()
     table.row(_order(V1_NEW))
@@ -273,8 +271,8 @@ def test_a_recovered_market_order_shows_its_average_price() -> None:
     assert Table().cells(_order(V1_NEW) | {"type": "backfill"})["price"] == "3500.00000"
 
 
-@pytest.mark.parametrize("kind", ["Market", "settle-position"])
-@pytest.mark.parametrize("average", ["0", "0.0000", "0e-8", ""])
+@each("kind", ["Market", "settle-position"])
+@each("average", ["0", "0.0000", "0e-8", ""])
 def test_a_market_order_without_an_average_shows_a_dash(kind: str, average: str) -> None:
     data = V1_MARKET.replace(b'"market"', b'"%b"' % kind.encode())
     data = data.replace(b'"avg_price":"0.00000"', b'"avg_price":"%b"' % average.encode())
@@ -284,7 +282,7 @@ def test_a_market_order_without_an_average_shows_a_dash(kind: str, average: str)
 # ------------------------------------------------------------------------------------------------ upper and lower case
 
 
-@pytest.mark.parametrize("kind", ["trade", "Trade", "TRADE"])
+@each("kind", ["trade", "Trade", "TRADE"])
 def test_a_fill_is_a_row_of_a_fill_in_any_case(kind: str) -> None:
     data = (
         b'{"order_id":"OAAAAA-BBBBB-CCCC01","exec_type":"%b","exec_id":"TAAAAA-BBBBB-CCCC01","symbol":"BTC/USD",'
@@ -297,7 +295,7 @@ def test_a_fill_is_a_row_of_a_fill_in_any_case(kind: str) -> None:
     assert (cells["price"], cells["volume"], cells["filled"], cells["status"]) == ("1.0", "0.4", "0.4", "trade")
 
 
-@pytest.mark.parametrize("status", ["Closed", "CANCELED", "Expired"])
+@each("status", ["Closed", "CANCELED", "Expired"])
 def test_an_order_that_ended_is_forgotten_in_any_case(status: str) -> None:
     table = Table()
     table.row(_order(V1_NEW))
@@ -308,9 +306,7 @@ def test_an_order_that_ended_is_forgotten_in_any_case(status: str) -> None:
 # ------------------------------------------------------------------------------------------------ digits
 
 
-@pytest.mark.parametrize(
-    "digits", ["0.25000000", "61000.0", "1e-08", "8.5E-05", "-0.4000000000", "0", "0.00", "1.2345678901", "100"]
-)
+@each("digits", ["0.25000000", "61000.0", "1e-08", "8.5E-05", "-0.4000000000", "0", "0.00", "1.2345678901", "100"])
 def test_digits_are_krakens(digits: str) -> None:
     row = Table().cells(_execution(V2_NEW.replace(b"3500.00", digits.encode())))
     assert row["price"] == digits
@@ -350,7 +346,7 @@ def test_balance_shows_asset_change_and_balance() -> None:
 # ------------------------------------------------------------------------------------------------ markers, the unknown
 
 
-@pytest.mark.parametrize(
+@each(
     ("event", "fields", "said"),
     [
         ("feed.live", {"engine": "online", "attempt": 3}, ["live", "openOrders", "engine=online", "attempt=3"]),
@@ -365,7 +361,7 @@ def test_marker_is_a_row(event: str, fields: dict[str, Any], said: list[str]) ->
     assert Table().row(_record(event, "openOrders", **fields)).split() == ["22:41:05.123", *said]
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "said"),
     [
         ({"data": b'{"event":"brandNew"}'}, '{"event":"brandNew"}'),
@@ -422,7 +418,7 @@ def test_colours_only_if_asked() -> None:
         assert painted.count("\x1b[") == 2 * painted.count("\x1b[0m")
 
 
-@pytest.mark.parametrize(("side", "color"), [("buy", "32"), ("sell", "31")])
+@each(("side", "color"), [("buy", "32"), ("sell", "31")])
 def test_sides_have_their_colours(side: str, color: str) -> None:
     row = Table(colors=True).row(_order(V1_NEW.replace(b'"sell"', b'"%b"' % side.encode())))
     assert f"\x1b[{color}m{side}" in row

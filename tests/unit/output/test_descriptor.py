@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kraken_feed.output.descriptor import FileOutlet, TerminalOutlet, is_anonymous_pipe, outlet, sole_writer, take_back
 from kraken_feed.output.file import open_output
 
+from ...support.cases import each
 from ...support.outputs import file_limit
 
 TORN = b'{"n":2,"pad":"xxx'
@@ -143,7 +144,7 @@ def test_a_file_that_cannot_be_locked_has_one_writer() -> None:
     os.close(fd)
 
 
-@pytest.mark.parametrize(("device", "regular"), [("/dev/null", False), ("/dev/full", False), (__file__, True)])
+@each(("device", "regular"), [("/dev/null", False), ("/dev/full", False), (__file__, True)])
 def test_only_regular_files_are_brought_to_the_disk_and_waited_for(device: str, regular: bool) -> None:
     fd = os.open(device, os.O_WRONLY | os.O_APPEND)
     assert outlet(fd).regular is regular

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,7 +139,7 @@ def test_case_and_blanks_do_not_change_the_verdict(row: Row) -> None:
         assert classify(variant, NOW) == classify(text, NOW)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "delay"),
     [
         ("EService:Throttled:1760000123", 123.0),
@@ -165,7 +164,7 @@ def test_throttle_waits_until_the_named_time_within_bounds(text: str, delay: flo
     assert (refusal.kind, refusal.delay, refusal.attempts) == ("throttled", delay, None)
 
 
-@pytest.mark.parametrize("text", ["Every channel needs a token", "Endpoint does not exist", "eh?"])
+@each("text", ["Every channel needs a token", "Endpoint does not exist", "eh?"])
 def test_unknown_plain_text_that_begins_with_an_e_is_no_error_code(text: str) -> None:
     """A code is ``E``, a category and a colon; anything else is plain text: permanent after one retry."""
     refusal = classify(text, NOW)

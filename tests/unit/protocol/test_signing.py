@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kraken_feed.errors import ConfigError
 from kraken_feed.protocol.signing import Credentials, Nonce, sign
 
+from ...support.cases import each
 from ...support.examples import examples
 
 # The sample secret of Kraken's documentation: public, and no key's.
@@ -79,7 +80,7 @@ def credentials(otp: str | None = OTP) -> Credentials:
     return Credentials(KEY, SECRET, otp, source="a test")
 
 
-@pytest.mark.parametrize(("path", "nonce", "body", "secret", "signature"), VECTORS)
+@each(("path", "nonce", "body", "secret", "signature"), VECTORS)
 def test_signature_is_krakens(path: str, nonce: int, body: bytes, secret: str, signature: str) -> None:
     assert sign(path, nonce, body, Credentials(KEY, secret, source="a test").secret) == signature
 
@@ -148,7 +149,7 @@ PRINTERS: list[Callable[[Credentials], str]] = [
 ]
 
 
-@pytest.mark.parametrize("printer", PRINTERS)
+@each("printer", PRINTERS)
 def test_no_form_of_printing_shows_a_secret(printer: Callable[[Credentials], str]) -> None:
     said = printer(credentials())
     for secret in (KEY, SECRET, OTP, repr(base64.b64decode(SECRET)), base64.b64decode(SECRET).hex()):
@@ -162,7 +163,7 @@ def test_credentials_have_no_dictionary_to_dump() -> None:
         vars(credentials())
 
 
-@pytest.mark.parametrize(
+@each(
     "store",
     [
         copy.copy,
@@ -195,7 +196,7 @@ def test_stray_blanks_and_line_breaks_are_stripped() -> None:
     assert (found.key, found.secret, found.otp) == (KEY, base64.b64decode(SECRET), "123456")
 
 
-@pytest.mark.parametrize("otp", [None, "", "  ", "\n"])
+@each("otp", [None, "", "  ", "\n"])
 def test_empty_password_is_none(otp: str | None) -> None:
     assert credentials(otp).otp is None
 
@@ -216,7 +217,7 @@ NOT_BASE64 = [
 ]
 
 
-@pytest.mark.parametrize("secret", NOT_BASE64)
+@each("secret", NOT_BASE64)
 def test_secret_that_is_no_base64_is_refused_without_echo(secret: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Credentials(KEY, secret, OTP, source="the file x")
@@ -224,7 +225,7 @@ def test_secret_that_is_no_base64_is_refused_without_echo(secret: str) -> None:
     _assert_silent(caught.value, secret, KEY, OTP)
 
 
-@pytest.mark.parametrize("key", ["", " ", "two words", "tab\there", "naïve-key-naïve", "line\nbreak", "\x1b[31m-key"])
+@each("key", ["", " ", "two words", "tab\there", "naïve-key-naïve", "line\nbreak", "\x1b[31m-key"])
 def test_key_that_is_none_is_refused_without_echo(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Credentials(key, SECRET, OTP, source="the file x")
@@ -257,7 +258,7 @@ KRAKENS_KEY = "EXAMPLE0" * 7
 KRAKENS_SECRET = base64.b64encode(b"0123456789abcdef" * 4).decode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "secret", "says"),
     [
         (KRAKENS_SECRET, KRAKENS_KEY, "are swapped"),

@@ -189,7 +189,7 @@ def test_engine_state_comes_with_every_digit_of_the_connection_id(file: FrameFil
     assert status.connection_id == (found[1].decode() if found else "")
 
 
-@pytest.mark.parametrize("kind", ["unknown", "order-status"])
+@each("kind", ["unknown", "order-status"])
 def test_frame_that_nobody_knows_is_still_json(kind: str) -> None:
     for file in FRAMES:
         if file.kind == kind:
@@ -232,7 +232,7 @@ def test_json_of_no_known_shape_is_unknown(dialect: ModuleType, content: bytes) 
 ORDER = b'{"status":"open","userref":0}'
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "ids"),
     [
         (b'[[{}],"openOrders",{"sequence":2}]', []),
@@ -252,7 +252,7 @@ def test_v1_reads_the_good_items_of_an_odd_frame_and_says_that_it_is_odd(content
     assert (said.sequence, said.odd, said.partial) == (2, True, True)
 
 
-@pytest.mark.parametrize(
+@each(
     ("rows", "count", "odd"),
     [
         (b'null,{"order_id":"O1"}', 1, True),
@@ -272,7 +272,7 @@ def test_a_member_that_comes_twice_in_v2_is_odd_once_a_frame_is_read_part_by_par
     assert spot_v2.decode(frame) == Data("executions", [], 2, "update", odd=True)
 
 
-@pytest.mark.parametrize(
+@each(
     ("dialect", "content"),
     [
         (spot_v1, b'[{"OAAAAA-BBBBB-CCCCC1":{}},"openOrders",{"sequence":2}]'),
@@ -305,14 +305,14 @@ def test_a_frame_without_a_sequence_has_none(dialect: ModuleType, content: bytes
     assert said.sequence is None
 
 
-@pytest.mark.parametrize("kind", ["snapshot", "update"])
-@pytest.mark.parametrize("channel", ["executions", "balances"])
+@each("kind", ["snapshot", "update"])
+@each("channel", ["executions", "balances"])
 def test_v2_takes_null_for_an_empty_list_of_a_known_channel(kind: str, channel: str) -> None:
     said = spot_v2.decode(b'{"channel":"%b","type":"%b","sequence":1,"data":null}' % (channel.encode(), kind.encode()))
     assert said == Data(channel, [], 1, kind)  # type: ignore[arg-type]  # one of the two
 
 
-@pytest.mark.parametrize("value", ["", "null", "0", "[]", "true", "{}"])
+@each("value", ["", "null", "0", "[]", "true", "{}"])
 def test_a_sequence_that_is_no_number_is_none_and_odd(value: str) -> None:
     frame = b'{"channel":"executions","type":"update","sequence":%b,"data":[]}' % (value or '""').encode()
     said = spot_v2.decode(frame)
@@ -323,8 +323,8 @@ def test_a_sequence_that_is_no_number_is_none_and_odd(value: str) -> None:
 # ------------------------------------------------------------------------------------------------ by value
 
 
-@pytest.mark.parametrize("sequence", ["2", "2.0", "2e0", '"2"', '"2.0"', "20e-1", '"0.2e1"'])
-@pytest.mark.parametrize(
+@each("sequence", ["2", "2.0", "2e0", '"2"', '"2.0"', "20e-1", '"0.2e1"'])
+@each(
     ("dialect", "shape"),
     [
         (spot_v1, '[[{"O1":{"status":"open"}}],"openOrders",{"sequence":%s}]'),
@@ -348,7 +348,7 @@ def test_an_integer_is_its_value_in_every_spelling(value: int) -> None:
         assert number(float(value)) == value
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [None, True, False, "", " 1", "1.5", 1.5, "x", [], {}, float("inf"), float("nan"), "1e999999999", "9" * 41, "٣",
      "1_0", "+1", "15e-1"],
@@ -357,7 +357,7 @@ def test_what_is_no_integer_has_no_value(value: object) -> None:
     assert number(value) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "ns"),
     [
         ("1970-01-01T00:00:01Z", 1_000_000_000),
@@ -385,7 +385,7 @@ def test_a_pong_of_v2_has_krakens_times() -> None:
     assert spot_v2.decode(frame) == Pong(101, 1_760_000_710_123_456_000, 1_760_000_710_123_470_000)
 
 
-@pytest.mark.parametrize(
+@each(
     "times",
     [
         "",
@@ -403,7 +403,7 @@ def test_a_pong_whose_times_are_odd_has_none(times: str) -> None:
 # ------------------------------------------------------------------------------------------------ ids
 
 
-@pytest.mark.parametrize("empty", ['""', "null"])
+@each("empty", ['""', "null"])
 def test_an_empty_id_is_no_identity_in_v2(empty: str) -> None:
     rows = [
         f'{{"asset":"EUR","ledger_id":{empty}}}',
@@ -427,7 +427,7 @@ def test_an_empty_id_is_no_identity_in_v1() -> None:
         assert trades.items == [Item(b'{"ordertxid":""}'), Item(b'{"ordertxid":null}', None, "T1", "T1")]
 
 
-@pytest.mark.parametrize("status", ["closed", "Canceled", "EXPIRED"])
+@each("status", ["closed", "Canceled", "EXPIRED"])
 def test_v1_ends_an_order_in_any_letter_case(status: str) -> None:
     for more in (b"", b",null"):
         said = spot_v1.decode(b'[[{"O1":{"status":"%b"}}%b],"openOrders",{"sequence":2}]' % (status.encode(), more))
@@ -435,7 +435,7 @@ def test_v1_ends_an_order_in_any_letter_case(status: str) -> None:
         assert said.items[0].identity == "O1:end"
 
 
-@pytest.mark.parametrize("status", ['"rejected"', '"open"', '"pending"', "null", "1", "[]"])
+@each("status", ['"rejected"', '"open"', '"pending"', "null", "1", "[]"])
 def test_any_other_state_leaves_the_order_open(status: str) -> None:
     said = spot_v1.decode(b'[[{"O1":{"status":%b}}],"openOrders",{"sequence":2}]' % status.encode())
     assert isinstance(said, Data)
@@ -445,7 +445,7 @@ def test_any_other_state_leaves_the_order_open(status: str) -> None:
 # ------------------------------------------------------------------------------------------------ lone surrogates
 
 
-@pytest.mark.parametrize("escape", [rb"\ud800", rb"\uDFFF", rb"\\\ud83d x", rb"\ud83d\ud83d"])
+@each("escape", [rb"\ud800", rb"\uDFFF", rb"\\\ud83d x", rb"\ud83d\ud83d"])
 def test_a_lone_surrogate_in_an_item_changes_neither_its_bytes_nor_its_ids(escape: bytes) -> None:
     order = b'{"misc":"%b","status":"closed","vol":1.50}' % escape
     said = spot_v1.decode(b'[[{"O1":%b}],"openOrders",{"sequence":2}]' % order)
@@ -505,7 +505,7 @@ def test_a_frame_that_nests_too_deep_is_not_decoded(dialect: ModuleType, kind: b
         assert (said.json, said.why) == (False, "nested deeper than 500 levels")
 
 
-@pytest.mark.parametrize("text", [b"[" * 1000, rb"\"" + b"[{" * 500, b"[" * 1000 + rb"\\", b'","[":"' + b"{" * 999])
+@each("text", [b"[" * 1000, rb"\"" + b"[{" * 500, b"[" * 1000 + rb"\\", b'","[":"' + b"{" * 999])
 def test_brackets_in_strings_are_no_levels(text: bytes) -> None:
     row = b'{"order_id":"O1","text":"%b"}' % text
     said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b],"sequence":2}' % row)
@@ -538,19 +538,19 @@ def test_the_depth_is_that_of_the_value(value: object, off: int) -> None:
     assert too_deep(frame) == (around + _levels(value) > DEPTH)
 
 
-@pytest.mark.parametrize("kind", ["", ',"type":"delta"', ',"type":null', ',"type":["update"]'])
+@each("kind", ["", ',"type":"delta"', ',"type":null', ',"type":["update"]'])
 def test_v2_data_that_is_neither_snapshot_nor_update_is_unknown(kind: str) -> None:
     assert isinstance(spot_v2.decode(b'{"channel":"executions"%b,"data":[]}' % kind.encode()), Unknown)
 
 
-@pytest.mark.parametrize("success", ["", ',"success":null', ',"success":"true"', ',"success":1', ',"success":false'])
+@each("success", ["", ',"success":null', ',"success":"true"', ',"success":1', ',"success":false'])
 def test_v2_answer_without_a_plain_true_is_a_failure(success: str) -> None:
     said = spot_v2.decode(b'{"method":"subscribe","req_id":1%b}' % success.encode())
     assert isinstance(said, Ack)
     assert said.error
 
 
-@pytest.mark.parametrize("kind", ["trade", "TRADE", "Trade"])
+@each("kind", ["trade", "TRADE", "Trade"])
 def test_v2_kinds_are_compared_without_regard_to_case(kind: str) -> None:
     row = b'{"exec_type":"%b","exec_id":"TAAAAA-BBBBB-CCCCC1"}' % kind.encode()
     said = spot_v2.decode(b'{"channel":"executions","type":"update","data":[%b],"sequence":2}' % row)
@@ -561,7 +561,7 @@ def test_v2_kinds_are_compared_without_regard_to_case(kind: str) -> None:
 # ------------------------------------------------------------------------------------------------ requests
 
 
-@pytest.mark.parametrize(
+@each(
     ("channel", "request_"),
     [
         ("openOrders", {"event": "subscribe", "reqid": 7, "subscription": {"name": "openOrders", "token": TOKEN}}),
@@ -608,7 +608,7 @@ def test_pings_are_numbered() -> None:
 
 
 def test_dialects_name_their_channels_and_records() -> None:
-    assert {dialect.NAME: dict(dialect.EVENT_NAMES) for dialect in DIALECTS.values()} == {
+    assert {name: dict(dialect.EVENT_NAMES) for name, dialect in DIALECTS.items()} == {
         "v1": {"openOrders": "order", "ownTrades": "trade"},
         "v2": {"executions": "execution", "balances": "balance"},
     }

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,7 +133,7 @@ def test_line_of_a_real_item_holds_its_bytes(file: FrameFile) -> None:
         assert len(line) < 16 * 1024
 
 
-@pytest.mark.parametrize("file", [file for file in FRAMES if file.kind == "unknown"], ids=name_of)
+@each("file", [file for file in FRAMES if file.kind == "unknown"])
 def test_unknown_frame_is_carried_whole(file: FrameFile) -> None:
     line = render.render({**FIELDS, **render.opaque(file.frame, is_json=True)})
     assert json.loads(line)["data"] == json.loads(file.frame)
@@ -163,7 +162,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_NS = 253_402_300_799_999_999_999  # the end of 9999
 
 
-@pytest.mark.parametrize(
+@each(
     ("unix_ns", "text"),
     [
         (1_795_214_465_123_456_000, "2026-11-20T22:41:05.123456Z"),

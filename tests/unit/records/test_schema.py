@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator
 
 from kraken_feed.config.schema import DIALECTS
@@ -97,12 +96,12 @@ def test_recovered_item_without_a_sequence_is_valid() -> None:
     VALIDATOR.validate(recovered)
 
 
-@pytest.mark.parametrize("marker", MARKERS, ids=lambda marker: marker["event_name"])
+@each("marker", MARKERS)
 def test_line_of_every_marker_is_valid(marker: dict[str, Any]) -> None:
     VALIDATOR.validate(json.loads(render.render({**COMMON, **marker})))
 
 
-@pytest.mark.parametrize("file", [file for file in FRAMES if file.kind == "unknown"], ids=name_of)
+@each("file", [file for file in FRAMES if file.kind == "unknown"])
 def test_line_of_an_unknown_frame_is_valid(file: FrameFile) -> None:
     fields = {**COMMON, "event_name": "unknown", "connection": "run-1"}
     VALIDATOR.validate(json.loads(render.render({**fields, **render.opaque(file.frame, is_json=True)})))
@@ -114,19 +113,19 @@ def test_fields_and_events_may_be_added_within_a_version() -> None:
     VALIDATOR.validate({**COMMON, "event_name": "feed.something_new", "further": True})
 
 
-@pytest.mark.parametrize("key", ["id", "ts", "event_name", "v", "account", "channel"])
-@pytest.mark.parametrize("line", [ORDER, {**COMMON, **MARKERS[0]}], ids=["item", "marker"])
+@each("key", ["id", "ts", "event_name", "v", "account", "channel"])
+@each("line", [ORDER, {**COMMON, **MARKERS[0]}])
 def test_common_keys_are_required(line: dict[str, Any], key: str) -> None:
     assert _valid(line)
     assert not _valid({name: value for name, value in line.items() if name != key})
 
 
-@pytest.mark.parametrize("key", ["type", "data"])
+@each("key", ["type", "data"])
 def test_item_has_a_type_and_data(key: str) -> None:
     assert not _valid({name: value for name, value in ORDER.items() if name != key})
 
 
-@pytest.mark.parametrize(
+@each(
     ("event_name", "key"),
     [
         ("feed.live", "connection"),
@@ -181,7 +180,7 @@ def test_wrong_line_is_refused(wrong: dict[str, Any]) -> None:
     assert not _valid({**ORDER, **wrong})
 
 
-@pytest.mark.parametrize("value", [[], "text", 1, None])
+@each("value", [[], "text", 1, None])
 def test_line_that_is_no_object_is_refused(value: object) -> None:
     assert not _valid(value)
 

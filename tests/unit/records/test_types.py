@@ -79,7 +79,7 @@ def test_an_item_has_the_bytes_and_all_that_its_line_says(file: FrameFile) -> No
             assert getattr(found, key) == json.loads(bytes(raw[key]))
 
 
-@pytest.mark.parametrize("fields", MARKERS, ids=lambda fields: str(fields["event_name"]))
+@each("fields", MARKERS)
 def test_a_marker_says_what_its_line_says(fields: dict[str, Any]) -> None:
     line = render({"id": "m", "ts": TS, **COMMON, "channel": "openOrders", **fields})
     found = read(line)
@@ -89,7 +89,7 @@ def test_a_marker_says_what_its_line_says(fields: dict[str, Any]) -> None:
     assert {key: getattr(found, names.get(key, key)) for key in fields} == fields
 
 
-@pytest.mark.parametrize("frame", [b'{"channel":"new","x":1.50}', b'[1, "\xc3\xa9"]', b"\xff\x00 no JSON"])
+@each("frame", [b'{"channel":"new","x":1.50}', b'[1, "\xc3\xa9"]', b"\xff\x00 no JSON"])
 def test_an_unknown_frame_is_whole(frame: bytes) -> None:
     is_json = frame[:1] in b"{["
     fields = {**COMMON, "id": "u", "ts": TS, "event_name": "unknown", "channel": "unknown", "connection": "r-1"}
@@ -142,10 +142,8 @@ def test_records_are_told_apart_by_type() -> None:
 # ------------------------------------------------------------------------------------------------ numbers
 
 
-@pytest.mark.parametrize(
-    "name", ["displayvol", "displayvolremain", "display_volume", "display_volume_remain", "vol", "vol_exec"]
-)
-@pytest.mark.parametrize("kind", ["update", "backfill"])
+@each("name", ["displayvol", "displayvolremain", "display_volume", "display_volume_remain", "vol", "vol_exec"])
+@each("kind", ["update", "backfill"])
 def test_the_volumes_of_an_order_are_numbers_in_every_spelling(name: str, kind: str) -> None:
     """An iceberg's are ``display_volume`` on the feed and ``displayvol`` in REST."""
     value = item(b'{"%b":"0.05000000"}' % name.encode(), type=kind).fields[name]
@@ -214,12 +212,12 @@ def test_a_price_inside_is_a_decimal_unless_it_is_relative(number: Number, place
         assert inside(relative) == relative
 
 
-@pytest.mark.parametrize("text", ["", "NaN", "Infinity", "1_000", " 1", "1 ", "+1", "0x1", "1.", ".5", "١", "true"])
+@each("text", ["", "NaN", "Infinity", "1_000", " 1", "1 ", "+1", "0x1", "1.", ".5", "١", "true"])
 def test_what_is_no_number_stays_a_string(text: str) -> None:
     assert item(json.dumps({"vol": text}).encode()).fields == {"vol": text}
 
 
-@pytest.mark.parametrize("value", [None, True, {"a": "1"}, ["1"]])
+@each("value", [None, True, {"a": "1"}, ["1"]])
 def test_what_is_no_string_stays_what_it_is(value: object) -> None:
     data = json.dumps({"margin": value, "descr": value, "contingent": value}).encode()
     assert item(data).fields == {"margin": value, "descr": value, "contingent": value}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kraken_feed.records.view import is_past_trade, parse, read_execution, value
 
+from ...support.cases import each
 
-@pytest.mark.parametrize(
+
+@each(
     ("data", "members"),
     [
         (b'{"a":"\\ud800","b":1.00}', {"a": b'"\\ud800"', "b": b"1.00"}),

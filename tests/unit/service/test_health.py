@@ -53,7 +53,7 @@ def test_a_live_channel_without_a_frame_is_stale() -> None:
 def test_an_output_that_is_behind_for_a_moment_is_no_reason_and_one_that_stalls_is() -> None:
     assert unready(program(blocked_s=BLOCKED_S / 2, pending_bytes=9), FRESH_S) == []
     assert unready(program(blocked_s=7.0, pending_bytes=9), FRESH_S) == [
-        {"output": "stdout", "reason": "blocked for 7 s: 9 bytes wait for its reader"}
+        {"output": "stdout", "reason": "blocked for 7 s: 9 bytes are not written yet"}
     ]
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kraken_feed.service.listener import Answer, Request, as_json, objection, parse, plain, render
 
+from ...support.cases import each
+
 
 def _request(path: str = "/metrics", method: str = "GET", **headers: str) -> Request:
     return Request(method, path, headers)
@@ -34,7 +36,7 @@ def test_a_request_of_http_1_0_without_headers_is_one() -> None:
     assert parse(b"GET /healthz HTTP/1.0\r\n\r\n") == Request("GET", "/healthz", {})
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         b"\r\n\r\n",
@@ -57,13 +59,13 @@ def test_no_bytes_raise_anything_but_value_error(head: bytes) -> None:
         objection(parse(head))
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@each("path", ["/metrics", "/healthz", "/readyz"])
+@each("method", ["GET", "HEAD"])
 def test_every_path_may_be_read(path: str, method: str) -> None:
     assert _status(_request(path, method)) == HTTPStatus.OK
 
 
-@pytest.mark.parametrize("path", ["/", "", "*", "/metrics/", "/Metrics", "/favicon.ico", "/metrics%00"])
+@each("path", ["/", "", "*", "/metrics/", "/Metrics", "/favicon.ico", "/metrics%00"])
 def test_an_unknown_path_is_told_which_there_are(path: str) -> None:
     answer = objection(_request(path))
     assert answer is not None
@@ -71,7 +73,7 @@ def test_an_unknown_path_is_told_which_there_are(path: str) -> None:
     assert b"/metrics, /healthz, /readyz" in answer.body
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+@each("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_nothing_may_be_written(method: str) -> None:
     answer = objection(_request(method=method))
     assert answer is not None
@@ -79,14 +81,12 @@ def test_nothing_may_be_written(method: str) -> None:
     assert ("Allow", "GET, HEAD") in answer.headers
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:9464", "127.8.9.1", "localhost", "LOCALHOST:80", "[::1]:9464", "[::1]"])
+@each("host", ["127.0.0.1:9464", "127.8.9.1", "localhost", "LOCALHOST:80", "[::1]:9464", "[::1]"])
 def test_a_host_of_this_machine_is_answered(host: str) -> None:
     assert _status(_request(host=host)) == HTTPStatus.OK
 
 
-@pytest.mark.parametrize(
-    "host", ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1", "", "[::1", "[::2]", "0.0.0.0"]
-)
+@each("host", ["example.org", "example.org:9464", "127.0.0.1.example.org", "10.0.0.1", "", "[::1", "[::2]", "0.0.0.0"])
 def test_another_host_is_refused_whatever_it_asks(host: str) -> None:
     """A page may have bound its own name to this machine."""
     assert _status(_request("/nothing", "POST", host=host)) == HTTPStatus.FORBIDDEN

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable
 
 import msgspec
-import pytest
 from hypothesis import given
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -17,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from kraken_feed.service.metrics import FAMILIES, TOKEN, render
 from kraken_feed.telemetry.stats import CAUSES, RESULTS, Program
 
+from ...support.cases import each
 from ...support.figures import MAIN, PROGRAMS, WELL
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -132,7 +132,7 @@ def test_buckets_add_up_to_the_bound(program: Program) -> None:
     assert found == dict(zip(bounds, itertools.accumulate(histogram.counts), strict=True))
 
 
-@pytest.mark.parametrize(
+@each(
     "accept",
     [
         "",

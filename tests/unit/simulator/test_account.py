@@ -2,12 +2,12 @@
 
 from typing import Any, Literal
 
-import pytest
-
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.simulator.market import account as simulated
 from tests.support.account import T0, Account, Tap, quiet
+
+from ...support.cases import each
 
 V1V2: tuple[Literal["v1", "v2"], ...] = ("v1", "v2")
 CHANNEL = {"v1": "openOrders", "v2": "executions"}
@@ -37,7 +37,7 @@ def error(line: Tap, token: str, channel: str) -> str | None:
     return None if text is None else str(text)
 
 
-@pytest.mark.parametrize("dialect", V1V2)
+@each("dialect", V1V2)
 def test_a_connection_hears_of_its_own_account_only(dialect: Literal["v1", "v2"]) -> None:
     exchange = quiet(accounts=2)
     first, second = exchange.accounts
@@ -50,7 +50,7 @@ def test_a_connection_hears_of_its_own_account_only(dialect: Literal["v1", "v2"]
     assert all(order not in str(change) for change in first.ledger.changes)
 
 
-@pytest.mark.parametrize(("dialect", "channel"), [("v1", "openOrders"), ("v2", "executions"), ("v2", "balances")])
+@each(("dialect", "channel"), [("v1", "openOrders"), ("v2", "executions"), ("v2", "balances")])
 def test_a_snapshot_shows_what_belongs_to_the_tokens_account(dialect: Literal["v1", "v2"], channel: str) -> None:
     exchange = quiet(accounts=2, open_orders=2)
     for account in exchange.accounts:
@@ -83,7 +83,7 @@ def test_counters_and_lockouts_are_those_of_each_key() -> None:
     second.result("Balance", T0)
 
 
-@pytest.mark.parametrize("dialect", V1V2)
+@each("dialect", V1V2)
 def test_another_accounts_token_is_no_session_on_a_connection_that_belongs_to_somebody(
     dialect: Literal["v1", "v2"],
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_fault_for_one_account_spares_a_connection_that_is_nobodys_yet() -> No
     assert not anonymous.peer.closed
 
 
-@pytest.mark.parametrize("kind", ["multi", "many_orders"])
+@each("kind", ["multi", "many_orders"])
 def test_what_befalls_the_whole_exchange_befalls_every_account(kind: str) -> None:
     exchange = quiet(accounts=2, open_orders=0, past_trades=0)
     exchange.inject(Fault(kind, count=3 if kind == "many_orders" else None), T0)

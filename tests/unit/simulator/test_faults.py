@@ -13,6 +13,8 @@ from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
 from kraken_feed.simulator.wire.peer import Peer
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
 
+from ...support.cases import each
+
 Name = Literal["v1", "v2"]
 PING = {"v1": {"event": "ping"}, "v2": {"method": "ping"}}
 BOTH = pytest.mark.parametrize(("dialect", "channel"), [("v1", "openOrders"), ("v2", "executions")])
@@ -51,7 +53,7 @@ def test_a_drop_without_a_code_is_a_reset(dialect: Name, channel: str) -> None:
     assert exchange.peers == []
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1006, 1008, 1011, 1013])
+@each("code", [1000, 1001, 1006, 1008, 1011, 1013])
 def test_a_drop_with_a_code_closes_with_it(code: int) -> None:
     exchange = quiet()
     tap = opened(exchange, "v1", "openOrders")
@@ -162,7 +164,7 @@ def test_a_duplicate_repeats_the_last_data_frame_and_is_no_publication(dialect: 
     assert len(exchange.ledger.frames) == 2
 
 
-@pytest.mark.parametrize("variant", ["not_json", "not_utf8", "other_shape", "nested"])
+@each("variant", ["not_json", "not_utf8", "other_shape", "nested"])
 def test_garbage_is_garbage(variant: str) -> None:
     exchange = quiet()
     tap = opened(exchange, "v1", "openOrders")
@@ -310,7 +312,7 @@ def test_early_data_comes_before_the_ack(dialect: Name, channel: str) -> None:
     assert "sequence" in str(snapshot)
 
 
-@pytest.mark.parametrize(
+@each(
     ("dialect", "variant", "keys"),
     [
         ("v1", "error", {"errorMessage", "event", "reqid"}),
@@ -344,7 +346,7 @@ def test_upgrades_are_refused_for_as_many_connections_as_asked() -> None:
 # On REST.
 
 
-@pytest.mark.parametrize(
+@each(
     ("fault", "status", "header"),
     [
         (Fault("http_502"), 502, None),
@@ -362,7 +364,7 @@ def test_the_edge_answers_in_html(fault: Fault, status: int, header: str | None)
     assert Account(exchange).raw("Balance", T0).status == 200
 
 
-@pytest.mark.parametrize("text", ["EAPI:Rate limit exceeded", "EGeneral:Temporary lockout", "EService:Unavailable"])
+@each("text", ["EAPI:Rate limit exceeded", "EGeneral:Temporary lockout", "EService:Unavailable"])
 def test_any_documented_error_can_be_answered(text: str) -> None:
     exchange = quiet()
     exchange.inject(Fault("rest_error", text=text, method="GetWebSocketsToken", times=2), T0)

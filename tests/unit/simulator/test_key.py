@@ -6,6 +6,8 @@ import pytest
 
 from kraken_feed.simulator.access.key import Limits, signature, signed
 
+from ...support.cases import each
+
 SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
 NONCE = "1616492376594"
 TOKEN = "/0/private/GetWebSocketsToken"
@@ -38,7 +40,7 @@ VECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "expected"), VECTORS)
+@each(("path", "body", "expected"), VECTORS)
 def test_documented_signatures_are_accepted(path: str, body: bytes, expected: str) -> None:
     assert signature(SECRET, path, NONCE, body) == expected
     assert signed(SECRET, path, NONCE, body, expected)
@@ -51,7 +53,7 @@ def test_the_sdk_vector_with_a_nanosecond_nonce_is_accepted() -> None:
     assert signed(secret, "/0/private/Balance", nonce, f"nonce={nonce}".encode(), expected)
 
 
-@pytest.mark.parametrize("wrong", ["", "é", "4/dpxb3iT4tp=="])
+@each("wrong", ["", "é", "4/dpxb3iT4tp=="])
 def test_other_signatures_are_refused(wrong: str) -> None:
     assert not signed(SECRET, TOKEN, NONCE, b"nonce=1616492376594", wrong)
 

@@ -5,7 +5,6 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,7 +122,7 @@ def test_a_market_order_is_executed_at_once_and_settled() -> None:
     assert exchange.book.balances["BTC"] == before - Decimal("0.5")
 
 
-@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@each("dialect", ["v1", "v2"])
 def test_an_amended_order_keeps_its_id_and_an_edited_one_gets_another(dialect: str) -> None:
     exchange = empty()
     order_id = exchange.new_order(T0)
@@ -182,7 +181,7 @@ def test_all_are_canceled_and_counted() -> None:
     assert not exchange.book.open
 
 
-@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@each("dialect", ["v1", "v2"])
 def test_the_timer_cancels_all_unless_it_is_set_anew_or_switched_off(dialect: Literal["v1", "v2"]) -> None:
     exchange = quiet(open_orders=2)
     trader = Trader(exchange, dialect)
@@ -232,7 +231,7 @@ CHECKS: list[tuple[Literal["v1", "v2"], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("dialect", "name", "params"), CHECKS)
+@each(("dialect", "name", "params"), CHECKS)
 def test_a_check_changes_nothing_and_names_no_order(
     dialect: Literal["v1", "v2"], name: str, params: dict[str, Any]
 ) -> None:
@@ -255,8 +254,8 @@ WRONG_CHECKS: list[tuple[Literal["v1", "v2"], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("dialect", "name", "params"), WRONG_CHECKS)
-@pytest.mark.parametrize("reading", ["refused", "ignored", "taken"])
+@each(("dialect", "name", "params"), WRONG_CHECKS)
+@each("reading", ["refused", "ignored", "taken"])
 def test_a_validate_of_the_wrong_type_is_read_as_the_quirk_says(
     reading: Literal["refused", "ignored", "taken"], dialect: Literal["v1", "v2"], name: str, params: dict[str, Any]
 ) -> None:
@@ -304,7 +303,7 @@ def test_an_edit_without_a_volume_is_refused_where_the_exchange_requires_one() -
     assert v1(exchange).one("editOrder", **order, volume="0.5")["status"] == "ok"
 
 
-@pytest.mark.parametrize("any_case", [False, True])
+@each("any_case", [False, True])
 def test_time_in_force_has_one_case_per_dialect_or_any(any_case: bool) -> None:
     exchange = quiet(scenario=Scenario(quirks=Quirks(any_case=any_case)), open_orders=0, past_trades=0)
     low, high = v1(exchange), v2(exchange)
@@ -314,7 +313,7 @@ def test_time_in_force_has_one_case_per_dialect_or_any(any_case: bool) -> None:
     assert high.one("add_order", **V2_LIMIT, time_in_force="GTC")["success"] is any_case
 
 
-@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@each("dialect", ["v1", "v2"])
 def test_a_token_that_is_none_is_refused_and_a_key_that_only_reads_too(dialect: Literal["v1", "v2"]) -> None:
     exchange = quiet(open_orders=1)
     name = "cancelAll" if dialect == "v1" else "cancel_all"
@@ -387,7 +386,7 @@ def test_what_is_wrong_is_refused_in_krakens_words_and_changes_nothing(
     assert len(exchange.ledger.changes) == before
 
 
-@pytest.mark.parametrize(
+@each(
     ("state", "post_only", "text"),
     [
         ("maintenance", True, "EService:Unavailable"),
@@ -471,9 +470,7 @@ def test_some_of_several_answers_are_lost_and_others_come_twice() -> None:
     assert [answer["result"]["order_id"] for answer in answers] == [orders[0], orders[0], orders[1], orders[1]]
 
 
-@pytest.mark.parametrize(
-    ("fault", "end"), [(Fault("drop_answer"), Abort()), (Fault("drop_answer", code=1001), Close(1001))]
-)
+@each(("fault", "end"), [(Fault("drop_answer"), Abort()), (Fault("drop_answer", code=1001), Close(1001))])
 def test_a_connection_ends_in_the_place_of_the_answer(fault: Fault, end: Abort | Close) -> None:
     exchange = empty()
     exchange.inject(fault, T0)

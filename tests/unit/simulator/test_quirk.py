@@ -21,7 +21,7 @@ def test_a_name_alone_differs_from_the_usual_behaviour(name: str) -> None:
     assert QUIRKS[name].alone != getattr(Quirks(), name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "value"),
     [("history_cost=2", 2.0), ("short_pages=false", False), ("count=always", "always"), ("clock_offset=-30", -30.0)],
 )

@@ -13,6 +13,8 @@ from kraken_feed.simulator.quirks.quirk import Quirks
 from kraken_feed.simulator.wire.outgoing import Abort, Text
 from tests.support.account import T0, Account, Tap, opened, quiet
 
+from ...support.cases import each
+
 Name = Literal["v1", "v2"]
 BOTH = pytest.mark.parametrize(("dialect", "channel"), [("v1", "openOrders"), ("v2", "executions")])
 PING: dict[Name, dict[str, object]] = {
@@ -112,7 +114,7 @@ def test_the_integers_of_frames_and_answers_have_another_spelling(dialect: Name,
         assert f'id":{seven}'.encode() in pong
 
 
-@pytest.mark.parametrize(
+@each(
     ("dialect", "channel", "text"),
     [
         ("v1", "openOrders", b'[null,"openOrders",{"sequence":1}]'),
@@ -189,8 +191,8 @@ def test_v1_can_be_without_heartbeats() -> None:
 # Pings and the line
 
 
-@pytest.mark.parametrize(("pongs", "ident"), [("echo", 7), ("bare", None), ("text", "7")])
-@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@each(("pongs", "ident"), [("echo", 7), ("bare", None), ("text", "7")])
+@each("dialect", ["v1", "v2"])
 def test_a_pong_has_its_id_or_not(dialect: Name, pongs: Any, ident: object) -> None:
     pong = Tap(quirky(pongs=pongs), dialect, T0).ask(PING[dialect], T0)
     assert pong.get("reqid", pong.get("req_id")) == ident

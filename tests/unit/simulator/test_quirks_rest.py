@@ -5,13 +5,13 @@ from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import Any
 
-import pytest
-
 from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.quirks.quirk import Quirks
 from tests.support.account import T0, Account, Tap, quiet
+
+from ...support.cases import each
 
 NOW = T0 + 1000.0
 TABLES = {"ClosedOrders": "closed", "TradesHistory": "trades", "Ledgers": "ledger"}
@@ -54,7 +54,7 @@ def shown(account: Account) -> set[str]:
     return {ident for page in walk(account, "TradesHistory") for ident in page}
 
 
-@pytest.mark.parametrize("name", TABLES)
+@each("name", TABLES)
 def test_short_pages_have_one_to_fifty_rows_and_miss_none(name: str) -> None:
     exchange = quirky(short_pages=True)
     ended(exchange, 130)
@@ -83,7 +83,7 @@ def test_merged_pages_skip_raw_fills_and_repeat_rows_for_a_step_by_rows() -> Non
     assert len(by_fifty) < len(by_rows)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@each("name", TABLES)
 def test_repeated_rows_have_one_id_and_other_bytes(name: str) -> None:
     exchange = quirky(repeated_rows=0.5)
     ended(exchange, 20)
@@ -112,9 +112,7 @@ def test_a_page_of_withheld_rows_only_shows_later_ones() -> None:
     assert 0 < len(shown(Account(exchange))) < 30
 
 
-@pytest.mark.parametrize(
-    ("count", "asked", "unasked"), [("asked", 3, "absent"), ("always", 3, 3), ("null", None, None)]
-)
+@each(("count", "asked", "unasked"), [("asked", 3, "absent"), ("always", 3, 3), ("null", None, None)])
 def test_a_count_can_come_unasked_or_be_null(count: Any, asked: int | None, unasked: object) -> None:
     exchange = quirky(count=count)
     ended(exchange, 3)
@@ -132,7 +130,7 @@ def allowed(exchange: Exchange, name: str) -> int:
     return calls
 
 
-@pytest.mark.parametrize(
+@each(
     ("quirks", "closed", "others"),
     [
         (Quirks(), 3, 3),
@@ -211,9 +209,7 @@ def test_a_refused_id_spoils_a_batch_of_query_orders() -> None:
     assert {tuple(error) for error in outcomes} == {(), ("EOrder:Invalid order",)}
 
 
-@pytest.mark.parametrize(
-    ("mode", "outside", "overlapping"), [("silent", False, False), ("outside", True, False), ("overlap", True, True)]
-)
+@each(("mode", "outside", "overlapping"), [("silent", False, False), ("outside", True, False), ("overlap", True, True)])
 def test_a_question_outside_of_a_keys_span_can_be_an_error(mode: Any, outside: bool, overlapping: bool) -> None:
     exchange = quirky(key_span=mode)
     orders = ended(exchange, 20)
@@ -240,7 +236,7 @@ def test_empty_objects_can_be_lists() -> None:
     assert account.call("QueryOrders", NOW, txid="OAAAAA-AAAAA-AAAAAA")["result"] == []
 
 
-@pytest.mark.parametrize(("errors", "value"), [("object", {}), ("warning", ["WGeneral:Deprecated parameter"])])
+@each(("errors", "value"), [("object", {}), ("warning", ["WGeneral:Deprecated parameter"])])
 def test_a_result_can_come_beside_an_empty_object_or_a_warning(errors: Any, value: object) -> None:
     exchange = quirky(errors=errors)
     answer = Account(exchange).call("OpenOrders", NOW)
@@ -248,14 +244,14 @@ def test_a_result_can_come_beside_an_empty_object_or_a_warning(errors: Any, valu
     assert Account(exchange).call("Ledgers", NOW, start="soon")["error"] == ["EGeneral:Invalid arguments:start"]
 
 
-@pytest.mark.parametrize(("integers", "text"), [("float", b'"count":2.0'), ("text", b'"count":"2"')])
+@each(("integers", "text"), [("float", b'"count":2.0'), ("text", b'"count":"2"')])
 def test_a_count_has_another_spelling(integers: Any, text: bytes) -> None:
     exchange = quirky(integers=integers)
     ended(exchange, 2)
     assert text in Account(exchange).raw("ClosedOrders", NOW).body
 
 
-@pytest.mark.parametrize("name", TABLES)
+@each("name", TABLES)
 def test_rows_have_unknown_members_and_lone_surrogates(name: str) -> None:
     exchange = quirky(unknown_members=True, surrogates=1.0)
     ended(exchange, 2)

@@ -11,6 +11,8 @@ from kraken_feed.simulator.market.number import fixed, number
 from kraken_feed.simulator.market.pair import PAIRS, find
 from kraken_feed.simulator.market.stamp import rfc3339, unix_number, unix_text
 
+from ...support.cases import each
+
 
 def test_numbers_have_their_decimals_and_never_an_exponent() -> None:
     assert fixed(Decimal("1E-8"), 8) == "0.00000001"
@@ -42,7 +44,7 @@ def test_tokens_are_base64_and_about_43_characters_long() -> None:
     assert re.fullmatch(r"[A-Za-z0-9+/]{43}", token(Random(1)))
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@each("pair", PAIRS)
 def test_a_pair_is_found_by_each_of_its_names(pair: object) -> None:
     for known in PAIRS:
         if known is pair:

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-import pytest
-
 from kraken_feed.simulator.access.key import PERMISSIONS, ApiKey, Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.simulator.quirks.quirk import Quirks
 from tests.support.account import T0, Account, quiet, sign
+
+from ...support.cases import each
 
 FREE = Scenario(quirks=Quirks(history_cost=0.0))
 
@@ -75,7 +75,7 @@ def test_unknown_methods_are_named_so() -> None:
         assert b"EGeneral:Unknown method" in exchange.rest(method, path, {}, b"", T0).body
 
 
-@pytest.mark.parametrize(
+@each(
     ("permission", "name", "params"),
     [
         ("create-ws-token", "GetWebSocketsToken", {}),
@@ -141,7 +141,7 @@ def test_a_key_ends_when_it_is_no_longer_valid() -> None:
     assert account.error("GetApiKeyInfo", T0 + 10) == "EAPI:Invalid key"
 
 
-@pytest.mark.parametrize(
+@each(
     ("allowed", "good"),
     [
         ((), True),
@@ -300,7 +300,7 @@ def test_public_methods_tell_time_state_and_pairs() -> None:
     assert pairs["XXBTZUSD"]["wsname"] == "XBT/USD"
 
 
-@pytest.mark.parametrize("offset", [90.0, -90.0])
+@each("offset", [90.0, -90.0])
 def test_the_clock_that_is_shown_may_be_wrong_and_nonces_do_not_care(offset: float) -> None:
     exchange = quiet()
     exchange.world.clock_offset_s = offset

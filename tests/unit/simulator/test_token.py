@@ -1,8 +1,8 @@
 """WebSocket tokens: how long they are good for, and for whom."""
 
-import pytest
-
 from tests.support.account import T0, Account, Tap, opened, quiet
+
+from ...support.cases import each
 
 
 def answer(tap: Tap, channel: str, token: str, now: float) -> str:
@@ -54,7 +54,7 @@ def test_a_token_survives_an_unsubscribe() -> None:
     assert answer(tap, "openOrders", token, T0) == "subscribed"
 
 
-@pytest.mark.parametrize(
+@each(
     ("permission", "dialect", "channel"),
     [
         ("query-open-trades", "v1", "openOrders"),

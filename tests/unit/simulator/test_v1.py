@@ -8,6 +8,8 @@ import pytest
 from kraken_feed.simulator.wire.outgoing import Close
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
 
+from ...support.cases import each
+
 
 def test_the_greeting_has_a_connection_id_above_every_signed_integer() -> None:
     tap = Tap(quiet(), "v1", T0)
@@ -209,7 +211,7 @@ def subscribe(name: object = "openOrders", **more: object) -> dict[str, Any]:
     return {"event": "subscribe", "subscription": subscription, **more}
 
 
-@pytest.mark.parametrize(
+@each(
     ("message", "text", "event"),
     [
         ([], "Malformed request", "error"),

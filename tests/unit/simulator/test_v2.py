@@ -4,11 +4,11 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.simulator.faults.scenario import Scenario
 from tests.support.account import T0, Account, Tap, frame, opened, quiet
+
+from ...support.cases import each
 
 STAMP = "2025-10-09T08:53:20.000000Z"
 
@@ -265,7 +265,7 @@ def test_a_ping_is_answered_with_both_times() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("message", "text"),
     [
         ([], "Malformed request"),

@@ -211,7 +211,7 @@ def test_warning_of_a_library_is_a_masked_diagnostic(
     assert root_records == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "said"),
     [
         (ConnectionResetError("reset"), []),
@@ -277,7 +277,7 @@ def test_control_characters_are_escaped_before_a_terminal(text: str, wrap: Calla
     assert said[:-1].isprintable()
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@each("text", HOSTILE)
 def test_control_characters_of_an_exception_are_escaped_before_a_terminal(text: str) -> None:
     """An exception may quote the exchange; its own lines stay lines."""
     log, stream = _logger("console")
@@ -290,7 +290,7 @@ def test_control_characters_of_an_exception_are_escaped_before_a_terminal(text: 
     assert said.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "\ud800", "/path/\udcff"], ids=ascii)
+@each("text", [*HOSTILE, "\ud800", "/path/\udcff"])
 def test_json_line_takes_any_text(text: str) -> None:
     log, stream = _logger("json")
     log.warning("output_reopened", path=text)
@@ -353,21 +353,21 @@ def pipe() -> Iterator[_Pipe]:
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: _Pipe) -> None:
-    pipe.stderr.msg("read")
+    pipe.stderr.info("read")
     assert pipe.drain() == "read\n"
     pipe.fill()
     for _ in range(3):
-        pipe.stderr.msg("dropped")
+        pipe.stderr.info("dropped")
     assert pipe.drain() == ""
-    pipe.stderr.msg("read again")
-    pipe.stderr.msg("and again")
+    pipe.stderr.info("read again")
+    pipe.stderr.info("and again")
     assert pipe.drain() == "(3 lines dropped: stderr was not read)\nread again\nand again\n"
 
 
 def test_line_longer_than_the_room_that_is_left_does_not_block(pipe: _Pipe) -> None:
     """A traceback is longer than a page; a pipe says it can be written to as soon as one page is free."""
     pipe.fill(leave=4096)
-    writer = threading.Thread(target=pipe.stderr.msg, args=("x" * 100_000,), daemon=True)
+    writer = threading.Thread(target=pipe.stderr.info, args=("x" * 100_000,), daemon=True)
     writer.start()
     writer.join(0.5)
     blocked = writer.is_alive()
@@ -378,7 +378,7 @@ def test_line_longer_than_the_room_that_is_left_does_not_block(pipe: _Pipe) -> N
 
 def test_stream_without_a_descriptor_is_written_to() -> None:
     stream = io.StringIO()
-    Stderr(stream).msg("line")
+    Stderr(stream).info("line")
     assert stream.getvalue() == "line\n"
 
 
@@ -393,9 +393,9 @@ def test_stream_that_fails_does_not_stop_the_feed() -> None:
 
     stream = Broken()
     stderr = Stderr(stream)
-    stderr.msg("lost")
+    stderr.info("lost")
     stream.broken = False
-    stderr.msg("line")
+    stderr.info("line")
     assert stream.getvalue().endswith("\nline\n")
     assert "1 lines dropped" in stream.getvalue()
 
@@ -538,7 +538,7 @@ def test_json_on_a_terminal_steers_nothing_and_says_the_same(text: str, several:
     assert data in bytes_
 
 
-@pytest.mark.parametrize("terminal", [True, False])
+@each("terminal", [True, False])
 def test_diagnostics_in_json_steer_no_terminal(terminal: bool) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: terminal  # type: ignore[method-assign]  # a terminal of a test

@@ -18,4 +18,3 @@ def test_every_observation_is_in_the_bucket_of_the_first_bound_that_it_does_not_
         assert sum(latency.counts[: index + 1]) == sum(value <= bound for value in seconds)
     assert sum(latency.counts) == len(seconds)
     assert latency.total == pytest.approx(sum(seconds))
-    assert latency.last == (seconds[-1] if seconds else 0.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.telemetry.stats import EndpointFigures, Figures, Histogram, OutageCounts, Output
 from kraken_feed.telemetry.status import MAX_LINE, span, status_line
+
+from ...support.cases import each
 
 
 def output(pending: int = 0, blocked_s: float | None = None) -> Output:
@@ -49,7 +50,7 @@ WAITING = endpoint("openOrders", live=False, down_s=65.0, attempts=2, retry_s=31
 REFUSED = endpoint("openOrders", live=False, down_s=1200.0, attempts=6, retry_s=240.0, cause="refused", refused="key")
 
 
-@pytest.mark.parametrize(
+@each(
     ("figures", "line"),
     [
         (account(LIVE), "live openOrders,ownTrades; last frame 0.4s; output ok"),
@@ -64,23 +65,23 @@ REFUSED = endpoint("openOrders", live=False, down_s=1200.0, attempts=6, retry_s=
         (account(LIVE, V2), "live openOrders,ownTrades,balances; last frame 2.0s; output ok"),
         (account(endpoint("balances", engine=None)), "live balances; output ok"),
         (account(endpoint("balances", engine="maintenance")), "live balances; engine maintenance; output ok"),
-        (account(CONNECTING), "connecting (attempt 4, 120s): openOrders; output ok"),
-        (account(WAITING), "backing off 31s after closed (attempt 2, 65s): openOrders; output ok"),
+        (account(CONNECTING), "connecting (down 120s, attempt 4): openOrders; output ok"),
+        (account(WAITING), "next attempt in 31s, after closed (down 65s, attempt 2): openOrders; output ok"),
         (
             account(REFUSED),
-            "key refused, next try in 240s (attempt 6, 20m): openOrders; output ok",
+            "key refused, next try in 240s (down 20m, attempt 6): openOrders; output ok",
         ),
         (
             account(msgspec.structs.replace(REFUSED, retry_s=None, refused="account")),
-            "account refused, connecting (attempt 6, 20m): openOrders; output ok",
+            "account refused, connecting (down 20m, attempt 6): openOrders; output ok",
         ),
         (
             account(endpoint("openOrders", live=False, attempts=1, retry_s=0.3)),
-            "backing off 0.3s (attempt 1, 0.0s): openOrders; output ok",
+            "next attempt in 0.3s (down 0.0s, attempt 1): openOrders; output ok",
         ),
         (
             account(V2, CONNECTING),
-            "connecting (attempt 4, 120s): openOrders; live balances; last frame 2.0s; output ok",
+            "connecting (down 120s, attempt 4): openOrders; live balances; last frame 2.0s; output ok",
         ),
     ],
 )
@@ -88,7 +89,7 @@ def test_line_of_one_account(figures: Figures, line: str) -> None:
     assert status_line([figures], OK) == line
 
 
-@pytest.mark.parametrize(
+@each(
     ("sink", "end"),
     [
         (OK, "; output ok"),
@@ -102,7 +103,7 @@ def test_line_ends_with_the_output(sink: Output, end: str) -> None:
 
 def test_accounts_are_named_and_the_one_in_trouble_comes_first() -> None:
     line = status_line([account(V2), account(CONNECTING, name="b")], OK)
-    assert line == "b: connecting (attempt 4, 120s): openOrders | main: live balances; last frame 2.0s; output ok"
+    assert line == "b: connecting (down 120s, attempt 4): openOrders | main: live balances; last frame 2.0s; output ok"
 
 
 def test_an_account_that_has_stopped_says_so_first() -> None:
@@ -117,12 +118,12 @@ def test_an_account_that_has_stopped_says_so_first() -> None:
 def test_live_accounts_are_counted_when_there_is_no_room_for_them() -> None:
     many = [account(V2, name=f"account{n}") for n in range(9)]
     assert status_line([*many, account(WAITING, name="b")], OK) == (
-        "9 of 10 live | b: backing off 31s after closed (attempt 2, 65s): openOrders; output ok"
+        "9 of 10 live | b: next attempt in 31s, after closed (down 65s, attempt 2): openOrders; output ok"
     )
     assert status_line(many, OK) == "9 of 9 live; output ok"
 
 
-@pytest.mark.parametrize(
+@each(
     ("seconds", "text"),
     [
         (-1.0, "0.0s"), (0.04, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (599.4, "599s"), (599.6, "10m"), (1000.0, "17m"),

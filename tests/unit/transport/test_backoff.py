@@ -21,6 +21,7 @@ from kraken_feed.transport.backoff import (
     limit_if_exceeded,
 )
 
+from ...support.cases import each
 from ...support.examples import examples
 
 POLICY = BackoffPolicy(initial=1.0, longest=60.0)
@@ -38,9 +39,7 @@ def test_delay_lies_between_the_floor_and_the_span(
     assert floor <= waited <= floor + span
 
 
-@pytest.mark.parametrize(
-    ("failures", "span"), [(1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (8, 60.0), (1000, 60.0)]
-)
+@each(("failures", "span"), [(1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (8, 60.0), (1000, 60.0)])
 def test_delay_covers_the_whole_span_at_the_cap_too(failures: int, span: float) -> None:
     assert delay(failures, POLICY, 0.0) == 0.0
     assert delay(failures, POLICY, 0.5) == span / 2
@@ -51,7 +50,7 @@ def test_jitter_comes_on_top_of_the_floor() -> None:
     assert [delay(1, POLICY, draw, floor=900.0) for draw in (0.0, 0.5)] == [900.0, 900.5]
 
 
-@pytest.mark.parametrize("failures", [64, 65, 1024, 1025, 10**6, 10**18, 10**400])
+@each("failures", [64, 65, 1024, 1025, 10**6, 10**18, 10**400])
 def test_no_number_of_failures_overflows(failures: int) -> None:
     assert delay(failures, POLICY, 0.5) == 30.0
 
@@ -149,7 +148,7 @@ def test_span_says_when_the_last_of_many_connects_begins(limit: int, connects: i
     assert budget.span(connects) == pytest.approx(last, abs=SPACING_S * 2)
 
 
-@pytest.mark.parametrize(
+@each(
     ("connects", "limit", "public", "most"),
     [(100, 100, True, None), (101, 100, True, 100), (150, 1000, True, None), (151, 1000, True, 150),
      (151, 1000, False, None), (1001, 1000, False, 1000)],
@@ -265,7 +264,7 @@ def test_history_leaves_its_reserve_to_tokens() -> None:
     assert counter.wait(CALL_COST, 0.0, 0.0) > 0.0
 
 
-@pytest.mark.parametrize("limit", [1.0, 3.0, 5.0, 9.0])
+@each("limit", [1.0, 3.0, 5.0, 9.0])
 def test_a_small_counter_admits_history_when_it_is_empty(limit: float) -> None:
     counter = CallCounter(limit, 0.5)
     assert counter.wait(HISTORY_COST, 6.0, 0.0) == 0.0

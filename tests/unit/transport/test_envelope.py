@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kraken_feed.transport.envelope import NotAnEnvelope, read
 
+from ...support.cases import each
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -18,13 +20,13 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("error", [b"[]", b"null", b'""', b"{}", b" [ ] "])
+@each("error", [b"[]", b"null", b'""', b"{}", b" [ ] "])
 def test_an_empty_error_of_any_shape_is_none(error: bytes) -> None:
     envelope = read(b'{"error":%b,"result":{}}' % error)
     assert (envelope.errors, envelope.warnings) == ((), ())
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "text"),
     [
         (b'["EAPI:Invalid key"]', "EAPI:Invalid key"),
@@ -66,7 +68,7 @@ def test_a_lone_surrogate_passes_and_the_bytes_of_the_result_stay() -> None:
     assert bytes(envelope.result) == result
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"", b"<html>", b"[]", b"null", b'{"result":{}}', b'{"errors":[],"result":{}}', b'{"error":[],"result":{}} x',

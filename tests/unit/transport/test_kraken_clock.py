@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.transport.kraken_clock import DAY_NS, NS, KrakenClock, Steps, boot_ns
+
+from ...support.cases import each
 
 HOUR = 3600 * NS
 
@@ -109,7 +110,7 @@ def test_a_moment_before_a_contradiction_is_told_by_the_earlier_of_both_offsets(
     assert machine.kraken - 2 * NS <= now <= machine.kraken
 
 
-@pytest.mark.parametrize("offsets", [(0, 1000, 500), (1000, 0, 500), (500, 1000, 0), (1000, 500), (500, 1000)])
+@each("offsets", [(0, 1000, 500), (1000, 0, 500), (500, 1000, 0), (1000, 500), (500, 1000)])
 def test_a_moment_before_several_contradictions_is_told_by_the_earliest_of_all_offsets(offsets: list[int]) -> None:
     machine = Machine()
     moment = machine.boot

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kraken_feed.protocol.refusals import classify
 from kraken_feed.protocol.signing import Nonce
 from kraken_feed.transport.backoff import KEY, NONCE_S, ONCE_S, REQUEST_S, SLOW_S, Patience
+
+from ...support.cases import each
 
 HOURS_6 = 6 * 3600.0
 NOW_NS = 1_760_000_000 * 10**9
@@ -66,7 +67,7 @@ def test_one_subject_says_nothing_about_another() -> None:
     assert [patience.refused("openOrders", UNKNOWN_TEXT, 10.0) for _ in REQUEST_S[1:]] == list(REQUEST_S[1:])
 
 
-@pytest.mark.parametrize("text", ["Service temporarily unavailable", "EGeneral:Invalid arguments", "Malformed request"])
+@each("text", ["Service temporarily unavailable", "EGeneral:Invalid arguments", "Malformed request"])
 def test_a_channel_that_was_live_is_tried_again_for_ever(text: str) -> None:
     found = waits(Patience(HOURS_6, ["openOrders"]), "openOrders", text, 7 * 86_400)
     assert None not in found

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from kraken_feed.protocol import spot_v2
 from kraken_feed.protocol.wire import Data
+from kraken_feed.records.open_orders import ENDED_KEPT
 from kraken_feed.records.view import moment
-from kraken_feed.watch.model import ENDED_KEPT, FILLS_KEPT, Overview
+from kraken_feed.watch.model import FILLS_KEPT, Overview
 from kraken_feed.watch.table import order_columns
 
+from ...support.cases import each
 from ...support.watch_models import NOW_NS, crowd, item, items, live, lost, overview
 
 # ------------------------------------------------------------------------------------------------ against a plain model
@@ -204,7 +206,7 @@ def test_a_reconnect_makes_no_order_younger() -> None:
     assert row.opened_ns == moment("2025-10-09T09:05:00.000001Z")
 
 
-@pytest.mark.parametrize("text", ["", "0.000000", "null", "nan", "-1", "1e999", "9" * 400, "T", "2025-13-01T00:00:00Z"])
+@each("text", ["", "0.000000", "null", "nan", "-1", "1e999", "9" * 400, "T", "2025-13-01T00:00:00Z"])
 def test_what_is_no_time_is_none(text: str) -> None:
     assert moment(text) == 0
 
@@ -276,14 +278,14 @@ def test_what_an_order_had_filled_before_the_watch_is_no_fill() -> None:
     assert made.deals(10) == []
 
 
-@pytest.mark.parametrize("volume", ["x", "1e999999", "NaN", "Infinity", "-1"])
+@each("volume", ["x", "1e999999", "NaN", "Infinity", "-1"])
 def test_a_volume_that_is_none_makes_no_trouble(volume: str) -> None:
     made = overview("v1-openOrders-delta-new", channels=["openOrders"])
     made.take(item("openOrders", b'{"vol_exec":"%b"}' % volume.encode(), "OAAAAA-BBBBB-CCCCC3"), NOW_NS)
     assert all(len(deal.fill.volume) < 50 for deal in made.deals(10))
 
 
-@pytest.mark.parametrize(
+@each(
     ("channels", "orders", "fills"),
     [
         (("executions",), "executions", "executions"),
@@ -309,10 +311,9 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3 * FILLS_KEPT):
         made.take(item("executions", b'{"exec_type":"trade"}', None, exec_id=f"T{number}"), NOW_NS)
     assert len(made.deals(10**6)) <= 2 * FILLS_KEPT
-    account = made.account("main")
     for number in range(ENDED_KEPT + 9):
-        account.end(f"O{number}")
-    assert len(account.ended) == ENDED_KEPT
+        made.take(item("executions", b'{"order_status":"canceled"}', f"O{number}"), NOW_NS)
+    assert len(made.account("main").orders.ended) == ENDED_KEPT
 
 
 def test_accounts_are_apart() -> None:
@@ -329,7 +330,7 @@ def test_accounts_are_apart() -> None:
 # ------------------------------------------------------------------------------------------------ words of Kraken
 
 
-@pytest.mark.parametrize("kind", ["trade", "Trade", "TRADE"])
+@each("kind", ["trade", "Trade", "TRADE"])
 def test_a_fill_is_a_fill_in_any_case(kind: str) -> None:
     frame = (
         b'{"channel":"executions","type":"update","sequence":2,"data":[{"order_id":"OA","exec_type":"%b","exec_id":"TA",'
@@ -346,7 +347,7 @@ def test_a_fill_is_a_fill_in_any_case(kind: str) -> None:
     assert (deal.fill.pair, deal.fill.price, deal.fill.volume, deal.fill.role) == ("BTC/USD", "1.0", "0.4", "maker")
 
 
-@pytest.mark.parametrize(
+@each(
     ("channel", "data"),
     [
         ("executions", b'{"exec_type":"Filled","order_status":"Filled"}'),
@@ -361,7 +362,7 @@ def test_an_order_ends_in_any_case(channel: str, data: bytes) -> None:
     assert made.rows("main", 2) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("channel", "new", "filled"),
     [
         (

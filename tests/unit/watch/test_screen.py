@@ -18,6 +18,7 @@ from kraken_feed.watch.model import Overview, Row
 from kraken_feed.watch.screen import Painter, Said, View, allot, draw
 from kraken_feed.watch.table import FLASH_NS, bar, cut
 
+from ...support.cases import each
 from ...support.figures import FIGURES, LOST, MAIN, V1
 from ...support.repository import ROOT
 from ...support.watch_models import BOTH, NOW_NS, crowd, figures, item, items, live, lost, overview, shown
@@ -69,7 +70,7 @@ def test_a_small_screen_has_what_matters_most() -> None:
     assert lines[1].startswith("main  live since 09:05:40")
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@each(("width", "height"), SIZES)
 def test_every_line_fits_the_screen_and_there_are_no_more_than_fit(width: int, height: int) -> None:
     notices = [Said(NOW_NS, "warning", "x" * 500)] * 3
     lines = shown(busy(), width, height, notices=notices)
@@ -277,10 +278,8 @@ def _texts(found: Any, nasty: str) -> Any:
     return found
 
 
-@pytest.mark.parametrize("nasty", [NASTY, "\x1b[2J\x07[red]x[/red]"], ids=["unicode", "ascii"])
-@pytest.mark.parametrize(
-    "name", ["v1-openOrders-delta-new", "v1-ownTrades-update", "v2-executions-pending_new", "v2-executions-trade"]
-)
+@each("nasty", [NASTY, "\x1b[2J\x07[red]x[/red]"])
+@each("name", ["v1-openOrders-delta-new", "v1-ownTrades-update", "v2-executions-pending_new", "v2-executions-trade"])
 def test_nothing_that_the_exchange_sends_drives_the_terminal(name: str, nasty: str) -> None:
     (record,) = items(name)
     made = Overview([record.channel])
@@ -322,7 +321,7 @@ def test_a_wide_character_takes_two_cells() -> None:
     assert cell_len(cut("日本円", 4)) == 4
 
 
-@pytest.mark.parametrize(
+@each(
     ("filled", "volume", "expected"),
     [
         ("0", "1", "░░░░░░░░   0%"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from kraken_feed.check.key import KeyCheck
 from kraken_feed.check.key_settings import ITEMS
 from kraken_feed.check.report import CheckResult
@@ -19,6 +17,7 @@ from kraken_feed.text import Secrets
 from kraken_feed.transport.rest import Rest
 
 from ...support import virtual_time
+from ...support.cases import each
 from ...support.exchange_driver import T0
 from ...support.memory import Transport, World, running
 
@@ -134,7 +133,7 @@ def test_a_wrong_secret_is_met_once_and_skips_the_rest() -> None:
     assert tried.calls == ["GetApiKeyInfo"]
 
 
-@pytest.mark.parametrize("limits", [Limits(valid_until=int(T0) - 1), Limits(ip_allowlist=("192.0.2.1",))])
+@each("limits", [Limits(valid_until=int(T0) - 1), Limits(ip_allowlist=("192.0.2.1",))])
 def test_a_key_that_kraken_does_not_know_gets_one_slow_retry(limits: Limits) -> None:
     """Unknown, expired and from an address that is not allowed are one and the same answer."""
     here = exchange()
@@ -152,7 +151,7 @@ def test_a_key_refused_by_mistake_is_a_good_one() -> None:
     assert tried.statuses("key", "token", "openOrders") == ["OK"] * 3
 
 
-@pytest.mark.parametrize("text", ["EService:Unavailable", "EGeneral:Temporary lockout", "EAPI:Rate limit exceeded"])
+@each("text", ["EService:Unavailable", "EGeneral:Temporary lockout", "EAPI:Rate limit exceeded"])
 def test_what_passes_by_itself_is_69_and_not_tried_again(text: str) -> None:
     tried = trial(exchange(), "openOrders", faults=[Fault("rest_error", text=text, duration=1e6)])
     assert (tried["key"].status, tried["key"].exit_code) == ("FAIL", 69)
@@ -193,7 +192,7 @@ def test_a_token_that_is_never_good_ends_after_two() -> None:
     assert tried.calls.count("GetWebSocketsToken") == 2
 
 
-@pytest.mark.parametrize(("kind", "says"), [("no_ack", "was not answered"), ("no_snapshot", "no snapshot came")])
+@each(("kind", "says"), [("no_ack", "was not answered"), ("no_snapshot", "no snapshot came")])
 def test_a_channel_that_stays_silent_fails_within_its_deadline(kind: str, says: str) -> None:
     tried = trial(exchange(), "openOrders", "ownTrades", faults=[Fault(kind, channel="openOrders", duration=1e6)])
     assert (tried["openOrders"].status, tried["openOrders"].exit_code) == ("FAIL", 69)

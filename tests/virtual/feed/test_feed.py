@@ -137,7 +137,7 @@ def test_a_refused_token_in_a_loop_slows_down_and_stays_under_the_budget(path: P
 
 
 def test_accept_then_close_does_not_reset_the_backoff(path: Path) -> None:
-    run = tail(exchange(Fault("drop", every=0.01, code=1001)), path, limits=hours(0.2))
+    run = tail(exchange(Fault("drop", every=0.1, code=1001)), path, limits=hours(0.2))
     assert busiest(run, 600.0) < 40
     assert spacing(run)[-1] == pytest.approx(30.0, abs=0.5)
 
@@ -156,7 +156,7 @@ def test_a_connection_that_was_live_only_shortly_does_not(path: Path) -> None:
 @pytest.mark.parametrize("draw", [0.0, 0.999])
 def test_the_budget_holds_for_all_connections_of_the_process_together(path: Path, draw: float) -> None:
     config = Config(reconnect=ReconnectConfig(budget=10, window_s=100.0, max_s=1.0))
-    broken = exchange(Fault("drop", every=0.01, code=1001))
+    broken = exchange(Fault("drop", every=0.1, code=1001))
     run = tail(broken, path, *ALL, config=config, limits=hours(0.08), draw=lambda: draw)
     assert busiest(run, 100.0) == 10
     assert run.said("connect_postponed") != []
@@ -402,7 +402,7 @@ def leap(after: float, seconds: float) -> Any:
     """Something that stops the process, or the machine, for a while: the clock moves, and nothing else does."""
 
     async def main(path: Path) -> memory.Run:
-        with memory.running(exchange(rate=1.0)) as world:
+        with memory.running(exchange(rate=0.2)) as world:
             run = memory.Run(world, path, ("openOrders",), Config(), Limits(duration=after + seconds + 60.0))
             loop = asyncio.get_running_loop()
             assert isinstance(loop, virtual_time.VirtualLoop)
@@ -591,7 +591,7 @@ def test_very_many_unknown_frames_are_written_and_counted_and_only_a_few_are_war
 
 
 @pytest.mark.seeds
-@pytest.mark.parametrize("seed", some(range(24), first=2))
+@pytest.mark.parametrize("seed", some(range(24)))
 def test_every_published_item_is_on_the_output_or_in_a_declared_outage(path: Path, seed: int) -> None:
     kinds = dict(LIKELY) | {"no_greeting": 1.0, "msg_rate": 1.0}
     scenario = Scenario(random=RandomFaults(every=5.0, kinds=kinds), tier="pro")

@@ -125,14 +125,14 @@ class Log:
         return sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
 
 
-def exchange(*faults: Fault, rate: float = 3.0, seed: int = 1, **scenario: Any) -> Exchange:
+def exchange(*faults: Fault, rate: float = 1.0, seed: int = 1, **scenario: Any) -> Exchange:
     options = {"tier": "pro", **scenario}
     return Exchange(now=T0, seed=seed, rate=rate, scenario=Scenario(faults=faults, **options))
 
 
 def test_what_ended_while_disconnected_is_recovered_and_the_outage_is_closed(tmp_path: Path) -> None:
     outage = Fault("upgrade_refused", at=60.0, duration=60.0)
-    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage))
+    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage, rate=2.0))
     virtual_time.run(log.run(350.0))
     now = log.runs[-1].world.now()
     assert log.missing(T0 + 1, now - 100) == {channel: set() for channel in ALL}
@@ -241,7 +241,7 @@ def test_a_missing_permission_makes_gaps_that_name_it_and_stops_nothing(tmp_path
 
 def test_a_rest_outage_longer_than_patience_is_a_gap_with_the_reason(tmp_path: Path) -> None:
     outage = Fault("rest_error", at=70.0, duration=1e9, text="EService:Unavailable", method="ClosedOrders")
-    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage, rate=1.0), "openOrders")
+    log = Log(tmp_path, exchange(Fault("drop", at=60.0), outage, rate=0.2), "openOrders")
     virtual_time.run(log.run(1200.0))
     (gap,) = log.named("feed.gap")
     assert "ClosedOrders" in gap["reason"]
@@ -275,7 +275,7 @@ def test_a_reconnect_writes_only_the_orders_that_have_changed(tmp_path: Path, sn
 
 
 def test_a_starter_keys_counter_is_never_exceeded(tmp_path: Path) -> None:
-    log = Log(tmp_path, exchange(Fault("drop", every=45.0), rate=1.0, tier="starter"), config=Config())
+    log = Log(tmp_path, exchange(Fault("drop", every=45.0), rate=0.5, tier="starter"), config=Config())
     virtual_time.run(log.run(600.0))
     limited = [e for e in log.runs[-1].diagnostics.entries if "Rate limit" in str(e)]
     assert limited == []
@@ -289,7 +289,9 @@ _KINDS = dict(LIKELY) | {"no_greeting": 1.0, "maintenance": 0.3}
 def test_the_pages_of_a_window_are_asked_for_with_one_pinned_end(tmp_path: Path) -> None:
     """Rows are newest first: with an open end, rows that come while paging would shift the others."""
     log = Log(
-        tmp_path, exchange(Fault("drop", at=60.0), Fault("upgrade_refused", at=60.0, duration=400.0)), "ownTrades"
+        tmp_path,
+        exchange(Fault("drop", at=60.0), Fault("upgrade_refused", at=60.0, duration=400.0), rate=3.0),
+        "ownTrades",
     )
     virtual_time.run(log.run(700.0))
     pages = [parse_qs(body.decode()) for _, path, body in log.runs[-1].world.calls if path.endswith("TradesHistory")]
@@ -367,17 +369,18 @@ def calm(exchange: Exchange) -> None:
     lag=st.sampled_from([0.0, 20.0, 60.0]),
     runs=st.lists(st.tuples(st.floats(5, 120), st.booleans(), st.floats(0, 200)), max_size=3),
     every=st.sampled_from([3.0, 10.0, 40.0]),
+    rate=st.sampled_from([0.5, 1.0, 2.0]),
 )
 @example(
-    seed=1714, lag=60.0, runs=[], every=3.0
+    seed=1714, lag=60.0, runs=[], every=3.0, rate=2.0
 )  # an early outage's second pass, and orders that went missing after it
 def test_for_any_faults_and_restarts_ends_and_fills_equal_the_ledgers(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, lag: float, runs: list[Any], every: float
+    tmp_path_factory: pytest.TempPathFactory, seed: int, lag: float, runs: list[Any], every: float, rate: float
 ) -> None:
     scenario = Scenario(random=RandomFaults(every=every, kinds=_KINDS), tier="pro", rest_lag=lag)
 
     async def main() -> Log:
-        log = Log(tmp_path_factory.mktemp("log"), Exchange(now=T0, seed=seed, rate=2.0, scenario=scenario))
+        log = Log(tmp_path_factory.mktemp("log"), Exchange(now=T0, seed=seed, rate=rate, scenario=scenario))
         await log.run(60.0)
         for seconds, kill, away in runs:
             await log.away(away)

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-import pytest
 import structlog
 from structlog.testing import LogCapture
 
@@ -21,6 +20,7 @@ from kraken_feed.state.checkpoint import Outage, Scan
 from kraken_feed.transport.kraken_clock import KrakenClock
 
 from ...support import virtual_time
+from ...support.cases import each
 from ...support.history_answers import NS, T0, Answers, order, trade
 
 O1, O2, O3 = "OAAAAA-BBBBB-CCCCC1", "OAAAAA-BBBBB-CCCCC2", "OAAAAA-BBBBB-CCCCC3"
@@ -247,7 +247,7 @@ def test_history_that_shows_something_later_than_the_outage_has_caught_up() -> N
     assert scene.marks[0][4]["trades"] == 2
 
 
-@pytest.mark.parametrize("lag", [30.0, 200.0, 800.0])
+@each("lag", [30.0, 200.0, 800.0])
 def test_what_history_shows_late_is_written_before_the_outage_counts_as_recovered(lag: float) -> None:
     answers = Answers(lag=lag)
     answers.rows["ClosedOrders"] = {O1: order("canceled", 70.0)}  # opened and ended in the outage: nothing tells of it
@@ -329,7 +329,7 @@ def test_a_row_from_the_future_does_not_prove_that_history_has_caught_up() -> No
 # -- pages
 
 
-@pytest.mark.parametrize("page", [1, 7, 49, 50])
+@each("page", [1, 7, 49, 50])
 def test_pages_are_asked_for_up_to_the_empty_one_however_short_they_are(page: int) -> None:
     answers = Answers(page=page)
     answers.rows["TradesHistory"] = {f"T{n:02}": trade(O1, 51.0 + n / 10) for n in range(59)}
@@ -398,7 +398,7 @@ def test_a_restart_goes_on_with_the_query_of_the_run_before() -> None:
     assert len(scene.named("feed.backfilled")) == 1
 
 
-@pytest.mark.parametrize("counted", [45, 46])
+@each("counted", [45, 46])
 def test_the_count_is_compared_with_the_rows_of_an_interrupted_query_too(counted: int) -> None:
     answers = Answers(page=10)
     answers.rows["ClosedOrders"] = {f"O{n:02}": order("canceled", 51.0 + n / 10) for n in range(45)}
@@ -410,7 +410,7 @@ def test_the_count_is_compared_with_the_rows_of_an_interrupted_query_too(counted
     assert len(scene.named("feed.gap")) == counted - 45
 
 
-@pytest.mark.parametrize(
+@each(
     ("age", "channels", "start", "offset"),
     [
         (800.0, {"ownTrades": 100.0}, 50, "10"),
@@ -641,7 +641,7 @@ def test_after_three_days_only_the_orders_that_vanished_in_that_outage_are_forgo
     assert len(scene.recovery.outages) == 1
 
 
-@pytest.mark.parametrize("word", ["rejected", "", "settled"])
+@each("word", ["rejected", "", "settled"])
 def test_an_order_in_an_unknown_state_is_written_and_declared(word: str) -> None:
     answers = Answers()
     answers.orders[O1] = order(word, 60.0)
@@ -657,7 +657,7 @@ def test_an_order_in_an_unknown_state_is_written_and_declared(word: str) -> None
     assert O1 in str(gap["reason"])
 
 
-@pytest.mark.parametrize("word", ["Canceled", "CLOSED", "Expired"])
+@each("word", ["Canceled", "CLOSED", "Expired"])
 def test_a_final_state_is_known_in_any_case(word: str) -> None:
     answers = Answers()
     answers.orders[O1] = order(word, 60.0)
@@ -795,7 +795,7 @@ def test_an_outage_of_rest_is_waited_out_and_after_a_quarter_of_an_hour_declared
     assert max(b - a for a, b in pairwise(times)) <= 61.0
 
 
-@pytest.mark.parametrize("error", [RequestRefused, CredentialsRefused])
+@each("error", [RequestRefused, CredentialsRefused])
 def test_a_refusal_is_a_gap_at_once_and_tried_again_in_an_hour(
     error: type[RequestRefused | CredentialsRefused],
 ) -> None:
@@ -816,7 +816,7 @@ def test_a_refusal_is_a_gap_at_once_and_tried_again_in_an_hour(
     assert "EGeneral:Permission denied" in str(scene.marks[0][4]["reason"])
 
 
-@pytest.mark.parametrize("result", [{}, {"open": {}}, [], "x", None, 7])
+@each("result", [{}, {"open": {}}, [], "x", None, 7])
 def test_an_answer_of_another_shape_is_asked_again_and_then_declared(result: Any) -> None:
     answers = Answers()
     answers.changes = lambda method, found: result if method == "ClosedOrders" else found
@@ -1023,7 +1023,7 @@ def test_what_came_between_two_outages_was_written_by_the_feed() -> None:
     assert len(scene.named("feed.backfilled")) == 2
 
 
-@pytest.mark.parametrize("told", [True, False])
+@each("told", [True, False])
 def test_live_fills_add_up_to_an_end_of_which_nothing_else_is_known(told: bool) -> None:
     """The order's objects were forgotten, its fill was not; only the fill can show that nothing is missing. It has one
     chance: the quarter of an hour in which doubts are asked again is over."""

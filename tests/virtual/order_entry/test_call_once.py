@@ -32,6 +32,7 @@ from kraken_feed.text import Secrets
 from kraken_feed.transport.connection import Socket
 
 from ...support import virtual_time
+from ...support.cases import each
 
 NOW = 1_760_000_000.0
 CLOSED = ConnectionClosedError(Close(1001, "restarting"), None)
@@ -144,7 +145,7 @@ def test_a_signal_in_the_last_moment_prevents_the_request() -> None:
     assert (play.reason, play.error, play.wire.sent) == ("SIGTERM", None, [])
 
 
-@pytest.mark.parametrize(("wire", "says"), [
+@each(("wire", "says"), [
     (Wire(), "no answer came within 10 s"),
     (Wire(takes=False), "no answer came within 10 s"),
     (Wire(CLOSED, takes=False), "Nothing was sent."),
@@ -168,7 +169,7 @@ def test_a_peer_that_does_not_agree_to_the_end_does_not_hold_up_who_has_asked_fo
 ADDED = b'{"method":"add_order","req_id":7,"success":true,"result":{"order_id":"OA"}}'
 
 
-@pytest.mark.parametrize(("later", "took"), [(0.0, 10.0), (3.0, 3.0)], ids=["timeout", "signal"])
+@each(("later", "took"), [(0.0, 10.0), (3.0, 3.0)])
 def test_a_reader_that_does_not_read_holds_up_neither_the_timeout_nor_a_signal(later: float, took: float) -> None:
     play = Play(Wire([ADDED]), *ADD, stalled=True, later=later)
     assert isinstance(play.error, OutputFailed)
@@ -200,7 +201,7 @@ V2_CANCEL = ("cancel_order", "order_id=OA", "order_id=OB", "req_id=7")
 V2_OK = b'{"method":"cancel_order","req_id":7,"success":true,"result":{"order_id":"OA"}}'
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     "EGeneral:Internal error", "EGeneral: Internal error", "egeneral:internal error", "EDatabase :x",
     ["EOrder:Unknown order", "EGeneral:Internal error"],
 ])  # fmt: skip
@@ -208,10 +209,10 @@ def test_a_fault_at_kraken_is_unknown_however_it_is_written(text: str | list[str
     assert isinstance(Play(Wire([refusal(text)]), *V2_CANCEL[:2], "req_id=7").error, OutcomeUnknown)
 
 
-LOOK = "It is not repeated. Check before you send it again: look"
+LOOK = "It is not repeated. Check the result before you send it again: look"
 
 
-@pytest.mark.parametrize(("text", "remedy"), [
+@each(("text", "remedy"), [
     ("EOrder:Unknown order", "The request was not done. It is not repeated."),
     ("EOrder:Something new", "The request was not done. It is not repeated."),
     ("EOrder:Reduce only:No position exists", "The request was not done. It is not repeated."),
@@ -234,7 +235,7 @@ def test_that_it_was_not_done_is_said_of_texts_alone_that_are_known_to_mean_it(
     assert partly.error.remedy == (f"{rest} {LOOK}" if remedy == LOOK else rest)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "meaning"),
     [
         ("EOrder:Reduce only:Non-PC", "certified for margin trading as a Permitted Client"),

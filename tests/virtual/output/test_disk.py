@@ -127,7 +127,7 @@ def test_a_full_disk_is_waited_for_said_once_and_nothing_is_lost(full: Callable[
         disk.write(10)
         await virtual_time.elapse(100)
         assert disk.content() == b"".join(map(record, range(3))), "whole lines only"
-        assert disk.sink.held_since == 0.0
+        assert disk.sink._disk_wait.since == 0.0
         pending = len(disk.everything) - len(disk.content())
         assert disk.said == [
             (
@@ -147,7 +147,7 @@ def test_a_full_disk_is_waited_for_said_once_and_nothing_is_lost(full: Callable[
         assert disk.content() == disk.everything
         assert [event for event, _ in disk.said] == ["output_held", "output_resumed"]
         assert 200 <= float(str(disk.said[1][1]["held_s"])) <= 200 + LONGEST_TRY_S
-        assert [disk.sink.held_since, disk.sink.blocked_since, *disk.failures] == [None, None]
+        assert [disk.sink._disk_wait.since, disk.sink.blocked_since, *disk.failures] == [None, None]
         disk.write(1)
         await disk.sink.drained()
         assert disk.content() == disk.everything

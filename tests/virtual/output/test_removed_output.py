@@ -275,7 +275,7 @@ async def test_synced_waits_until_rescued_lines_are_on_the_disk(
     await save(sink, 1)
     monkeypatch.setattr(os, "fdatasync", fdatasync)
     sink.write(record(2))
-    sink._sync.start(sink._outlet, sink._handed)
+    sink._sync.start(sink._outlet, sink.position)
     assert begun.wait(30)
     path.unlink()
     await sink.drained()

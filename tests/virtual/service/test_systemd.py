@@ -22,6 +22,7 @@ from kraken_feed.service.systemd import BEAT_S, EXTEND_S, Lifecycle, Notifier, t
 from kraken_feed.telemetry.stats import Program
 
 from ...support import virtual_time
+from ...support.cases import each
 from ...support.figures import WELL
 
 WATCHDOG_S = 4.0
@@ -60,7 +61,7 @@ def test_a_message_reaches_an_abstract_socket() -> None:
         notifier.close()
 
 
-@pytest.mark.parametrize("address", [None, "", "relative", "vsock:2:1234"])
+@each("address", [None, "", "relative", "vsock:2:1234"])
 def test_without_systemd_nothing_is_opened_and_nothing_said(address: str | None) -> None:
     before = sockets()
     notifier = Notifier(address)
@@ -132,7 +133,7 @@ def test_no_value_can_make_another_field(value: str) -> None:
 # ------------------------------------------------------------------------------------------------ the environment
 
 
-@pytest.mark.parametrize(
+@each(
     ("environ", "seconds"),
     [
         ({}, None),
@@ -304,13 +305,13 @@ async def test_status_is_said_when_it_changes_and_not_twice() -> None:
         scene.process.cause = "closed"
         await virtual_time.elapse(60)
     assert [fields["STATUS"] for _, fields in scene.systemd.told if "STATUS" in fields] == [
-        "connecting (attempt 1, 9.0s): openOrders; output ok",
-        "backing off 60s after closed (attempt 1, 9.0s): openOrders; output ok",
+        "connecting (down 9.0s, attempt 1): openOrders; output ok",
+        "next attempt in 60s, after closed (down 9.0s, attempt 1): openOrders; output ok",
     ]
     assert 60 <= scene.systemd.times("STATUS")[1] <= 60 + BEAT_S
 
 
-@pytest.mark.parametrize("watchdog", [0.2, 4.0, 60.0, 3600.0])
+@each("watchdog", [0.2, 4.0, 60.0, 3600.0])
 def test_a_sign_of_life_comes_in_every_half_of_the_watchdogs_time(watchdog: float) -> None:
     async def test() -> None:
         async with stage(watchdog) as scene:

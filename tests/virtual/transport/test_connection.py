@@ -25,6 +25,8 @@ from kraken_feed.transport.connection import BAN_S, BLOCK_S, ODD_S, Connection, 
 from tests.support import virtual_time
 from tests.support.timeouts import TIMEOUT_S
 
+from ...support.cases import each
+
 QUICK = ConnectionConfig(open_timeout_s=5.0)
 
 
@@ -52,7 +54,7 @@ def refusal(status: int, *headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("answer", "cause", "delay"),
     [
         (refusal(503), "upgrade", 0.0),
@@ -112,7 +114,7 @@ async def never() -> str:
     raise AssertionError("there is no connection")
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@each("stopped", [False, True])
 async def test_a_connection_that_ends_leaves_no_cancellation_behind(stopped: bool) -> None:
     """Python before 3.11.3 takes it for the end of the whole task when a deadline passes there later."""
 
@@ -197,7 +199,7 @@ async def test_a_connection_that_its_peer_ends_is_left_soon_with_the_reason_mask
     assert await ended_by(frame) == (detail, "closed")
 
 
-@pytest.mark.parametrize(
+@each(
     ("cause", "detail"),
     [
         (ssl.SSLError(1, "[SSL] bad record mac"), f"the connection broke: SSLError: [{MASK}] bad record mac"),

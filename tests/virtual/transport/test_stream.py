@@ -24,6 +24,8 @@ from kraken_feed.transport.connection import Connection, Socket
 from kraken_feed.transport.stream import Stream
 from tests.support import virtual_time
 
+from ...support.cases import each
+
 ACK_S, SILENCE_S = 5.0, 10.0
 PIECES_S = 1.0  # between two pieces
 ITEM = b'{"O%05d-BBBBB-CCCCCC":{"descr":{"pair":"XBT/USD"},"status":"open","vol":"1.00"}}'
@@ -169,7 +171,7 @@ def fragments(frame: bytes, count: int) -> bytes:
 # ------------------------------------------------------------------------------------------------ the whole connection
 
 
-@pytest.mark.parametrize("cut", [text, lambda frame: fragments(frame, 7)], ids=["one frame", "fragments"])
+@each("cut", [text, lambda frame: fragments(frame, 7)])
 def test_a_snapshot_that_arrives_for_a_minute_is_progress_and_no_silence(cut: Callable[[bytes], bytes]) -> None:
     async def run() -> None:
         slow = Slow("openOrders")
