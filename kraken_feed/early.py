@@ -38,8 +38,9 @@ def interruptible() -> None:
 def expect_hangups(expected: bool, *, reopens: bool) -> None:
     """Set what SIGHUP means to the command, once that is known.
 
-    If it is ``expected``, it is kept for :func:`hung_up`. ``reopens`` is whether there is a file to reopen: then it
-    counts after ``nohup``, too. If it is not expected, it ends the process, even if it has come already.
+    If it is ``expected``, it is kept for :func:`hung_up`. If ``reopens``, there is a file to reopen: then SIGHUP is
+    handled even if the parent (``nohup``) has ignored it. If it is not expected, it ends the process, even if it has
+    come already.
     """
     ours = signal.getsignal(signal.SIGHUP) is _remember
     if expected:

@@ -97,7 +97,7 @@ class OutputFailed(FeedError):
     )
 
 
-class OutputAway(OutputFailed):
+class OutputUnavailable(OutputFailed):
     """The output cannot be opened now: its disk is full, or its file system is read-only or missing. A start waits for
     it, for `[output] patience_s`."""
 
@@ -126,7 +126,7 @@ class StateFailed(FeedError):
     first_step = "free space or repair the disk, then start again; or use `--state` elsewhere, or `--no-state`"
 
 
-class StateAway(StateFailed):
+class StateUnavailable(StateFailed):
     """The checkpoint cannot be opened now, and may be later. A start waits for it, for `[output] patience_s`."""
 
     retry = True

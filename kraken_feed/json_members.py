@@ -1,7 +1,7 @@
 """Split a JSON object or array into its parts, each still the bytes that were sent.
 
 msgspec is faster, but it refuses lone surrogates and keeps only the last of several members with one name. Use this
-where such input must pass, away from the path of a frame.
+where such input must be accepted and speed does not matter; not for every frame.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ MASK = "[masked]"
 PLAIN = "kraken-feed.plain"  # the ``errors`` of an encoding that never fails, and is readable
 SPELLED = {"…": "...", "–": "-", "—": "-", "·": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
 WORD = 8  # characters; a shorter secret is masked only where it is a separate word
-LONG = 16  # a shorter secret can be a word of ours
-LONGEST = 24  # our longest word without a digit is cancel_all_orders_after: 23
+LONG = 16  # a shorter secret can be a word that the program itself writes
+LONGEST = 24  # the longest such word without a digit is cancel_all_orders_after: 23
 URL_SAFE = str.maketrans("+/", "-_")
 _ESCAPE = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])"  # the end of a URL's or JSON's escape is not part of a word
 
@@ -27,7 +27,7 @@ class Secrets:
 
     Text from outside (Kraken, libraries, proxies, other programs) is masked once, where it enters: :meth:`mask`. Our
     own words are not: a one-time password can be any word, "on" or "2026". After that, :meth:`mask_long` is the last
-    line of defence, for all text that leaves: it masks only secrets that cannot be a word of ours.
+    line of defence, for all text that leaves: it masks only secrets that cannot be a word of the program.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Secrets:
         return _masked(text, {**self._short, **self._possible(text)})
 
     def mask_long(self, text: str) -> str:
-        """Return any text with those secrets masked that cannot be a word of ours."""
+        """Return any text with those secrets masked that cannot be a word that the program itself writes."""
         return _masked(text, filter(_unmistakable, self._possible(text)))
 
     def _possible(self, text: str) -> dict[str, None]:
@@ -75,7 +75,7 @@ def _masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def _unmistakable(text: str) -> bool:
-    """Return whether a secret cannot be a word of ours. Kraken's secrets never are; a password may be any word."""
+    """Return whether a secret cannot be a word of the program: Kraken's never are, a password may be any word."""
     return len(text) >= LONG and " " not in text and (len(text) >= LONGEST or any(map(str.isdigit, text)))
 
 

@@ -23,7 +23,7 @@ from . import key_settings
 from .report import CheckResult, failed
 
 
-class Scene(msgspec.Struct):
+class LiveResult(msgspec.Struct):
     """The result of one connection: by channel, the seconds until it was live and the number of items in its snapshot.
 
     ``failure`` is None if all channels became live.
@@ -88,7 +88,7 @@ class KeyCheck:
         """Check the key; return whether Kraken accepts it. If Kraken does not tell its settings, later steps show what
         it may do."""
         try:
-            info = key_info.read(await self._insist(lambda: self.rest.call("GetApiKeyInfo")))
+            info = key_info.read(await self._retry_refused(lambda: self.rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
             why = (error.why or error.what) if isinstance(error, FeedError) else self.secrets.mask(str(error))
             self.say(CheckResult("WARN", "key", "Kraken does not tell the key's settings.", why))
@@ -117,7 +117,7 @@ class KeyCheck:
 
     async def _token(self) -> bool:
         try:
-            token = await self._insist(self.rest.token)
+            token = await self._retry_refused(self.rest.token)
         except FeedError as error:
             self.say(_refused("token", error))
             return False
@@ -126,7 +126,7 @@ class KeyCheck:
         self.say(CheckResult("OK", "token", what, facts={"expires": token.expires}))
         return True
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_refused(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call, and retry as often as a refusal allows. Kraken sometimes refuses valid keys, and a nonce has to
         exceed another program's. Wait before if the last call demands a short wait."""
         quiet = self.rest.quiet_for()
@@ -156,22 +156,22 @@ class KeyCheck:
         pending, again = list(channels), set[str]()
         while pending:
             try:
-                scene = await self._go_live(dialect, pending)
+                result = await self._go_live(dialect, pending)
             except FeedError as error:
                 self._conclude(pending, {channel: _refused(channel, error) for channel in pending})
                 return
-            found = {channel: _live(channel, scene) for channel in scene.live}
-            if scene.failure is not None:
-                culprits = _culprits(scene.failure, [channel for channel in pending if channel not in found])
-                wait = self._wait(scene.failure)
+            found = {channel: _live(channel, result) for channel in result.live}
+            if result.failure is not None:
+                culprits = _culprits(result.failure, [channel for channel in pending if channel not in found])
+                wait = self._wait(result.failure)
                 if wait is None or again.intersection(culprits):
-                    found |= {channel: _refused(channel, self._error(channel, scene.failure)) for channel in culprits}
+                    found |= {channel: _refused(channel, self._error(channel, result.failure)) for channel in culprits}
                 else:
                     again.update(culprits)
                     await asyncio.sleep(wait)
             self._conclude(pending, found)
 
-    async def _go_live(self, dialect: str, channels: Sequence[str]) -> Scene:
+    async def _go_live(self, dialect: str, channels: Sequence[str]) -> LiveResult:
         """Bring the channels live on one connection, as a tail does, and close it. Every step has the session's
         deadlines.
 
@@ -180,7 +180,7 @@ class KeyCheck:
             FeedError: no token can be fetched.
         """
         config, url = self.config.connection, getattr(self.config.endpoints, f"ws_{dialect}")
-        mask, scene, stop, now = self.secrets.mask, Scene(), asyncio.Event(), asyncio.get_running_loop().time
+        mask, result, stop, now = self.secrets.mask, LiveResult(), asyncio.Event(), asyncio.get_running_loop().time
         session = Session(DIALECTS[dialect], channels, Timing(config.ack_timeout_s, config.silence_s), mask)
         connection = Connection(url, session, config, dial=self.dial, mask=mask)
         begun = now()
@@ -188,9 +188,9 @@ class KeyCheck:
         def deliver(events: Sequence[Event]) -> None:
             for event in events:
                 if isinstance(event, Data) and event.type == "snapshot":
-                    scene.items[event.channel] = len(event.items)
+                    result.items[event.channel] = len(event.items)
                 elif isinstance(event, Live):
-                    scene.live.setdefault(event.channel, round(now() - begun, 3))
+                    result.live.setdefault(event.channel, round(now() - begun, 3))
             if session.live:
                 stop.set()
 
@@ -198,10 +198,10 @@ class KeyCheck:
             await connection.run(self._next_token, deliver, _NullOutput(), stop)
         finally:
             await connection.close()
-        scene.engine = session.engine
-        if len(scene.live) < len(set(channels)):
-            scene.failure = session.failure
-        return scene
+        result.engine = session.engine
+        if len(result.live) < len(set(channels)):
+            result.failure = session.failure
+        return result
 
     def _conclude(self, pending: list[str], found: Mapping[str, CheckResult]) -> None:
         for channel, result in found.items():
@@ -248,12 +248,12 @@ def _culprits(failure: Failure, waiting: Sequence[str]) -> list[str]:
     return named or list(waiting)
 
 
-def _live(channel: str, scene: Scene) -> CheckResult:
-    seconds, items = scene.live[channel], scene.items.get(channel, 0)
-    facts = {"live_s": seconds, "snapshot": items, "engine": scene.engine}
-    engine = f", engine {scene.engine}" if scene.engine else ""
+def _live(channel: str, result: LiveResult) -> CheckResult:
+    seconds, items = result.live[channel], result.items.get(channel, 0)
+    facts = {"live_s": seconds, "snapshot": items, "engine": result.engine}
+    engine = f", engine {result.engine}" if result.engine else ""
     what = f"live after {seconds:.2f} s: {counted(items, 'item')} in the snapshot{engine}"
-    if scene.engine in (None, "online"):
+    if result.engine in (None, "online"):
         return CheckResult("OK", channel, what, facts=facts)
     why = "Little or nothing happens on the account until the engine is online. A tail waits for that."
     return CheckResult("WARN", channel, what, why, facts=facts)

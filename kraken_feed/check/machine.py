@@ -22,7 +22,7 @@ from ..records.render import timestamp
 from ..state.checkpoint import Checkpoint
 from ..state.store import Store, holder, unusable
 from ..text import counted
-from ..transport.backoff import Budget, excess
+from ..transport.backoff import Budget, limit_if_exceeded
 from ..transport.kraken_clock import NS
 from .report import CheckResult, failed
 
@@ -118,7 +118,7 @@ class Output(NamedTuple):
 
 
 class State(NamedTuple):
-    """The checkpoint's file. ``held``: another process has it; ``pid``: which one, if that is known.
+    """The checkpoint's file. ``locked``: another process has it; ``pid``: which one, if that is known.
 
     ``saved_ns`` (unix time) is when the file was last written; 0: never. ``damaged``: a start would set it aside.
     """
@@ -127,7 +127,7 @@ class State(NamedTuple):
     path: str
     exists: bool = False
     problem: ConfigError | None = None
-    held: bool = False
+    locked: bool = False
     pid: str = ""
     saved_ns: int = 0
     checkpoint: Checkpoint | None = None
@@ -171,11 +171,11 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
     problem = _unusable(directory, state.path, f"{base}.lock")
     if problem:
         return state._replace(problem=unusable(state.path, problem))
-    held, pid = _held(f"{base}.lock")
+    locked, pid = _locked_by(f"{base}.lock")
     if not os.path.exists(state.path):
-        return state._replace(held=held, pid=pid)
-    state = state._replace(exists=True, held=held, pid=pid, saved_ns=_written(state.path))
-    return state if held else _read(state, account, now_ns)
+        return state._replace(locked=locked, pid=pid)
+    state = state._replace(exists=True, locked=locked, pid=pid, saved_ns=_written(state.path))
+    return state if locked else _read(state, account, now_ns)
 
 
 def _read(state: State, account: str, now_ns: int) -> State:
@@ -192,12 +192,12 @@ def _read(state: State, account: str, now_ns: int) -> State:
         return state._replace(problem=ConfigError(what, why=error.why, remedy=error.remedy))
     except (StateFailed, OSError) as error:
         return state._replace(unread=str(error))
-    if opened.set_aside is not None and _held(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
-        return state._replace(held=True)  # a tail has started in the meantime, and the copy is inconsistent
+    if opened.set_aside is not None and _locked_by(f"{state.path.removesuffix('.sqlite3')}.lock")[0]:
+        return state._replace(locked=True)  # a tail has started in the meantime, and the copy is inconsistent
     return state._replace(checkpoint=opened.checkpoint, damaged=opened.set_aside is not None)
 
 
-def _held(path: str) -> tuple[bool, str]:
+def _locked_by(path: str) -> tuple[bool, str]:
     """Return whether another process has the lock, and the pid that it wrote there."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -276,7 +276,7 @@ def open_files(accounts: int, endpoints: int, *, state: bool, allowed: int | Non
 
 def connects(accounts: int, endpoints: int, budget: Budget, *, public: bool) -> CheckResult:
     """Judge whether all accounts can connect at once. ``public`` is whether they connect to Kraken's edge."""
-    wanted, most = accounts * endpoints, excess(accounts * endpoints, budget, public=public)
+    wanted, most = accounts * endpoints, limit_if_exceeded(accounts * endpoints, budget, public=public)
     facts = {"needed": wanted, "budget": budget.limit, "window_s": budget.window}
     per = f"per {budget.window:g} s"
     if most is None:
@@ -454,7 +454,7 @@ def state(found: State, now_ns: int) -> CheckResult:
     if found.problem is not None:
         return failed("state", found.problem)
     path, free = found.path, found.room.free
-    if found.held:
+    if found.locked:
         who = f"pid {found.pid}" if found.pid else "another process"
         return CheckResult(
             "WARN", "state", f"A tail of this account is running ({who}).",

@@ -37,7 +37,7 @@ class Hop(NamedTuple):
     variable: str = ""
 
 
-class Knock(NamedTuple):
+class TcpResult(NamedTuple):
     """The result of opening a TCP connection: the name's addresses, and how long the opening took."""
 
     addresses: tuple[str, ...]
@@ -63,7 +63,7 @@ def first_hop(url: str, environ: Mapping[str, str]) -> Hop:
     return Hop(parts.hostname or "", parts.port or PORTS[parts.scheme], "" if proxy is None else proxy.variable)
 
 
-async def knock(hop: Hop, deadline_s: float) -> Knock:
+async def open_tcp(hop: Hop, deadline_s: float) -> TcpResult:
     """Look up the name, and open and close a TCP connection.
 
     Raises:
@@ -82,7 +82,7 @@ async def knock(hop: Hop, deadline_s: float) -> Knock:
         raise Unreachable(phase, f"no answer within {deadline_s:g} s") from None
     except (OSError, UnicodeError) as error:
         raise Unreachable(phase, _words(error)) from error
-    return Knock(tuple(dict.fromkeys(str(info[4][0]) for info in found)), round(ms, 1))
+    return TcpResult(tuple(dict.fromkeys(str(info[4][0]) for info in found)), round(ms, 1))
 
 
 def phase_of(error: BaseException, *, tls: bool) -> Unreachable:

@@ -26,7 +26,7 @@ from ..transport.rest import Rest, server_time
 from . import key_settings, machine
 from .key import KeyCheck, skip
 from .machine import connects, look_at_output, look_at_state, open_files
-from .network import Hop, Knock, Tls, Unreachable, first_hop, knock, phase_of, tls_of
+from .network import Hop, TcpResult, Tls, Unreachable, first_hop, open_tcp, phase_of, tls_of
 from .report import CheckResult, Report, failed
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Options(NamedTuple):
     no_state: bool = False
 
 
-class World(NamedTuple):
+class Surroundings(NamedTuple):
     """The surroundings of the check: the environment and the default directory of the state; network and clocks, for
     tests. ``max_files`` is the limit of descriptors per process; None: no limit."""
 
@@ -61,7 +61,11 @@ class World(NamedTuple):
 
 
 async def run(
-    load: Callable[[], tuple[Config, str | None]], asked: Options, report: Report, secrets: Secrets, world: World
+    load: Callable[[], tuple[Config, str | None]],
+    asked: Options,
+    report: Report,
+    secrets: Secrets,
+    surroundings: Surroundings,
 ) -> int:
     """Check everything, and return the exit code.
 
@@ -80,7 +84,7 @@ async def run(
         items = ("credentials", "state", *limits, *network, "key", *key_settings.ITEMS, "token", *asked.channels)
         skip(report.add, items, "the configuration")
         return report.end()
-    check = Check(config, asked, report, secrets, world)
+    check = Check(config, asked, report, secrets, surroundings)
     report.several = len(check.accounts) > 1
     report.add(machine.configuration(config, path, check.overrides()))
     await check.run()
@@ -103,18 +107,18 @@ class Check:
     asked: Options
     report: Report
     secrets: Secrets
-    world: World
+    surroundings: Surroundings
 
     def __post_init__(self) -> None:
         self.channels = self.asked.channels or self.config.channels
         self.accounts = choose_accounts(self.config, self.asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it
-        self._kraken = KrakenClock(self.world.boot_ns)
-        self._directory = self.asked.state or self.config.state.directory or self.world.default_state
+        self._kraken = KrakenClock(self.surroundings.boot_ns)
+        self._directory = self.asked.state or self.config.state.directory or self.surroundings.default_state
 
     def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
-        asked, environ = self.asked, self.world.environ
+        asked, environ = self.asked, self.surroundings.environ
         found: dict[str, tuple[object, str]] = {}
         if asked.channels:
             found["channels"] = list(asked.channels), "the command line"
@@ -134,7 +138,7 @@ class Check:
             self.report.add(machine.output(look_at_output(str(self.asked.output))))
         self.report.add(machine.sync(sync_method()))
         accounts = [self._account(name) for name in self.accounts]
-        self._number(len(accounts))
+        self._check_account_count(len(accounts))
         needs = await self._rest_and_clock()
         dialects = dict.fromkeys(CHANNELS[channel] for channel in self.channels)
         lost = {dialect: f"ws_{dialect}" for dialect in dialects if not await self._websocket(f"ws_{dialect}")}
@@ -145,7 +149,7 @@ class Check:
 
     def _account(self, name: str) -> Account:
         """Check where the credentials come from, and what the state holds."""
-        credentials, environ = None, self.world.environ
+        credentials, environ = None, self.surroundings.environ
         try:
             credentials = self._find(name)
         except ConfigError as error:
@@ -160,7 +164,7 @@ class Check:
 
     def _find(self, account: str) -> Credentials:
         """Return the account's credentials. Raises ConfigError, also if another account has the same."""
-        found = find(self.config, account, self.world.environ, alone=len(self.accounts) == 1)
+        found = find(self.config, account, self.surroundings.environ, alone=len(self.accounts) == 1)
         self.secrets.add(*found.secrets())
         other = self._owners.setdefault(found.key, account)
         if other != account:
@@ -168,16 +172,16 @@ class Check:
         return found
 
     def _state(self, account: str) -> tuple[CheckResult, int]:
-        now_ns = self.world.unix_ns()
+        now_ns = self.surroundings.unix_ns()
         found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
         return machine.state(found, now_ns), found.checkpoint.nonce if found.checkpoint is not None else 0
 
-    def _number(self, accounts: int) -> None:
+    def _check_account_count(self, accounts: int) -> None:
         """Check whether there are too many accounts."""
         config, dialects = self.config, {CHANNELS[channel] for channel in self.channels}
         budget = Budget(config.reconnect.budget, config.reconnect.window_s)
         state = not self.asked.no_state
-        self.report.add(open_files(accounts, len(dialects), state=state, allowed=self.world.max_files))
+        self.report.add(open_files(accounts, len(dialects), state=state, allowed=self.surroundings.max_files))
         self.report.add(connects(accounts, len(dialects), budget, public=is_public(config.endpoints, dialects)))
 
     # -- the network
@@ -187,7 +191,7 @@ class Check:
         url, kraken = self.config.endpoints.rest, self._kraken
 
         async def ask() -> Tls | None:
-            mask, transport = self.secrets.mask, self.world.transport
+            mask, transport = self.secrets.mask, self.surroundings.transport
             return tls_of(await server_time(url, mask=mask, clock=kraken, transport=transport))
 
         if not await self._check_host("rest", url, ask):
@@ -197,23 +201,23 @@ class Check:
         if earliest is None or latest is None:
             self.report.add(machine.NO_TIME)
         else:
-            self.report.add(machine.judge(machine.offset(self.world.unix_ns(), earliest, latest)))
+            self.report.add(machine.judge(machine.offset(self.surroundings.unix_ns(), earliest, latest)))
         return ""
 
     def _kraken_ns(self) -> int:
         """Return Kraken's time; this machine's, if Kraken's is not known."""
         latest = self._kraken.latest()
-        return self.world.unix_ns() if latest is None else latest
+        return self.surroundings.unix_ns() if latest is None else latest
 
     def _nonce_ns(self) -> int:
         """Return the time for nonces, the lower of both clocks: Kraken would remember nonces that are ahead."""
-        return min(self.world.unix_ns(), self._kraken_ns())
+        return min(self.surroundings.unix_ns(), self._kraken_ns())
 
     async def _websocket(self, endpoint: str) -> bool:
         url = getattr(self.config.endpoints, endpoint)
 
         async def ask() -> Tls | None:
-            socket = await open_socket(self.world.dial, url, self.config.connection, self.secrets.mask)
+            socket = await open_socket(self.surroundings.dial, url, self.config.connection, self.secrets.mask)
             tls = tls_of(socket.transport.get_extra_info("ssl_object"))
             await socket.close()
             return tls
@@ -229,15 +233,15 @@ class Check:
     async def _connect(self, endpoint: str, url: str, ask: Callable[[], Awaitable[Tls | None]]) -> CheckResult:
         where = urlsplit(url).netloc
         try:
-            hop = first_hop(url, self.world.environ)
-            knocked = await knock(hop, self.config.connection.open_timeout_s)
+            hop = first_hop(url, self.surroundings.environ)
+            tcp = await open_tcp(hop, self.config.connection.open_timeout_s)
         except ConfigError as error:
             return failed(endpoint, error)
         except Unreachable as end:
             first = f"{hop.host}:{hop.port}" if hop.variable else where
             return machine.unreachable(endpoint, first, end.phase, end.why, proxy=hop.variable)
         try:
-            return _reached(endpoint, url, hop, knocked, await ask())
+            return _reached(endpoint, url, hop, tcp, await ask())
         except Transient as error:
             failure = phase_of(error, tls=url.startswith(("https:", "wss:")))
             why = failure.why or (error.why or error.what).rstrip(".")
@@ -257,14 +261,14 @@ class Check:
             needs = "the credentials" if account.credentials is None else needs
             skip(say, ("key", *key_settings.ITEMS, "token", *self.channels), needs)
             return
-        config, world, nonce = self.config, self.world, Nonce(account.nonce)
+        config, surroundings, nonce = self.config, self.surroundings, Nonce(account.nonce)
         first = max(account.nonce + 1, self._nonce_ns())
         rest = Rest(
-            config.endpoints.rest, account.credentials, nonce, transport=world.transport, unix_ns=self._nonce_ns,
+            config.endpoints.rest, account.credentials, nonce, transport=surroundings.transport, unix_ns=self._nonce_ns,
             mask=self.secrets.mask,
         )  # fmt: skip
         key_check = KeyCheck(
-            config, self.channels, account.credentials, rest, say=say, secrets=self.secrets, dial=world.dial,
+            config, self.channels, account.credentials, rest, say=say, secrets=self.secrets, dial=surroundings.dial,
             unix_ns=self._kraken_ns, nonces=lambda: key_settings.Nonces(account.nonce, first, nonce.last),
         )  # fmt: skip
         try:
@@ -300,8 +304,8 @@ def _credentials(found: Credentials, paths: list[str]) -> CheckResult:
     return CheckResult("OK", "credentials", what, listed, facts=facts)
 
 
-def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None) -> CheckResult:
-    parts = [f"{urlsplit(url).netloc} in {max(knocked.ms, 1):.0f} ms"]
+def _reached(endpoint: str, url: str, hop: Hop, tcp: TcpResult, tls: Tls | None) -> CheckResult:
+    parts = [f"{urlsplit(url).netloc} in {max(tcp.ms, 1):.0f} ms"]
     if hop.variable:
         parts.append(f"through the proxy {hop.host}:{hop.port} ({hop.variable})")
     if tls is not None:
@@ -310,7 +314,7 @@ def _reached(endpoint: str, url: str, hop: Hop, knocked: Knock, tls: Tls | None)
     elif is_loopback(url):
         parts.append("this machine, without TLS")
     facts = {
-        "url": url, "addresses": list(knocked.addresses), "ms": knocked.ms, "proxy": hop.variable or None,
+        "url": url, "addresses": list(tcp.addresses), "ms": tcp.ms, "proxy": hop.variable or None,
         "tls": tls._asdict() if tls is not None else None,
     }  # fmt: skip
     return CheckResult("OK", endpoint, "; ".join(parts), facts=facts)

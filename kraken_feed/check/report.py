@@ -59,7 +59,7 @@ def exit_code(results: Iterable[CheckResult]) -> int:
 
 @dataclass(eq=False, repr=False)
 class Report:
-    """Prints each result as soon as it is known, and the verdict at the end."""
+    """Prints each result as soon as it is known, and a summary at the end."""
 
     say: Callable[[str], object]  # receives one text of one or more lines, without the last line feed
     secrets: Secrets  # the texts that must not be shown
@@ -84,7 +84,7 @@ class Report:
             self.say(self._lines(result))
 
     def end(self) -> int:
-        """Print the verdict, and return the exit code."""
+        """Print the summary, and return the exit code."""
         code = exit_code(self.results)
         count: Counter[str] = Counter(result.status for result in self.results)
         if self.as_json:
@@ -154,7 +154,7 @@ def _worst(count: Mapping[str, int]) -> Status:
 
 
 def _summary(results: Sequence[CheckResult], code: int) -> str:
-    """Return the verdict in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
+    """Return the summary in words: ``1 failed (key), 2 warnings (clock, key), 3 not checked, 9 OK; exit code 77``."""
     words = {"FAIL": "failed", "WARN": "warning", "SKIP": "not checked", "OK": "OK"}
     parts: list[str] = []
     for status, word in words.items():

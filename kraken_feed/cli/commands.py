@@ -241,12 +241,14 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     max_files = None if hard == resource.RLIM_INFINITY else hard
-    world = preflight.World(os.environ, state_directory(os.environ), max_files=max_files)
+    surroundings = preflight.Surroundings(os.environ, state_directory(os.environ), max_files=max_files)
     codes: list[int] = []
 
     async def checked() -> str:
         codes.append(
-            await preflight.run(lambda: load(arguments.config, os.environ), asked, report, arguments.secrets, world)
+            await preflight.run(
+                lambda: load(arguments.config, os.environ), asked, report, arguments.secrets, surroundings
+            )
         )
         return ""
 

@@ -27,7 +27,7 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of st
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the console script, and exit with the exit code of the contract."""
+    """Run the console script, and exit with one of the exit codes in docs/commands.md."""
     words = list(sys.argv[1:] if argv is None else argv)
     early.receive(words)
     stdout_closed = _occupy_standard_descriptors()

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import CHANNELS, Config, is_public, without_backfill
-from ..errors import FeedError, OutputAway, StateAway
+from ..errors import FeedError, OutputUnavailable, StateUnavailable
 from ..output import descriptors
 from ..output.destination import Destination
 from ..output.disk import retry_in
@@ -26,12 +26,12 @@ from ..protocol.signing import Credentials
 from ..state.store import Opened, Store
 from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
-from ..transport.backoff import Budget, excess
+from ..transport.backoff import Budget, limit_if_exceeded
 from ..transport.connection import Dial, dial
-from .absence import Last, last_records
 from .environment import UNLIMITED, Account, Environment, Limits, Quota
 from .feed import Feed
 from .known_state import Snapshots
+from .last_records import LastRecord, last_records
 from .supervisor import Supervisor
 
 Fail = Callable[[FeedError], None]
@@ -64,7 +64,7 @@ async def assemble(
     changed: Callable[[], None] = lambda: None,
     dial: Dial = dial,
     make: Callable[[Account, Environment], Feed] = Feed,
-    held: Callable[[FeedError | None], None] = lambda error: None,
+    unavailable: Callable[[FeedError | None], None] = lambda error: None,
 ) -> Supervisor:
     """Return the feeds of ``plan``, ready to run. Their states are open and locked until they have run.
 
@@ -78,24 +78,29 @@ async def assemble(
         changed: called when all channels of an endpoint have gone live.
         dial: opens a WebSocket connection.
         make: makes a feed; for tests.
-        held: called at each attempt with the error that is waited for, and with None when it is over.
+        unavailable: called at each attempt with the error that is waited for, and with None when it is over.
 
     Raises:
         FeedError: a state is locked, or a state or the output cannot be opened. No state stays locked then.
     """
     config = plan.config if plan.backfill else without_backfill(plan.config)
     budget = Budget(config.reconnect.budget, config.reconnect.window_s)
-    _judge_number(plan, budget, log)
-    # The states come before the output, since they are the locks. An error closes those that are open.
+    _check_account_count(plan, budget, log)
+    # An error closes all states that were opened so far.
     with contextlib.ExitStack() as undo:
         patience = _patience(plan)
-        supervisor: Supervisor
+        # The states come before the output, since they are the locks. An open state stays open while the next one is
+        # not available: damage is reported only at the first opening.
         opened = {}
-        for account in plan.credentials:  # open states stay open: damage is reported only at the first opening
+        for account in plan.credentials:
             attempt = partial(_open_state, plan.state, account, log, undo)
-            opened[account] = await _insist(attempt, patience, log, held)
+            opened[account] = await _retry_while_unavailable(attempt, patience, log, unavailable)
+
+        # An open output fails only from the event loop, which does not run again before the supervisor exists.
+        supervisor: Supervisor
         attempt_output = partial(open_output, lambda error: supervisor.fail(error))
-        output, feed_log = await _insist(attempt_output, patience, log, held)
+        output, feed_log = await _retry_while_unavailable(attempt_output, patience, log, unavailable)
+
         environment = Environment(
             config=config,
             sink=output,
@@ -109,20 +114,10 @@ async def assemble(
         )
         feeds = [
             make(
-                Account(
-                    name=name,
-                    channels=plan.channels,
-                    credentials=plan.credentials[name],
-                    snapshots=plan.snapshots,
-                    since_ns=plan.since_ns,
-                    store=kept.store if kept else None,
-                    checkpoint=kept.checkpoint if kept else None,
-                    found=kept.found if kept else "new",
-                    last=_last_records(output, name, plan.channels) if kept else {},
-                ),
+                _account(plan, name, state, output),
                 replace(environment, log=log.bind(account=name)) if len(opened) > 1 else environment,
             )
-            for name, kept in opened.items()
+            for name, state in opened.items()
         ]
         undo.pop_all()
     for feed in feeds:
@@ -131,14 +126,29 @@ async def assemble(
     return supervisor
 
 
-def _judge_number(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
+def _account(plan: Plan, name: str, state: Opened | None, output: Destination) -> Account:
+    """Return what is known of an account at the start: from the plan, from its state, and from the output."""
+    return Account(
+        name=name,
+        channels=plan.channels,
+        credentials=plan.credentials[name],
+        snapshots=plan.snapshots,
+        since_ns=plan.since_ns,
+        store=state.store if state else None,
+        checkpoint=state.checkpoint if state else None,
+        found=state.found if state else "new",
+        last=_last_records(output, name, plan.channels) if state else {},
+    )
+
+
+def _check_account_count(plan: Plan, budget: Budget, log: FilteringBoundLogger) -> None:
     """Check the number of accounts. Raise an error if there are too few descriptors, since the tail would fail later.
     Log a warning if there are too many connects, since that only makes the start slow."""
     dialects = {CHANNELS[channel] for channel in plan.channels}
     accounts = len(plan.credentials)
     descriptors.require(accounts, len(dialects), state=plan.state is not None)
     connects = accounts * len(dialects)
-    most = excess(connects, budget, public=is_public(plan.config.endpoints, dialects))
+    most = limit_if_exceeded(connects, budget, public=is_public(plan.config.endpoints, dialects))
     if most is not None:
         log.warning(
             "too_many_connects",
@@ -158,8 +168,11 @@ def _patience(plan: Plan) -> float:
     return patience if plan.limits.duration is None else min(patience, plan.limits.duration)
 
 
-async def _insist(
-    attempt: Callable[[], T], patience: float, log: FilteringBoundLogger, held: Callable[[FeedError | None], None]
+async def _retry_while_unavailable(
+    attempt: Callable[[], T],
+    patience: float,
+    log: FilteringBoundLogger,
+    unavailable: Callable[[FeedError | None], None],
 ) -> T:
     """Return what ``attempt`` opens. Retry while its file system is not available, for ``patience`` seconds."""
     now, tries, said = asyncio.get_running_loop().time, 0, ""
@@ -167,23 +180,23 @@ async def _insist(
     while True:
         try:
             found = attempt()
-        except (OutputAway, StateAway) as error:
+        except (OutputUnavailable, StateUnavailable) as error:
             wait = retry_in(tries, now() - began, patience)
             if wait is None:
                 raise
             if str(error) != said:
                 log.error("start_held", what=error.what, why=error.why, remedy=error.remedy, patience_s=patience)
             tries, said = tries + 1, str(error)
-            held(error)
+            unavailable(error)
             await asyncio.sleep(wait)
         else:
             if tries:
                 log.warning("start_resumed", held_s=round(now() - began, 1))
-                held(None)
+                unavailable(None)
             return found
 
 
-def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, Last]:
+def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, LastRecord]:
     """Return the newest record of each channel that the output holds, if it is a file that we may read."""
     path = output.source
     return {} if path is None else last_records(path, account, channels)

@@ -16,13 +16,13 @@ from ..state.checkpoint import CallLevel, Changes, Checkpoint, Outage, Scan
 from ..state.store import Store
 from ..transport.backoff import CallCounter
 from ..transport.kraken_clock import KrakenClock
-from .endpoint import Tail
+from .endpoint import EndpointFeed
 from .known_state import Knowledge
 from .recovery import Recovery
 
-CHECKPOINT_S = 1.0  # what a crash can repeat, and what it costs: one small transaction
+CHECKPOINT_S = 1.0  # between saves: a crash repeats this much output; a save is one small transaction
 SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the file system
-MOVED = 5  # checks in a row; a rotation sends SIGHUP before
+MOVED = 5  # checks in a row, one per second, that find another file at the path; a rotation sends SIGHUP sooner
 
 
 class Checkpointer:
@@ -35,7 +35,7 @@ class Checkpointer:
         store: where the checkpoint is kept; None keeps none.
         checkpoint: what the store holds already.
         sink: the output.
-        tails, knowledge, recovery, nonce, counter: what is saved.
+        endpoints, knowledge, recovery, nonce, counter: what is saved.
         clock: Kraken's.
         log: diagnostics.
         unix_ns: the wall clock, used until Kraken's is known.
@@ -49,7 +49,7 @@ class Checkpointer:
         checkpoint: Checkpoint | None,
         *,
         sink: Destination,
-        tails: Iterable[Tail],
+        endpoints: Iterable[EndpointFeed],
         knowledge: Mapping[str, Knowledge],
         recovery: Recovery,
         nonce: Nonce,
@@ -62,11 +62,11 @@ class Checkpointer:
     ) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
         # Up to when each channel is complete in the saved checkpoint: there the next run's outage starts.
-        self.kept = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
+        self.saved_complete_ns = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
         self.saved_ns: int | None = None  # in this run
         self._store = store
         self._sink = sink
-        self._tails = tuple(tails)
+        self._endpoints = tuple(endpoints)
         self._knowledge = knowledge
         self._recovery = recovery
         self._nonce = nonce
@@ -99,9 +99,9 @@ class Checkpointer:
         """Save now, without waiting for the second to end."""
         self._soon.set()
 
-    def called(self) -> None:
-        """Save the call counter soon, since a REST call is about to be made: the next run continues it."""
-        if self.kept:
+    def note_rest_call(self) -> None:
+        """Save the call counter soon, because a REST call is about to be sent: the next run continues with it."""
+        if self.saved_complete_ns:
             self._soon.set()
 
     def overdue(self, now: float) -> bool:
@@ -111,7 +111,7 @@ class Checkpointer:
     def begin(self, channel: str, complete_ns: int) -> None:
         """Save at once that a channel is about to become live, if no checkpoint has it yet: the next run then knows
         since when it has missed records. The channel's outages are saved as well."""
-        if self._store is None or channel in self.kept:
+        if self._store is None or channel in self.saved_complete_ns:
             return
         changes = Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
         changes.outages[channel] = self._outages(channel)
@@ -120,12 +120,13 @@ class Checkpointer:
         except StateFailed as error:
             self._say(error)
         else:
-            self.kept[channel] = complete_ns
+            self.saved_complete_ns[channel] = complete_ns
 
     async def save(self) -> None:
-        """Sync the output, then save what it held before. If that fails, the next save includes it."""
+        """Sync the output, then save a checkpoint of the records that it had when the save began. If the save fails,
+        the next one includes the changes."""
         if self._store is None:
-            for knowledge in self._knowledge.values():  # discarded: it must not use ever more memory
+            for knowledge in self._knowledge.values():  # drop the changes: otherwise they would grow without a limit
                 knowledge.take()
             await self._sink.synced()
             await self._check_output()
@@ -145,7 +146,7 @@ class Checkpointer:
             return  # the records were written again and are not on the disk yet: the next save has them
         if self._sink.error is None and await self._write(changes):
             self._unsaved, self._everything = None, False
-            self._sink.kept(written)
+            self._sink.covered(written)
 
     async def close(self, seconds: float) -> None:
         """Close the store, for ``seconds`` at most. The end of the process closes it otherwise, and nothing is lost."""
@@ -163,8 +164,8 @@ class Checkpointer:
             self._rescue_output()
         if self._sink.unrescued != self._unrescued:  # accounts share the output: another may have noticed first
             self._unrescued = self._sink.unrescued
-            for channel, complete_ns in self.kept.items():
-                self._missing(channel, complete_ns, "output_removed")
+            for channel, complete_ns in self.saved_complete_ns.items():
+                self._open_outage(channel, complete_ns, "output_removed")
         self._moved = self._moved + 1 if found == "moved" else 0
         if found == "removed":
             return False
@@ -205,13 +206,13 @@ class Checkpointer:
         self._everything = True
         for channel, state in (other.channels if other is not None else {}).items():
             if channel in self._knowledge and state.complete_ns:
-                self._missing(channel, state.complete_ns, "state_replaced")
+                self._open_outage(channel, state.complete_ns, "state_replaced")
 
-    def _missing(self, channel: str, since_ns: int, cause: str) -> None:
+    def _open_outage(self, channel: str, since_ns: int, cause: str) -> None:
         """Open an outage of the channel from ``since_ns`` on, which ends now if the channel is live."""
         now = self._clock.latest()
         self._recovery.open(channel, since_ns, cause)
-        if now is not None and any(channel in tail.complete() for tail in self._tails):
+        if now is not None and any(channel in endpoint.complete() for endpoint in self._endpoints):
             self._recovery.end(channel, now)
 
     # -- the save
@@ -231,7 +232,7 @@ class Checkpointer:
         if self._failure:
             self._log.warning("checkpoint_saved_again")
         self._failure, self.saved_ns = "", changes.saved_ns
-        self.kept |= changes.complete
+        self.saved_complete_ns |= changes.complete
         return True
 
     async def _settled(self) -> None:
@@ -254,7 +255,7 @@ class Checkpointer:
         return self._clock.earliest() or self._unix_ns()
 
     def _complete(self) -> dict[str, int]:
-        return {channel: ns for tail in self._tails for channel, ns in tail.complete().items()}
+        return {channel: ns for endpoint in self._endpoints for channel, ns in endpoint.complete().items()}
 
     def _changes(self) -> Changes:
         """Return what changed since the last call."""
@@ -284,7 +285,7 @@ class Checkpointer:
         everything = replace(changes, entries=entries, replaced=set(entries))
         if self._everything:
             everything.scans = self._scans()
-            everything.complete = self.kept | changes.complete
+            everything.complete = self.saved_complete_ns | changes.complete
             everything.outages = {channel: self._outages(channel) for channel in self._knowledge}
         return everything
 

@@ -28,7 +28,7 @@ from ..protocol.session import (
 from ..protocol.wire import Data
 from ..records import render
 from ..telemetry.repeats import Repeats
-from ..telemetry.stats import Endpoint
+from ..telemetry.stats import EndpointFigures
 from ..transport.backoff import BackoffPolicy, delay
 from ..transport.connection import CLOSE_S, ODD_S, Connection
 from ..transport.kraken_clock import NS
@@ -38,7 +38,7 @@ from .recorder import Recorder
 
 
 class Owner(Protocol):
-    """The feed that a tail belongs to."""
+    """The feed that an endpoint belongs to."""
 
     stopping: asyncio.Event
 
@@ -52,14 +52,14 @@ class Owner(Protocol):
         """Save that the channel is about to become live, and is complete from ``complete_ns`` on (Kraken's time)."""
 
     def went_live(self) -> None:
-        """Note that all of the tail's channels are live."""
+        """Note that all of the endpoint's channels are live."""
 
     def wrote_item(self) -> bool:
         """Count an item; return False if no more are wanted."""
 
 
 ATTEMPT_S = 120.0  # to open, and for the token: the key's counter needs 45 s to drain, and other calls may come first
-LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: few that are lost still answer, and a stop waits for it
+LOST_CLOSE_S = 0.5  # for the closing handshake after a loss: most peers no longer answer, and a stop waits for it
 OVERDUE_S = 10.0  # a part that misses its own deadline by so long is stuck
 POSTPONED_S = 5.0  # shorter waits before a connect are not logged: with many accounts they are normal at the start
 LATE_S = 30.0  # three pings: without an answer for so long, records may be delayed
@@ -78,7 +78,7 @@ class Loss(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
-class Tail:
+class EndpointFeed:
     """The channels of one endpoint, kept live: a new connection, session and token after every loss."""
 
     def __init__(self, feed: Owner, shared: Shared, dialect: str, channels: Sequence[str]) -> None:
@@ -127,10 +127,11 @@ class Tail:
         self._live: set[str] = set()  # channels whose feed.live is written and whose feed.lost is not
 
     async def run(self) -> None:
-        """Tail until the feed stops. The last connection stays open: :meth:`close` it when everything is written.
+        """Keep the endpoint live until the feed stops. The last connection stays open: call :meth:`close` when
+        everything is written.
 
         Raises:
-            FeedError: the tail cannot go on.
+            FeedError: the endpoint cannot go on.
         """
         wait = 0.0
         while await self._turn(wait):
@@ -150,21 +151,21 @@ class Tail:
     def stopped(self, reason: str) -> None:
         """Write the last marker of every channel."""
         for channel in self.channels:
-            self.recorder.mark(channel, "feed.stopped", reason=reason)
+            self.recorder.write_marker(channel, "feed.stopped", reason=reason)
 
     @property
     def live(self) -> bool:
         """Whether every channel is live, and its ``feed.live`` is written."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
 
-    def endpoint(self) -> Endpoint:
+    def figures(self) -> EndpointFigures:
         session, now = self._session, self._now()
         heard = session.last_text if session is not None else None
 
         def since(moment: float | None) -> float | None:
             return None if moment is None else round(now - moment, 1)
 
-        return Endpoint(
+        return EndpointFigures(
             dialect=self.dialect,
             channels=self.channels,
             live=self.live,
@@ -185,8 +186,8 @@ class Tail:
         )
 
     def _overdue(self, now: float) -> bool:
-        """Return whether the tail has missed a deadline of its own by far. Silence of the peer is not meant: the
-        session's deadline ends that."""
+        """Return whether the endpoint has missed a deadline of its own by far. A silent peer does not count: the
+        session's deadline ends such a connection."""
         if self._connection is not None and self._connection.paused:
             return False  # it waits for the output's reader
         due = self._retry_at
@@ -210,7 +211,7 @@ class Tail:
         has jumped: what Kraken sent meanwhile may still be in the socket."""
         self._stepped = True
         if self._connection is not None:
-            self._connection.hurry()
+            self._connection.ping_now()
 
     # -- one attempt
 
@@ -234,9 +235,9 @@ class Tail:
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait; return False if the feed stops first. Raises OutageTooLong when ``max_outage_s`` ends first."""
-        patience = self._shared.environment.config.reconnect.max_outage_s
+        limit = self._shared.environment.config.reconnect.max_outage_s
         self._retry_at = self._now() + seconds
-        ends = self._down_since + patience if patience and self._down_since is not None else float("inf")
+        ends = self._down_since + limit if limit and self._down_since is not None else float("inf")
         until = self._retry_at
         try:
             async with asyncio.timeout_at(min(until, ends)):
@@ -246,7 +247,7 @@ class Tail:
             if ends > until:
                 return True
         raise OutageTooLong(
-            f"Not live for {patience:g} s, which is reconnect.max_outage_s.",
+            f"Not live for {limit:g} s, which is reconnect.max_outage_s.",
             why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
             remedy="If status.kraken.com reports no incident, run `kraken-feed check`: it finds the step that fails.",
         )
@@ -275,16 +276,16 @@ class Tail:
 
     async def _token(self) -> str:
         """Return a new token, and mask it in everything that is logged from now on."""
-        await self._shared.count_on()
+        await self._shared.restore_counter()
         token = await self._shared.rest.token()
-        await self._shared.tell_time()
+        await self._shared.learn_time()
         self._shared.environment.secrets.discard(self._last_token)
         self._shared.environment.secrets.add(token.value)
         self._last_token = token.value
         return token.value
 
     def _judge(self, failure: Failure) -> Loss:
-        """Return the loss that follows from a session's failure. Raises the error if the tail cannot go on."""
+        """Return the loss that follows from a session's failure. Raises the error if the endpoint cannot go on."""
         if failure.refusal is None:
             policy = failure.detail.startswith("1008")  # policy violation: Kraken's own clients do not reconnect
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
@@ -334,10 +335,10 @@ class Tail:
             say("connection_failed", **fields, attempt=self._attempts)
         return wait
 
-    # -- what comes of frames
+    # -- the events of frames
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        """Write what comes of a burst of frames, all at once."""
+        """Write the records of a burst of frames, all at once."""
         session = self._session
         assert session is not None  # it made the events
         self.frame_ns = self._shared.environment.unix_ns()
@@ -397,7 +398,7 @@ class Tail:
 
     def _complete_ns(self, frame_at: int | None = None) -> int | None:
         """Return up to when the live channels are complete, in Kraken's time, but not after ``frame_at``. While the
-        engine is down orders may end without an update: then it is when the engine was last known to be online."""
+        engine is down, that is when it was last known to be online: orders may end without an update."""
         moments = (self._complete_at, self._engine_down_at, frame_at)
         return self._shared.clock.earliest(min(at for at in moments if at is not None))
 
@@ -446,7 +447,7 @@ class Tail:
         self._live.add(channel)
         self._shared.patience.succeed(channel)
         self.recorder.went_live()
-        self._mark(channel, "feed.live", attempt=self._attempts, engine=session.engine)
+        self._write_marker(channel, "feed.live", attempt=self._attempts, engine=session.engine)
         self._log.info("live", connection=self.recorder.connection, channel=channel, attempt=self._attempts)
         self._shared.recovery.end(channel, self._shared.kraken_ns())
         if len(self._live) == len(self.channels):  # the session may be ahead of what is written
@@ -463,7 +464,7 @@ class Tail:
             assert session is not None  # its channels were live
             at = None
             if loss.cause in ("sequence", "silence"):  # frames are missing, although pings may have been answered
-                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.spoke
+                stamp = session.subscriptions[channel].stamp if loss.cause == "sequence" else session.last_proof
                 at = self._began_at if stamp is None else stamp
             self._mark_lost(channel, loss.cause, loss.detail, at)
 
@@ -472,7 +473,7 @@ class Tail:
         prove nothing then."""
         session, complete = self._session, self._complete_ns(frame_at)
         assert session is not None  # its channel was live
-        self._mark(
+        self._write_marker(
             channel,
             "feed.lost",
             cause=cause,
@@ -482,8 +483,8 @@ class Tail:
         )
         self._shared.recovery.open(channel, complete, cause)
 
-    def _mark(self, channel: str, event_name: str, **fields: object) -> None:
+    def _write_marker(self, channel: str, event_name: str, **fields: object) -> None:
         """Write a marker that one connection can have several times: from the second on, its id has a number."""
         self._marked[channel, event_name] += 1
         count = self._marked[channel, event_name]
-        self.recorder.mark(channel, event_name, "" if count == 1 else str(count), **fields)
+        self.recorder.write_marker(channel, event_name, "" if count == 1 else str(count), **fields)

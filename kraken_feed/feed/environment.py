@@ -24,8 +24,8 @@ from ..transport.connection import Dial, dial
 from ..transport.kraken_clock import NS, KrakenClock
 from ..transport.kraken_clock import boot_ns as boot_clock
 from ..transport.rest import Rest
-from .absence import Last
 from .known_state import Knowledge, Snapshots
+from .last_records import LastRecord
 from .recovery import Recovery
 
 if TYPE_CHECKING:
@@ -48,15 +48,15 @@ class Quota:
 
     def __init__(self, left: int | None = None) -> None:
         self.left = left
-        self.met: list[Callable[[str], None]] = []  # called with the reason when none is left
+        self.on_used_up: list[Callable[[str], None]] = []  # called with the reason when none is left
 
     def take(self) -> bool:
-        """Count an item; return False if it was the last."""
+        """Count an item; return whether more are wanted."""
         if self.left is None:
             return True
         self.left -= 1
         if self.left == 0:
-            for stop in self.met:
+            for stop in self.on_used_up:
                 stop("count")
         return self.left > 0
 
@@ -72,7 +72,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     store: Store | None = None  # where the checkpoint is kept; None keeps none
     checkpoint: Checkpoint | None = None  # what the store held at the start
     found: Found = "new"  # why it held nothing
-    last: Mapping[str, Last] = {}  # the output's newest record of each channel at the start, where it could be read
+    last: Mapping[str, LastRecord] = {}  # by channel, the output's newest record at the start, if readable
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shared(msgspec.Struct):
-    """What the tails of one account share."""
+    """What the endpoints of one account share."""
 
     account: Account
     environment: Environment
@@ -105,30 +105,30 @@ class Shared(msgspec.Struct):
     feed_log: FeedLogger
     clock: KrakenClock
     counter: CallCounter
-    counted: CallLevel | None  # the counter at the end of the run before; None once :meth:`count_on` has used it
+    saved_counter: CallLevel | None  # at the end of the run before; None once :meth:`restore_counter` has used it
     knowledge: Mapping[str, Knowledge]
     recovery: Recovery
     connections: int = 0
     clock_doubted: bool = False  # an answer contradicts what is known of Kraken's clock
 
     def kraken_ns(self) -> int:
-        """Return the latest time that it can be at Kraken now. Call :meth:`tell_time` before."""
+        """Return the latest time that it can be at Kraken now. Call :meth:`learn_time` first."""
         now = self.clock.latest()
-        assert now is not None  # it was told
+        assert now is not None  # learn_time() was called
         return now
 
-    async def count_on(self) -> None:
+    async def restore_counter(self) -> None:
         """Restore the key's call counter from the run before, less what has decayed since. One call is added: a kill
         may have come between a call and its save."""
-        if self.counted is not None:
-            await self.tell_time()
-            counted, self.counted = self.counted, None
+        if self.saved_counter is not None:
+            await self.learn_time()
+            saved, self.saved_counter = self.saved_counter, None
             now = self.clock.earliest()
-            if counted is not None and now is not None:
-                ago = max(0.0, (now - counted.at_ns) / NS)
-                self.counter.restore(counted.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
+            if saved is not None and now is not None:
+                ago = max(0.0, (now - saved.at_ns) / NS)
+                self.counter.restore(saved.level + HISTORY_COST, ago, asyncio.get_running_loop().time())
 
-    async def tell_time(self) -> None:
+    async def learn_time(self) -> None:
         """Make sure that Kraken's time is known. Every REST response has it; without one, request it. If that fails,
         trust this machine's clock to within a day: the queries then cover more time, never less."""
         if not self.clock.known:

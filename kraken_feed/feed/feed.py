@@ -1,6 +1,6 @@
 """Keep the channels of one account live, until it is stopped or an error cannot pass by itself.
 
-A :class:`Feed` has one :class:`Tail` per endpoint. The tails share the API key's REST client, the knowledge of the
+A :class:`Feed` has one :class:`EndpointFeed` per endpoint. They share the API key's REST client, the knowledge of the
 output, and the recovery. The feeds of all accounts share the output, the budget of connects and the quota of items.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets as entropy
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ..config.schema import CHANNELS
@@ -19,24 +19,24 @@ from ..protocol.signing import Nonce
 from ..protocol.wire import Item
 from ..records import render
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
-from ..telemetry.stats import Endpoint, Figures, OutageCounts
+from ..telemetry.stats import EndpointFigures, Figures, OutageCounts
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.kraken_clock import NS, KrakenClock, Steps
 from ..transport.rest import TOKEN, Rest
 from .backfill import RESERVE
 from .checkpointer import Checkpointer
-from .endpoint import Tail
+from .endpoint import EndpointFeed
 from .environment import Account, Environment, Quota, Shared
 from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
 from .recovery import Recovery
 from .volumes import Volumes
 
-LEGACY_S = 3600.0  # by how much a wall clock may have been wrong: for times of an earlier version, or of the output
-UNCERTAIN_S = 5.0  # Kraken's clock is asked for again when it is known no better; after an hour without an answer
-UNCERTAIN_ASK_S = 600.0  # between two such questions
-STOP_S = 1.0  # for the output to take what is left, and the state: a stalled reader must not keep us from stopping
-CLOSE_S = 0.5  # for the closing handshake then; a stop takes two seconds at most
+LEGACY_S = 3600.0  # by how much wall-clock times may be wrong: those that an older version saved, those in the output
+UNCERTAIN_S = 5.0  # ask for Kraken's time again when it is known less exactly: after about an hour without an answer
+UNCERTAIN_ASK_S = 600.0  # between two such requests
+STOP_S = 1.0  # at a stop, for the last records and the checkpoint: a stalled reader must not keep us from stopping
+CLOSE_S = 0.5  # at a stop, for the closing handshake; a stop takes two seconds at most
 
 
 def run_name(unix_ns: int) -> str:
@@ -61,7 +61,7 @@ class Feed:
         self._log, self._sink, self._secrets = environment.log, environment.sink, environment.secrets
         self._limits = environment.limits
         self._quota = environment.quota or Quota(self._limits.count)
-        self._quota.met.append(self.stop)
+        self._quota.on_used_up.append(self.stop)
         self._over = False
         self.limited = self._limits.once or self._quota.left is not None
         self._all_written = False  # of the snapshot that was asked for
@@ -69,17 +69,16 @@ class Feed:
         config, unix_ns, boot_ns = environment.config, environment.unix_ns, environment.boot_ns
         checkpoint = account.checkpoint or Checkpoint()
         self._nonce = Nonce(checkpoint.nonce)
-        self._nonce.go_on(unix_ns())
+        self._nonce.start(unix_ns())
         self._clock = KrakenClock(boot_ns)
         self._steps = Steps(unix_ns, boot_ns, asyncio.get_running_loop().time)
         self._asked_at = boot_ns()  # when Kraken's time was last asked for
         self._time_wanted = asyncio.Event()
         self._knowledge = _knowledge(account.channels, checkpoint)
+
+        # What shares the API key: its limits, its REST client, the recovery.
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
-        live_before = {channel for channel, state in checkpoint.channels.items() if state.complete_ns}
-        live_before |= account.last.keys()
-        worked = (KEY, TOKEN, *live_before) if live_before else ()
-        patience = Patience(config.reconnect.refused_s, worked, NONCE_S)
+        patience = Patience(config.reconnect.refused_s, _worked_before(account, checkpoint), NONCE_S)
         self._rest = Rest(
             config.endpoints.rest,
             account.credentials,
@@ -90,7 +89,7 @@ class Feed:
             clock=self._clock,
             warn=self._log.warning,
             patience=patience,
-            called=lambda: self._checkpointer.called(),
+            before_call=lambda: self._checkpointer.note_rest_call(),  # made below: it saves what the REST client counts
             mask=self._secrets.mask,
         )
         self._recovery = Recovery(
@@ -106,20 +105,22 @@ class Feed:
             feed_log=environment.feed_log.bind(v=render.SCHEMA_VERSION, account=account.name),
             clock=self._clock,
             counter=counter,
-            counted=_counted(account.checkpoint, counter),
+            saved_counter=_saved_counter(account.checkpoint, counter),
             knowledge=self._knowledge,
             recovery=self._recovery,
         )
-        self._tails = [
-            Tail(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
+
+        # One feed per endpoint, and the checkpointer that saves what all of them have written.
+        self._endpoints = [
+            EndpointFeed(self, self._shared, dialect, [c for c in account.channels if CHANNELS[c] == dialect])
             for dialect in dict.fromkeys(CHANNELS[channel] for channel in account.channels)
         ]
-        self._tail_of = {channel: tail for tail in self._tails for channel in tail.channels}
+        self._endpoint_of = {channel: endpoint for endpoint in self._endpoints for channel in endpoint.channels}
         self._checkpointer = Checkpointer(
             account.store,
             checkpoint,
             sink=self._sink,
-            tails=self._tails,
+            endpoints=self._endpoints,
             knowledge=self._knowledge,
             recovery=self._recovery,
             nonce=self._nonce,
@@ -130,10 +131,12 @@ class Feed:
             fail=self.fail,
             every_turn=self._look_at_clocks,
         )
+
         for channel in account.channels:
             self._reopen(channel, checkpoint)
-        for outage in self._recovery.outages:  # its first snapshot may show what was missed
-            self._knowledge[outage.channel].first = False
+        # An outage is open, so this run is no first start: its first snapshot shows what was missed.
+        for outage in self._recovery.outages:
+            self._knowledge[outage.channel].before_first_snapshot = False
 
     def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
         """Open the outages that an earlier run has left, and the one since that run ended.
@@ -150,7 +153,7 @@ class Feed:
         elif account.since_ns is not None:
             self._recovery.open(channel, account.since_ns, "since")
         elif account.store is not None and channel in account.last:
-            # The run may have died with an outage pending, at most a quarter of an hour after that had begun.
+            # The run may have died while an outage was pending, which had begun at most a quarter of an hour before.
             margin_ns = self._recovery.scanner.longest_ns
             margin_ns += int(LEGACY_S * NS) if account.last[channel].kraken_ns is None else 0
             self._recovery.open(channel, account.last[channel].start_ns() - margin_ns, "state_missing")
@@ -165,26 +168,26 @@ class Feed:
         Raises:
             FeedError: the feed cannot go on. What was received is still written, if that is possible.
         """
-        patient, timer = self._sink.patient, None
+        waits, timer = self._sink.waits_at_stop, None
         if self._limits.duration is not None:
             timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [
+                background = [
                     tasks.create_task(work)
                     for work in (self._recovery.run(), self._checkpointer.run(), self._ask_time())
                 ]
-                await asyncio.wait([tasks.create_task(self._guard(tail)) for tail in self._tails])
-                for task in beside:
+                await asyncio.wait([tasks.create_task(self._run_endpoint(endpoint)) for endpoint in self._endpoints])
+                for task in background:
                     task.cancel()
         except BaseException:
-            patient = False
+            waits = False
             self.stop("defect")
             raise
         finally:  # also after a defect: write what was received before it
             self._over = True
             try:
-                await self._finish(patient)
+                await self._finish(waits)
             finally:
                 if timer is not None:
                     timer.cancel()
@@ -198,11 +201,11 @@ class Feed:
 
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
-        self._tail_of[channel].recorder.write_backfill(channel, item)
+        self._endpoint_of[channel].recorder.write_backfill(channel, item)
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
-        self._tail_of[channel].recorder.mark_outage(channel, event_name, start, end, **fields)
+        self._endpoint_of[channel].recorder.write_outage(channel, event_name, start, end, **fields)
 
     def stop(self, reason: str) -> None:
         """Stop reading, write what was received, and close. Only the first reason counts."""
@@ -218,7 +221,7 @@ class Feed:
     @property
     def live(self) -> bool:
         """Whether every channel is live."""
-        return all(tail.live for tail in self._tails)
+        return all(endpoint.live for endpoint in self._endpoints)
 
     @property
     def enough(self) -> bool:
@@ -227,30 +230,30 @@ class Feed:
 
     def figures(self) -> Figures:
         """Return the account's state and counters."""
-        recovery, endpoints = self._recovery, tuple(tail.endpoint() for tail in self._tails)
-        records: Tally[tuple[str, str]] = Tally()
-        losses: Tally[str] = Tally()
-        for tail in self._tails:
-            records.update(tail.recorder.written)
-            losses.update(tail.losses)
+        recovery, endpoints = self._recovery, tuple(endpoint.figures() for endpoint in self._endpoints)
+        records: Counter[tuple[str, str]] = Counter()
+        losses: Counter[str] = Counter()
+        for endpoint in self._endpoints:
+            records.update(endpoint.recorder.written)
+            losses.update(endpoint.losses)
         return Figures(
             account=self.account,
             endpoints=endpoints,
             open_orders={c: len(self._knowledge[c].orders) for c in self._knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
-            reconnects=sum(tail.reconnects for tail in self._tails),
+            reconnects=sum(endpoint.reconnects for endpoint in self._endpoints),
             calls=dict(self._rest.calls),
             outages=OutageCounts(recovery.opened, recovery.recovered, recovery.gaps, recovery.pending),
-            last_frame_ns=max(tail.frame_ns for tail in self._tails),
-            last_record_ns=max(tail.recorder.written_ns for tail in self._tails),
+            last_frame_ns=max(endpoint.frame_ns for endpoint in self._endpoints),
+            last_record_ns=max(endpoint.recorder.written_ns for endpoint in self._endpoints),
             checkpoint_ns=self._checkpointer.saved_ns or 0,
             stopped=self.reason if self._over else "",
             stopping=self.reason,
             overdue="" if self._over else self._overdue(endpoints),
         )
 
-    def _overdue(self, endpoints: Sequence[Endpoint]) -> str:
+    def _overdue(self, endpoints: Sequence[EndpointFigures]) -> str:
         if self._checkpointer.overdue(asyncio.get_running_loop().time()):
             return "checkpoint"
         return next((f"endpoint {endpoint.dialect}" for endpoint in endpoints if endpoint.overdue), "")
@@ -260,7 +263,7 @@ class Feed:
         self._checkpointer.begin(channel, complete_ns)
 
     def went_live(self) -> None:
-        """Save soon, since all channels of a tail are live; stop if that was all that was wanted."""
+        """Save soon, since all channels of an endpoint are live; stop if that was all that was wanted."""
         self._checkpointer.soon()
         self.changed()
         if self._limits.once and self.live:
@@ -275,8 +278,8 @@ class Feed:
         """Notice clocks that jump, and request Kraken's time when it has become uncertain."""
         for step in self._steps.look():
             self._log.warning("clock_stepped", clock=step.kind, seconds=round(step.seconds, 1))
-            for tail in self._tails:
-                tail.stepped()
+            for endpoint in self._endpoints:
+                endpoint.stepped()
         uncertain = self._shared.clock_doubted or self._clock.uncertainty_s() > UNCERTAIN_S
         if self._clock.known and uncertain and (self._clock.boot() - self._asked_at) / NS > UNCERTAIN_ASK_S:
             self._asked_at, self._shared.clock_doubted = self._clock.boot(), False
@@ -290,34 +293,34 @@ class Feed:
             with contextlib.suppress(Transient):
                 await self._rest.time()
 
-    async def _guard(self, tail: Tail) -> None:
+    async def _run_endpoint(self, endpoint: EndpointFeed) -> None:
         try:
-            await tail.run()
+            await endpoint.run()
         except FeedError as error:
             self.fail(error)
 
-    async def _finish(self, patient: bool) -> None:
+    async def _finish(self, waits: bool) -> None:
         """Write everything out, the last markers last; then close."""
         sink = self._sink
         if self._given.store is None:
             self._recovery.give_up(GapReason.STOPPED_BEFORE.format())
-        for tail in self._tails:
-            tail.stopped(self.reason)
+        for endpoint in self._endpoints:
+            endpoint.stopped(self.reason)
         try:
-            if patient:  # however long that takes: so no connection stays open for it
-                await self._close_tails()
+            if waits:  # this may take long, so close the connections first
+                await self._close_endpoints()
                 await sink.synced()
             async with asyncio.timeout(STOP_S):
                 await self._checkpointer.save()
         except TimeoutError:
             self._leave_behind(sink)
         finally:
-            await self._close_tails()
+            await self._close_endpoints()
 
-    async def _close_tails(self) -> None:
+    async def _close_endpoints(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for tail in self._tails:
-                tasks.create_task(tail.close(CLOSE_S))
+            for endpoint in self._endpoints:
+                tasks.create_task(endpoint.close(CLOSE_S))
 
     def _leave_behind(self, sink: Destination) -> None:
         """Report records that the output did not take in time. The checkpoint does not have them either, so the next
@@ -329,8 +332,8 @@ class Feed:
                 why="The output has every record, but the disk that holds the state does not answer.",
                 remedy="Check the disk. The next run writes again what is not in the checkpoint.",
             )
-        were_live = {c for c, tail in self._tail_of.items() if tail.recorder.written[c, "feed.live"]}
-        if self._given.store is not None and were_live <= self._checkpointer.kept.keys():
+        were_live = {c for c, endpoint in self._endpoint_of.items() if endpoint.recorder.written[c, "feed.live"]}
+        if self._given.store is not None and were_live <= self._checkpointer.saved_complete_ns.keys():
             self._log.warning(
                 "output_not_drained",
                 output=sink.name,
@@ -342,9 +345,16 @@ class Feed:
         self.fail(error)
 
 
-def _counted(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
-    """Return the key's call counter at the end of the run before. Earlier versions did not save it: then it is assumed
-    to be as full as a recovery fills it."""
+def _worked_before(account: Account, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return what Kraken has accepted in an earlier run, as subjects of :class:`Patience`: key, token and channels."""
+    live_before = {channel for channel, state in checkpoint.channels.items() if state.complete_ns}
+    live_before |= account.last.keys()
+    return (KEY, TOKEN, *live_before) if live_before else ()
+
+
+def _saved_counter(checkpoint: Checkpoint | None, counter: CallCounter) -> CallLevel | None:
+    """Return the key's call counter at the end of the run before. Earlier versions did not save it: then it counts as
+    full as a recovery fills it."""
     if checkpoint is None or checkpoint.counter is not None:
         return checkpoint.counter if checkpoint is not None else None
     return CallLevel(counter.limit - RESERVE, checkpoint.saved_ns)

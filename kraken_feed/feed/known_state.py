@@ -62,11 +62,11 @@ class Remembered:
         """
         new = self._new
         before = new.get(name, _NEVER)
-        fresh = before != _NEVER
-        if not fresh:
+        in_new = before != _NEVER
+        if not in_new:
             before = self._old.get(name, _NEVER)
         kept = crc if before == _NEVER or before is None else before
-        if not fresh or kept != before:
+        if not in_new or kept != before:
             new[name] = kept
             self._added.append(name if kept is None else (name, kept))
             if len(new) >= self._limit:
@@ -131,12 +131,13 @@ class Knowledge:
     An update is written, unless it is a fill or an order end that was written before. An item of a snapshot is written
     if it differs from what was last written.
 
-    Kraken can send two different items under one identity. An item under a known identity is left out only if it is
-    the same: it has the bytes of the update that was written, or one of the two was not an update. (Then their bytes
-    differ anyway.) Otherwise its identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
+    Kraken can send two different items under one identity. So if an item's identity is known, it is not written again
+    when both came in updates with the same bytes, or when one of them came from a snapshot or REST: there the same item
+    has other bytes. Two updates with different bytes are two items, and so are two such items of one snapshot or of one
+    pass over REST. The second one's identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
-    the assets, see :func:`balance_key`. ``missing`` are orders that were open and were not in the last snapshot.
+    the assets, see :func:`balance_key`. ``vanished`` are orders that were open and were not in the last snapshot.
     ``classes`` are the asset classes of balances besides ``currency``. ``repeats`` counts updates that were left out
     because an earlier one had the same bytes. ``volumes`` compares executed volumes with fills, if it is not None.
     """
@@ -148,7 +149,7 @@ class Knowledge:
         ended: Sequence[Known] = (),
         seen: Sequence[Known] = (),
         *,
-        first: bool = True,
+        before_first_snapshot: bool = True,
         volumes: Volumes | None = None,
     ) -> None:
         self.channel = channel
@@ -157,7 +158,7 @@ class Knowledge:
         self.ended = Remembered(ENDED_KEPT, ended)
         # A ledger entry from REST is kept under its id and under its CRC-32.
         self.seen = Remembered(2 * SEEN_KEPT if channel == "balances" else SEEN_KEPT, seen)
-        self.missing: set[str] = set()
+        self.vanished: set[str] = set()
         self.classes: set[str] = set()
         if channel == "balances":
             self.classes = {name.partition(" ")[2] for name in self.orders if " " in name}
@@ -166,12 +167,13 @@ class Knowledge:
         self.changed: set[str] = set()  # names in `orders` that changed since the last take()
         # How many objects of each order the checkpoint has; 0 if they were replaced since.
         self._kept: dict[str, int] = {name: len(parts) for name, parts in self.orders.items()}
-        self.first = first  # there was no snapshot yet
-        self._behind: set[str] = set()  # orders with an update that was left out, because its fill was known from REST
+        self.before_first_snapshot = before_first_snapshot
+        # Orders with an update that was not written, because its fill was known from REST: the output lacks its state.
+        self._stale_orders: set[str] = set()
         self._rows: dict[tuple[str, str], int] = {}  # this pass's first CRC-32, by method and identity
         # Orders whose live fills matter to `volumes`: those whose end came from REST, and those with a claim.
-        self._closed: Collection[str] = volumes.closed if volumes is not None else _NOBODY
-        self._owed: Collection[str] = volumes.owed if volumes is not None else _NOBODY
+        self._ended_by_rest: Collection[str] = volumes.ended_by_rest if volumes is not None else _NOBODY
+        self._claims: Collection[str] = volumes.claims if volumes is not None else _NOBODY
 
     def update(self, item: Item) -> bool:
         """Add an item of an update; return whether it has to be written. Its identity may change."""
@@ -184,11 +186,11 @@ class Knowledge:
             parts = self.orders.get(order_id)
             if parts is None:
                 if order_id in self.ended:  # late: written, but an ended order does not reopen
-                    if order_id in self._closed and item.exec_id:
+                    if order_id in self._ended_by_rest and item.exec_id:
                         self._cover(item)  # REST was ahead of the feed
                     return True
                 parts = self.orders[order_id] = []
-            elif order_id in self._owed and item.exec_id and self.volumes is not None:
+            elif order_id in self._claims and item.exec_id and self.volumes is not None:
                 # The snapshot may have counted this fill already.
                 self.volumes.live_fill(order_id, merged(parts), item.data)
             # Merging costs much more than appending, so it waits until a snapshot comes or the changes are many.
@@ -196,31 +198,32 @@ class Knowledge:
             if len(parts) > CHANGES_KEPT:
                 self._replace(order_id, fold(parts))
             self.changed.add(order_id)
-            if self.missing:
-                self.missing.discard(order_id)
-        elif self._closed and order_id in self._closed:  # ownTrades: the order's end came from REST, its fill comes now
+            if self.vanished:
+                self.vanished.discard(order_id)
+        elif self._ended_by_rest and order_id in self._ended_by_rest:
+            # ownTrades: the order's end came from REST, its fill comes now.
             self._cover(item)
         elif self.channel == "balances":
             self._forget(self._balance(item))  # an update is a ledger entry, not a balance
         return True
 
     def snapshot(self, items: Sequence[Item], policy: Snapshots) -> Iterator[bool]:
-        """Yield for each item of a complete snapshot whether it has to be written. An item is added when its answer is
-        taken from the iterator."""
-        first, self.first = self.first, False
-        hold = policy == "none" and first
+        """Yield for each item of a complete snapshot whether it has to be written. An item is added when its result is
+        taken from the iterator, so take the results in order."""
+        first, self.before_first_snapshot = self.before_first_snapshot, False
+        suppressed = policy == "none" and first
         volumes = None if first else self.volumes  # fills from before the first snapshot are not expected
         if self._of_orders:
-            self.missing = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
+            self.vanished = self.orders.keys() - {item.order_id for item in items if self._is_open(item)}
         rows: dict[tuple[str, str], int] = {}
-        behind, self._behind = self._behind, set()
+        stale_orders, self._stale_orders = self._stale_orders, set()
 
         def is_written(item: Item) -> bool:
             if item.identity:
                 news = self._unseen_row(item, rows, "", volumes)
             else:
-                news = self._is_news(item, volumes) or item.order_id in behind
-            return policy == "all" or (news and not hold)
+                news = self._is_news(item, volumes) or item.order_id in stale_orders
+            return policy == "all" or (news and not suppressed)
 
         return map(is_written, items)
 
@@ -246,7 +249,7 @@ class Knowledge:
 
     def forget_order(self, order_id: str) -> None:
         """Forget an open order whose end cannot be found, also in the checkpoint."""
-        self.missing.discard(order_id)
+        self.vanished.discard(order_id)
         self._forget(order_id)
         if self.volumes is not None:
             self.volumes.clear(order_id)
@@ -278,13 +281,13 @@ class Knowledge:
     # -- identities
 
     def _unseen(self, item: Item, crc: int | None = None) -> bool:
-        """Return whether the item is new: nothing with its identity was written, or only other bytes of an update. An
-        order end also closes the order. ``crc`` is that of an update's bytes."""
+        """Return whether the item is new: no item with its identity was written, or it is an update and differs from
+        the earlier update. An order end also closes the order. ``crc`` is that of an update's bytes, else None."""
         identity = item.identity
         assert identity  # the callers have checked
         if identity.endswith(END):
             order_id = identity.removesuffix(END)
-            self.missing.discard(order_id)
+            self.vanished.discard(order_id)
             self._forget(order_id)
             standing = self.ended.add(order_id, crc)
         else:
@@ -313,21 +316,24 @@ class Knowledge:
         claimed = item.identity
         assert claimed  # the callers have checked
         crc = crc32(item.data)
-        if rows.setdefault((source, claimed), crc) != crc:  # a second item under one identity
+        # A second item under one identity is written under an identity of its own.
+        if rows.setdefault((source, claimed), crc) != crc:
             written = self._is_another(item, crc, None)
             if volumes is not None and item.exec_id and written:
                 self._cover(item)
             return written
         if volumes is None:
             return self._unseen(item)
-        if claimed.endswith(END):  # an order end: it claims the executed volume that is not known yet
+        # An order end claims the executed volume that is not known yet.
+        if claimed.endswith(END):
             order_id = claimed.removesuffix(END)
             before = merged(self.orders.get(order_id, ()))
             written = self._unseen(item)
             if written and self._may_claim(volumes):
                 volumes.claim(order_id, before, parse(item.data), ended=True)
             return written
-        live = self._is_of_update(item)  # a fill: it covers claims, also if it was written before
+        # A fill covers claims, also if it was written before.
+        live = self._is_of_update(item)
         written = self._unseen(item)
         if item.exec_id and (written or volumes.since is not None):
             self._cover(item, live=live and not written)
@@ -342,8 +348,10 @@ class Knowledge:
         of_feed = seen.crc(claimed) is not None
         if seen.add(by_bytes) != "new":
             return False
+        # `ID~` notes that a row of REST was seen under an id that the feed has sent. The first such row is the feed's
+        # entry. A later one with other bytes is another entry.
         if of_feed and seen.add(f"{claimed}{AGAIN}") == "new":
-            return False  # the first row under an id that the feed sent is the same entry
+            return False
         if of_feed or seen.add(claimed) != "new":
             item.identity = by_bytes
         return True
@@ -351,14 +359,14 @@ class Knowledge:
     # -- volumes
 
     def _catch_up(self, item: Item) -> None:
-        """Add the order's state from an update of ``executions`` whose fill was left out, as known from REST or a
-        snapshot. The output does not have that state: the next snapshot is written for it."""
+        """Add the order's new state from an update of ``executions`` that is not written, because its fill was written
+        from REST or a snapshot before. The output lacks that state, so the order is written with the next snapshot."""
         parts = self.orders.get(item.order_id or "")
         if parts is None or not item.order_id or not raises_executed(merged(parts), parse(item.data)):
             return
         parts.append(item.data)
         self.changed.add(item.order_id)
-        self._behind.add(item.order_id)
+        self._stale_orders.add(item.order_id)
         if self.volumes is not None and item.identity:
             self.volumes.uncover(item.identity)
 
@@ -367,8 +375,8 @@ class Knowledge:
         return self.channel == "executions" or volumes.since is not None
 
     def _is_of_update(self, item: Item) -> bool:
-        """Return whether a fill is certainly not in what snapshots claim: one frame of v2 has both the fill and the
-        order's volume. In v1 the connection may have been lost between the two frames."""
+        """Return whether the fill came in an update of v2. Then no claim needs it: the same frame had the order's
+        executed volume. In v1 the connection may have been lost between the two frames."""
         assert item.identity  # the caller has checked
         return self.channel == "executions" and self.seen.crc(item.identity) is not None
 
@@ -428,8 +436,8 @@ class Knowledge:
     def _forget(self, name: str) -> None:
         if self.orders.pop(name, None) is None:
             return
-        if self._behind:
-            self._behind.discard(name)
+        if self._stale_orders:
+            self._stale_orders.discard(name)
         if name in self._kept:
             self._kept[name] = 0
             self.changed.add(name)

@@ -14,7 +14,7 @@ from ..text import without
 from .known_state import Knowledge, Snapshots
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
-MARKED = 1_000  # ids of markers that are remembered: those that can come again come within a few connections
+MARKED = 1_000  # ids of markers that are remembered: an id can repeat only within a few connections
 QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
 
 
@@ -51,7 +51,7 @@ class Recorder:
     ) -> None:
         self.connection: str | None = None  # its name, while there is one
         self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
-        self.written_ns = 0  # when the last item was; 0: never
+        self.written_ns = 0  # when the last item was written; 0: never
         self._account = account
         self._dialect = dialect
         self._run = run
@@ -92,7 +92,8 @@ class Recorder:
         if channel != self._channel or kind != self._type or frame_ns != self._ns:
             self.flush()
             self._channel, self._type, self._ns = channel, kind, frame_ns
-        # An item without an identity is named by its place. This spells :func:`render.item_id`, to save a call.
+        # An item without an identity is named by its place. The code of :func:`render.item_id` is repeated here, to
+        # save a call.
         prefix, knowledge = self._prefixes[channel], self._knowledge[channel]
         if sequence is None:
             place = f"frame{self._next()}"
@@ -160,27 +161,27 @@ class Recorder:
     def write_opaque(self, opaque: Opaque, token: str) -> None:
         """Write a frame that this version does not know, without the token that it may echo."""
         frame = without(opaque.frame, token)
-        self.mark(UNKNOWN_CHANNEL, "unknown", str(self._next()), **render.opaque(frame, opaque.json))
+        self.write_marker(UNKNOWN_CHANNEL, "unknown", str(self._next()), **render.opaque(frame, opaque.json))
 
-    def mark(self, channel: str, event_name: str, which: str = "", **fields: object) -> None:
-        """Write a marker. ``which`` makes the ids of several of one kind on one connection different; a counter is
-        added if it does not."""
-        parts = (self._account, channel, self.connection or self._run, event_name, which)
+    def write_marker(self, channel: str, event_name: str, suffix: str = "", **fields: object) -> None:
+        """Write a marker. ``suffix`` makes the ids of several markers of one kind on one connection different. If it
+        does not, a counter is added."""
+        parts = (self._account, channel, self.connection or self._run, event_name, suffix)
         name = self._marker_id(":".join(filter(None, parts)))
-        self._write_marker(channel, event_name, name, connection=self.connection, **fields)
+        self._write_with_id(channel, event_name, name, connection=self.connection, **fields)
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap`` for an interval, in Kraken's time (unix nanoseconds). ``start`` is
         None if it is unknown."""
         since, to = None if start is None else render.timestamp(start), render.timestamp(end)
         name = self._marker_id(f"{self._account}:{channel}:{event_name}:{since}:{to}")
-        self._write_marker(channel, event_name, name, **{"from": since, "to": to}, **fields)
+        self._write_with_id(channel, event_name, name, **{"from": since, "to": to}, **fields)
 
     def engine_changed(self, channels: Iterable[str], engine: str) -> None:
         """Write ``feed.status``."""
-        which = str(self._next())
+        suffix = str(self._next())
         for channel in channels:
-            self.mark(channel, "feed.status", which, engine=engine)
+            self.write_marker(channel, "feed.status", suffix, engine=engine)
 
     def _marker_id(self, name: str) -> str:
         """Return the id of a marker: its name, with a counter if that id was written before."""
@@ -190,7 +191,7 @@ class Recorder:
             del self._marked[next(iter(self._marked))]
         return name if count == 1 else f"{name}:{count}"
 
-    def _write_marker(self, channel: str, event_name: str, name: str, **fields: object) -> None:
+    def _write_with_id(self, channel: str, event_name: str, name: str, **fields: object) -> None:
         self.flush()
         self.written[channel, event_name] += 1
         now = render.timestamp(self._unix_ns())

@@ -54,7 +54,7 @@ class Output(Protocol):
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write one record of type ``backfill``."""
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         """Write ``feed.backfilled`` or ``feed.gap``."""
 
 
@@ -127,7 +127,7 @@ class Recovery:
             self._add(Outage(channel, start_ns, cause))
         for outage in self.outages:
             if outage.channel == channel:  # an order that is back and vanishes again belongs to another outage
-                outage.missing &= self._knowledge[channel].missing
+                outage.missing &= self._knowledge[channel].vanished
         self._widen(channel)
         self.changed = True
 
@@ -139,13 +139,14 @@ class Recovery:
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
-                outage.missing = self._knowledge[channel].missing - earlier
+                outage.missing = self._knowledge[channel].vanished - earlier
                 self.changed = True
         self._widen(channel)
         self._woken.set()
 
     def _add(self, outage: Outage) -> None:
-        """Count the outage. The snapshot after it claims executed volumes, except on ownTrades, which tells fills."""
+        """Add the outage, also to the volumes: the snapshot after it shows executed volumes that the fills must add up
+        to. A snapshot of ownTrades shows fills instead."""
         self.outages.append(outage)
         self.opened += 1
         volumes = self._knowledge[outage.channel].volumes
@@ -205,7 +206,7 @@ class Recovery:
         # Rows outside of the key's interval are never returned: that part is declared, not requested.
         began = self._clock.latest() or 0
         doubts = Doubts()
-        ready = await self._within_span(outages, doubts)
+        ready = await self._drop_outside_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
             self._knowledge[channel].begin_pass()
         # What claims executed volumes (order ends) has to be read before the fills that cover them.
@@ -218,7 +219,7 @@ class Recovery:
             self._compare(outage, doubts)
         if any(self._is_recovered(outage, doubts) for outage in ready):
             # The key may have been limited during the pass: REST leaves out rows without an error.
-            ready = await self._within_span(ready, doubts, refresh=True)
+            ready = await self._drop_outside_span(ready, doubts, refresh=True)
         self._failures = self._failures + 1 if doubts.unanswered else 0
         for outage in ready:
             self._judge(outage, doubts, began)
@@ -226,8 +227,10 @@ class Recovery:
 
     # -- what the key may see
 
-    async def _within_span(self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False) -> list[Outage]:
-        """Declare what the key may not see; return the outages, or parts of them, that are left.
+    async def _drop_outside_span(
+        self, outages: Sequence[Outage], doubts: Doubts, *, refresh: bool = False
+    ) -> list[Outage]:
+        """Declare what the key may not see as gaps; return the outages that are left, cut to what it may see.
 
         A key can be limited to an interval. Outside of it REST returns no rows, or calls the query malformed.
         Source: https://docs.kraken.com/api/docs/rest-api/get-api-key-info
@@ -237,7 +240,7 @@ class Recovery:
         span = await self._key_span(outages, doubts)
         ready = []
         for outage in outages:
-            if span is None or not self._outside(outage, span):
+            if span is None or not self._declare_outside_span(outage, span):
                 ready.append(outage)
         return ready
 
@@ -248,13 +251,13 @@ class Recovery:
             try:
                 self._span, self._span_ns = await backfill.key_span(self._rest), now
             except Transient as error:
-                self._not_asked(outages, error, doubts)
+                self._note_unanswered(outages, error, doubts)
             except FeedError as error:
                 self._log.warning("key_not_checked", reason=error.what)
                 self._span, self._span_ns = Span(0, 0), now
         return self._span
 
-    def _outside(self, outage: Outage, span: Span) -> bool:
+    def _declare_outside_span(self, outage: Outage, span: Span) -> bool:
         """Declare the part of the outage that the key may not see; return whether that is all of it."""
         assert outage.end_ns is not None  # only ended outages are asked for
         start = outage.end_ns if outage.start_ns is None else outage.start_ns
@@ -266,14 +269,14 @@ class Recovery:
             self._postpone_declared(outage, reason)
             return True
         if start < first:
-            self._split(outage, outage.start_ns, first, reason)
+            self._declare_part(outage, outage.start_ns, first, reason)
             outage.start_ns = first
         if outage.end_ns > last:
-            self._split(outage, int(last), outage.end_ns, reason)
+            self._declare_part(outage, int(last), outage.end_ns, reason)
             outage.end_ns = int(last)
         return False
 
-    def _split(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
+    def _declare_part(self, outage: Outage, start_ns: int | None, end_ns: int, reason: str) -> None:
         """Declare a part of an outage as an outage of its own."""
         part = Outage(outage.channel, start_ns, outage.cause, end_ns)
         self.outages.append(part)
@@ -286,13 +289,13 @@ class Recovery:
         """Request the state of every order that vanished; return the rows by order id, None for an unknown order."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
-        ids = {name for channel in channels for name in self._knowledge[channel].missing}
+        ids = {name for channel in channels for name in self._knowledge[channel].vanished}
         if not ids:
             return {}
         try:
             rows = await backfill.named_orders(self._rest, ids)
         except FeedError as error:
-            self._refused(concerned, error, doubts)
+            self._note_failure(concerned, error, doubts)
             return {}
         for row in rows.values():
             if backfill.state(row) != "open":
@@ -302,7 +305,7 @@ class Recovery:
     def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
         """Doubt the outages in which orders vanished whose end is not known."""
         for outage in outages:
-            vanished = self._knowledge[outage.channel].missing & outage.missing & rows.keys()
+            vanished = self._knowledge[outage.channel].vanished & outage.missing & rows.keys()
             known = {name: row for name in vanished if (row := rows[name]) is not None}
             still = {name for name, row in known.items() if backfill.state(row) == "open"}
             odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
@@ -321,11 +324,12 @@ class Recovery:
     async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Read a source to its end, for every outage that still needs it.
 
-        A query that continues an interrupted one serves only the outages of that one. A further query serves the rest.
+        If an interrupted query is continued, it serves only the outages for which it was begun. The others get a new
+        query.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
-        doubts.reused |= {id(outage) for outage in of_source if self.scanner.proven(source, outage)}
+        doubts.partly_read_before |= {id(outage) for outage in of_source if self.scanner.proven(source, outage)}
 
         def take(row: Row, channels: Mapping[str, int]) -> None:
             self._take(row, source.method, channels, needed)
@@ -334,11 +338,11 @@ class Recovery:
             try:
                 scan, missing = await self.scanner.read(source, needed, self._span, take)
             except FeedError as error:
-                self._refused(needed, error, doubts)
+                self._note_failure(needed, error, doubts)
                 return
             served = [outage for outage in needed if self.scanner.serves(scan, source, outage)]
             if scan is self.scanner.resumed.get(source.name):
-                doubts.reused |= set(map(id, served))
+                doubts.partly_read_before |= set(map(id, served))
                 self._inherited |= set(map(id, served)) if source is backfill.TRADES else set()
             assert served  # a query is made, or continued, for at least one of them
             for outage in served:
@@ -387,17 +391,17 @@ class Recovery:
 
     # -- what went wrong
 
-    def _refused(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+    def _note_failure(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         """Note why the requests for these outages failed."""
         if not isinstance(error, CredentialsRefused | RequestRefused):
-            self._not_asked(outages, error, doubts)
+            self._note_unanswered(outages, error, doubts)
             return
         reason = error.why or error.what
         if isinstance(error, RequestRefused) and self._span is not None and self._span != Span(0, 0):
             reason = f"{reason} ({_limits(self._span)})"
         doubts.final |= dict.fromkeys(map(id, outages), reason)
 
-    def _not_asked(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
+    def _note_unanswered(self, outages: Sequence[Outage], error: FeedError, doubts: Doubts) -> None:
         words = " ".join(filter(None, (error.what, error.why)))
         doubts.unanswered |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
@@ -414,24 +418,28 @@ class Recovery:
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or not self._has_fills(outage):
             return
-        short = set(volumes.short())
+        short = set(volumes.missing_volumes())
         if outage.declared_ns:
-            short = outage.short  # a later outage has its own; and a restart has lost the volumes
-            if short <= volumes.owed.keys():
-                short = short & volumes.short().keys()
+            # A declared outage keeps its orders: those of later outages do not belong to it. After a restart the
+            # volumes are not known, so they cannot make the set smaller.
+            short = outage.short
+            if short <= volumes.claims.keys():
+                short = short & volumes.missing_volumes().keys()
         else:
+            # An order counts for one outage only.
             of_others = [
                 o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
             ]
             short = short.difference(*of_others)
             outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
+        # Doubt the outage now, or wait until the other outages' fills are read, or read all of its own fills again.
         others = [other for other in self.outages if other.channel == outage.channel and not other.declared_ns]
         if short and not outage.declared_ns and not all(map(self._has_fills, others)):
             outage.short = set()
-            doubts.held.add(id(outage))
+            doubts.waiting.add(id(outage))
         elif short and id(outage) in self._inherited and not outage.declared_ns:
             outage.short = set()
-            doubts.reread.add(id(outage))
+            doubts.to_read_again.add(id(outage))
         elif short:
             doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
@@ -459,16 +467,14 @@ class Recovery:
     def _is_recovered(self, outage: Outage, doubts: Doubts) -> bool:
         """Return whether the outage is proven to be recovered, and without doubts."""
         proven = all(self.scanner.proven(source, outage) for source in self._sources_of(outage))
-        doubtful = doubts.reason(outage) or id(outage) in doubts.reread
+        doubtful = doubts.reason(outage) or id(outage) in doubts.to_read_again
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
-        """Count the outage as recovered, declare it, or set when it is tried again.
-
-        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
-        """
+        """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time."""
         assert outage.end_ns is not None  # only ended outages are asked for
-        now, reason = self._clock.latest() or outage.end_ns, doubts.reason(outage)
+        key, now, reason = id(outage), self._clock.latest() or outage.end_ns, doubts.reason(outage)
+
         # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
             reason = "; ".join(filter(None, (GapReason.UNKNOWN_BEGINNING.format(outage.cause), reason)))
@@ -476,34 +482,48 @@ class Recovery:
             self._forget_fills(outage)
             self._remove(outage)
             return
+
+        # Everything is proven. Missing fills may lie in another outage, whose fills are not read yet: then wait for it.
         if self._is_recovered(outage, doubts):
-            if id(outage) in doubts.held:
+            if key in doubts.waiting:
                 outage.due_ns = now + int(self._config.second_pass_s * NS)
             else:
                 self._finish(outage)
             return
+
         outage.tries += 1
-        if id(outage) in doubts.rows | doubts.reread:
+        if key in doubts.with_missing_rows | doubts.to_read_again:
             # Older rows are late, or this run has not added up all of them: read everything again.
             outage.complete.clear()
-            self._inherited.discard(id(outage))
-        # A final reason declares the outage now; any other doubt does so after a quarter of an hour.
-        late = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
-        if id(outage) in doubts.final or outage.declared_ns:
+            self._inherited.discard(key)
+
+        # After a quarter of an hour history is not late any more: then any doubt declares the outage.
+        is_overdue = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
+        if key in doubts.final or outage.declared_ns:
+            # REST's answer will not change soon: declare the outage now, or try a declared one again in an hour.
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.reread:
+        elif key in doubts.to_read_again:
+            # Another run has read some of the fills. Read all of them now, to add them up.
             outage.due_ns = now + int(doubts.wait * NS)
-        elif late and id(outage) in doubts.rows & doubts.reused:
+        elif is_overdue and key in doubts.with_missing_rows & doubts.partly_read_before:
+            # Some sources were read in an earlier pass. Read all of them in one pass, before a gap is declared.
             outage.due_ns = now
-        elif late:
+        elif is_overdue:
             self._postpone_declared(outage, reason)
-        elif id(outage) in doubts.unanswered:
+        elif key in doubts.unanswered:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
-            schedule = DOUBTFUL if reason else UNPROVEN
-            times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in schedule]
-            due = next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
-            outage.due_ns = max(now, due)
+            outage.due_ns = max(now, self._next_pass_ns(outage, bool(reason), began, now))
+
+    def _next_pass_ns(self, outage: Outage, is_doubtful: bool, began: int, now: int) -> int:
+        """Return when the schedule tries the outage again after a pass that ``began`` then.
+
+        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
+        """
+        assert outage.end_ns is not None  # only ended outages are asked for
+        factors = DOUBTFUL if is_doubtful else UNPROVEN
+        times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in factors]
+        return next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
@@ -520,7 +540,7 @@ class Recovery:
     def _forget(self, outage: Outage) -> None:
         """Forget the orders whose end or fills could not be found: the declared gap stands for them."""
         knowledge = self._knowledge[outage.channel]
-        for order_id in (outage.missing & knowledge.missing) | outage.short:
+        for order_id in (outage.missing & knowledge.vanished) | outage.short:
             knowledge.forget_order(order_id)
         self._forget_fills(outage)
 
@@ -529,13 +549,13 @@ class Recovery:
         volumes = self._knowledge[outage.channel].volumes
         if volumes is None or backfill.TRADES not in self._sources_of(outage):
             return
-        for order_id in list(volumes.owed):
+        for order_id in list(volumes.claims):
             concerned = self._concerned(outage.channel, order_id, volumes)
             if len(concerned) == 1 and concerned[0] is outage:
                 volumes.clear(order_id)
 
     def _remove(self, outage: Outage) -> None:
-        """Remove an outage, and the volumes after the last one."""
+        """Remove an outage. When none is left, forget the volumes, too."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
         volumes = self._knowledge[outage.channel].volumes
@@ -548,7 +568,7 @@ class Recovery:
         assert outage.start_ns is not None
         self._remove(outage)
         self.recovered += 1
-        self._output.mark_outage(
+        self._output.write_outage(
             outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
             trades=outage.trades, cause=outage.cause,
         )  # fmt: skip
@@ -564,7 +584,7 @@ class Recovery:
         if outage.declared_ns:
             return
         self.gaps += 1
-        self._output.mark_outage(
+        self._output.write_outage(
             outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
         )
         self._log.error("gap", channel=outage.channel, reason=reason)

@@ -23,6 +23,27 @@ LONGEST = 10.0  # times second_pass_s: how late history may be
 Take = Callable[[Row, Mapping[str, int]], None]
 
 
+class _RowCount:
+    """Counts the different rows of a query, including those that an earlier run has read: pages can repeat rows."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.repeats = 0  # pages in a row without a new row
+        self._before = scan.returned  # rows that the earlier run has counted
+        self._last_page = frozenset(scan.page)  # of the earlier run: the first page may overlap with it
+        self._seen: set[tuple[str | None, bytes]] = set()
+
+    @property
+    def total(self) -> int:
+        return self._before + len(self._seen)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count the rows of a page."""
+        known = len(self._seen)
+        new = (row.item for row in rows if crc32(row.item.data) not in self._last_page)
+        self._seen.update((item.identity, item.data) for item in new)
+        self.repeats = self.repeats + 1 if len(self._seen) == known else 0
+
+
 class Scanner:
     """The queries of one account's history.
 
@@ -59,7 +80,7 @@ class Scanner:
         return max(start, outage.complete.get(source.name, 0))
 
     def _needed_from(self, source: Source, outage: Outage) -> float:
-        """Return the same with a margin: the feed may send events a little out of order."""
+        """Return :meth:`from_ns` less a margin, because the feed may send events a little out of order."""
         known = outage.complete.get(source.name, 0)
         overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
         return self.from_ns(source, outage) - overlap * NS
@@ -100,35 +121,34 @@ class Scanner:
             NotUnderstood: the pages repeat themselves.
         """
         scan = self._begin(source, outages, span)
-        complete = scan.offset == 0 or scan.returned > 0  # an earlier version has not counted
-        seen, before, last = set[tuple[str | None, bytes]](), scan.returned, set(scan.page)
-        newest, repeats = scan.began_ns + SKEW_S * NS, 0  # a row from the future proves nothing
+        is_counted = scan.offset == 0 or scan.returned > 0  # a scan that an earlier version saved has no number of rows
+        count = _RowCount(scan)
+        newest = scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
         while True:
             page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
                 scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
             if not page.rows:
                 break
-            known = len(seen)
             for row in page.rows:
                 if row.time_ns is not None and row.time_ns <= newest:
                     scan.newest_ns = max(scan.newest_ns, row.time_ns)
-                if crc32(row.item.data) not in last:  # the page before may overlap with the first one now
-                    seen.add((row.item.identity, row.item.data))
                 take(row, scan.channels)
             if scan.offset == 0:
                 self._pin(scan)
+            # Note how far the query has come: after an interruption it continues here.
+            count.add(page.rows)
             scan.offset += page.length
-            scan.returned = before + len(seen)
+            scan.returned = count.total
             scan.page = [crc32(row.item.data) for row in page.rows]
             self._changed()
-            repeats = repeats + 1 if len(seen) == known else 0
-            if repeats > backfill.PAGE:  # rows that are merged after they were counted stand on so many pages at most
+            # Kraken may count fills before it merges them. So up to PAGE pages in a row can bring nothing new.
+            if count.repeats > backfill.PAGE:
                 del self.scans[source.name]
                 raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
         self._changed()
-        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and complete else 0
+        return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and is_counted else 0
 
     def _pin(self, scan: Scan) -> None:
         """End a query at the newest row of its first page. While history is late, more rows become visible before the
@@ -149,9 +169,9 @@ class Scanner:
             return scan
         first, last = (0, None) if span is None else (span.from_s, span.to_s or None)
         start = min(self._needed_from(source, outage) for outage in outages) / NS
-        # Rows newer than the outages prove that history has caught up, so the query ends a minute later, and further if
-        # that was too little. Its end is fixed: rows come newest first, and new ones would shift the pages. Without a
-        # clock it has no end; then pages repeat rows.
+        # Rows newer than the outages prove that history has caught up. So the query ends a minute after the last outage
+        # has ended, and with each further try ten times later. Its end is fixed: rows come newest first, and new ones
+        # would shift the pages. Without a clock it has no end; then pages repeat rows.
         newest = max((o.end_ns or 0) + int(AHEAD_S * 10.0 ** min(o.tries, 4) * NS) for o in outages)
         end = last
         if now is not None:

@@ -28,7 +28,7 @@ _SIZES = ("vol", "order_qty")  # only in a complete order: v1's and REST's, v2's
 class _Cover(NamedTuple):
     """A fill that may cover a claim; ``time_ns`` is its time at Kraken, 0 if it has none.
 
-    A fill that came ``live`` covers only the claim of an order of which only the end is known.
+    A fill that came ``live`` counts only for an order of which nothing but the end is known.
     """
 
     order_id: str
@@ -67,8 +67,8 @@ class Volumes:
     def __init__(self) -> None:
         self.since: int | None = None
         self.until: int | None = None  # None: not known
-        self.owed: dict[str, Decimal] = {}  # the claims. Never replaced: Knowledge keeps a reference
-        self.closed: set[str] = set()  # orders whose end came from REST: no later fills. Never replaced, either
+        self.claims: dict[str, Decimal] = {}  # by order. Never replaced: Knowledge keeps a reference
+        self.ended_by_rest: set[str] = set()  # orders that have no later fills. Never replaced, either
         self.only_end_known: set[str] = set()  # orders of which only the end is known: it also claims their live fills
         self._covers: dict[str, _Cover] = {}  # by the fill's identity
         self._outages: list[Interval] = []  # of the channel whose snapshots claim
@@ -96,12 +96,13 @@ class Volumes:
         if executed is None or not (_is_countable(before) and _is_countable(now)):
             return
         if ended:
-            self.closed.add(order_id)
+            self.ended_by_rest.add(order_id)
         closed = moment(value(now, "closetm"))
-        # A known order lacks only fills of the outage before the snapshot, or of the outage around its end.
+        # Find the outage whose fills are missing: the one before the snapshot, or the one around the order's end.
         around: Interval | None = self._outages[-1] if self._outages else None
         if ended and closed:
             around = next((one for one in reversed(self._outages) if _overlap(one, closed, closed)), None)
+        # Find out how much was executed before: the claim is only the difference.
         known = _executed(before)
         if known is None:
             known = self._claimed.get(order_id)  # forgotten since, and read again
@@ -113,11 +114,12 @@ class Volumes:
                 self.only_end_known.add(order_id)
         if ended and self.since is not None and 0 < closed < self.since - SLACK_NS:
             return  # it ended before the first outage
+        # A claim counts only if the fills that it needs will be read.
         if executed > known and self._are_fills_read(around, now, only_end_known=order_id in self.only_end_known):
             span: Interval = _Instant(closed, closed) if ended or around is None else around
             self._spans.setdefault(order_id, []).append(span)
             self._claimed[order_id] = executed
-            self.owed[order_id] = _exact.add(self.owed.get(order_id, Decimal(0)), _exact.subtract(executed, known))
+            self.claims[order_id] = _exact.add(self.claims.get(order_id, Decimal(0)), _exact.subtract(executed, known))
 
     def cover(self, identity: str, order_id: str, data: bytes, *, live: bool = False) -> None:
         """Add a fill of the outage, or one that came ``live``. The same fill can be added again."""
@@ -138,19 +140,19 @@ class Volumes:
         """
         fields = parse(data)
         volume, executed, known = _volume(fields), _executed(fields), _executed(before)
-        if volume is None or executed is None or known is None or order_id not in self.owed:
+        if volume is None or executed is None or known is None or order_id not in self.claims:
             return
         had = _exact.subtract(volume, max(Decimal(0), _exact.subtract(executed, known)))
         if had > 0:
-            self.owed[order_id] = _exact.subtract(self.owed[order_id], had)
+            self.claims[order_id] = _exact.subtract(self.claims[order_id], had)
 
-    def short(self) -> dict[str, Decimal]:
+    def missing_volumes(self) -> dict[str, Decimal]:
         """Return the orders whose fills add up to less than was executed, each with the missing volume."""
-        owed = dict(self.owed)
+        missing = dict(self.claims)
         for cover in self._covers.values():
-            if cover.order_id in owed and self._counts(cover):
-                owed[cover.order_id] = _exact.subtract(owed[cover.order_id], cover.volume)
-        return {order_id: volume for order_id, volume in owed.items() if volume > 0}
+            if cover.order_id in missing and self._counts(cover):
+                missing[cover.order_id] = _exact.subtract(missing[cover.order_id], cover.volume)
+        return {order_id: volume for order_id, volume in missing.items() if volume > 0}
 
     def may_concern(self, order_id: str, start_ns: int, end_ns: int) -> bool:
         """Return whether fills that the order's claims need can lie in an interval."""
@@ -159,15 +161,15 @@ class Volumes:
     def clear(self, order_id: str | None = None) -> None:
         """Forget an order, or everything including the outages, when these are recovered or declared as gaps."""
         if order_id is not None:
-            self.owed.pop(order_id, None)
+            self.claims.pop(order_id, None)
             self._spans.pop(order_id, None)
             self._claimed.pop(order_id, None)
-            self.closed.discard(order_id)
+            self.ended_by_rest.discard(order_id)
             self.only_end_known.discard(order_id)
             return
         self.since = self.until = None
-        self.owed.clear()
-        self.closed.clear()
+        self.claims.clear()
+        self.ended_by_rest.clear()
         self.only_end_known.clear()
         self._covers.clear()
         self._spans.clear()
@@ -191,7 +193,7 @@ class Volumes:
             return True
         if self.since is not None and cover.time_ns < self.since - SLACK_NS:
             return False
-        return self.until is None or cover.order_id in self.closed or cover.time_ns <= self.until + SLACK_NS
+        return self.until is None or cover.order_id in self.ended_by_rest or cover.time_ns <= self.until + SLACK_NS
 
 
 def _overlap(span: Interval, start_ns: int, end_ns: int) -> bool:

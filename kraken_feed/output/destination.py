@@ -21,7 +21,7 @@ class Destination(Protocol):
         """The destination's name, for messages to people."""
 
     @property
-    def patient(self) -> bool:
+    def waits_at_stop(self) -> bool:
         """Whether a stop waits without a limit until everything is accepted."""
         return False
 
@@ -39,7 +39,7 @@ class Destination(Protocol):
 
     @property
     def pending(self) -> int:
-        """Bytes that were handed in and have not arrived."""
+        """Bytes that were handed in and are not delivered."""
 
     @property
     def full(self) -> bool:
@@ -80,7 +80,7 @@ class Destination(Protocol):
         return 0
 
     def rescue(self) -> int | None:
-        """Write again, to a new file, what was written to a removed one since the last :meth:`kept`. Return how many
+        """Write again, to a new file, what was written to a removed one since the last :meth:`covered`. Return how many
         bytes that was; None if they cannot be read any more.
 
         Raises:
@@ -88,7 +88,7 @@ class Destination(Protocol):
         """
         return 0
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """Note that the checkpoint covers the output up to ``position``: it need not be written again."""
         return
 

@@ -24,7 +24,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # Errors of a file system that is not mounted yet, is read-only for now, or whose device or server is away. A directory
 # that is missing by mistake looks the same as one whose file system is missing.
-AWAY = frozenset({
+UNAVAILABLE = frozenset({
     errno.ENOENT, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
 })  # fmt: skip
@@ -42,7 +42,7 @@ def passes(error: OSError) -> bool:
         with contextlib.suppress(OSError):
             mode = os.stat(error.filename).st_mode
             return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
-    return error.filename != "" and error.errno in AWAY | FULL
+    return error.filename != "" and error.errno in UNAVAILABLE | FULL
 
 
 def retry_in(tries: int, waited: float, patience: float) -> float | None:

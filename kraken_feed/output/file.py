@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import OutputAway, OutputFailed
+from ..errors import OutputFailed, OutputUnavailable
 from .descriptor import sole_writer
 from .disk import passes
 
@@ -32,7 +32,8 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
     A FIFO needs a reader: without O_NONBLOCK, opening would wait for one, and ignore signals meanwhile.
 
     Raises:
-        OutputFailed: it cannot be opened, or its torn line cannot be moved; OutputAway if that may pass by itself.
+        OutputFailed: it cannot be opened, or its torn line cannot be moved; OutputUnavailable if that may pass by
+            itself.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
@@ -52,8 +53,8 @@ def open_output(path: str, on_torn: Callable[[Torn], None] | None = None) -> int
 
 
 def _cannot_open(path: str, error: OSError | ValueError) -> OutputFailed:
-    away = path and isinstance(error, OSError) and passes(error)
-    return (OutputAway if away else OutputFailed)(
+    unavailable = path and isinstance(error, OSError) and passes(error)
+    return (OutputUnavailable if unavailable else OutputFailed)(
         f"Cannot open the output file {path}.",
         why=f"{error.strerror} (errno {error.errno})." if isinstance(error, OSError) else f"{error}.",
         remedy="Check the path and its permissions, or give another with --output.",

@@ -1,7 +1,7 @@
 """Queue lines for a program in the same process, which takes one after the other.
 
-A line has arrived when the program takes the next one: then it is done with it. The checkpoint covers only lines that
-have arrived.
+A line is delivered when the program takes the next one: then the program has finished with it. The checkpoint covers
+only lines that were delivered.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class Inbox(Destination):
     """A queue of lines for the program."""
 
     name = "the iteration"
-    patient = True
+    waits_at_stop = True
     error: FeedError | None = None
     lines = position = pending = 0
 
     def __init__(self) -> None:
         self._bursts: deque[bytes] = deque()
         self._burst: list[bytes] = []  # the lines of the current burst, the last one first
-        self._held = 0  # bytes of the line that the program works on
+        self._current = 0  # bytes of the line that the program works on
         self._ended = False  # nothing more will come
         self._waited_for = False
         self._came = asyncio.Event()
@@ -41,7 +41,7 @@ class Inbox(Destination):
 
     async def take(self) -> bytes | None:
         """Return the next line, or None if no more will come; wait if there is none yet. The line before it counts as
-        arrived.
+        delivered.
 
         A cancelled call takes nothing. There is no turn of the event loop between the lines of one burst.
 
@@ -50,10 +50,10 @@ class Inbox(Destination):
         """
         if self._waited_for:
             raise RuntimeError("another task is waiting for the next record")
-        self.pending -= self._held
-        if self._held:
+        self.pending -= self._current
+        if self._current:
             self._went.set()
-        self._held = 0
+        self._current = 0
         self._waited_for = True
         try:
             while not self._burst and await self._more():
@@ -63,7 +63,7 @@ class Inbox(Destination):
         if not self._burst:
             return None
         line = self._burst.pop()
-        self._held = len(line)
+        self._current = len(line)
         return line
 
     async def _more(self) -> bool:
@@ -81,8 +81,8 @@ class Inbox(Destination):
 
     async def synced(self) -> None:
         """Wait until the program is done with every line so far, or has stopped reading."""
-        mark = self.position
-        while self.position - self.pending < mark and self.error is None:
+        target = self.position
+        while self.position - self.pending < target and self.error is None:
             self._went.clear()
             await self._went.wait()
 
@@ -92,7 +92,7 @@ class Inbox(Destination):
         self._came.set()
 
     def abandon(self) -> None:
-        """Stop: the program reads no more. The remaining lines, and the one it works on, have not arrived."""
+        """Stop: the program reads no more. The remaining lines, and the one it works on, are not delivered."""
         if self._ended and not self.pending:
             return
         self.error = self.error or ReaderGone("The reader of the output has closed it.")

@@ -7,8 +7,8 @@ blocks. Each outlet knows how to write without blocking.
 While a file's disk is full, the write is repeated until there is space, or until patience ends. ``synced`` waits until
 a file's data is on the disk.
 
-A file can be removed while it is written to. ``check`` notices it. ``rescue`` then writes again, to a new file, what
-was written since the file was last seen with its name.
+A file can be removed while it is written to. ``check`` notices it. ``rescue`` then writes again, to a new file, the
+lines since the last checkpoint that was saved while the file still had a name.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ class Sink(Destination):
         self._lines: deque[bytes] = deque()
         self._chunk = memoryview(b"")
         self._scheduled = False
-        self._mark = self._place()  # up to this offset the file needs no rescue: it was saved, or is not ours
+        # Bytes before this offset need no rescue: a checkpoint covers them, or they are not ours.
+        self._rescue_from = self._place()
         self._had_name = self._has_name()  # whether a path named the file when it was opened
         self._unread = False  # whether a reopen could not read a removed file
         self._changed = asyncio.Event()
@@ -217,17 +218,17 @@ class Sink(Destination):
     async def drained(self) -> None:
         """Wait until every line that was handed in so far is written, or until the output has failed."""
         self._write_out()  # a full disk may have space again
-        mark = self.position
-        while self.position - self.pending < mark and self.error is None:
+        target = self.position
+        while self.position - self.pending < target and self.error is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def synced(self) -> None:
         """Wait until every line that was handed in so far is written and, in a regular file, on the disk; or until the
         output has failed. Calls made while an fdatasync runs share the next one."""
-        mark = self.position
+        target = self.position
         await self.drained()
-        while self.error is None and self._sync.durable < mark and (self._outlet.regular or self._sync.behind):
+        while self.error is None and self._sync.durable < target and (self._outlet.regular or self._sync.behind):
             self._sync.start(self._outlet, self.position - self.pending)
             self._changed.clear()
             await self._changed.wait()
@@ -252,7 +253,7 @@ class Sink(Destination):
             return "removed"
         return "moved" if self._another_at_path() else "ok"
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """Remember that a checkpoint covers the output up to ``position``, so that a rescue need not write it again.
 
         Call this after a save that followed :meth:`synced`. It also checks that the file still has a name: what was
@@ -260,16 +261,16 @@ class Sink(Destination):
         """
         reached = self._sync.reached
         if reached is not None and reached[0] is self._outlet and self._sync.durable >= position and self._has_name():
-            self._mark = reached[1]
+            self._rescue_from = reached[1]
 
     def rescue(self) -> int | None:
-        """Open a new file at the path, and write to it what the removed file received since the last :meth:`kept`.
+        """Open a new file at the path, and write to it what the removed file received since the last :meth:`covered`.
 
         Returns how many bytes that is; None if they could not be read, which means that they are lost. :meth:`synced`
         waits until they are on the disk again.
 
         Raises:
-            OutputFailed: no new file can be opened, or there is no path. What was written is not forgotten.
+            OutputFailed: no new file can be opened, or there is no path. A later call tries again with the same lines.
         """
         if self._unread:
             self._unread = False
@@ -283,7 +284,7 @@ class Sink(Destination):
                 why="Its records cannot be read, and kraken-feed does not know its path.",
                 remedy="Start again. With --output PATH instead of a redirection, kraken-feed creates the file again.",
             )
-        lines = read_removed(self._outlet.fd, self._mark, RESCUED_BYTES)
+        lines = read_removed(self._outlet.fd, self._rescue_from, RESCUED_BYTES)
         fresh = self._open_again(self.path)
         if lines:
             self._chunk = memoryview(lines + self._chunk)
@@ -303,8 +304,9 @@ class Sink(Destination):
         if self.path is None or self.error is not None:
             return
         if self._removed():
+            # If its lines are lost, the next check reports that: then rescue() counts it, not here.
             before = self.unrescued
-            self._unread = self.rescue() is None  # the next check reports it
+            self._unread = self.rescue() is None
             self.unrescued = before
             return
         self.flush()
@@ -325,7 +327,7 @@ class Sink(Destination):
         self._readiness.end()
         self._sync.retire(self._outlet)
         self._outlet = outlet(fd)
-        self._mark, self._had_name = self._place(), self._has_name()
+        self._rescue_from, self._had_name = self._place(), self._has_name()
         self._readiness = Readiness(self._outlet, self.flush, self._reader_gone)
         self._opened(path, torn)
         self._sync.start(self._outlet, self.position - self.pending)

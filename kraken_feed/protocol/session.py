@@ -1,9 +1,9 @@
 """Implement the protocol of one connection, without I/O: greeting, subscribe, acknowledgement, snapshot, live.
 
 The owner calls ``connected``, ``authorize``, ``receive``, ``tick`` and ``disconnected`` with what happened and when;
-``progress`` reports frames that arrive slowly. The session returns events, what to send (``data_to_send``) and when to
-wake it (``deadline``). Times are seconds of a clock that never steps back. A session is used once: after ``failure`` is
-set it does nothing more. To reconnect, make a new session. It never raises for what the peer does.
+``note_slow_frames`` reports frames that arrive slowly. The session returns events, what to send (``data_to_send``) and
+when to wake it (``deadline``). Times are seconds of a clock that never steps back. A session is used once: after
+``failure`` is set it does nothing more. To reconnect, make a new session. It never raises for what the peer does.
 
 A subscription is live after its own acknowledgement and its own snapshot, in either order. If one is refused, ended by
 the server, or late with its acknowledgement or snapshot, the whole session fails. Kraken leaves the socket open after
@@ -31,7 +31,10 @@ UNANSWERED = 6  # ping intervals without an answer, after which another ping is 
 
 
 class Opaque(msgspec.Struct):
-    """A complete frame to be written, since this version does not know it, or a part of it. ``json``: it is JSON."""
+    """A complete frame that is written as it is, because this version does not know it or a part of it.
+
+    ``json`` is whether it is JSON.
+    """
 
     frame: bytes
     json: bool
@@ -167,9 +170,9 @@ class Session:
         self.last_text: float | None = None
         self._arriving: tuple[float, float] | None = None  # when bytes of an incomplete frame arrived
         self._told = 0.0  # the last time that was passed to the session
-        self._confirmed: int | None = None  # the stamp of the last answered ping
-        self._beat: int | None = None  # the same when the last heartbeat came
-        self._unproven: int | None = None  # that stamp, until it is in a Complete
+        self._confirmed: int | None = None  # stamp of the last answered ping
+        self._beat: int | None = None  # value of `_confirmed` when the last heartbeat came
+        self._unproven: int | None = None  # value of `_confirmed` that no Complete has reported yet
         self._heard_heartbeat = False
         self._authorized = False
         self._pings: dict[int, int] = {}  # stamps of pings that wait for an answer, the oldest first
@@ -177,7 +180,7 @@ class Session:
         self._pinged_at = 0.0  # when the last ping was sent
         self._pinged = False  # whether a ping was sent since the last text frame
         self._answered = True  # whether the last ping was answered
-        self._hurried = False
+        self._ping_wanted = False
         self._req_id = 0
         self._outbox: list[str] = []
 
@@ -247,14 +250,14 @@ class Session:
         elif self._ping_due(self.last_text) <= now:
             self._ping(now, stamp)
 
-    def hurry(self) -> None:
-        """Send a ping with the next :meth:`tick`, and make it due now, even if another ping waits for its answer.
+    def ping_now(self) -> None:
+        """Send a ping with the next :meth:`tick`, which is due at once, even if another ping waits for its answer.
 
         Call it after a suspend or a step of the clock: an earlier ping proves nothing about the time since.
         """
-        self._hurried = True
+        self._ping_wanted = True
 
-    def excuse(self, seconds: float) -> None:
+    def add_grace(self, seconds: float) -> None:
         """Do not count the last ``seconds`` as silence: we did not read (the output was full, the process was
         stopped)."""
         if self.last_text is not None:
@@ -263,7 +266,7 @@ class Session:
             if subscription.deadline is not None:
                 subscription.deadline = self._due(subscription.deadline) + seconds
 
-    def progress(self, arriving: tuple[float, float] | None, delay: float) -> None:
+    def note_slow_frames(self, arriving: tuple[float, float] | None, delay: float) -> None:
         """Note how frames arrive on a slow line.
 
         While a frame is arriving, its bytes count like a frame, and the deadlines wait. Answers queue behind it, so
@@ -298,9 +301,9 @@ class Session:
         return min([self._silent_at(self.last_text), self._ping_due(self.last_text), *times])
 
     @property
-    def spoke(self) -> int | None:
-        """The stamp of the last ping that was answered before the last heartbeat or data; None: there was none. A
-        server can answer pings although it has stopped sending data."""
+    def last_proof(self) -> int | None:
+        """The stamp of the last ping that was answered before the last heartbeat or data; None: there was none. Only
+        both together prove the feed: a server can answer pings although it has stopped sending data."""
         stamps = [self._beat, *(subscription.stamp for subscription in self.subscriptions.values())]
         return max((stamp for stamp in stamps if stamp is not None), default=None)
 
@@ -364,7 +367,7 @@ class Session:
         subscription.last, subscription.stamp = frame, self._confirmed
         records = _records(subscription, "snapshot", data, frame)
         first = (Resnapshot(data.channel, stamp),) if again and subscription.live else ()
-        return (*first, *records, *self._progress(subscription))
+        return (*first, *records, *self._live_if_complete(subscription))
 
     def _unknown(self, unknown: Unknown, frame: bytes) -> Sequence[Event]:
         """Pass on a frame that cannot be read. If its channel and sequence can be read, check and count it."""
@@ -404,7 +407,7 @@ class Session:
             subscription.deadline = None if subscription.snapshot else now + self.timing.ack
             texts = map(self._mask, ack.warnings)
             notices = [Notice("kraken_warns", {"channel": channel, "text": text}, warning=False) for text in texts]
-            return (*notices, *self._progress(subscription))
+            return (*notices, *self._live_if_complete(subscription))
         return ()
 
     def _subscription_of(self, ack: Ack) -> Subscription | None:
@@ -451,7 +454,7 @@ class Session:
             self._forgotten += 1
         req_id = self._next_req_id()
         self._pings[req_id] = stamp
-        self._pinged_at, self._pinged, self._answered, self._hurried = now, True, False, False
+        self._pinged_at, self._pinged, self._answered, self._ping_wanted = now, True, False, False
         self._outbox.append(self.dialect.ping(req_id))
 
     def _ping_due(self, last_text: float) -> float:
@@ -460,7 +463,7 @@ class Session:
         Until the first heartbeat, a silent peer may be healthy, so it gets one ping after half of ``silence``. After
         that it must send heartbeats by itself.
         """
-        if self._hurried:
+        if self._ping_wanted:
             return self._told
         due = math.inf
         if not self._heard_heartbeat and not self._pinged:
@@ -499,7 +502,7 @@ class Session:
 
     # -- deadlines and failure
 
-    def _progress(self, subscription: Subscription) -> Sequence[Event]:
+    def _live_if_complete(self, subscription: Subscription) -> Sequence[Event]:
         if not subscription.live:
             return ()
         subscription.deadline = None

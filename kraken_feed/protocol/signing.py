@@ -95,7 +95,8 @@ def _refuse_swapped(key: str, secret: str, source: str) -> None:
         )
 
 
-UNSAVED_NS = 3_600_000_000_000  # an hour: a power cut loses the saves of the last seconds
+# An hour, added to a saved nonce that may be too low. A power cut loses only the saves of the last seconds.
+UNSAVED_NS = 3_600_000_000_000
 AHEAD_NS = 10_000_000_000  # ten seconds, after the first refusal in a row
 AHEAD_TIMES = 30  # factor after each further one: 5 minutes, 2.5 hours, 3 days, 3 months, 8 years
 AHEAD_MOST_NS = 100 * 365 * 86_400 * 1_000_000_000  # a century: no clock is further off than that
@@ -123,9 +124,9 @@ class Nonce:
         """Note that Kraken has accepted a nonce."""
         self._ahead_ns = 0
 
-    def go_on(self, now_ns: int) -> None:
-        """Start a run at wall clock ``now_ns`` (nanoseconds). If the clock is behind the saved nonce, add an hour: a
-        power cut or an old copy of the state may lack the last nonces."""
+    def start(self, now_ns: int) -> None:
+        """Prepare for a new run, which starts at wall clock ``now_ns`` (nanoseconds). If the clock is behind the saved
+        nonce, add an hour: a power cut or an old copy of the state may lack the last nonces."""
         if now_ns <= self.last:
             self.last += UNSAVED_NS
 

@@ -44,14 +44,14 @@ TERMINAL = ("closed", "canceled", "expired")
 _ABSENT = msgspec.Raw()
 
 
-class _Tail(msgspec.Struct, gc=False):
+class _Trailer(msgspec.Struct, gc=False):
     sequence: int | None = None
 
 
 class _Data(msgspec.Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     entries: list[dict[str, msgspec.Raw]]
     channel: str
-    tail: _Tail | None = None  # very old servers sent two elements
+    trailer: _Trailer | None = None  # very old servers sent two elements
 
 
 class _OrderPeek(msgspec.Struct, gc=False):
@@ -117,8 +117,8 @@ def _decode_data(frame: bytes) -> Data | None:
     if 10 in frame or 13 in frame:  # as numbers: a search for a bytes object takes ten times as long
         frame = one_line(frame)
     envelope = _data(frame)
-    channel, entries, tail = envelope.channel, envelope.entries, envelope.tail
-    sequence = tail.sequence if tail is not None else None
+    channel, entries, trailer = envelope.channel, envelope.entries, envelope.trailer
+    sequence = trailer.sequence if trailer is not None else None
     items: list[Item] = []
     partial = False
     if channel == "openOrders":

@@ -19,7 +19,8 @@ FrameType = Literal["snapshot", "update"]
 
 DEPTH = 500  # levels of nesting; Kraken's frames have six. Python's own limits differ: 1,000 in 3.11, none in 3.14
 # A shorter frame cannot nest deeper: each level has two brackets. A level that is an object has three more bytes, for
-# its name and a colon. So a frame that is a little longer has to have so many more arrays, which is quickly counted.
+# its name and a colon. So a frame that is only a little longer can be too deep only if nearly all of its levels are
+# arrays. Counting `[` is a quick test for that.
 SHALLOW_BYTES = 2 * DEPTH
 
 

@@ -1,4 +1,4 @@
-"""Render a record as a line of output: the key order of the contract, the item's bytes unchanged, ids and times."""
+"""Render a record as a line of output: the key order of docs/records.md, the item's bytes unchanged, ids and times."""
 
 from __future__ import annotations
 

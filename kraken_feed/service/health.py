@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..telemetry.stats import Endpoint, Output, Program
+from ..telemetry.stats import EndpointFigures, Output, Program
 
 BLOCKED_S = 1.0  # a reader may be behind for moments; one that reads nothing for a second has stalled
 
@@ -46,7 +46,7 @@ def unready(program: Program, fresh_s: float) -> list[Reason]:
     return reasons
 
 
-def _of_endpoint(endpoint: Endpoint, fresh_s: float) -> Iterator[str]:
+def _of_endpoint(endpoint: EndpointFigures, fresh_s: float) -> Iterator[str]:
     if not endpoint.live:
         yield ", ".join(_absence(endpoint))
     elif endpoint.last_frame_s is None or endpoint.last_frame_s > fresh_s:
@@ -54,7 +54,7 @@ def _of_endpoint(endpoint: Endpoint, fresh_s: float) -> Iterator[str]:
         yield f"stale: the last frame came {age}"
 
 
-def _absence(endpoint: Endpoint) -> Iterator[str]:
+def _absence(endpoint: EndpointFigures) -> Iterator[str]:
     yield "not live" if endpoint.down_s is None else f"not live for {endpoint.down_s:.0f} s"
     if endpoint.refused:
         yield f"{endpoint.refused} refused by Kraken"

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from ..config.schema import DIALECTS
-from ..telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, Output, Program
+from ..telemetry.stats import CAUSES, RESULTS, EndpointFigures, Figures, Histogram, Output, Program
 
 # -------- The metrics: what each is called, what it says, and where it is in the figures.
 #
@@ -49,11 +49,11 @@ class Scope(NamedTuple, Generic[T]):
 PROGRAM = Scope[Program]((), lambda program: [((), program)])
 OUTPUT = Scope[Output]((), lambda program: [((), program.output)])
 ACCOUNT = Scope[Figures](("account",), lambda program: [((figures.account,), figures) for figures in program.accounts])
-ENDPOINT = Scope[Endpoint](
+ENDPOINT = Scope[EndpointFigures](
     ("account", "endpoint"),
     lambda program: [((f.account, endpoint.dialect), endpoint) for f in program.accounts for endpoint in f.endpoints],
 )
-CHANNEL = Scope[Endpoint](  # each channel has the value of its endpoint
+CHANNEL = Scope[EndpointFigures](  # each channel has the value of its endpoint
     ("account", "channel"),
     lambda program: [
         ((f.account, channel), endpoint)

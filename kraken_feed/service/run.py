@@ -85,7 +85,7 @@ class Service:
         self._starting: asyncio.Task[Supervisor] | None = None
         self._feeds: Supervisor | None = None  # None until everything is open
         self._sink: Sink | None = None
-        self._held = ""  # what the start waits for
+        self._unavailable = ""  # what the start waits for
         self._stopped = ""  # the signal that asked for the end
         self._lifecycle = Lifecycle(self.notifier, self.program, watchdog=self.watchdog, log=self._log)
         self._listener: Listener | None = None
@@ -152,7 +152,7 @@ class Service:
             version=__version__,
             started_ns=self._started_ns,
             stopping=self._stopped if self._feeds is None else self._feeds.reason,
-            held=self._held,
+            held=self._unavailable,
         )
 
     # -- start
@@ -170,7 +170,7 @@ class Service:
                 log=self._log,
                 secrets=self._secrets,
                 changed=self._lifecycle.changed,
-                held=self._hold,
+                unavailable=self._note_unavailable,
             )
         )
         await asyncio.wait([self._starting])
@@ -182,9 +182,9 @@ class Service:
         self._speak()
         return self._feeds
 
-    def _hold(self, error: FeedError | None) -> None:
+    def _note_unavailable(self, error: FeedError | None) -> None:
         """Note what the start waits for, and report it."""
-        self._held = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
+        self._unavailable = "" if error is None else self._secrets.mask_long(f"{error.what} {error.why}")
         self._speak()
         self._lifecycle.changed()
 

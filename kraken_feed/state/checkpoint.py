@@ -15,9 +15,9 @@ class Outage(msgspec.Struct):
 
     ``start_ns`` is None if it is unknown, ``end_ns`` until the channel is live again. ``missing`` are orders that were
     open before the outage and are not in the snapshot that ended it. ``short`` are orders whose fills did not add up
-    when the gap was declared. ``complete`` is the time by source up to which that source was read completely.
-    ``tries`` counts the attempts that did not recover it. ``declared_ns`` is when it was declared as a gap, 0 if it was
-    not; after that it is tried less often. ``due_ns`` is the time of the next try.
+    at the last comparison before the gap was declared. ``complete`` is the time by source up to which that source was
+    read completely. ``tries`` counts the attempts that did not recover it. ``declared_ns`` is when it was declared as a
+    gap, 0 if it was not; after that it is tried less often. ``due_ns`` is the time of the next try.
     """
 
     channel: str

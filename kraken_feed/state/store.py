@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ..config.schema import Name
-from ..errors import ConfigError, StateAway, StateFailed, StateHeld
+from ..errors import ConfigError, StateFailed, StateHeld, StateUnavailable
 from ..output.disk import passes, sync_directory
 from . import tables
 from .checkpoint import Changes, Checkpoint
@@ -33,8 +33,8 @@ APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our file
 BUSY_S = 1.0  # only a person who looks into the file can have it open; wait this long for that
 WAL_PAGES = 1000  # the -wal is copied into the file at this size: 4 MB, a few minutes of a busy account
 WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer is cut back to this
-SECTOR = 512  # SQLite's smallest page; a complete file is a multiple of it
-DURABLE_LAYOUT = 3  # from this layout on, a file without a save has never lost one
+SECTOR = 512  # SQLite's smallest page; the size of a complete file is a multiple of it
+DURABLE_LAYOUT = 3  # from this layout on, a file without a checkpoint never had one; older ones could lose the first
 
 CACHE_KIB = 256  # nothing is read again, once the file is open
 JOURNAL_BYTES = 1024 * 1024  # the journal is rewritten when this much was appended, and it has doubled
@@ -63,22 +63,22 @@ MIGRATIONS: tuple[Step, ...] = (
 
 # SQLite's errors for a file that is not what was written, and for causes outside the file.
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_WORLD = {
+_SYSTEM_ERRORS = {
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
 }  # fmt: skip
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # a resource of the system is used up
-_AWAY = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}  # a resource of the system is used up
+_UNAVAILABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # we cannot sync such a directory
 
-Found = Literal["kept", "new", "lost"]
+Found = Literal["saved", "new", "lost"]
 
 
 class Opened(NamedTuple):
     """An open store and the checkpoint that it held.
 
-    ``found`` is ``kept`` if there is a ``checkpoint``. Without one it is ``new`` (nothing was ever saved here) or
+    ``found`` is ``saved`` if there is a ``checkpoint``. Without one it is ``new`` (nothing was ever saved here) or
     ``lost`` (there was a file, but it is empty, gone or damaged). ``set_aside`` is the new name of a damaged file.
     """
 
@@ -88,13 +88,13 @@ class Opened(NamedTuple):
     found: Found
 
 
-class _Held(NamedTuple):
+class _OpenFiles(NamedTuple):
     """The files that a store has open, with their identities: device and inode by path."""
 
     database: sqlite3.Connection
     lock: int
     files: dict[str, tuple[int, int]]
-    opened: tuple[Checkpoint | None, str | None, Found]
+    content: tuple[Checkpoint | None, str | None, Found]
 
 
 class Store:
@@ -108,13 +108,13 @@ class Store:
     _base: int  # bytes of the journal when it was last rewritten
     _appended: int  # bytes since then
 
-    def __init__(self, directory: str, account: str, held: _Held) -> None:
+    def __init__(self, directory: str, account: str, opened: _OpenFiles) -> None:
         self.path = f"{os.path.join(directory, account)}.sqlite3"
-        self.set_aside = held.opened[1]  # where the last opening put a damaged file
+        self.set_aside = opened.content[1]  # where the last opening put a damaged file
         self._directory = directory
         self._account = account
         self._turn = threading.Lock()
-        self._take(held)
+        self._take(opened)
 
     @classmethod
     def open(cls, directory: str, account: str, now_ns: int) -> Opened:
@@ -125,13 +125,13 @@ class Store:
         Raises:
             StateHeld: another process has it open.
             ConfigError: the directory or the file cannot be used, or a newer version has written it.
-            StateFailed: the disk is full or fails; StateAway if that may pass by itself, or the file system is missing
-                or read-only.
+            StateFailed: the disk is full or fails; StateUnavailable if that may pass by itself, or the file system is
+                missing or read-only.
         """
-        with _told(f"{os.path.join(directory, _checked(account))}.sqlite3"):
-            held = _hold(directory, account, now_ns)
-        checkpoint, set_aside, found = held.opened
-        return Opened(cls(directory, account, held), checkpoint, set_aside, found)
+        with _translated_errors(f"{os.path.join(directory, _valid_name(account))}.sqlite3"):
+            opened = _open_files(directory, account, now_ns)
+        checkpoint, set_aside, found = opened.content
+        return Opened(cls(directory, account, opened), checkpoint, set_aside, found)
 
     @property
     def long(self) -> bool:
@@ -145,17 +145,17 @@ class Store:
             StateFailed: nothing was written, or it may not be on the disk. Merge later changes into these, and save
                 them later.
         """
-        with self._turn, _told(self.path, running=True):
+        with self._turn, _translated_errors(self.path, running=True):
             if self._absent:
                 raise _failed(self.path, "the file was removed and could not be opened again")
             if changes.replaced:
-                self._base = 2 * self._appended  # until the next attempt, should this one find no room
+                self._base = 2 * self._appended  # if this save fails, wait until the journal has doubled
             with _transaction(self._database):
                 size = tables.write(self._database, changes)
                 length = tables.journal_bytes(self._database) if changes.replaced else self._base
             self._base, self._appended = length, 0 if changes.replaced else self._appended + size
             if not self._durable:
-                self._durable = _settle(self._database, self._directory)
+                self._durable = _make_durable(self._database, self._directory)
 
     def check(self) -> Literal["ok", "gone", "replaced"]:
         """Return whether the open files are still at their paths; if not, call :meth:`reopen`. Never waits: during a
@@ -179,25 +179,25 @@ class Store:
             ConfigError: a newer version has written it.
             StateFailed: it can be neither opened nor created. :meth:`check` says ``gone`` until a later call succeeds.
         """
-        with self._turn, _told(self.path, running=True):
+        with self._turn, _translated_errors(self.path, running=True):
             self._let_go()
             self._absent = True
-            held = _hold(self._directory, self._account, now_ns)
-            self.set_aside = held.opened[1]
-            self._take(held)
+            opened = _open_files(self._directory, self._account, now_ns)
+            self.set_aside = opened.content[1]
+            self._take(opened)
             self._durable = False
             self._database.execute("PRAGMA synchronous = FULL")
-            return held.opened[0]
+            return opened.content[0]
 
     def close(self) -> None:
         """Close the database, which leaves one complete file, and release the lock."""
         with self._turn:
             self._let_go()
 
-    def _take(self, held: _Held) -> None:
-        self._database, self._lock, self._files = held.database, held.lock, held.files
-        self._absent, self._durable = False, held.opened[0] is not None
-        self._base, self._appended = 0, tables.journal_bytes(held.database)
+    def _take(self, opened: _OpenFiles) -> None:
+        self._database, self._lock, self._files = opened.database, opened.lock, opened.files
+        self._absent, self._durable = False, opened.content[0] is not None
+        self._base, self._appended = 0, tables.journal_bytes(opened.database)
 
     def _let_go(self) -> None:
         if self._lock < 0:
@@ -220,7 +220,7 @@ class _Damaged(sqlite3.DatabaseError):
     sqlite_errorname = "SQLITE_CORRUPT"
 
 
-def _checked(account: str) -> str:
+def _valid_name(account: str) -> str:
     """Return the account's name if it can be part of a file's name; it may come from the command line."""
     try:
         return msgspec.convert(account, Name)
@@ -231,7 +231,7 @@ def _checked(account: str) -> str:
         ) from error
 
 
-def _hold(directory: str, account: str, now_ns: int) -> _Held:
+def _open_files(directory: str, account: str, now_ns: int) -> _OpenFiles:
     """Lock and open the files. Raises the errors of the system and of SQLite, and StateHeld."""
     base = os.path.join(directory, account)
     path, lock_path = f"{base}.sqlite3", f"{base}.lock"
@@ -258,8 +258,8 @@ def _hold(directory: str, account: str, now_ns: int) -> _Held:
     # database was lost; at worst it was a first start, killed within milliseconds. Files of old layouts could lose
     # saves.
     lost = set_aside is not None or (layout < DURABLE_LAYOUT if existed else locked_before)
-    found: Found = "kept" if checkpoint is not None else "lost" if lost else "new"
-    return _Held(database, lock, files, (checkpoint, set_aside, found))
+    found: Found = "saved" if checkpoint is not None else "lost" if lost else "new"
+    return _OpenFiles(database, lock, files, (checkpoint, set_aside, found))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -343,14 +343,14 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
         undo.callback(database.close)
         version = _version(database, path)
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")  # until _settle
+        database.execute("PRAGMA synchronous = FULL")  # until _make_durable
         database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         database.execute("PRAGMA secure_delete = OFF")  # some builds overwrite deleted content with zeros
         database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         if version < len(MIGRATIONS):
             _migrate(database, version)
-            _settle(database, os.path.dirname(path))
+            _make_durable(database, os.path.dirname(path))
         with _checking():
             checkpoint = tables.load(database)
         database.execute(f"PRAGMA synchronous = {'FULL' if checkpoint is None else 'NORMAL'}")
@@ -358,7 +358,7 @@ def _open(path: str) -> tuple[sqlite3.Connection, Checkpoint | None, int]:
     return database, checkpoint, version
 
 
-def _settle(database: sqlite3.Connection, directory: str) -> bool:
+def _make_durable(database: sqlite3.Connection, directory: str) -> bool:
     """Copy everything that is committed into the main file, and sync the file and its directory. Return False if a
     reader of the file prevents that.
 
@@ -388,8 +388,8 @@ def _make(path: str) -> None:
     os.close(file)
     if not stat.S_ISREG(status.st_mode):
         raise _Damaged
-    # SQLite accepts both. It treats an empty file as a new one, and removes the old one's -wal. It fills a truncated
-    # page with zeros, which is right only if the -wal or the -journal has the rest.
+    # SQLite would accept an empty and a truncated file. It takes an empty one for a new one, and removes its -wal. It
+    # fills a truncated page with zeros, which is right only if the -wal or the -journal has the rest.
     if status.st_size < SECTOR and _size(f"{path}-wal"):
         raise _Damaged
     if status.st_size % SECTOR and not _size(f"{path}-wal") and not _size(f"{path}-journal"):
@@ -474,7 +474,7 @@ def _checking() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) in _WORLD:
+        if _code(error) in _SYSTEM_ERRORS:
             raise
         raise _Damaged from error
     except (msgspec.DecodeError, ValueError, KeyError) as error:
@@ -482,7 +482,7 @@ def _checking() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(path: str, *, running: bool = False) -> Iterator[None]:
+def _translated_errors(path: str, *, running: bool = False) -> Iterator[None]:
     """Raise errors of the disk as errors with a text and a remedy. Other errors of SQLite are bugs, and pass unchanged.
 
     A path that cannot be used is a configuration error at the start, and an error of the disk while ``running``.
@@ -490,15 +490,15 @@ def _told(path: str, *, running: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        away = passes(error) and not running
-        if not (away or running or error.errno in _SHORT):
+        unavailable = passes(error) and not running
+        if not (unavailable or running or error.errno in _OUT_OF_RESOURCES):
             raise unusable(path, f"{error.filename}: {error.strerror} (errno {error.errno})") from error
-        raise _failed(path, f"{error.strerror} (errno {error.errno})", away=away) from error
+        raise _failed(path, f"{error.strerror} (errno {error.errno})", unavailable=unavailable) from error
     except sqlite3.Error as error:
-        if _code(error) not in _WORLD | _DAMAGE:
+        if _code(error) not in _SYSTEM_ERRORS | _DAMAGE:
             raise
         raise _failed(
-            path, f"{error} ({error.sqlite_errorname})", away=_code(error) in _AWAY and not running
+            path, f"{error} ({error.sqlite_errorname})", unavailable=_code(error) in _UNAVAILABLE and not running
         ) from error
 
 
@@ -511,8 +511,8 @@ def unusable(path: str, why: str) -> ConfigError:
     )
 
 
-def _failed(path: str, why: str, *, away: bool = False) -> StateFailed:
-    return (StateAway if away else StateFailed)(
+def _failed(path: str, why: str, *, unavailable: bool = False) -> StateFailed:
+    return (StateUnavailable if unavailable else StateFailed)(
         f"Cannot keep the checkpoint in {path}.",
         why=f"{why}.",
         remedy="Free space or repair the disk. "

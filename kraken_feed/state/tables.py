@@ -20,7 +20,7 @@ from .checkpoint import CallLevel, Changes, ChannelState, Checkpoint, Entry, Kno
 BATCH = 10_000  # rows decoded at a time
 ORDERS, IDS = 20, 2_000  # in one row: small blocks do not fragment the heap, and other threads run in between
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(Entry).decode
@@ -49,15 +49,15 @@ def load(database: sqlite3.Connection) -> Checkpoint | None:
         names[number] = name
         found.channels[name] = states[number] = ChannelState(complete_ns)
         found.legacy = found.legacy or legacy != 0
-    for number, encoded in _checked(database, "SELECT channel, checksum, entry FROM journal ORDER BY n"):
+    for number, encoded in _verified_rows(database, "SELECT channel, checksum, entry FROM journal ORDER BY n"):
         _decode_entry(encoded).apply(states[number])
     for state in found.channels.values():
         state.ended, state.seen = _once(state.ended), _once(state.seen)
-    for number, encoded in _checked(database, "SELECT channel, checksum, outage FROM outage ORDER BY n"):
+    for number, encoded in _verified_rows(database, "SELECT channel, checksum, outage FROM outage ORDER BY n"):
         outage = _decode_outage(encoded)
         outage.channel = names[number]
         states[number].outages.append(outage)
-    for _, encoded in _checked(database, "SELECT 0, checksum, scan FROM scan ORDER BY n"):
+    for _, encoded in _verified_rows(database, "SELECT 0, checksum, scan FROM scan ORDER BY n"):
         found.scans.append(_decode_scan(encoded))
     return found
 
@@ -72,9 +72,9 @@ def _once(ids: list[Known]) -> list[Known]:
     return list(last.values())
 
 
-def _checked(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the rows of the statement, a number and the value that :func:`_row` encoded. Raise ValueError if a checksum
-    is wrong."""
+def _verified_rows(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of the statement, a number and the value that :func:`_encoded` encoded. Raise ValueError if a
+    checksum is wrong."""
     for row in database.execute(statement):
         number, checksum, encoded = msgspec.convert(row, tuple[int, int, bytes])
         if crc32(encoded, number) != checksum:
@@ -82,7 +82,7 @@ def _checked(database: sqlite3.Connection, statement: str) -> Iterator[tuple[int
         yield number, encoded
 
 
-def _rows(database: sqlite3.Connection, kind: type[list[Row]], statement: str) -> Iterator[Row]:
+def _rows(database: sqlite3.Connection, kind: type[list[T]], statement: str) -> Iterator[T]:
     cursor = database.execute(statement)
     while rows := cursor.fetchmany(BATCH):
         yield from msgspec.convert(rows, kind)
@@ -116,7 +116,7 @@ def write(database: sqlite3.Connection, changes: Changes) -> int:
         _add_outages(database, number[name], outages)
     if changes.scans is not None:
         database.execute("DELETE FROM scan")
-        rows = (_row(0, scan)[1:] for scan in changes.scans)
+        rows = (_encoded(0, scan)[1:] for scan in changes.scans)
         many("INSERT INTO scan (checksum, scan) VALUES (?, ?)", rows)
     return size
 
@@ -125,18 +125,18 @@ def _append(database: sqlite3.Connection, channel: int, entry: Entry) -> int:
     """Append an entry to the journal, and return its length in bytes."""
     size = 0
     for part in _parts(entry):
-        row = _row(channel, part)
+        row = _encoded(channel, part)
         size += len(row[2])
         database.execute("INSERT INTO journal (channel, checksum, entry) VALUES (?, ?, ?)", row)
     return size
 
 
 def _add_outages(database: sqlite3.Connection, channel: int, outages: Iterable[Outage]) -> None:
-    rows = (_row(channel, outage) for outage in outages)
+    rows = (_encoded(channel, outage) for outage in outages)
     database.executemany("INSERT INTO outage (channel, checksum, outage) VALUES (?, ?, ?)", rows)
 
 
-def _row(number: int, value: Entry | Outage | Scan) -> tuple[int, int, bytes]:
+def _encoded(number: int, value: Entry | Outage | Scan) -> tuple[int, int, bytes]:
     """Return the number, a checksum of the number and the value, and the encoded value."""
     try:
         encoded = _encode(value)
@@ -168,7 +168,7 @@ def _parts(entry: Entry) -> Iterator[Entry]:
         yield Entry(seen=seen)
 
 
-def _slices(items: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def _slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -3,7 +3,7 @@
 The feed's logger binds the constant fields and renders a record to the line for the sink. The diagnostics' logger
 masks secrets and escapes control characters. It also gets the libraries' logs, from WARNING on: at DEBUG, websockets
 logs the subscribe request with the token. Text from outside is masked where it enters the program; the libraries'
-texts enter here. Time, level, name and keys of an event are ours.
+texts enter here. Time, level, event name and field names come from this program, so they need no mask.
 
 In another program, diagnostics go to the logger that it passes, masked too. None of its own loggers is changed:
 websockets gets a private one.

@@ -39,7 +39,7 @@ CAUSES = tuple(LOSS_CAUSES)  # why connections end or attempts fail
 RESULTS = ("ok", "failed", "throttled", "locked_out", "refused")  # of a REST call
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class EndpointFigures(msgspec.Struct, frozen=True):
     """The figures of one connection, or of the attempts to open it. Seconds are relative to now; ``engine`` is the
     state of Kraken's engine.
 
@@ -86,7 +86,7 @@ class Figures(msgspec.Struct, frozen=True):
     """
 
     account: str
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EndpointFigures, ...]
     open_orders: Mapping[str, int]
     records: Mapping[tuple[str, str], int]
     losses: Mapping[str, int]
@@ -139,7 +139,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The whole of one process.
+    """The figures of one process: all accounts and the output.
 
     ``held`` is what the start waits for, ``stopping`` why the process ends.
     """

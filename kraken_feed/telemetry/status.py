@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..records.render import timestamp
 from ..text import counted, printable
-from .stats import Endpoint, Figures, Output, Program
+from .stats import EndpointFigures, Figures, Output, Program
 
 MAX_LINE = 200  # characters: `systemctl status` shows it on a line of its own
 MAX_WORD = 40  # of a cause or an engine's state: normally one word, but a peer may send anything
@@ -97,7 +97,7 @@ def _account(account: Figures) -> str:
     return "; ".join(parts)
 
 
-def _down(endpoint: Endpoint) -> str:
+def _down(endpoint: EndpointFigures) -> str:
     channels, tried = ",".join(endpoint.channels), f"down {span(endpoint.down_s or 0.0)}, attempt {endpoint.attempts}"
     refused = f"{_word(endpoint.refused)} refused" if endpoint.refused else ""
     if endpoint.retry_s is None:

@@ -103,7 +103,7 @@ class CallCounter:
 
     def __init__(self, limit: float, decay: float) -> None:
         self.limit = limit
-        self.consecutive = 0  # refusals since the last call that was answered
+        self.refusals_in_a_row = 0  # refusals since the last call that was answered
         self._decay = decay
         self._level = 0.0
         self._at = 0.0
@@ -134,17 +134,17 @@ class CallCounter:
 
     def succeed(self) -> None:
         """Note that a call was answered: the run of refusals is over."""
-        self.consecutive = 0
+        self.refusals_in_a_row = 0
 
-    def fill(self, now: float) -> None:
+    def note_refusal(self, now: float) -> None:
         """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more than
         assumed.
 
         Each consecutive refusal adds the cost of a history call, so that the waits grow, up to twice the limit.
         """
-        self.consecutive += 1
+        self.refusals_in_a_row += 1
         self._settle(now)
-        full = max(self._level, self.limit) + self.consecutive * HISTORY_COST
+        full = max(self._level, self.limit) + self.refusals_in_a_row * HISTORY_COST
         self._level = min(full, 2 * self.limit)
 
     def restore(self, level: float, seconds_ago: float, now: float) -> None:
@@ -174,7 +174,7 @@ class Budget:
         self.window = window
         self._spacing = min(SPACING_S, window / limit)  # a larger budget needs a faster pace
         self._reserved: deque[float] = deque(maxlen=limit)  # when the last connects were, or will be, allowed
-        self._due = float("-inf")  # when the next connect would be due, had each kept its distance
+        self._due = float("-inf")  # when the next connect would be due if all were `_spacing` apart
 
     def reserve(self, now: float, draw: Callable[[], float]) -> float:
         """Reserve one connect, and return the seconds to wait before it; 0 if it may begin now.
@@ -195,9 +195,9 @@ class Budget:
         return windows + max(0, (connects - 1) % self.limit - BURST) * self._spacing
 
 
-def excess(connects: int, budget: Budget, *, public: bool) -> int | None:
-    """Return how many connects there should be at most, if ``connects`` at once are too many; None if they are not. The
-    limit is the budget's, and that of Kraken's edge if they go to the ``public`` network."""
+def limit_if_exceeded(connects: int, budget: Budget, *, public: bool) -> int | None:
+    """Return the allowed number of connects if ``connects`` at once are more than that, else None. The limit is the
+    budget's, and that of Kraken's edge if they go to the ``public`` network."""
     edge = int(EDGE_CONNECTS * budget.window / EDGE_WINDOW_S)
     most = min(budget.limit, edge) if public else budget.limit
     return most if connects > most else None

@@ -25,8 +25,8 @@ from .stream import Stream
 
 CLOSE_S = 2.0  # for the peer's half of the closing handshake; a dead peer never sends it
 LATE_S = 0.1  # a timer this late means that we did not run (stopped, suspended, starved), not a silent peer
+GRACE_S = 2.0  # after we did not run: time for the frames that the peer sent in the meantime to arrive
 BATCH = 250  # frames handled at once: their events stay in the processor's cache, and off the heap
-GRACE_S = 2.0  # after such a pause, for frames that the peer sent in the meantime to arrive
 BAN_S = 600.0  # Kraken's edge answers 429 to a banned address, and a ban lasts ten minutes
 BLOCK_S = 300.0  # 403 is a challenge of the edge; Kraken's documentation says "minutes"
 ODD_S = 60.0  # 3xx, 400, 401, 404: a wrong endpoint, or a failed deployment
@@ -35,11 +35,11 @@ ODD_S = 60.0  # 3xx, 400, 401, 404: a wrong endpoint, or a failed deployment
 class Socket(Protocol):
     """What a session needs from a WebSocket; :class:`kraken_feed.transport.stream.Stream` implements it.
 
-    ``progress`` has the loop times of the first and the last bytes of an incomplete message; None if there is none.
+    ``arriving`` has the loop times of the first and the last bytes of an incomplete message; None if there is none.
     ``delay`` is the total seconds that slow messages took to arrive; the reader sets it back to 0.
     """
 
-    progress: tuple[float, float] | None
+    arriving: tuple[float, float] | None
     delay: float
 
     @property
@@ -210,8 +210,9 @@ class Connection:
         task = asyncio.current_task()
         assert task is not None  # a coroutine is run by one
         cancelled = task.cancelling()
-        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13). That
-        # would hide a real cancellation in the same moment, and before 3.11.3 look like one at the next deadline.
+        # In a task of its own: a group that ends leaves a cancellation counted on its task (Python before 3.13). Such a
+        # leftover would hide a real cancellation at the same moment. Before Python 3.11.3, the next timeout would take
+        # it for a cancellation.
         error = await asyncio.create_task(self._run(token, deliver, output, stop))
         if task.cancelling() > cancelled:
             raise asyncio.CancelledError
@@ -233,9 +234,9 @@ class Connection:
             errors += [error for error in raised.exceptions if isinstance(error, FeedError)]
         return errors[0] if errors else None
 
-    def hurry(self) -> None:
+    def ping_now(self) -> None:
         """Send a ping at once: the machine was suspended, or one of its clocks was set."""
-        self.session.hurry()
+        self.session.ping_now()
         self._woken.set()
 
     async def close(self, seconds: float = CLOSE_S) -> None:
@@ -262,7 +263,7 @@ class Connection:
                 session.disconnected(*_closing(closed, self.mask))
                 break
             if socket.delay:
-                self._note_progress(socket)
+                self._note_slow_frames(socket)
             for start in range(0, len(frames), BATCH):
                 deliver(self._receive(frames[start : start + BATCH]))
         raise _Over
@@ -276,10 +277,11 @@ class Connection:
         return events
 
     async def _wait_for_room(self, output: Room) -> None:
-        """Stop reading until the output has room. The peer's frames wait in the kernel; this is not its silence."""
+        """Stop reading until the output has room. The peer's frames wait in the kernel, so this time does not count as
+        silence."""
         self.paused, since = True, self._now()
         await output.room()
-        self.session.excuse(self._now() - since)
+        self.session.add_grace(self._now() - since)
         self.paused = False
         self._woken.set()
 
@@ -298,19 +300,19 @@ class Connection:
             # not declare it dead before they are read. A ping can be sent at once.
             late = 0.0 if due is None else now - max(since, due)
             if late > LATE_S:
-                self.session.excuse(late + GRACE_S)
+                self.session.add_grace(late + GRACE_S)
             self.session.tick(now, self.stamp())
             await self._send(socket)
             if self.session.failure is not None:
                 raise _Over
 
     def _deadline(self, socket: Socket) -> float | None:
-        self._note_progress(socket)
+        self._note_slow_frames(socket)
         return None if self.paused else self.session.deadline()
 
-    def _note_progress(self, socket: Socket) -> None:
+    def _note_slow_frames(self, socket: Socket) -> None:
         """Tell the session about messages that arrive slowly."""
-        self.session.progress(socket.progress, socket.delay)
+        self.session.note_slow_frames(socket.arriving, socket.delay)
         socket.delay = 0.0
 
     async def _subscribe(self, socket: Socket, token: Fetch) -> None:

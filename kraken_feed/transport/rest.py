@@ -101,11 +101,10 @@ class Rest:
     transport: httpx.AsyncBaseTransport | None = None  # carries the requests instead of the network
     unix_ns: Callable[[], int] = time.time_ns  # the wall clock, for nonces; tests pass their own
     clock: KrakenClock | None = None  # learns Kraken's time from the answers
-    warn: Callable[..., object] = lambda event, **fields: (
-        None
-    )  # takes diagnostics as a structlog method does: the event, and its fields
+    # Takes diagnostics as a structlog method does: the event, and its fields.
+    warn: Callable[..., object] = lambda event, **fields: None
     patience: Patience = field(default_factory=Patience)  # decides how often a refused call is repeated
-    called: Callable[[], None] = lambda: None  # called right before each private call is sent, after it was counted
+    before_call: Callable[[], None] = lambda: None  # called right before a private call is sent, after it was counted
     mask: Mask = str  # removes secrets from texts of Kraken and of libraries that are quoted
 
     def __post_init__(self) -> None:
@@ -207,7 +206,7 @@ class Rest:
         now = asyncio.get_running_loop().time
         self.counter.send(cost, now())
         try:
-            self.called()
+            self.before_call()
             opening = self._client.stream("POST", path, content=body, headers=headers)
             return await _ask(method, opening, self.mask, self._moment)
         finally:
@@ -237,11 +236,12 @@ class Rest:
         """Return the error for an error text of Kraken, and note what the text says about the key."""
         refusal = classify(text, self.unix_now())
         if counter_full(text):
-            self.counter.fill(asyncio.get_running_loop().time())
+            self.counter.note_refusal(asyncio.get_running_loop().time())
         if refusal == NONCE:
             self.nonce.refused()
         wait = self._wait_after(method, refusal)
-        if refusal.error is not RequestRefused or method == TOKEN:  # refusals of other calls do not affect each other
+        # A refused history method does not stop the other methods.
+        if refusal.error is not RequestRefused or method == TOKEN:
             self.keep_quiet(refusal.delay if wait is None else wait)
         text = self.mask(text)
         why = f"{text}: {refusal.meaning}." if refusal.meaning else text

@@ -14,6 +14,9 @@ from websockets.protocol import State
 # The library handles every frame with all of the protocol's checks. Nearly every frame of a feed is of the simplest
 # kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
 # socket returned. All other frames (pings, closes, fragments, violations) are passed on to the library, complete.
+#
+#     | FINAL, kind | MASKED, length | the length, if byte 1 has 126 or 127 | payload |
+#     |   1 byte    |     1 byte     |            2 or 8 bytes              |         |
 
 TEXT, BINARY = 0x81, 0x82  # the final frame of a message, no extension bits
 CONTROL = (0x88, 0x89, 0x8A)  # close, ping, pong
@@ -26,13 +29,13 @@ class Splitter:
     """Splits one connection's bytes into messages.
 
     After a close, or a frame that is neither a complete message nor a control frame, the library gets all bytes
-    (``done``): this keeps the messages in order. From then on :meth:`follow` sees the library's bytes.
+    (``handed_over``): this keeps the messages in order. From then on :meth:`follow` sees the library's bytes.
 
     ``partial``: the bytes so far end within a message or a frame.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.done = False
+        self.handed_over = False  # from now on, all bytes go to the library
         self.partial = False
         self._header = b""  # of a frame of the library's, as far as it has arrived
         self._left = 0  # bytes of that frame that have not arrived
@@ -124,7 +127,7 @@ class Splitter:
             self._need = header + int.from_bytes(rest[2:header])
 
     def _leave(self, messages: list[bytes], others: list[bytes], rest: bytes) -> tuple[list[bytes], bytes]:
-        self.done = True
+        self.handed_over = True
         self.follow(rest)
         return messages, b"".join([*others, rest])
 
@@ -138,7 +141,7 @@ class Stream(ClientConnection):
     Simple frames are split here, and all others are handed to the library: the opening, pings and the close, and
     everything after the first frame that is not simple.
 
-    ``progress`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
+    ``arriving`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
     """
 
     max_bytes: ClassVar[int] = 0  # of a message; set by :func:`dial`
@@ -151,7 +154,7 @@ class Stream(ClientConnection):
         self._messages: list[bytes] = []
         self._bytes = 0  # approximate size of these messages
         self._paused_reading = False
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._slow = False  # a read has returned only a middle part of the message in progress
         self._lost = False
@@ -165,7 +168,7 @@ class Stream(ClientConnection):
             ConnectionClosed: no message is left, and none will come.
         """
         while not self._messages:
-            if self._lost or self._splitter.done:
+            if self._lost or self._splitter.handed_over:
                 message = await self.recv(decode=False)
                 return (message if isinstance(message, bytes) else message.encode(),)
             self._woken.clear()
@@ -181,14 +184,14 @@ class Stream(ClientConnection):
         if not self._opened:
             data = self._open(data)
         splitter = self._splitter
-        if splitter.done:
+        if splitter.handed_over:
             if data:
                 self._hand_over(data)
                 splitter.follow(data)
                 self._note_progress(whole=not splitter.partial)
             return
         messages, others = splitter.feed(data)
-        if splitter.partial or self.progress is not None:
+        if splitter.partial or self.arriving is not None:
             self._note_progress(whole=bool(messages))
         if messages:
             self._messages += messages
@@ -198,7 +201,7 @@ class Stream(ClientConnection):
                 self.transport.pause_reading()
         if others:
             self._hand_over(others)
-        if messages or splitter.done:
+        if messages or splitter.handed_over:
             self._woken.set()
 
     def _hand_over(self, data: bytes) -> None:
@@ -214,13 +217,13 @@ class Stream(ClientConnection):
         A message that is split over two reads is normal. One that takes three or more reads arrived slowly.
         """
         now, partial = self.loop.time(), self._splitter.partial
-        since = now if self.progress is None else self.progress[0]
+        since = now if self.arriving is None else self.arriving[0]
         if whole or not partial:
             self.delay += now - since if self._slow else 0.0
             since, self._slow = now, False
         else:
-            self._slow = self.progress is not None
-        self.progress = (since, now) if partial else None
+            self._slow = self.arriving is not None
+        self.arriving = (since, now) if partial else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the socket is gone. If there never was one, as when TLS fails behind a proxy, the library is not
@@ -244,5 +247,6 @@ class Stream(ClientConnection):
         end += 4 - len(self._head)
         super().data_received(data[:end])
         self._opened = True
-        self._splitter.done = self.state is not State.OPEN  # the upgrade was refused: the rest is the answer's body
+        # If the upgrade was refused, the rest is the answer's body.
+        self._splitter.handed_over = self.state is not State.OPEN
         return data[end:]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from ..telemetry.stats import Endpoint, Figures
+from ..telemetry.stats import EndpointFigures, Figures
 from ..telemetry.status import span
 from ..text import counted, word
 from .model import Deal, Overview, Row
@@ -162,7 +162,7 @@ def _account(figures: Figures, now_ns: int) -> list[_State]:
     return states
 
 
-def _endpoint(endpoint: Endpoint, now_ns: int) -> Text:
+def _endpoint(endpoint: EndpointFigures, now_ns: int) -> Text:
     if endpoint.live:
         since = endpoint.live_s or 0.0
         text = Text.assemble(("live", "bold green"), f" since {_since(since, now_ns)} ({span(since)})")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trustme
 
-from kraken_feed.check.network import Hop, Unreachable, first_hop, knock, phase_of, tls_of
+from kraken_feed.check.network import Hop, Unreachable, first_hop, open_tcp, phase_of, tls_of
 from kraken_feed.config.schema import Config
 from kraken_feed.errors import Transient
 from kraken_feed.simulator.exchange import Exchange
@@ -69,27 +69,27 @@ def test_the_first_hop_is_the_host_or_the_proxy_that_the_libraries_take(
 async def test_an_open_port_is_reached() -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
-        found = await knock(Hop("localhost", server.sockets[0].getsockname()[1]), 5.0)
+        found = await open_tcp(Hop("localhost", server.sockets[0].getsockname()[1]), 5.0)
     assert "127.0.0.1" in found.addresses
     assert found.ms >= 0
 
 
 async def test_a_name_that_nobody_has_ends_at_dns() -> None:
     with pytest.raises(Unreachable) as raised:
-        await knock(Hop(HOST, 443), 30.0)
+        await open_tcp(Hop(HOST, 443), 30.0)
     assert raised.value.phase == "DNS"
 
 
 @each("name", ["a" * 64 + ".example", "..", "\udcff"])
 async def test_a_name_that_cannot_be_one_ends_at_dns(name: str) -> None:
     with pytest.raises(Unreachable) as raised:
-        await knock(Hop(name, 443), 30.0)
+        await open_tcp(Hop(name, 443), 30.0)
     assert raised.value.phase == "DNS"
 
 
 async def test_a_closed_port_ends_at_tcp() -> None:
     with pytest.raises(Unreachable) as raised:
-        await knock(Hop("127.0.0.1", closed_port()), 5.0)
+        await open_tcp(Hop("127.0.0.1", closed_port()), 5.0)
     assert (raised.value.phase, raised.value.why) == ("TCP", "Connection refused")
 
 
@@ -107,7 +107,7 @@ async def test_a_host_that_does_not_answer_ends_at_the_deadline() -> None:
                 one.connect_ex(address)
                 waiting.append(one)
             with pytest.raises(Unreachable) as raised:
-                await knock(Hop(*address), 1.0)
+                await open_tcp(Hop(*address), 1.0)
         finally:
             for one in waiting:
                 one.close()
@@ -118,7 +118,7 @@ async def test_a_host_that_does_not_answer_ends_at_the_deadline() -> None:
 
 
 async def go(way: str, port: int) -> object:
-    """What a check does after its knock."""
+    """What a check does after it has opened TCP."""
     if way == "rest":
         return await server_time(f"https://127.0.0.1:{port}")
     return await dial(f"wss://127.0.0.1:{port}", Config().connection)

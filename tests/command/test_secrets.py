@@ -155,7 +155,7 @@ async def broken(self):
     credentials = self._shared.account.credentials
     raise RuntimeError(f"token {token} key {credentials.key} secrets {credentials.secrets()}")
 
-kraken_feed.feed.endpoint.Tail._token = broken
+kraken_feed.feed.endpoint.EndpointFeed._token = broken
 main(sys.argv[1:])
 """
 

@@ -388,7 +388,7 @@ def test_a_state_is_older_or_empty_at_the_next_start_only() -> None:
     disk.state.replace_with_copy(2)
     store.save(Changes(nonce=5))
     checkpoint, found = disk.state.open()
-    assert (checkpoint is not None and checkpoint.nonce, found) == (3, "kept")
+    assert (checkpoint is not None and checkpoint.nonce, found) == (3, "saved")
     disk.state.empty()
     assert disk.state.lost
     assert disk.state.open() == (None, "lost")

@@ -10,13 +10,22 @@ from urllib.parse import urlsplit
 import msgspec
 from hypothesis import strategies as st
 
-from kraken_feed.telemetry.stats import CAUSES, RESULTS, Endpoint, Figures, Histogram, OutageCounts, Output, Program
+from kraken_feed.telemetry.stats import (
+    CAUSES,
+    RESULTS,
+    EndpointFigures,
+    Figures,
+    Histogram,
+    OutageCounts,
+    Output,
+    Program,
+)
 
 from .timeouts import TIMEOUT_S
 
 T0 = 1_800_000_000
 
-V1 = Endpoint(
+V1 = EndpointFigures(
     dialect="v1", channels=("openOrders", "ownTrades"), live=True, live_s=60.0, down_s=None, last_frame_s=0.5,
     attempts=0, retry_s=None, cause="", engine="online", last_frame_ns=T0 * 10**9,
 )  # fmt: skip
@@ -37,7 +46,7 @@ OUTPUT = Output(
 WELL = Program(accounts=(MAIN,), output=OUTPUT, version="1.2.3", started_ns=T0 * 10**9)
 
 
-def program(*endpoints: Endpoint, **changes: object) -> Program:
+def program(*endpoints: EndpointFigures, **changes: object) -> Program:
     """One that is well but for the changes; some are the output's, and ``overdue`` is the account's."""
     overdue = str(changes.pop("overdue", ""))
     output = {name: changes.pop(name) for name in list(changes) if name in Output.__struct_fields__}
@@ -56,11 +65,12 @@ CHANNELS = {"v1": ("openOrders", "ownTrades"), "v2": ("executions", "balances")}
 EVENTS = st.sampled_from(("order", "trade", "execution", "balance", "unknown", "feed.live", "feed.gap"))
 
 
-def _endpoint(dialect: str) -> st.SearchStrategy[Endpoint]:
+def _endpoint(dialect: str) -> st.SearchStrategy[EndpointFigures]:
     optional = st.none() | SECONDS
     channels = st.lists(st.sampled_from(CHANNELS[dialect]), min_size=1, unique=True).map(tuple)
     return st.builds(
-        Endpoint, dialect=st.just(dialect), channels=channels, live=st.booleans(), live_s=optional, down_s=optional,
+        EndpointFigures,
+        dialect=st.just(dialect), channels=channels, live=st.booleans(), live_s=optional, down_s=optional,
         last_frame_s=optional, attempts=COUNTS, retry_s=optional, cause=st.sampled_from(("", *CAUSES)),
         engine=st.none() | st.just("online"), last_frame_ns=NS, refused=st.sampled_from(("", "key", "account")),
     )  # fmt: skip

@@ -50,7 +50,7 @@ class MemorySocket:
     def __init__(self, world: World, peer: Peer) -> None:
         self.peer = peer
         self._world = world
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._frames: asyncio.Queue[bytes | ConnectionClosed] = asyncio.Queue()
         self._closed: ConnectionClosed | None = None

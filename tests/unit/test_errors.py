@@ -10,13 +10,13 @@ from kraken_feed.errors import (
     NotUnderstood,
     OutageTooLong,
     OutcomeUnknown,
-    OutputAway,
     OutputFailed,
+    OutputUnavailable,
     ReaderGone,
     RequestRefused,
-    StateAway,
     StateFailed,
     StateHeld,
+    StateUnavailable,
     Transient,
     UsageError,
 )
@@ -33,11 +33,11 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (CallRefused, False, 65),
     (OutcomeUnknown, False, 76),
     (OutputFailed, False, 74),
-    (OutputAway, True, 74),
+    (OutputUnavailable, True, 74),
     (ReaderGone, False, 0),
     (OutageTooLong, False, 69),
     (StateFailed, False, 74),
-    (StateAway, True, 74),
+    (StateUnavailable, True, 74),
     (StateHeld, False, 75),
     (Transient, True, 69),
     (NotUnderstood, True, 69),
@@ -59,7 +59,7 @@ def test_every_error_of_the_package_is_in_the_table() -> None:
 
 
 def test_only_the_transient_and_what_a_start_waits_for_are_tried_again() -> None:
-    assert {kind for kind, retry, _ in POLICY if retry} == _kinds(Transient) | {OutputAway, StateAway}
+    assert {kind for kind, retry, _ in POLICY if retry} == _kinds(Transient) | {OutputUnavailable, StateUnavailable}
 
 
 def test_message_says_what_why_and_remedy_a_line_each() -> None:

@@ -38,7 +38,7 @@ def test_events_are_sorted_by_their_worst_level() -> None:
 
 
 def test_every_cause_of_an_outage_in_the_code_is_in_the_table() -> None:
-    assert set(re.findall(r'\b_?(?:recovery\.open|missing)\(.*, "(\w+)"\)', CODE)) == set(OUTAGE_CAUSES)
+    assert set(re.findall(r'\b_?(?:recovery\.open|open_outage)\(.*, "(\w+)"\)', CODE)) == set(OUTAGE_CAUSES)
 
 
 def test_every_reason_of_a_stop_in_the_code_is_in_the_table() -> None:

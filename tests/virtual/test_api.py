@@ -14,7 +14,7 @@ from structlog.testing import LogCapture
 
 from kraken_feed.config.schema import Config, ReconnectConfig
 from kraken_feed.errors import CredentialsRefused, OutageTooLong, StateHeld
-from kraken_feed.feed.endpoint import Tail
+from kraken_feed.feed.endpoint import EndpointFeed
 from kraken_feed.feed.environment import Limits
 from kraken_feed.output import destination, queue
 from kraken_feed.protocol.signing import Credentials
@@ -168,11 +168,11 @@ def test_nothing_waits_for_a_duration_that_is_not_over(tmp_path: Path) -> None:
 
 
 def test_a_defect_is_raised_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Tail) -> None:
+    def broken(self: EndpointFeed) -> None:
         raise ZeroDivisionError
 
     async def script(world: World, state: Path) -> None:
-        monkeypatch.setattr(Tail, "_token", broken)
+        monkeypatch.setattr(EndpointFeed, "_token", broken)
         async with reading(world, state) as records:
             with pytest.raises(ExceptionGroup) as raised:
                 await through(records)

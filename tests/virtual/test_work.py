@@ -50,7 +50,7 @@ class Player:
 
     def __init__(self, dialect: Dialect, frames: Iterator[bytes], between: Callable[[int], bool], pause: float) -> None:
         self._shapes = SHAPES[dialect]
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._burst = [self._shapes.GREETING]
         self._frames = frames

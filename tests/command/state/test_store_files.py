@@ -64,7 +64,7 @@ def test_a_directory_without_files_is_new_and_stays_new_until_a_save(state: Path
 
 def test_what_was_saved_is_kept(state: Path, store: Store) -> None:
     store.close()
-    assert found(state) == ("kept", holding(2))
+    assert found(state) == ("saved", holding(2))
 
 
 def test_files_that_are_both_gone_are_new(state: Path, store: Store) -> None:
@@ -144,7 +144,7 @@ def test_the_layout_is_in_the_main_file_before_anything_is_saved(state: Path, tm
 def test_the_main_file_alone_has_the_first_save_and_later_an_older_one(
     state: Path, store: Store, tmp_path: Path
 ) -> None:
-    assert found(copied(state, tmp_path / "first")) == ("kept", holding(2))
+    assert found(copied(state, tmp_path / "first")) == ("saved", holding(2))
     for number in range(3, 2000):
         changes = Changes(saved_ns=number, complete={"ownTrades": number})
         changes.entry("ownTrades").seen.append(f"T{number}")
@@ -153,7 +153,7 @@ def test_the_main_file_alone_has_the_first_save_and_later_an_older_one(
             kind, checkpoint = found(copied(state, tmp_path / str(number)))
             assert checkpoint is not None
             saved = checkpoint.saved_ns
-            assert (kind, saved <= number) == ("kept", True)
+            assert (kind, saved <= number) == ("saved", True)
             assert checkpoint.channels["ownTrades"].complete_ns == saved
             assert checkpoint.channels["ownTrades"].seen == [f"T{n}" for n in range(1, saved + 1)]
     store.close()
@@ -200,7 +200,7 @@ def test_a_first_save_that_a_reader_keeps_from_the_main_file_is_brought_there_by
     assert found(copied(state, tmp_path / "early")) == ("new", None)
     reader.close()
     store.save(everything(3))
-    assert found(copied(state, tmp_path / "late")) == ("kept", holding(3))
+    assert found(copied(state, tmp_path / "late")) == ("saved", holding(3))
     store.close()
 
 
@@ -252,9 +252,9 @@ def test_files_that_are_removed_are_noticed_made_again_and_written_again(
         Store.open(str(state), "main", NOW_NS)
     store.save(everything(4))
     alone = copied(state, state.parent / "copy")
-    assert found(alone) == ("kept", holding(4)), "as durable as a first save"
+    assert found(alone) == ("saved", holding(4)), "as durable as a first save"
     store.close()
-    assert found(state) == ("kept", holding(4))
+    assert found(state) == ("saved", holding(4))
     assert {path.name for path in state.iterdir()} == {"main.sqlite3", "main.lock"}
     assert open_files(state.parent) == []
 
@@ -275,7 +275,7 @@ def test_another_file_in_its_place_is_read_and_its_wal_is_not_taken_away(
     assert store.check() == "ok"
     store.save(everything(9))
     store.close()
-    assert found(state) == ("kept", holding(9))
+    assert found(state) == ("saved", holding(9))
     assert {path.name for path in state.iterdir()} == {"main.sqlite3", "main.lock"}
 
 
@@ -299,7 +299,7 @@ def test_a_lock_that_another_process_has_made_meanwhile_holds_us_off(state: Path
     assert other.check() == "ok"
     other.save(everything(7))
     other.close()
-    assert found(state) == ("kept", holding(7))
+    assert found(state) == ("saved", holding(7))
     assert open_files(state) == []
 
 
@@ -317,7 +317,7 @@ def test_a_state_that_cannot_be_made_again_fails_its_saves_until_it_can(state: P
     assert store.reopen(NOW_NS) is None
     store.save(everything(4))
     store.close()
-    assert found(state) == ("kept", holding(4))
+    assert found(state) == ("saved", holding(4))
 
 
 def test_a_damaged_file_in_its_place_is_set_aside(state: Path, store: Store) -> None:

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from kraken_feed.config.schema import BackfillConfig, Config, Endpoints
 from kraken_feed.errors import FeedError
-from kraken_feed.feed.absence import Last, last_records
 from kraken_feed.feed.environment import Account, Environment
 from kraken_feed.feed.feed import Feed
 from kraken_feed.feed.known_state import Snapshots
+from kraken_feed.feed.last_records import LastRecord, last_records
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.state.checkpoint import Checkpoint, Outage
 from kraken_feed.state.store import Store
@@ -154,7 +154,7 @@ def _is_complete(checkpoint: Checkpoint | None, channel: str) -> bool:
     return state is not None and state.complete_ns > 0
 
 
-def _last(disk: Disk, checkpoint: Checkpoint | None, channels: Sequence[str]) -> dict[str, Last]:
+def _last(disk: Disk, checkpoint: Checkpoint | None, channels: Sequence[str]) -> dict[str, LastRecord]:
     """Return what the output says of the channels, if the checkpoint does not say it of all of them."""
     if all(_is_complete(checkpoint, channel) for channel in channels):
         return {}

@@ -127,7 +127,7 @@ class State:
             self._base, self._log = None, []
             return None, "lost"
         checkpoint = self.load()
-        return checkpoint, "new" if checkpoint is None else "kept"
+        return checkpoint, "new" if checkpoint is None else "saved"
 
     def load(self) -> Checkpoint | None:
         """Return what it holds."""
@@ -222,7 +222,7 @@ class MemoryOutput:
     A power cut takes what was not synced, a kill what the reader did not take.
     """
 
-    patient = False
+    waits_at_stop = False
     source = "memory"
     unrescued = 0  # memory can always be read again
 
@@ -338,7 +338,7 @@ class MemoryOutput:
         """Bytes that were handed in so far."""
         return self._handed
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         """The checkpoint covers what was handed in up to there."""
         if self._file.linked and self._durable >= position:
             self._file.needed = self._file.synced

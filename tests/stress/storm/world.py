@@ -131,7 +131,7 @@ class Socket:
         self.peer = peer
         self._world = world
         self._truth = truth
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._here: list[Message] = []
         self._line: deque[tuple[float, Message]] = deque()  # with the loop time at which each arrives

@@ -148,8 +148,8 @@ def test_a_state_is_said_to_be_what_a_start_makes_of_it(result: CheckResult, sta
 
 
 def test_a_running_tail_is_a_warning_that_names_it() -> None:
-    result = state(held=True, pid="77")
+    result = state(locked=True, pid="77")
     assert result.status == "WARN"
     assert "77" in result.what
     assert "exit code 75" in result.why
-    assert state(held=True).facts["pid"] is None
+    assert state(locked=True).facts["pid"] is None

@@ -141,7 +141,7 @@ def begin(directory: Path, account: str = "main", *, outages: int = 0, close: bo
 
 def test_a_state_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     found = look_at_state(str(tmp_path / "a" / "b"), "main", NOW)
-    assert (found.exists, found.problem, found.held) == (False, None, False)
+    assert (found.exists, found.problem, found.locked) == (False, None, False)
     assert found.room.free is not None
     assert list(tmp_path.iterdir()) == []
 
@@ -175,11 +175,11 @@ def test_what_a_killed_run_has_left_in_the_log_of_its_file_is_read_too(tmp_path:
 def test_a_state_that_another_process_holds_is_said_to_be_held_and_stays_so(tmp_path: Path) -> None:
     store = begin(tmp_path, close=False)
     found = look_at_state(str(tmp_path), "main", NOW)
-    assert (found.held, found.pid, found.checkpoint) == (True, str(os.getpid()), None)
+    assert (found.locked, found.pid, found.checkpoint) == (True, str(os.getpid()), None)
     assert found.saved_ns > 0
     store.save(Changes(saved_ns=NOW + 1))
     store.close()
-    assert not look_at_state(str(tmp_path), "main", NOW).held
+    assert not look_at_state(str(tmp_path), "main", NOW).locked
 
 
 def test_the_lock_is_free_again_at_once(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_two_checks_do_not_take_each_other_for_a_tail(tmp_path: Path) -> None:
     begin(tmp_path)
     with (tmp_path / "main.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        assert not look_at_state(str(tmp_path), "main", NOW).held
+        assert not look_at_state(str(tmp_path), "main", NOW).locked
 
 
 def test_a_damaged_state_is_damaged_and_stays_where_it_is(tmp_path: Path) -> None:

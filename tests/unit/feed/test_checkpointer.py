@@ -69,7 +69,7 @@ class Output:
         self.found = "ok"
         self.reopened += 1
 
-    def kept(self, position: int) -> None:
+    def covered(self, position: int) -> None:
         self.keeps.append(position)
 
 
@@ -128,7 +128,7 @@ class Place:
         self.clock.sample(0, 0, 500, 500)
         self.counter = CallCounter(14, 0.33)
         self.failures: list[FeedError] = []
-        parts: dict[str, Any] = {"sink": self.output, "tails": [self.rest], "recovery": self.rest, "log": self.log}
+        parts: dict[str, Any] = {"sink": self.output, "endpoints": [self.rest], "recovery": self.rest, "log": self.log}
         self.checkpointer = Checkpointer(
             self.store,
             None,
@@ -228,10 +228,10 @@ async def test_a_first_mark_whose_save_failed_is_not_kept(tmp_path: Path, monkey
     place = Place(tmp_path)
     monkeypatch.setattr(tables, "write", _without_room(lambda changes: True))
     place.checkpointer.begin("ownTrades", 40)
-    assert place.checkpointer.kept == {}
+    assert place.checkpointer.saved_complete_ns == {}
     monkeypatch.undo()
     place.checkpointer.begin("ownTrades", 50)
-    assert place.checkpointer.kept == {"ownTrades": 50}
+    assert place.checkpointer.saved_complete_ns == {"ownTrades": 50}
     place.checkpointer.begin("ownTrades", 60)
     assert place.kept().complete_ns == 50
 
@@ -354,11 +354,11 @@ async def test_a_save_that_fails_keeps_nothing_and_the_next_one_has_it(
     place.rest.changed, place.rest.complete_ns, place.output.position = True, 200, 7
     place.rest.outages.append(Outage("ownTrades", 1, "closed", 90))
     await place.checkpointer.save()
-    assert (place.output.keeps, place.checkpointer.kept) == ([0], {"ownTrades": 100})
+    assert (place.output.keeps, place.checkpointer.saved_complete_ns) == ([0], {"ownTrades": 100})
     monkeypatch.undo()
     place.fill("T2")
     await place.checkpointer.save()
-    assert (place.output.keeps, place.checkpointer.kept) == ([0, 7], {"ownTrades": 200})
+    assert (place.output.keeps, place.checkpointer.saved_complete_ns) == ([0, 7], {"ownTrades": 200})
     kept = place.kept()
     assert names(kept.seen) == ["T1", "T2"]
     assert len(kept.outages) == 1

@@ -46,7 +46,7 @@ def restarted(knowledge: Knowledge) -> Knowledge:
     state = ChannelState()
     entry = msgspec.convert(msgspec.to_builtins(knowledge.everything()), Entry)
     entry.apply(state)
-    return Knowledge(knowledge.channel, state.orders, state.ended, state.seen, first=False)
+    return Knowledge(knowledge.channel, state.orders, state.ended, state.seen, before_first_snapshot=False)
 
 
 # ------------------------------------------------------------------------------------------------ ids
@@ -111,7 +111,7 @@ def test_everything_that_is_remembered_makes_the_same_memory_again(limit: int, a
 def test_an_end_without_volumes_that_ends_again_with_them_is_written_twice() -> None:
     bare, rich = b'{"status":"closed"}', b'{"status":"closed","vol_exec":"1.00000000","cost":"1.00000"}'
     frame = b'[[{"%b":%b},{"%b":%b}],"openOrders",{"sequence":2}]'
-    knowledge = Knowledge("openOrders", {ORDER_ID: [OPEN]}, first=False)
+    knowledge = Knowledge("openOrders", {ORDER_ID: [OPEN]}, before_first_snapshot=False)
     written: list[Item] = []
     for first, second in ((bare, bare), (rich, bare)):
         name = ORDER_ID.encode()
@@ -147,7 +147,7 @@ def test_two_ledger_legs_under_one_id_are_two_records() -> None:
 @each("known", [fill(b"1"), end(b"1")])
 def test_one_fact_that_comes_three_ways_is_written_once(way: str, known: Item) -> None:
     """Its bytes differ from way to way. Those of the first update are remembered, to compare the next update with."""
-    knowledge = Knowledge("executions", first=False)
+    knowledge = Knowledge("executions", before_first_snapshot=False)
 
     def comes(data: bytes) -> bool:
         item = Item(data, known.order_id, known.exec_id, known.identity)
@@ -171,7 +171,7 @@ def test_an_empty_id_is_no_identity(channel: str) -> None:
     assert list(knowledge.snapshot(items, "changes")) == [True] * 3
     assert not knowledge.backfilled(items[0])
     assert knowledge.take() == Entry()
-    assert knowledge.missing == set()
+    assert knowledge.vanished == set()
 
 
 UPDATES = st.lists(st.tuples(st.sampled_from([END, TRADE_ID]), st.binary(max_size=1), st.booleans()), max_size=30)
@@ -198,22 +198,24 @@ def test_every_different_update_is_written_once_under_an_id_of_its_own(updates: 
 
 
 def test_an_update_shows_that_a_missing_order_is_there() -> None:
-    knowledge = Knowledge("openOrders", {"A": [OPEN], "B": [OPEN], "C": [OPEN], "D": [OPEN]}, first=False)
+    knowledge = Knowledge(
+        "openOrders", {"A": [OPEN], "B": [OPEN], "C": [OPEN], "D": [OPEN]}, before_first_snapshot=False
+    )
     assert list(knowledge.snapshot([Item(OPEN, "D")], "changes")) == [False]
-    assert knowledge.missing == {"A", "B", "C"}
+    assert knowledge.vanished == {"A", "B", "C"}
     knowledge.update(Item(b'{"userref":1}', "A"))
-    assert knowledge.missing == {"B", "C"}
+    assert knowledge.vanished == {"B", "C"}
     knowledge.update(Item(b'{"status":"closed"}', "B", None, "B:end"))
-    assert knowledge.missing == {"C"}
+    assert knowledge.vanished == {"C"}
     list(knowledge.snapshot([Item(OPEN, "A"), Item(OPEN, "C"), Item(OPEN, "D")], "changes"))
-    assert knowledge.missing == set()
+    assert knowledge.vanished == set()
 
 
 def test_a_forgotten_order_leaves_the_checkpoint_and_may_still_end() -> None:
-    knowledge = Knowledge("openOrders", {ORDER_ID: [OPEN]}, first=False)
+    knowledge = Knowledge("openOrders", {ORDER_ID: [OPEN]}, before_first_snapshot=False)
     list(knowledge.snapshot([], "changes"))
     knowledge.forget_order(ORDER_ID)
-    assert knowledge.missing == set()
+    assert knowledge.vanished == set()
     assert knowledge.take().orders == {ORDER_ID: []}
     assert knowledge.backfilled(end(b'{"status":"closed"}'))
 
@@ -238,7 +240,7 @@ class Calls:
 
 @each(("item", "calls"), [(Item(b"{}", ORDER_ID), 1), (fill(b"{}"), 3), (end(b"{}"), 5)])
 def test_an_update_takes_few_calls(item: Item, calls: int) -> None:
-    knowledge = Knowledge("executions", {ORDER_ID: [OPEN]}, first=False)
+    knowledge = Knowledge("executions", {ORDER_ID: [OPEN]}, before_first_snapshot=False)
     with Calls() as names:
         knowledge.update(item)
     assert names.total() == calls, names
@@ -330,14 +332,14 @@ def test_a_row_may_be_taken_by_two_channels_one_after_the_other() -> None:
 
 
 def test_a_fill_without_an_id_in_a_snapshot_is_written_and_is_no_open_order() -> None:
-    knowledge = Knowledge("executions", {ORDER_ID: [OPEN]}, first=False)
+    knowledge = Knowledge("executions", {ORDER_ID: [OPEN]}, before_first_snapshot=False)
     said = spot_v2.decode(
         b'{"channel":"executions","type":"snapshot","sequence":1,"data":['
         b'{"order_id":"%b","exec_type":"Trade","order_status":"filled","last_qty":1.0}]}' % ORDER_ID.encode()
     )
     assert isinstance(said, Data)
     assert list(knowledge.snapshot(said.items, "changes")) == [True]
-    assert knowledge.missing == {ORDER_ID}
+    assert knowledge.vanished == {ORDER_ID}
     assert knowledge.orders == {ORDER_ID: [OPEN]}
 
 
@@ -364,7 +366,7 @@ def test_one_asset_in_two_classes_is_two_balances() -> None:
 
 
 def test_an_update_forgets_the_balance_of_its_class_and_shows_the_class() -> None:
-    knowledge = Knowledge("balances", {"SPY": [b"{}"], "SPY tokenized_asset": [b"{}"]}, first=False)
+    knowledge = Knowledge("balances", {"SPY": [b"{}"], "SPY tokenized_asset": [b"{}"]}, before_first_snapshot=False)
     knowledge.update(balance("SPY", "tokenized_asset", 1))
     assert knowledge.orders.keys() == {"SPY"}
     knowledge = Knowledge("balances")
@@ -391,7 +393,7 @@ V2_OPEN = b'{"order_qty":2.0,"cum_qty":1.0,"limit_price":10.0,"triggers":{"price
 )
 def test_an_order_that_was_amended_without_a_fill_is_news(known: bytes, now: bytes) -> None:
     assert compare([known], now) == "newer"
-    knowledge = Knowledge("openOrders", {ORDER_ID: [known]}, first=False)
+    knowledge = Knowledge("openOrders", {ORDER_ID: [known]}, before_first_snapshot=False)
     assert list(knowledge.snapshot([Item(now, ORDER_ID)], "changes")) == [True]
 
 
@@ -423,7 +425,7 @@ HOSTILE = [
 @each("known", [*HOSTILE, V2_OPEN])
 @each("now", HOSTILE)
 def test_whatever_a_snapshot_holds_what_changed_is_news(known: bytes, now: bytes) -> None:
-    knowledge = Knowledge("executions", first=False)
+    knowledge = Knowledge("executions", before_first_snapshot=False)
     knowledge.update(Item(known, ORDER_ID))
     (news,) = knowledge.snapshot([Item(now, ORDER_ID)], "changes")
     assert news or known == now or merged([now]) == {} or "cum_qty" in merged([now])

@@ -55,9 +55,9 @@ def recorder(lines: _Lines, *hidden: str, channel: str = "openOrders") -> Record
 def test_what_a_marker_quotes_of_the_exchange_is_masked() -> None:
     lines = _Lines()
     made = recorder(lines, "hunter2")
-    made.mark("openOrders", "feed.lost", cause="closed", detail="1001 hunter2")
-    made.mark_outage("openOrders", "feed.gap", None, NOON_NS, reason="EQuery:Unknown hunter2")
-    made.mark("openOrders", "feed.stopped", reason="error: hunter2")
+    made.write_marker("openOrders", "feed.lost", cause="closed", detail="1001 hunter2")
+    made.write_outage("openOrders", "feed.gap", None, NOON_NS, reason="EQuery:Unknown hunter2")
+    made.write_marker("openOrders", "feed.stopped", reason="error: hunter2")
     assert [record.get("detail") or record["reason"] for record in lines.records] == [
         "1001 [masked]", "EQuery:Unknown [masked]", "error: [masked]",
     ]  # fmt: skip
@@ -66,14 +66,16 @@ def test_what_a_marker_quotes_of_the_exchange_is_masked() -> None:
 def test_a_password_that_is_a_number_takes_nothing_out_of_times_and_ids() -> None:
     lines, plain = _Lines(), _Lines()
     for made in (recorder(lines, "2025", "1", "main"), recorder(plain)):
-        made.mark("openOrders", "feed.lost", cause="closed", last_ts="2025-11-21T11:59:59.000000Z", last_sequence=1)
-        made.mark_outage("openOrders", "feed.gap", 0, NOON_NS, reason="switched off")
+        made.write_marker(
+            "openOrders", "feed.lost", cause="closed", last_ts="2025-11-21T11:59:59.000000Z", last_sequence=1
+        )
+        made.write_outage("openOrders", "feed.gap", 0, NOON_NS, reason="switched off")
     assert lines.records == plain.records
 
 
 def test_an_outage_of_unknown_beginning_says_so() -> None:
     lines = _Lines()
-    recorder(lines).mark_outage("openOrders", "feed.gap", None, NOON_NS, reason="x")
+    recorder(lines).write_outage("openOrders", "feed.gap", None, NOON_NS, reason="x")
     (record,) = lines.records
     assert record["from"] is None
     assert record["to"] == "2025-11-21T12:00:00.000000Z"
@@ -84,8 +86,8 @@ def test_two_outages_of_the_same_interval_have_ids_of_their_own() -> None:
     lines = _Lines()
     made = recorder(lines)
     for _ in range(3):
-        made.mark_outage("openOrders", "feed.gap", None, NOON_NS, reason="x")
-        made.mark_outage("openOrders", "feed.backfilled", None, NOON_NS)
+        made.write_outage("openOrders", "feed.gap", None, NOON_NS, reason="x")
+        made.write_outage("openOrders", "feed.backfilled", None, NOON_NS)
     assert len(set(lines.ids)) == 6
     assert lines.ids[2] == f"{lines.ids[0]}:2"
 
@@ -94,8 +96,8 @@ def test_a_channel_that_is_live_twice_on_one_connection_has_two_markers() -> Non
     lines = _Lines()
     made = recorder(lines)
     for _ in range(2):
-        made.mark("openOrders", "feed.live")
-        made.mark("openOrders", "feed.lost", cause="resnapshot")
+        made.write_marker("openOrders", "feed.live")
+        made.write_marker("openOrders", "feed.lost", cause="resnapshot")
     assert len(set(lines.ids)) == 4
 
 
@@ -104,7 +106,7 @@ def test_the_ids_of_markers_that_are_remembered_are_bounded() -> None:
     made = recorder(lines)
     for number in range(1, 3000):
         made.connected(f"run-{number}", ["openOrders"])
-        made.mark("openOrders", "feed.live")
+        made.write_marker("openOrders", "feed.live")
     assert len(made._marked) == 1000
     assert len(set(lines.ids)) == 2999
 
@@ -187,7 +189,7 @@ def test_no_two_records_of_an_output_have_one_id_whatever_comes(channel: str, sc
                 made.connected(f"run-{connection}", [channel])
             case "live":
                 made.went_live()
-                made.mark(channel, "feed.live")
+                made.write_marker(channel, "feed.live")
             case "opaque":
                 made.write_opaque(Opaque(b"{}", json=True), "")
             case "engine":

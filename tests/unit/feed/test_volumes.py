@@ -166,7 +166,7 @@ class World:
         self.events = events
         self.frames = [frame for event in events for frame in dialect.frames(event, trade_first)]
         self.volumes = Volumes()
-        self.known = {c: Knowledge(c, first=False, volumes=self.volumes) for c in dialect.channels}
+        self.known = {c: Knowledge(c, before_first_snapshot=False, volumes=self.volumes) for c in dialect.channels}
         self.now = 0  # what has happened
         self.read = 0  # what the feed has brought
         self.live_from = dict.fromkeys(dialect.channels, 0)  # from where on the channel's frames come by the feed
@@ -224,7 +224,7 @@ class World:
             state = ChannelState()
             knowledge.everything().apply(state)
             self.known[channel] = Knowledge(
-                channel, state.orders, state.ended, state.seen, first=False, volumes=self.volumes
+                channel, state.orders, state.ended, state.seen, before_first_snapshot=False, volumes=self.volumes
             )
 
     def rest(self, behind: int, fills_first: bool) -> None:
@@ -293,12 +293,12 @@ def test_when_rest_tells_everything_nothing_is_short_however_a_life_was_cut(
             continue
         getattr(world, name)(*values)
         if name == "rest" and values[0] == 0:
-            assert world.volumes.short() == {}
+            assert world.volumes.missing_volumes() == {}
             if clear and world.read == world.now:
                 world.recovered()
     world.deliver(99)
     world.rest(0, order)
-    assert world.volumes.short() == {}
+    assert world.volumes.missing_volumes() == {}
 
 
 @st.composite
@@ -333,14 +333,14 @@ def test_an_order_with_a_fill_that_rest_does_not_tell_is_named_and_by_how_much(
     world.reconnect(1.0, [0, 0], trades)
     for fills_first in passes:
         world.rest(0, fills_first)
-        assert world.volumes.short() == {ORDER_ID: events[missed].volume}
+        assert world.volumes.missing_volumes() == {ORDER_ID: events[missed].volume}
         world.happen(2)
         if dialect is V2:
             world.rest(0, fills_first)  # ahead of the feed: in v1 a fill on its way may count as the missed one
         world.deliver(2)
     world.missed = set()
     world.rest(0, passes[0])
-    assert world.volumes.short() == {}
+    assert world.volumes.missing_volumes() == {}
 
 
 # ------------------------------------------------------------------------------------------------ single facts
@@ -355,7 +355,7 @@ def executions(known: bytes | None = b'{"order_qty":2.0,"cum_qty":0.5}') -> tupl
     volumes.add_outage(Outage(SINCE))
     volumes.widen(SINCE)
     orders = {} if known is None else {ORDER_ID: [known]}
-    return Knowledge("executions", orders, first=False, volumes=volumes), volumes
+    return Knowledge("executions", orders, before_first_snapshot=False, volumes=volumes), volumes
 
 
 def ended(opened: int = T0 - 1000, more: bytes = b"") -> Item:
@@ -369,9 +369,9 @@ def row(volume: str, time: float = T0 + 1, name: str = "TAAAAA-BBBBB-CCCCC1") ->
 def test_an_end_claims_what_was_executed_since_the_last_that_is_known() -> None:
     knowledge, volumes = executions()
     knowledge.backfilled(ended())
-    assert volumes.short() == {ORDER_ID: Decimal("1.5")}
+    assert volumes.missing_volumes() == {ORDER_ID: Decimal("1.5")}
     knowledge.backfilled(row("1.5"))
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
 
 
 def test_two_rows_of_one_trade_id_cover_both_volumes() -> None:
@@ -379,14 +379,14 @@ def test_two_rows_of_one_trade_id_cover_both_volumes() -> None:
     knowledge.backfilled(ended())
     assert knowledge.backfilled(row("0.5"))
     assert knowledge.backfilled(row("1.0"))
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
 
 
 def test_fills_from_before_the_outage_cover_nothing() -> None:
     knowledge, volumes = executions()
     knowledge.backfilled(ended())
     knowledge.backfilled(row("1.5", T0 - 60))
-    assert volumes.short() == {ORDER_ID: Decimal("1.5")}
+    assert volumes.missing_volumes() == {ORDER_ID: Decimal("1.5")}
 
 
 def test_a_fill_may_be_a_few_seconds_older_than_the_outage_and_one_without_a_time_counts() -> None:
@@ -394,7 +394,7 @@ def test_a_fill_may_be_a_few_seconds_older_than_the_outage_and_one_without_a_tim
         knowledge, volumes = executions()
         knowledge.backfilled(ended())
         knowledge.backfilled(item)
-        assert volumes.short() == {}
+        assert volumes.missing_volumes() == {}
 
 
 @each(
@@ -405,7 +405,7 @@ def test_a_fill_may_be_a_few_seconds_older_than_the_outage_and_one_without_a_tim
 def test_a_volume_that_is_no_sum_of_fills_claims_nothing(more: bytes) -> None:
     knowledge, volumes = executions()
     assert knowledge.backfilled(ended(more=more))
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
 
 
 @each(("opened", "more", "claimed"), [(T0 + 1, b"", True), (T0 - 1, b"", False), (T0 + 1, b',"refid":"O2"', False)])
@@ -414,7 +414,7 @@ def test_an_unknown_order_claims_its_volume_only_if_it_was_opened_in_the_outage(
 ) -> None:
     knowledge, volumes = executions(known=None)
     knowledge.backfilled(ended(opened, more))
-    assert volumes.short() == ({ORDER_ID: Decimal(2)} if claimed else {})
+    assert volumes.missing_volumes() == ({ORDER_ID: Decimal(2)} if claimed else {})
 
 
 def test_the_first_snapshot_claims_nothing() -> None:
@@ -426,31 +426,33 @@ def test_the_first_snapshot_claims_nothing() -> None:
             [V2.order(Event(1, "open", Decimal(1), Decimal(1)), Event(1, "open", Decimal(1), Decimal(1)))], "changes"
         )
     )
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
 
 
 def test_an_outage_of_the_orders_channel_alone_claims_nothing() -> None:
     """What was executed in it came by ownTrades."""
     volumes = Volumes()
-    known = Knowledge("openOrders", {ORDER_ID: [b'{"vol":"2","vol_exec":"0"}']}, first=False, volumes=volumes)
+    known = Knowledge(
+        "openOrders", {ORDER_ID: [b'{"vol":"2","vol_exec":"0"}']}, before_first_snapshot=False, volumes=volumes
+    )
     list(known.snapshot([Item(b'{"vol":"2","vol_exec":"1"}', ORDER_ID)], "changes"))
     known.backfilled(ended())
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
 
 
 def test_a_forgotten_order_owes_nothing_and_clear_begins_afresh() -> None:
     knowledge, volumes = executions()
     knowledge.backfilled(ended())
     knowledge.forget_order(ORDER_ID)
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
     knowledge, volumes = executions()
-    owed, closed = volumes.owed, volumes.closed
+    owed, closed = volumes.claims, volumes.ended_by_rest
     knowledge.backfilled(ended())
     volumes.clear()
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
     assert volumes.since is None
-    assert volumes.owed is owed
-    assert volumes.closed is closed
+    assert volumes.claims is owed
+    assert volumes.ended_by_rest is closed
 
 
 def test_what_an_outage_claims_concerns_no_other() -> None:
@@ -468,7 +470,7 @@ def test_what_an_outage_claims_concerns_no_other() -> None:
         volumes.claim(name, known, parse(b'{"vol_exec":"1","closetm":%d}' % closed), ended=True)
     concerned = {
         outage.start_ns: {
-            name for name in volumes.owed if volumes.may_concern(name, outage.start_ns or 0, outage.end_ns or 0)
+            name for name in volumes.claims if volumes.may_concern(name, outage.start_ns or 0, outage.end_ns or 0)
         }
         for outage in (early, late)
     }
@@ -486,7 +488,7 @@ def test_an_order_that_was_opened_before_the_outage_in_which_it_ended_and_is_not
     for opened in (T0 + 300, T0 + 610):
         end = b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":%d}' % (opened, T0 + 630)
         volumes.claim(str(opened), {}, parse(end), ended=True)
-    assert volumes.owed == {str(T0 + 610): 1}
+    assert volumes.claims == {str(T0 + 610): 1}
 
 
 def test_an_order_that_was_forgotten_and_is_read_again_claims_nothing_more() -> None:
@@ -496,10 +498,10 @@ def test_an_order_that_was_forgotten_and_is_read_again_claims_nothing_more() -> 
     for executed in ("1", "1", "1.5"):
         end = b'{"vol":"2","vol_exec":"%b","opentm":%d,"closetm":%d}' % (executed.encode(), T0 + 1, T0 + 2)
         volumes.claim("O1", {}, parse(end), ended=True)
-    assert volumes.owed == {"O1": Decimal("1.5")}
+    assert volumes.claims == {"O1": Decimal("1.5")}
     volumes.clear("O1")
     volumes.claim("O1", {}, parse(end), ended=True)
-    assert volumes.owed == {"O1": Decimal("1.5")}
+    assert volumes.claims == {"O1": Decimal("1.5")}
 
 
 @each(("begin", "opened", "owed"), [(0, 5, 1), (50, 60, 1), (50, 5, 0), (50, 200, 0)])
@@ -513,7 +515,7 @@ def test_where_another_channel_tells_the_fills_only_what_that_one_has_missed_is_
     volumes.add_outage_of_fills(Outage(SINCE + begin * NS, SINCE + 150 * NS))
     end = b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":%d}' % (T0 + opened, T0 + 250)
     volumes.claim("O1", {}, parse(end), ended=True)
-    assert len(volumes.owed) == owed
+    assert len(volumes.claims) == owed
 
 
 @each(("live", "opened", "short"), [(True, T0 + 1, 0), (True, T0 - 1, 1), (False, T0 + 1, 0)])
@@ -525,7 +527,7 @@ def test_a_fill_that_the_feed_told_covers_only_an_end_of_which_nothing_else_is_k
     before = {} if opened > T0 else parse(b'{"order_qty":1,"cum_qty":0}')
     volumes.cover("T1", "O1", b'{"vol":"1"}', live=live)
     volumes.claim("O1", before, parse(b'{"vol":"1","vol_exec":"1","opentm":%d,"closetm":0}' % opened), ended=True)
-    assert len(volumes.short()) == short
+    assert len(volumes.missing_volumes()) == short
 
 
 def test_outages_widen_each_other_until_they_are_cleared() -> None:
@@ -540,7 +542,7 @@ def test_volumes_are_added_without_rounding() -> None:
     knowledge, volumes = executions(b'{"order_qty":2.0,"cum_qty":0.00000000000000000001}')
     long = b'{"opentm":0,"vol":"2","vol_exec":"12345678901234567890.12345678901234567890"}'
     knowledge.backfilled(Item(long, ORDER_ID, None, f"{ORDER_ID}:end"))
-    assert volumes.short() == {ORDER_ID: Decimal("12345678901234567890.12345678901234567889")}
+    assert volumes.missing_volumes() == {ORDER_ID: Decimal("12345678901234567890.12345678901234567889")}
 
 
 def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> None:
@@ -551,7 +553,7 @@ def test_an_order_whose_update_was_left_out_is_told_by_the_next_snapshot() -> No
     assert not knowledge.update(V2.update(Frame("executions", fill)))
     snapshot = [V2.order(order, order)]
     assert list(knowledge.snapshot(snapshot, "changes")) == [True]
-    assert volumes.short() == {}
+    assert volumes.missing_volumes() == {}
     assert list(knowledge.snapshot(snapshot, "changes")) == [False]
 
 
@@ -565,4 +567,4 @@ def test_a_live_fill_covers_a_claim_by_as_much_as_the_snapshot_had_of_it(
     volumes.claim("O1", parse(b'{"order_qty":5,"cum_qty":0}'), parse(b'{"order_qty":5,"cum_qty":1}'))
     fill = b'{"exec_type":"trade","exec_id":"T1","order_id":"O1","last_qty":1,"cum_qty":%b}' % executed
     volumes.live_fill("O1", parse(b'{"cum_qty":1}'), fill)
-    assert volumes.short() == short
+    assert volumes.missing_volumes() == short

@@ -335,7 +335,7 @@ def test_a_peer_that_never_says_a_word_is_found_out_before_any_token() -> None:
 
 def test_time_in_which_we_did_not_listen_is_no_silence() -> None:
     script = Script()
-    script.session.excuse(60.0)
+    script.session.add_grace(60.0)
     assert script.wait(60.0).cause is None
     assert script.wait(4.9).cause is None
     assert script.wait(0.2).cause == "no_ack"
@@ -456,7 +456,7 @@ def hurried(times: int) -> Script:
     for second in range(1, times + 1):
         script.now = second - 0.5
         script.hear(HEARTBEAT)
-        script.session.hurry()
+        script.session.ping_now()
         assert (script.session.deadline() or 0) <= script.now
         script.now = second
         script.wait(0.0)
@@ -509,10 +509,10 @@ def test_a_confirmation_never_speaks_of_a_ping_later_than_the_last_that_was_answ
     again: list[int] = []
     for action, which, bare in script:
         if action == "hurry":
-            mine.session.hurry()
+            mine.session.ping_now()
         if action in ("hurry", "wait"):
             mine.now += 0.5 + which
-            mine.session.excuse(which + 1)  # the feed speaks, too
+            mine.session.add_grace(which + 1)  # the feed speaks, too
             before = mine.now
             for req_id in mine.wait(0.0).pings():
                 sent[req_id] = round(before * 1e9)

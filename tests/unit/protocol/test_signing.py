@@ -121,10 +121,10 @@ def test_a_clock_that_is_behind_does_not_repeat_nonces_that_were_used_and_not_sa
     """The clock was set back, and a power cut took the last saves."""
     hour = 3_600_000_000_000
     nonce = Nonce(saved := 10 * hour)
-    nonce.go_on(9 * hour)
+    nonce.start(9 * hour)
     assert nonce.next(9 * hour) > saved + 0.9 * hour
     nonce = Nonce(saved)
-    nonce.go_on(saved + 1)
+    nonce.start(saved + 1)
     assert nonce.next(saved + 2) == saved + 2
 
 

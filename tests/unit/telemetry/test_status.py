@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.telemetry.stats import Endpoint, Figures, Histogram, OutageCounts, Output
+from kraken_feed.telemetry.stats import EndpointFigures, Figures, Histogram, OutageCounts, Output
 from kraken_feed.telemetry.status import MAX_LINE, span, status_line
 
 from ...support.cases import each
@@ -21,12 +21,14 @@ def output(pending: int = 0, blocked_s: float | None = None) -> Output:
 OK = output()
 
 
-def endpoint(*channels: str, live: bool = True, **facts: Any) -> Endpoint:
+def endpoint(*channels: str, live: bool = True, **facts: Any) -> EndpointFigures:
     usual = {"live_s": None, "down_s": None, "last_frame_s": None, "attempts": 0, "retry_s": None, "cause": ""}
-    return Endpoint(**{"dialect": "v1", "channels": channels, "live": live, "engine": "online", **usual, **facts})
+    return EndpointFigures(
+        **{"dialect": "v1", "channels": channels, "live": live, "engine": "online", **usual, **facts}
+    )
 
 
-def account(*endpoints: Endpoint, name: str = "main", outages: int = 0, **facts: Any) -> Figures:
+def account(*endpoints: EndpointFigures, name: str = "main", outages: int = 0, **facts: Any) -> Figures:
     usual = {"open_orders": {}, "records": {}, "losses": {}, "reconnects": 0, "calls": {}}
     times = {"last_frame_ns": 0, "last_record_ns": 0, "checkpoint_ns": 0}
     return Figures(
@@ -134,7 +136,7 @@ def test_span_is_short(seconds: float, text: str) -> None:
 
 spans = st.floats(min_value=0, max_value=1e9)
 endpoints = st.builds(
-    Endpoint,
+    EndpointFigures,
     dialect=st.just("v1"),
     channels=st.lists(st.sampled_from(["openOrders", "ownTrades", "executions", "balances"]), min_size=1).map(tuple),
     live=st.booleans(),

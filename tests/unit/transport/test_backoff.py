@@ -18,7 +18,7 @@ from kraken_feed.transport.backoff import (
     Budget,
     CallCounter,
     delay,
-    excess,
+    limit_if_exceeded,
 )
 
 from ...support.cases import each
@@ -156,7 +156,7 @@ def test_span_says_when_the_last_of_many_connects_begins(limit: int, connects: i
 def test_connects_are_too_many_for_the_budget_or_for_krakens_edge(
     connects: int, limit: int, public: bool, most: int | None
 ) -> None:
-    assert excess(connects, Budget(limit, 600.0), public=public) == most
+    assert limit_if_exceeded(connects, Budget(limit, 600.0), public=public) == most
 
 
 # ------------------------------------------------------------------------------------------------ the call counter
@@ -284,21 +284,21 @@ def test_the_points_of_a_call_that_is_under_way_do_not_decay() -> None:
 def test_the_waits_grow_with_every_refusal_in_a_row() -> None:
     counter, now, waits = CallCounter(14, 0.5), 0.0, list[float]()
     for _ in range(5):
-        counter.fill(now)
+        counter.note_refusal(now)
         waits.append(counter.wait(HISTORY_COST, 6.0, now))
         now += waits[-1]
         counter.send(HISTORY_COST, now)
         counter.end(HISTORY_COST, now)
     assert waits == [28.0, 36.0, 44.0, 48.0, 48.0]
-    assert counter.consecutive == 5
+    assert counter.refusals_in_a_row == 5
 
 
 def test_a_call_that_is_answered_ends_the_row_of_refusals() -> None:
     counter = CallCounter(14, 0.5)
-    counter.fill(0.0)
+    counter.note_refusal(0.0)
     first = counter.wait(HISTORY_COST, 6.0, 0.0)
     counter.succeed()
-    counter.fill(1000.0)
+    counter.note_refusal(1000.0)
     assert counter.wait(HISTORY_COST, 6.0, 1000.0) == first
 
 

@@ -35,7 +35,7 @@ def feed(splitter: Splitter, stream: bytes, cuts: list[int]) -> tuple[list[bytes
         new, left = splitter.feed(stream[start:stop])
         found += new
         others += left
-        if splitter.done:
+        if splitter.handed_over:
             others += stream[stop:]
             break
     return found, others
@@ -49,7 +49,7 @@ def test_every_message_is_found_and_every_control_frame_left_however_the_stream_
     found, others = feed(splitter, wire(frames), cuts)
     assert found == [bytes(f.data) for f in frames if f.opcode in (Opcode.TEXT, Opcode.BINARY)]
     assert others == wire([f for f in frames if f.opcode in (Opcode.PING, Opcode.PONG)])
-    assert not splitter.done
+    assert not splitter.handed_over
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_not_simple_and_all_that_follows_is_left_as_it_came(
     found, others = feed(splitter, wire(before) + odd + after, cuts)
     assert found == [bytes(f.data) for f in before if f.opcode in (Opcode.TEXT, Opcode.BINARY)]
     assert others == wire([f for f in before if f.opcode in (Opcode.PING, Opcode.PONG)]) + odd + after
-    assert splitter.done
+    assert splitter.handed_over
 
 
 def test_a_long_message_in_many_pieces_is_not_looked_at_for_each_of_them() -> None:
@@ -130,7 +130,7 @@ def test_it_tells_whether_the_bytes_end_within_a_message(
     stream, splitter = wire(frames), Splitter(LIMIT)
     edges = sorted({0, len(stream), *complete, *(cut % (len(stream) + 1) for cut in cuts)})
     for start, stop in itertools.pairwise(edges):
-        if splitter.done:
+        if splitter.handed_over:
             splitter.follow(stream[start:stop])
         else:
             splitter.feed(stream[start:stop])

@@ -15,7 +15,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from kraken_feed.config.schema import Config, OutputConfig
-from kraken_feed.errors import ConfigError, FeedError, OutputAway, OutputFailed, StateAway, StateFailed
+from kraken_feed.errors import ConfigError, FeedError, OutputFailed, OutputUnavailable, StateFailed, StateUnavailable
 from kraken_feed.feed.builder import Plan, assemble
 from kraken_feed.feed.environment import UNLIMITED, Account, Environment, Limits
 from kraken_feed.output.disk import passes
@@ -58,7 +58,9 @@ class Start:
             loop.call_later(after_s, then)
             log, began = structlog.wrap_logger(None, processors=[self.said]), loop.time()
             try:
-                await assemble(self._plan, self._open, log=log, secrets=Secrets(), make=self._make, held=self._hold)
+                await assemble(
+                    self._plan, self._open, log=log, secrets=Secrets(), make=self._make, unavailable=self._hold
+                )
             except FeedError as error:
                 self.error = error
             self.took = loop.time() - began
@@ -127,7 +129,7 @@ def test_one_account_whose_state_is_away_does_not_open_the_others_twice(tmp_path
     assert len(start.stores) == 2
 
 
-@pytest.mark.parametrize(("what", "kind"), [("output", OutputAway), ("state", StateAway)])
+@pytest.mark.parametrize(("what", "kind"), [("output", OutputUnavailable), ("state", StateUnavailable)])
 def test_what_stays_away_ends_with_74_when_patience_does(tmp_path: Path, what: str, kind: type[FeedError]) -> None:
     (tmp_path / "state").symlink_to(tmp_path / "disk")
     away = {"output": (None, tmp_path / "mount" / "out"), "state": (tmp_path / "state", None)}[what]
@@ -150,7 +152,7 @@ def test_nothing_is_waited_for_longer_than_the_answer_is(
     tmp_path: Path, options: dict[str, Any], seconds: float
 ) -> None:
     start = Start(None, tmp_path / "mount" / "out", **options).run()
-    assert type(start.error) is OutputAway
+    assert type(start.error) is OutputUnavailable
     assert seconds <= start.took < seconds + 6.0
 
 
@@ -164,11 +166,23 @@ def test_a_mistake_in_the_configuration_is_one_at_once(tmp_path: Path) -> None:
     assert (type(directory.error), directory.took) == (OutputFailed, 0.0)
 
 
-AWAY = ("ENOSPC", "EDQUOT", "EROFS", "ENOENT", "ENODEV", "ENXIO", "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN")
+UNAVAILABLE = (
+    "ENOSPC",
+    "EDQUOT",
+    "EROFS",
+    "ENOENT",
+    "ENODEV",
+    "ENXIO",
+    "EIO",
+    "ESTALE",
+    "ENOTCONN",
+    "ETIMEDOUT",
+    "EHOSTDOWN",
+)
 MISTAKES = ("EACCES", "EPERM", "EISDIR", "ENOTDIR", "ENAMETOOLONG", "ELOOP", "EINVAL", "ETXTBSY")
 
 
-@pytest.mark.parametrize(("name", "wanted"), [(name, name in AWAY) for name in (*AWAY, *MISTAKES)])
+@pytest.mark.parametrize(("name", "wanted"), [(name, name in UNAVAILABLE) for name in (*UNAVAILABLE, *MISTAKES)])
 def test_a_start_waits_for_file_systems_and_not_for_mistakes(
     name: str, wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,8 +196,8 @@ def test_a_start_waits_for_file_systems_and_not_for_mistakes(
             open_output(path)
         with pytest.raises((StateFailed, ConfigError)) as state:
             Store.open(str(tmp_path), "main", 0)
-    assert isinstance(output.value, OutputAway) is wanted
-    assert isinstance(state.value, StateAway) is wanted
+    assert isinstance(output.value, OutputUnavailable) is wanted
+    assert isinstance(state.value, StateUnavailable) is wanted
     assert state.value.exit_code == (74 if wanted else 78)
 
 

@@ -34,7 +34,7 @@ class Line:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self._frames: asyncio.Queue[bytes | ConnectionClosed] = asyncio.Queue()
 
@@ -98,7 +98,7 @@ class Stage:
         self.lines: list[Line] = []
         world.dial = self._dial  # type: ignore[method-assign, assignment]  # the test plays the other end
         self.run = memory.Run(world, path, channels, CONFIG, limits, **options)
-        (self.tail,) = self.run.feed._tails
+        (self.endpoint,) = self.run.feed._endpoints
         self._loop = asyncio.get_running_loop()
 
     async def _dial(self, url: str, config: ConnectionConfig) -> Line:
@@ -125,12 +125,12 @@ class Stage:
         while len(self.lines) == before:
             await virtual_time.elapse(0.1)
         await virtual_time.elapse(0.1)
-        self.line.live(*self.tail.channels)
+        self.line.live(*self.endpoint.channels)
         await virtual_time.elapse(0.1)
 
     def complete(self) -> dict[str, Any]:
         """Return up to when each channel is complete."""
-        return {channel: pytest.approx(seconds(ns), abs=0.25) for channel, ns in self.tail.complete().items()}
+        return {channel: pytest.approx(seconds(ns), abs=0.25) for channel, ns in self.endpoint.complete().items()}
 
 
 def seconds(ns: int) -> float:
@@ -215,7 +215,7 @@ def test_the_answer_of_an_earlier_connection_says_nothing_about_the_next(path: P
         stage.line.drop()
         await stage.again()
         begun = asyncio.get_running_loop().time() - DIAL_S - 0.2
-        assert [0.0 <= seconds(ns) - begun + 0.15 <= 0.3 for ns in stage.tail.complete().values()] == [True, True]
+        assert [0.0 <= seconds(ns) - begun + 0.15 <= 0.3 for ns in stage.endpoint.complete().values()] == [True, True]
 
     play(path, script)
 
@@ -271,7 +271,7 @@ def test_a_late_answer_to_an_earlier_ping_takes_nothing_back(path: Path) -> None
     async def script(stage: Stage) -> None:
         stage.line.live(*BOTH)
         await stage.until(6.0)
-        stage.tail.stepped()  # a second ping leaves at once
+        stage.endpoint.stepped()  # a second ping leaves at once
         await stage.until(7.0)
         stage.line.hear(stage.line.pong())
         await stage.until(8.0)
@@ -319,21 +319,21 @@ def test_the_times_of_a_pong_narrow_krakens_clock_but_do_not_set_it(path: Path) 
 
 def test_a_feed_is_late_while_no_ping_is_answered_or_a_clock_has_jumped(path: Path) -> None:
     async def script(stage: Stage) -> None:
-        assert stage.tail.endpoint().late_s is None  # it is not live
+        assert stage.endpoint.figures().late_s is None  # it is not live
         stage.line.live(*BOTH)
         await stage.until(29.0)
-        assert stage.tail.endpoint().late_s is None
+        assert stage.endpoint.figures().late_s is None
         await stage.until(31.0)
-        assert stage.tail.endpoint().late_s == pytest.approx(31.0, abs=0.25)
+        assert stage.endpoint.figures().late_s == pytest.approx(31.0, abs=0.25)
         stage.line.hear(stage.line.pong())
         await stage.until(32.0)
-        assert stage.tail.endpoint().late_s is None
-        stage.tail.stepped()
-        assert stage.tail.endpoint().late_s is not None
+        assert stage.endpoint.figures().late_s is None
+        stage.endpoint.stepped()
+        assert stage.endpoint.figures().late_s is not None
         await stage.until(33.0)
         stage.line.hear(stage.line.pong())  # to the ping that was sent at once
         await stage.until(34.0)
-        assert stage.tail.endpoint().late_s is None
+        assert stage.endpoint.figures().late_s is None
         assert stage.complete() == {"openOrders": 32.0, "ownTrades": 32.0}
 
     play(path, script)
@@ -465,7 +465,7 @@ def test_an_engine_that_is_not_online_in_the_greeting_is_an_outage_once_it_is(pa
         await stage.until(20.0)
         stage.line.hear(stage.line.pong())
         await stage.until(21.0)
-        assert min(seconds(ns) for ns in stage.tail.complete().values()) > 8.0  # that was the connection before
+        assert min(seconds(ns) for ns in stage.endpoint.complete().values()) > 8.0  # that was the connection before
 
     run = play(path, script)
     assert outages(run) == {channel: [("maintenance", 0.0)] for channel in BOTH}
@@ -485,6 +485,6 @@ def test_a_connection_that_is_lost_in_maintenance_has_its_outage_since_the_engin
         await stage.again()  # the engine is online by now
         stage.line.hear(stage.line.pong())
         await virtual_time.elapse(0.1)
-        assert min(seconds(ns) for ns in stage.tail.complete().values()) > 16.0
+        assert min(seconds(ns) for ns in stage.endpoint.complete().values()) > 16.0
 
     assert outages(play(path, script)) == {channel: [("closed", DIAL_S)] for channel in BOTH}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kraken_feed.config.schema import BackfillConfig, Config
-from kraken_feed.feed.absence import Last
 from kraken_feed.feed.environment import Limits
+from kraken_feed.feed.last_records import LastRecord
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.state.checkpoint import CallLevel, ChannelState, Checkpoint, Outage
 from kraken_feed.state.store import Store
@@ -75,7 +75,7 @@ def test_an_outage_without_an_end_goes_on_from_where_it_began(tmp_path: Path) ->
 
 
 def test_what_the_checkpoint_says_comes_before_what_was_asked_for_and_what_the_output_says(tmp_path: Path) -> None:
-    last = {"openOrders": Last(THEN + 5 * NS, THEN + 5 * NS, None)}
+    last = {"openOrders": LastRecord(THEN + 5 * NS, THEN + 5 * NS, None)}
     found = start(tmp_path, opened, checkpoint=checkpoint(), since_ns=THEN + NS, last=last, found="lost")
     assert found == [(THEN, "restart")]
 
@@ -97,13 +97,13 @@ def test_without_a_checkpoint_the_outage_begins_a_quarter_of_an_hour_before_the_
     tmp_path: Path, channels: dict[str, ChannelState], ts_ns: int, kraken_ns: int | None, begin: int
 ) -> None:
     """A record without Kraken's time has only that of a wall clock, which may be an hour off."""
-    last = {"openOrders": Last(ts_ns, kraken_ns, None)}
+    last = {"openOrders": LastRecord(ts_ns, kraken_ns, None)}
     found = start(tmp_path, opened, checkpoint=Checkpoint(channels=channels), last=last, found="lost")
     assert found == [(begin, "state_missing")]
 
 
 def test_a_lost_state_without_a_record_is_an_outage_whose_beginning_is_not_known(tmp_path: Path) -> None:
-    last = {"ownTrades": Last(THEN, THEN, None)}
+    last = {"ownTrades": LastRecord(THEN, THEN, None)}
     assert start(tmp_path, opened, last=last, found="lost") == [(None, "state_lost")]
 
 
@@ -112,7 +112,7 @@ def test_a_lost_state_without_a_record_is_an_outage_whose_beginning_is_not_known
     [
         ({}, True),
         ({"since_ns": THEN}, False),
-        ({"last": {"openOrders": Last(THEN, THEN, None)}, "found": "lost"}, False),
+        ({"last": {"openOrders": LastRecord(THEN, THEN, None)}, "found": "lost"}, False),
         ({"found": "lost"}, False),
         ({"checkpoint": checkpoint()}, False),
     ],
@@ -121,7 +121,9 @@ def test_what_the_first_snapshot_shows_is_known_only_if_nothing_was_missed_befor
     tmp_path: Path, before: dict[str, Any], first: bool
 ) -> None:
     """With `--snapshots none` it is not written then; a fill in it may be one that was missed."""
-    assert start(tmp_path, lambda run: run.feed._shared.knowledge["openOrders"].first, **before) is first
+    assert (
+        start(tmp_path, lambda run: run.feed._shared.knowledge["openOrders"].before_first_snapshot, **before) is first
+    )
 
 
 def test_a_first_start_says_that_nothing_is_known_of_the_time_before(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_a_first_start_says_that_nothing_is_known_of_the_time_before(tmp_path: P
 
 
 def test_without_a_state_nothing_is_promised_for_the_time_before(tmp_path: Path) -> None:
-    last = {"openOrders": Last(THEN, THEN, None)}
+    last = {"openOrders": LastRecord(THEN, THEN, None)}
     assert start(tmp_path, opened, state=False, last=last, found="lost") == []
 
 
@@ -150,8 +152,8 @@ def test_without_a_state_nothing_is_promised_for_the_time_before(tmp_path: Path)
 )
 def test_the_call_counter_goes_on_where_the_run_before_left_it(tmp_path: Path, ago_s: float, level: float) -> None:
     async def look(run: memory.Run) -> float:
-        await run.feed._shared.count_on()
-        await run.feed._shared.count_on()  # once is enough
+        await run.feed._shared.restore_counter()
+        await run.feed._shared.restore_counter()  # once is enough
         return run.feed._shared.counter.level(0.0)
 
     known = checkpoint(counter=CallLevel(10.0, NOW - round(ago_s * NS)))
@@ -161,7 +163,7 @@ def test_the_call_counter_goes_on_where_the_run_before_left_it(tmp_path: Path, a
 
 def test_a_checkpoint_that_does_not_know_the_counter_leaves_room_for_tokens_only(tmp_path: Path) -> None:
     async def look(run: memory.Run) -> float:
-        await run.feed._shared.count_on()
+        await run.feed._shared.restore_counter()
         return run.feed._shared.counter.level(0.0)
 
     known = Checkpoint(saved_ns=NOW, channels={"openOrders": ChannelState(THEN)})

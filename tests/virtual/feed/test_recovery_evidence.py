@@ -41,7 +41,9 @@ class Scene:
         self.clock.sample(0, 0, T0 * NS, T0 * NS)
         of_v1 = Volumes() if {"openOrders", "ownTrades"} <= set(channels) else None
         self.known = {
-            channel: Knowledge(channel, first=False, volumes=Volumes() if channel == "executions" else of_v1)
+            channel: Knowledge(
+                channel, before_first_snapshot=False, volumes=Volumes() if channel == "executions" else of_v1
+            )
             for channel in channels
         }
         self.recovery = self.restarted(config)
@@ -53,7 +55,7 @@ class Scene:
     def write_backfill(self, channel: str, item: Item) -> None:
         self.written.append((channel, item))
 
-    def mark_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
+    def write_outage(self, channel: str, event_name: str, start: int | None, end: int, **fields: object) -> None:
         self.marks.append((channel, event_name, start, end, fields))
 
     def open_order(self, channel: str, order_id: str, data: bytes = b'{"status":"open"}') -> None:
@@ -199,7 +201,7 @@ def test_volumes_are_compared_from_the_earliest_beginning_to_the_latest_end_once
     async def script(scene: Scene) -> None:
         volumes = Volumes()
         for channel in ("openOrders", "ownTrades"):
-            scene.known[channel] = Knowledge(channel, first=False, volumes=volumes)
+            scene.known[channel] = Knowledge(channel, before_first_snapshot=False, volumes=volumes)
         recovery = scene.restarted()
 
         def bounds() -> tuple[int | None, int | None]:

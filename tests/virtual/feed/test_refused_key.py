@@ -18,7 +18,7 @@ from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault
 from kraken_feed.simulator.faults.scenario import Scenario
 from kraken_feed.state.checkpoint import ChannelState, Checkpoint
-from kraken_feed.telemetry.stats import Endpoint
+from kraken_feed.telemetry.stats import EndpointFigures
 from kraken_feed.telemetry.status import status_line
 
 from ...support import memory, virtual_time
@@ -42,10 +42,10 @@ class Watched(msgspec.Struct):
     """A run, and what could be seen each second of it: status line, reasons of /readyz, endpoints."""
 
     run: memory.Run
-    seen: list[tuple[str, list[str], tuple[Endpoint, ...]]]
+    seen: list[tuple[str, list[str], tuple[EndpointFigures, ...]]]
     error: FeedError | None = None
 
-    def while_down(self) -> list[tuple[str, list[str], tuple[Endpoint, ...]]]:
+    def while_down(self) -> list[tuple[str, list[str], tuple[EndpointFigures, ...]]]:
         return [row for row in self.seen if row[1]]
 
 

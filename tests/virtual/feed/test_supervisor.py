@@ -264,7 +264,7 @@ def test_a_part_that_misses_its_deadline_is_named_and_a_dead_exchange_is_none(tm
 
     async def look(house: House) -> None:
         await virtual_time.elapse(30.0)
-        session = house.feeds[0]._tails[0]._session
+        session = house.feeds[0]._endpoints[0]._session
         assert session is not None
         with pytest.MonkeyPatch.context() as patch:  # an hour ago, and nobody has looked at it
             patch.setattr(session, "deadline", lambda: asyncio.get_running_loop().time() - 3600.0)

@@ -47,7 +47,7 @@ class Wire:
 
     def __init__(self, *said: Sequence[bytes] | Exception, takes: bool = True, closes: bool = True) -> None:
         self.sent: list[str] = []
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self.aborted = False
         self.transport: Any = self

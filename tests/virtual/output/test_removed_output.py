@@ -39,7 +39,7 @@ async def save(sink: Sink, *numbers: int) -> None:
         sink.write(record(number))
     position = sink.position
     await sink.synced()
-    sink.kept(position)
+    sink.covered(position)
 
 
 # ------------------------------------------------------------------------------------------------ noticed
@@ -203,7 +203,7 @@ async def test_what_is_not_on_the_disk_yet_is_not_kept(tmp_path: Path, failures:
     await save(sink, 1)
     sink.write(record(2))
     await sink.drained()
-    sink.kept(sink.position)
+    sink.covered(sink.position)
     path.unlink()
     assert sink.rescue() == len(records(2))
     sink.close()
@@ -283,7 +283,7 @@ async def test_synced_waits_until_rescued_lines_are_on_the_disk(
     free.set()
     await sink.synced()
     assert synced[-1] == (path.stat().st_ino, len(records(2)))
-    sink.kept(sink.position)
+    sink.covered(sink.position)
     path.unlink()
     assert sink.rescue() == 0
     sink.close()
@@ -401,7 +401,7 @@ def test_every_record_written_after_the_last_save_or_after_a_removal_is_in_a_fil
                 await sink.drained()
             elif step == "save":
                 await sink.synced()
-                sink.kept(sink.position)
+                sink.covered(sink.position)
                 unsaved = unsaved if sink.check() == "removed" else []
             elif step == "remove":
                 path.unlink(missing_ok=True)

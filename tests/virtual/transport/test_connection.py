@@ -241,7 +241,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.answers = True
-        self.progress: tuple[float, float] | None = None
+        self.arriving: tuple[float, float] | None = None
         self.delay = 0.0
         self.asked: list[tuple[float, dict[str, Any]]] = []
         self.frames: list[bytes] = []
@@ -381,7 +381,7 @@ async def test_in_a_hurry_a_ping_leaves_at_once(running: Running) -> None:
     await running.speak(3)
     running.peer.answers = False
     for _ in range(2):
-        running.connection.hurry()
+        running.connection.ping_now()
         await virtual_time.elapse(0.0)
         await virtual_time.elapse(0.0)
         await virtual_time.elapse(0.0)
@@ -410,7 +410,7 @@ async def test_a_process_that_was_stopped_reads_what_is_there_before_it_calls_th
 async def test_a_hurry_after_a_stop_does_not_hide_that_the_process_was_stopped(running: Running) -> None:
     await running.speak(3)
     stop_the_process(60.0)
-    running.connection.hurry()
+    running.connection.ping_now()
     await virtual_time.elapse(1.0)
     assert running.cause is None
     assert running.peer.pings[-1] == 63.5

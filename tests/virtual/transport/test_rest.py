@@ -110,7 +110,7 @@ Reply = bytes | tuple[bytes, dict[str, str]]
 class Kraken:
     """A REST API in memory on the loop's virtual clock. Each reply takes ``latency`` seconds; the last one repeats."""
 
-    def __init__(self, *replies: Reply, latency: float = 0.0, called: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, *replies: Reply, latency: float = 0.0, before_call: Callable[[], None] = lambda: None) -> None:
         self.warnings: list[tuple[str, dict[str, object]]] = []
         self.asked: list[tuple[float, str]] = []
         self.counter = CallCounter(14, 0.33)
@@ -125,7 +125,7 @@ class Kraken:
             unix_ns=lambda: 5 * NS,
             clock=self.clock,
             warn=self._warn,
-            called=called,
+            before_call=before_call,
         )
 
     def _warn(self, event: str, **fields: object) -> None:
@@ -266,7 +266,9 @@ async def test_a_clock_that_is_contradicted_is_logged() -> None:
 
 @virtually
 async def test_kraken_s_time_can_be_asked_for_without_a_point_or_a_key() -> None:
-    kraken = Kraken(b'{"error":[],"result":{"unixtime":%d,"rfc1123":""}}' % UNIX, called=lambda: pytest.fail("a call"))
+    kraken = Kraken(
+        b'{"error":[],"result":{"unixtime":%d,"rfc1123":""}}' % UNIX, before_call=lambda: pytest.fail("a call")
+    )
     assert await kraken.rest.time() == UNIX
     assert kraken.clock.earliest() == UNIX * NS - SLACK_NS
     assert kraken.clock.latest() == (UNIX + 1) * NS + SLACK_NS
@@ -311,7 +313,7 @@ async def test_the_owner_hears_of_each_private_call_when_it_is_counted_and_not_y
     def hear() -> None:
         heard.append((kraken.counter.level(0.0), len(kraken.asked)))
 
-    kraken = Kraken(OK, called=hear)
+    kraken = Kraken(OK, before_call=hear)
     await kraken.rest.token()
     await kraken.rest.call("Ledgers", cost=4.0)
     assert heard == [(1.0, 0), (5.0, 1)]
@@ -367,9 +369,9 @@ async def test_refusals_of_a_full_counter_make_the_waits_grow_until_one_is_answe
         await virtual_time.elapse(kraken.rest.quiet_for())
     moments = [moment for moment, _ in kraken.asked]
     assert moments[2] - moments[1] > moments[1] - moments[0] + 10.0
-    assert kraken.counter.consecutive == 3
+    assert kraken.counter.refusals_in_a_row == 3
     await kraken.rest.call("Ledgers", cost=4.0, reserve=6.0)
-    assert kraken.counter.consecutive == 0
+    assert kraken.counter.refusals_in_a_row == 0
 
 
 @virtually

@@ -270,12 +270,12 @@ def test_the_time_that_a_slow_message_took_is_told_once_it_is_whole(gaps: list[f
         data = text(b"x" * 1000)
         made.data_received(data[:3])
         for index, gap in enumerate(gaps):
-            assert made.progress == (0.0, asyncio.get_running_loop().time())
+            assert made.arriving == (0.0, asyncio.get_running_loop().time())
             assert made.delay == 0.0
             await virtual_time.elapse(gap)
             made.data_received(data[3 + index : 4 + index])
         made.data_received(data[3 + len(gaps) :])
-        assert made.progress is None
+        assert made.arriving is None
         assert made.delay == pytest.approx(sum(gaps))
         assert list(await made.burst()) == [b"x" * 1000]
 
@@ -288,6 +288,6 @@ def test_a_message_in_one_piece_is_no_progress_and_no_delay() -> None:
         for _ in range(3):
             made.data_received(text(b"{}") * 2)
             await virtual_time.elapse(1.0)
-            assert (made.progress, made.delay) == (None, 0.0)
+            assert (made.arriving, made.delay) == (None, 0.0)
 
     virtual_time.run(run())

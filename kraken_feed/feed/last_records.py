@@ -1,7 +1,7 @@
 """Find out from an output file where an outage starts, when the checkpoint is gone.
 
-It starts at the newest record that shows the channel live. If the file shows an earlier outage without a
-``feed.backfilled`` or ``feed.gap`` for it, it starts there.
+The outage starts at the newest record that shows the channel live, or at an earlier outage of the file that has no
+``feed.backfilled`` or ``feed.gap``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_SILENT = ("restart", "state_missing")  # causes of outages without a `feed.l
 FOREVER = 1 << 63
 
 
-class Last(msgspec.Struct, frozen=True):
+class LastRecord(msgspec.Struct, frozen=True):
     """The last record of a channel up to which its output is complete.
 
     ``ts_ns`` is the record's ``ts``, by the clock of the machine that wrote it. ``kraken_ns`` is the time at Kraken of
@@ -64,26 +64,28 @@ class _Line(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-def last_records(path: str, account: str, channels: Iterable[str], limit_bytes: int = LIMIT_BYTES) -> dict[str, Last]:
+def last_records(
+    path: str, account: str, channels: Iterable[str], limit_bytes: int = LIMIT_BYTES
+) -> dict[str, LastRecord]:
     """Return, by channel, the last record up to which the file's last ``limit_bytes`` are complete.
 
     Channels without a record there are left out, and all channels if the file cannot be read. Incomplete lines and
     those of other programs are ignored.
     """
-    trails = {
-        b'"account":%b,"channel":%b' % (render.text(account), render.text(channel)): _Trail(account, channel)
+    histories = {
+        b'"account":%b,"channel":%b' % (render.text(account), render.text(channel)): _ChannelHistory(account, channel)
         for channel in channels
     }
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return {}
         for line in _lines_backwards(path, limit_bytes):
-            for mark, trail in trails.items():
+            for mark, history in histories.items():
                 if mark in line:
-                    trail.take(line)
+                    history.take(line)
     except OSError:
         return {}
-    return {trail.channel: last for trail in trails.values() if (last := trail.last()) is not None}
+    return {history.channel: last for history in histories.values() if (last := history.last()) is not None}
 
 
 class _Answer(NamedTuple):
@@ -94,7 +96,7 @@ class _Answer(NamedTuple):
     cause: str
 
 
-class _Start(msgspec.Struct):
+class _LiveSign(msgspec.Struct):
     """The last sign that the channel was live before an outage, or before the end of the file."""
 
     ts_ns: int
@@ -104,8 +106,10 @@ class _Start(msgspec.Struct):
     dated: bool = False  # whether an update has Kraken's time
 
 
-class _Trail:
+class _ChannelHistory:
     """The records of one channel, the newest first: where each outage started, and the answers to them.
+
+    The *answer* to an outage is the ``feed.backfilled`` or ``feed.gap`` that was written for it.
 
     Only a ``feed.live`` and an update show that the channel was live. A snapshot, a ``feed.status`` and a backfill can
     be written before it is, and so can an update on a connection that never became live.
@@ -114,7 +118,7 @@ class _Trail:
     def __init__(self, account: str, channel: str) -> None:
         self.channel = channel
         self._account = account
-        self._starts: list[_Start] = []
+        self._starts: list[_LiveSign] = []
         self._answers: set[_Answer] = set()
         self._wanted = True  # the next sign that the channel was live is a start
         self._unproven = b""  # the connection of the newest start, as long as its `feed.live` was not found
@@ -146,11 +150,11 @@ class _Trail:
             start.kraken_ns = max(found, start.kraken_ns or 0) or None
             start.dated = line.type == "update" and found > 0
 
-    def last(self) -> Last | None:
+    def last(self) -> LastRecord | None:
         """Return where the oldest outage without an answer started, or else the newest sign that the channel was live.
 
-        In a rotated file, the first connection's ``feed.live`` can be in the file before, unless this file has the
-        connection's first frames.
+        If the oldest connection has no ``feed.live`` here, that may be in the previous (rotated) file. But if this file
+        has the connection's first frames, the connection never became live, so it is left out.
         """
         if self._unproven and self._unproven in self._oldest and _sequence(self._oldest) <= 2:
             self._starts.pop()
@@ -158,7 +162,7 @@ class _Trail:
             return None
         start = _oldest_unanswered(self._starts[1:], self._answers, self._starts[0].lost_ns or FOREVER)
         start = start or self._starts[0]
-        return Last(start.ts_ns, start.kraken_ns, start.connection)
+        return LastRecord(start.ts_ns, start.kraken_ns, start.connection)
 
     def _matters(self, data: bytes) -> bool:
         """Return whether the line may be needed. Most are not, and decoding takes most of the time."""
@@ -174,37 +178,40 @@ class _Trail:
         if self._unproven:
             self._starts.pop()
         lost_ns = moment(line.last_ts or "")
-        self._starts.append(_Start(lost_ns or ns, line.connection, lost_ns))
+        self._starts.append(_LiveSign(lost_ns or ns, line.connection, lost_ns))
         self._wanted, self._unproven = False, b""
 
     def _take_sign(self, line: _Line, ns: int) -> None:
         connection = b'"connection":%b' % render.text(line.connection or "")
-        if self._unproven not in (b"", connection):  # what was newer came on a connection that never was live
+        # The lines come newest first. The newer ones belong to a connection without a `feed.live`: they prove nothing.
+        if self._unproven not in (b"", connection):
             self._starts.pop()
             self._wanted = True
         if self._wanted:
-            self._starts.append(_Start(ns, line.connection))
+            self._starts.append(_LiveSign(ns, line.connection))
             self._wanted, self._unproven = False, connection
-        if line.event_name == "feed.live":  # before it there is another outage, or nothing
+        if line.event_name == "feed.live":  # an older sign belongs to the outage before this connection
             self._wanted, self._unproven = True, b""
 
 
-def _oldest_unanswered(starts: Sequence[_Start], answers: Iterable[_Answer], newer_lost_ns: int) -> _Start | None:
+def _oldest_unanswered(starts: Sequence[_LiveSign], answers: Iterable[_Answer], newer_lost_ns: int) -> _LiveSign | None:
     """Return the oldest outage without an answer; None if all have one. ``starts`` are in order, the newest first.
 
     An outage with a ``feed.lost`` is answered by an interval around its ``last_ts``. Each interval answers one outage:
     the next outage may start within it. An outage without a ``feed.lost`` (the process was killed) has no time by
-    Kraken's clock. Those between one ``feed.lost`` and the next count as unanswered, unless there are as many answers
-    to restarts in between.
+    Kraken's clock, so it cannot be matched with one answer. All such outages between two ``feed.lost`` count as
+    unanswered, unless at least as many answers with the cause ``restart`` or ``state_missing`` lie in between.
     """
-    unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_Start]()
+    # Match the outages that have a `feed.lost`, the oldest first.
+    unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_LiveSign]()
     for start in reversed(starts):
         if start.lost_ns:
             answer = next((a for a in unused if a.start_ns <= start.lost_ns <= a.end_ns), None)
             unanswered += [start] if answer is None else []
             unused = [other for other in unused if other is not answer]
-    silent: list[_Start] = []
-    for start in [*starts, _Start(0, None)]:
+    # Count the others between two `feed.lost`, the newest first. The last element stands for the file's beginning.
+    silent: list[_LiveSign] = []
+    for start in [*starts, _LiveSign(0, None)]:
         if start.ts_ns and not start.lost_ns:
             silent.append(start)
             continue

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kraken_feed.feed import absence as module
-from kraken_feed.feed.absence import Last, last_records
+from kraken_feed.feed import last_records as module
+from kraken_feed.feed.last_records import LastRecord, last_records
 from kraken_feed.records.render import render, timestamp
 
 S = 1_000_000_000
@@ -46,12 +46,12 @@ def answered(
     return line(second, event_name, **fields)
 
 
-def found(path: Path, *lines: bytes) -> Last | None:
+def found(path: Path, *lines: bytes) -> LastRecord | None:
     path.write_bytes(b"".join(lines))
     return last_records(str(path), "main", ["openOrders"]).get("openOrders")
 
 
-def seconds(last: Last | None) -> tuple[int, int | None] | None:
+def seconds(last: LastRecord | None) -> tuple[int, int | None] | None:
     """Seconds since T0 of the record, and of Kraken's time."""
     if last is None:
         return None
@@ -137,9 +137,9 @@ def test_what_rest_has_added_says_nothing_of_when_it_was_complete(path: Path) ->
 
 
 def test_the_outage_begins_at_the_earlier_of_the_two_clocks() -> None:
-    assert Last(10, None, None).start_ns() == 10
-    assert Last(10, 7, None).start_ns() == 7
-    assert Last(10, 3600, None).start_ns() == 10
+    assert LastRecord(10, None, None).start_ns() == 10
+    assert LastRecord(10, 7, None).start_ns() == 7
+    assert LastRecord(10, 3600, None).start_ns() == 10
 
 
 # ------------------------------------------------------------------------------------------------ pending outages
