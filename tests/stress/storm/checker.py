@@ -74,7 +74,7 @@ class Interval(NamedTuple):
     to: float
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct, gc=False):
     """Where an id was last written: by which run, as what, and its bytes."""
 
     run: int
@@ -128,10 +128,7 @@ class Channel:
         self.live_since: float | None = None  # when the first `feed.live` was written
         self.records = 0
         self.due: dict[str, float] = {}  # ids that are not on the output, and when they happened
-        self.read: dict[
-            Key, list[float]
-        ] = {}  # items that were read and are not on the output, and when they were sent
-        self.names: dict[Key, str | None] = {}  # of those, what their ids would be if they were facts
+        self.read: dict[Key, list[float]] = {}  # items that were read and are not on the output, and when each was sent
         self.content: set[int] = set()  # hashes of the items that are
         # Hashes of items that need not be written: of v1's snapshots, which do not say that they are snapshots, and of
         # frames that came twice.
@@ -229,7 +226,6 @@ class Checker:
                 times.append(frame.at)
             else:
                 channel.read[key] = [frame.at]
-                channel.names[key] = _identity(channel, *key)
 
     # -- what was written
 
@@ -323,7 +319,7 @@ class Checker:
             return
         times.pop(0)
         if not times:
-            del channel.read[key], channel.names[key]
+            del channel.read[key]
 
     def _gap(self, channel: Channel, line: Line, now: float) -> None:
         interval = _interval(line)
@@ -410,10 +406,10 @@ class Checker:
         """Items that the client has read are on the output, or known in another way, or in an outage that was dealt
         with: then only their order's last state counts."""
         for key, times in list(channel.read.items()):
-            name = channel.names[key]
+            name = _identity(channel, *key)
             known = self.written.get(name) if name else None
             if known is not None and (known.type != "update" or hash(key) in channel.content):
-                del channel.read[key], channel.names[key]
+                del channel.read[key]
                 continue
             left = [at for at in times if not _dealt_with(channel, at)]
             if left and left[0] <= wait.now and wait.is_over(left[0]):
@@ -423,7 +419,7 @@ class Checker:
             if left:
                 channel.read[key] = left
             else:
-                del channel.read[key], channel.names[key]
+                del channel.read[key]
 
     def forget(self, channels: Iterable[str]) -> None:
         """Start again with these channels: neither state nor output tell of them, and a client that finds nothing may
@@ -433,7 +429,6 @@ class Checker:
             channel.live_since = None
             channel.due.clear()
             channel.read.clear()
-            channel.names.clear()
 
     def secret_in(self, text: str) -> None:
         """Look for secrets in a diagnostic."""

@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import httpx
+import msgspec
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.frames import Close as CloseFrame
@@ -115,7 +116,7 @@ class Reader(Protocol):
         """Take in one frame. One that comes ``again`` may be written again, and need not be."""
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, gc=False):
     """A WebSocket message, or the end of the connection. The frame is the ledger's, if it is a data frame; it may come
     once more."""
 
@@ -155,14 +156,15 @@ class Socket:
             await self._waiter
         here, self._here = self._here, []
         frames: list[bytes] = []
-        for data, frame, again in here:
+        for message in here:
+            data = message.data
             if isinstance(data, ConnectionClosed):
                 self._closed = data
                 if not frames:
                     raise data
                 break
-            if frame is not None:
-                self._world.reader.read(frame, again=again)
+            if message.frame is not None:
+                self._world.reader.read(message.frame, again=message.again)
             frames.append(data)
         return frames
 
@@ -246,7 +248,7 @@ class Socket:
 
     def _arrive(self, message: Message) -> None:
         self._here.append(message)
-        if isinstance(message[0], ConnectionClosed):
+        if isinstance(message.data, ConnectionClosed):
             self._world.sockets.discard(self)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -284,7 +286,10 @@ class World:
         """Let the exchange live until it wants to be woken next."""
         now = self.clocks.kraken()
         self.exchange.advance(now)
-        for socket in sorted(self.sockets, key=lambda socket: socket.peer.number):
+        sockets = list(self.sockets)
+        if len(sockets) > 1:
+            sockets.sort(key=lambda socket: socket.peer.number)
+        for socket in sockets:
             socket.hear()
         if self._timer is not None:
             self._timer.cancel()
