@@ -129,6 +129,16 @@ def test_exactly_what_lies_in_the_outage_is_asked_for_and_written() -> None:
     assert (name, start, end) == ("feed.backfilled", at(50.0), at(100.0))
 
 
+def test_fills_are_asked_for_after_the_order_ends_that_claim_them() -> None:
+    """An order that ends between the two requests would otherwise claim fills that nobody has read."""
+    answers = Answers()
+    answers.rows["ClosedOrders"][O1] = order(at=60.0)
+    scene = play(lambda scene: one_outage(scene, wait=15.0), answers, "executions")
+    methods = dict.fromkeys(method for _, method, _ in answers.calls if method in ("ClosedOrders", "TradesHistory"))
+    assert list(methods) == ["ClosedOrders", "TradesHistory"]
+    assert scene.written
+
+
 def test_the_overlap_is_put_before_the_outage() -> None:
     answers = Answers()
     play(one_outage, answers, "ownTrades", config=BackfillConfig(overlap_s=30.0))
