@@ -300,9 +300,7 @@ class EndpointFeed:
             said = self._shared.environment.secrets.mask(failure.refusal)
             raise refused_credentials(channel, said, refusal, self._shared.account.credentials)
         raise refusal.error(
-            f"Kraken refused the subscription to {failure.detail}",
-            why=f"That means: {refusal.meaning}.",
-            remedy=NEWER,
+            f"Kraken refused the subscription to {failure.detail}", why=f"That means: {refusal.meaning}.", remedy=NEWER
         )
 
     def _lost(self, loss: Loss) -> float:

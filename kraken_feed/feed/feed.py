@@ -367,11 +367,5 @@ def _knowledge(channels: Sequence[str], checkpoint: Checkpoint) -> dict[str, Kno
     known = {}
     for channel in channels:
         state = checkpoint.channels.get(channel, ChannelState())
-        known[channel] = Knowledge(
-            channel,
-            state.orders,
-            state.ended,
-            state.seen,
-            volumes=volumes.get(channel),
-        )
+        known[channel] = Knowledge(channel, state.orders, state.ended, state.seen, volumes=volumes.get(channel))
     return known

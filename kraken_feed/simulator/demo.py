@@ -1,8 +1,8 @@
 """Make the exchange of `kraken-feed demo`: busy, and disconnected once, after six seconds."""
 
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.faults.fault import Fault
-from kraken_feed.simulator.faults.scenario import Scenario
+from .exchange import Exchange
+from .faults.fault import Fault
+from .faults.scenario import Scenario
 
 REST_DECAY = 100.0  # points per second: with Kraken's own, the recovery would take minutes
 CUT_S = 6.0  # late enough to show the feed live, early enough to show its return

@@ -6,22 +6,18 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
-from kraken_feed.simulator.faults.scenario import Scenario
-from kraken_feed.simulator.market.ident import connection_id
-from kraken_feed.simulator.market.ledger import Ledger
-from kraken_feed.simulator.rest.api import RestApi
-from kraken_feed.simulator.rest.reply import Reply
-from kraken_feed.simulator.strike import strike
-from kraken_feed.simulator.wire.peer import Peer
-from kraken_feed.simulator.world import World, generator
+from .access.key import ApiKey
+from .faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
+from .faults.scenario import Scenario
+from .market.ident import connection_id
+from .market.ledger import Ledger
+from .rest.api import RestApi
+from .rest.reply import Reply
+from .strike import strike
+from .wire.peer import Peer
+from .world import World, generator
 
-_RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (
-    "maintenance",
-    "cancel_only",
-    "post_only",
-)
+_RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = ("maintenance", "cancel_only", "post_only")
 
 
 class Refused(Struct, frozen=True):

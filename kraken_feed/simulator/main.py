@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from kraken_feed.simulator.access.key import TRADING_PERMISSIONS
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.faults.scenario import Scenario, ScenarioError, load
-from kraken_feed.simulator.market.ledger import Ledger, Sink
-from kraken_feed.simulator.net.server import Server
-from kraken_feed.simulator.quirks import quirk
+from .access.key import TRADING_PERMISSIONS
+from .exchange import Exchange
+from .faults.scenario import Scenario, ScenarioError, load
+from .market.ledger import Ledger, Sink
+from .net.server import Server
+from .quirks import quirk
 
 MAX_RATE = 10_000.0  # more than one core can render
 MAX_ACCOUNTS = 100  # the rate applies to each
@@ -54,11 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same seed gives the same keys, ids, orders and random faults (default: random)",
     )
     parser.add_argument(
-        "--rate",
-        type=_rate,
-        default=2.0,
-        metavar="R",
-        help="events per second and account; 0: no events (default: 2)",
+        "--rate", type=_rate, default=2.0, metavar="R", help="events per second and account; 0: no events (default: 2)"
     )
     parser.add_argument(
         "--port", type=_port, default=0, metavar="P", help="the port on 127.0.0.1 (default: any free port)"

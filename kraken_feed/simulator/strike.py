@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from kraken_feed.simulator.faults.fault import Fault
-from kraken_feed.simulator.wire.outgoing import Abort, Close
-from kraken_feed.simulator.wire.peer import Peer
-from kraken_feed.simulator.wire.subscription import Restart, Subscription
+from .faults.fault import Fault
+from .wire.outgoing import Abort, Close
+from .wire.peer import Peer
+from .wire.subscription import Restart, Subscription
 
 _RESTARTING = "CloudFlare WebSocket proxy restarting"  # the reason that comes with 1001 in the field
 _BIG = 40 * 1024 * 1024

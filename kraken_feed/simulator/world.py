@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
-from kraken_feed.simulator.access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
-from kraken_feed.simulator.access.token import LIFETIME_S, Tokens
-from kraken_feed.simulator.faults.scenario import Scenario
-from kraken_feed.simulator.faults.schedule import Schedule
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.counter import TIERS, Counter
-from kraken_feed.simulator.market.ident import public_key, secret
-from kraken_feed.simulator.market.ledger import Ledger
-from kraken_feed.simulator.market.pair import Asset, Pair
+from .access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
+from .access.token import LIFETIME_S, Tokens
+from .faults.scenario import Scenario
+from .faults.schedule import Schedule
+from .market.account import Account
+from .market.counter import TIERS, Counter
+from .market.ident import public_key, secret
+from .market.ledger import Ledger
+from .market.pair import Asset, Pair
 
 
 class World:

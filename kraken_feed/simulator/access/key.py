@@ -12,8 +12,8 @@ from ipaddress import ip_address, ip_network
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.counter import Counter
+from ..market.account import Account
+from ..market.counter import Counter
 
 # All permissions of a key, in the documented order.
 PERMISSIONS = (
@@ -31,13 +31,7 @@ PERMISSIONS = (
     "add-withdraw-address",
     "update-withdraw-address",
 )
-READ_PERMISSIONS = (
-    "query-funds",
-    "query-open-trades",
-    "query-closed-trades",
-    "query-ledger",
-    "create-ws-token",
-)
+READ_PERMISSIONS = ("query-funds", "query-open-trades", "query-closed-trades", "query-ledger", "create-ws-token")
 
 TRADING_PERMISSIONS = ("modify-trades", "close-trades")
 

@@ -31,10 +31,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import PARAMETERS, Fault, fault
-from kraken_feed.simulator.market.counter import TIERS
-from kraken_feed.simulator.quirks import quirk
-from kraken_feed.simulator.quirks.quirk import Quirks, nearest
+from ..market.counter import TIERS
+from ..quirks import quirk
+from ..quirks.quirk import Quirks, nearest
+from .fault import PARAMETERS, Fault, fault
 
 # The default kinds of random mode: everything from which a client can recover within a minute.
 LIKELY: dict[str, float] = {

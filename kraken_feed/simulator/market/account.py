@@ -6,13 +6,13 @@ from decimal import Decimal
 from random import Random
 from typing import Protocol
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.counter import Tier
-from kraken_feed.simulator.market.engine import Engine, apart
-from kraken_feed.simulator.market.ledger import Content, Ledger
-from kraken_feed.simulator.market.order import Change, Order, Side
-from kraken_feed.simulator.market.pair import find
-from kraken_feed.simulator.quirks.quirk import Quirks
+from ..quirks.quirk import Quirks
+from .book import Book
+from .counter import Tier
+from .engine import Engine, apart
+from .ledger import Content, Ledger
+from .order import Change, Order, Side
+from .pair import find
 
 _CROWD = 500  # orders per frame when many come at once
 
@@ -146,12 +146,7 @@ class Account:
         self._apart(self.book.expire(order_id, now), now)
 
     def amend(
-        self,
-        order_id: str,
-        now: float,
-        *,
-        volume: str | Decimal | None = None,
-        price: str | Decimal | None = None,
+        self, order_id: str, now: float, *, volume: str | Decimal | None = None, price: str | Decimal | None = None
     ) -> None:
         """Change the order's volume or limit price, sent in one frame."""
         new_volume = None if volume is None else Decimal(volume)

@@ -9,13 +9,13 @@ from random import Random
 
 from msgspec.structs import replace
 
-from kraken_feed.simulator.market.counter import Counter, Tier, engine_cost
-from kraken_feed.simulator.market.ident import Idents
-from kraken_feed.simulator.market.number import ZERO, quantum
-from kraken_feed.simulator.market.order import Change, Entry, Kind, Order, Side, Trade
-from kraken_feed.simulator.market.pair import ASSETS, CURRENCY, PAIRS, SHARE_PAIR, SOL_SHARE, TOKENIZED, Asset, Pair
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import USUAL, Quirks, draw, share
+from ..quirks.quirk import USUAL, Quirks, draw, share
+from .counter import Counter, Tier, engine_cost
+from .ident import Idents
+from .number import ZERO, quantum
+from .order import Change, Entry, Kind, Order, Side, Trade
+from .pair import ASSETS, CURRENCY, PAIRS, SHARE_PAIR, SOL_SHARE, TOKENIZED, Asset, Pair
+from .timeline import Timeline
 
 MAKER_FEE = Decimal("0.0016")
 TAKER_FEE = Decimal("0.0026")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, quantum
-from kraken_feed.simulator.market.order import Change, Order, Side
-from kraken_feed.simulator.market.pair import Pair
+from .book import Book
+from .number import VOLUME_PLACES, ZERO, quantum
+from .order import Change, Order, Side
+from .pair import Pair
 
 Frames = list[list[Change]]  # changes, divided into the frames that report them
 

@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.market.order import Change, Entry
-from kraken_feed.simulator.market.stamp import unix_text
+from .order import Change, Entry
+from .stamp import unix_text
 
 Sink = Callable[[bytes], None]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.net.connection import Connection
+from ..exchange import Exchange
+from .connection import Connection
 
 _LONGEST_S = 1.0  # the clock is read this often even when nothing is due
 _CLOSING_S = 5.0
@@ -48,10 +48,7 @@ class Server:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
             self._server.close()

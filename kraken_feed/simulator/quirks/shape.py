@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Raw
 
-from kraken_feed.simulator.quirks.quirk import Quirks, share
+from .quirk import Quirks, share
 
 _SURROGATE = rb"\ud800"  # half of a pair: valid JSON, but not valid Unicode
 _NEW_MEMBER = b'"x_new":{"since":[2026,null],"on":true}'

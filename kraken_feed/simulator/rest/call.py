@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.quirks.quirk import Quirks, share
-from kraken_feed.simulator.rest.history import Pager, Span, View
-from kraken_feed.simulator.world import World
+from ..access.key import ApiKey
+from ..market.book import Book
+from ..quirks.quirk import Quirks, share
+from ..world import World
+from .history import Pager, Span, View
 
 
 class RestError(Exception):

@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import NO_LIMITS, Limits
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.order import Entry, Order, Trade
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import Quirks, draw, share
+from ..access.key import NO_LIMITS, Limits
+from ..market.book import Book
+from ..market.order import Entry, Order, Trade
+from ..market.timeline import Timeline
+from ..quirks.quirk import Quirks, draw, share
 
 PAGE = 50
 Row = TypeVar("Row")

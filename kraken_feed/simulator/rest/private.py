@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Raw
 
-from kraken_feed.simulator.access.token import LIFETIME_S
-from kraken_feed.simulator.market.number import ZERO, fixed
-from kraken_feed.simulator.market.order import Order, Trade
-from kraken_feed.simulator.market.pair import CURRENCY, TOKENIZED
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.quirks.shape import integer, table
-from kraken_feed.simulator.rest.call import Call, RestError
-from kraken_feed.simulator.rest.history import Rows, closed, collected, opened
-from kraken_feed.simulator.rest.row import entry_object, order_object, state, trade_object
+from ..access.token import LIFETIME_S
+from ..market.number import ZERO, fixed
+from ..market.order import Order, Trade
+from ..market.pair import CURRENCY, TOKENIZED
+from ..market.timeline import Timeline
+from ..quirks.quirk import Quirks
+from ..quirks.shape import integer, table
+from .call import Call, RestError
+from .history import Rows, closed, collected, opened
+from .row import entry_object, order_object, state, trade_object
 
 _HISTORY = ("ClosedOrders", "TradesHistory", "QueryTrades", "Ledgers")
 MAX_ORDERS, MAX_TRADES = 50, 20  # txids per query

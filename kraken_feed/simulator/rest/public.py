@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from kraken_feed.simulator.market.number import fixed, quantum
-from kraken_feed.simulator.market.pair import Asset, Pair
-from kraken_feed.simulator.market.stamp import rfc1123, rfc3339_seconds
-from kraken_feed.simulator.rest.call import RestError
-from kraken_feed.simulator.world import World
+from ..market.number import fixed, quantum
+from ..market.pair import Asset, Pair
+from ..market.stamp import rfc1123, rfc3339_seconds
+from ..world import World
+from .call import RestError
 
 
 def answer(world: World, name: str, params: Mapping[str, str], now: float) -> object:

@@ -6,10 +6,10 @@ Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-tra
 from collections.abc import Sequence
 from decimal import Decimal
 
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, fixed
-from kraken_feed.simulator.market.order import Entry, Order, Trade
-from kraken_feed.simulator.market.stamp import unix_number
-from kraken_feed.simulator.quirks.quirk import draw, share
+from ..market.number import VOLUME_PLACES, ZERO, fixed
+from ..market.order import Entry, Order, Trade
+from ..market.stamp import unix_number
+from ..quirks.quirk import draw, share
 
 _NOTHING = "0.00000"
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from kraken_feed.simulator.market.ledger import Content, Item
-from kraken_feed.simulator.market.order import TERMINAL, Change
-from kraken_feed.simulator.quirks.quirk import Quirks, draw
-from kraken_feed.simulator.wire.dialect import Dialect
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.ledger import Content, Item
+from ..market.order import TERMINAL, Change
+from ..quirks.quirk import Quirks, draw
+from .dialect import Dialect
+from .subscription import Options
 
 
 def content(speak: Dialect, items: Sequence[Item], quirks: Quirks) -> Content:

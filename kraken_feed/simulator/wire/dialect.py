@@ -5,12 +5,12 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.ledger import Item
-from kraken_feed.simulator.market.order import Change
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.wire.order_entry import Desk
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.book import Book
+from ..market.ledger import Item
+from ..market.order import Change
+from ..quirks.quirk import Quirks
+from .order_entry import Desk
+from .subscription import Options
 
 SNAPSHOT_TRADES = 50  # a snapshot has the newest fifty trades, never more
 

@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.number import VOLUME_PLACES, is_integer
-from kraken_feed.simulator.market.order import Order, Side
-from kraken_feed.simulator.market.pair import CURRENCY, PAIRS, Pair, find
-from kraken_feed.simulator.market.stamp import rfc3339_seconds
-from kraken_feed.simulator.quirks.quirk import USUAL, Quirks
+from ..access.key import ApiKey
+from ..market.account import Account
+from ..market.number import VOLUME_PLACES, is_integer
+from ..market.order import Order, Side
+from ..market.pair import CURRENCY, PAIRS, Pair, find
+from ..market.stamp import rfc3339_seconds
+from ..quirks.quirk import USUAL, Quirks
 
 MODIFY, CLOSE = "modify-trades", "close-trades"
 ORDER_TYPES = (

@@ -8,20 +8,20 @@ from typing import Literal, Protocol
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.faults.fault import Fault
-from kraken_feed.simulator.market.account import Account, Rendered
-from kraken_feed.simulator.market.ledger import Content, Frame
-from kraken_feed.simulator.market.order import Change
-from kraken_feed.simulator.quirks.quirk import share
-from kraken_feed.simulator.quirks.shape import integer
-from kraken_feed.simulator.wire import v1, v2
-from kraken_feed.simulator.wire.content import content, render
-from kraken_feed.simulator.wire.dialect import Complaint, Dialect, Request
-from kraken_feed.simulator.wire.order_entry import Desk
-from kraken_feed.simulator.wire.outgoing import Abort, Close, Line, Outgoing, Text
-from kraken_feed.simulator.wire.subscription import PERMISSIONS, Subscription
-from kraken_feed.simulator.world import World
+from ..access.key import ApiKey
+from ..faults.fault import Fault
+from ..market.account import Account, Rendered
+from ..market.ledger import Content, Frame
+from ..market.order import Change
+from ..quirks.quirk import share
+from ..quirks.shape import integer
+from ..world import World
+from . import v1, v2
+from .content import content, render
+from .dialect import Complaint, Dialect, Request
+from .order_entry import Desk
+from .outgoing import Abort, Close, Line, Outgoing, Text
+from .subscription import PERMISSIONS, Subscription
 
 HEARTBEAT_S = 1.0
 IDLE_S = 60.0  # a connection without a private subscription is closed after about a minute
@@ -376,11 +376,7 @@ class Peer:
         return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
 
     def _publish(
-        self,
-        subscription: Subscription,
-        kind: Literal["snapshot", "update"],
-        told: Content,
-        now: float,
+        self, subscription: Subscription, kind: Literal["snapshot", "update"], told: Content, now: float
     ) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose and kind == "update":

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import Fault
+from ..faults.fault import Fault
 
 OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.number import is_integer
-from kraken_feed.simulator.wire.dialect import Complaint, Request
-from kraken_feed.simulator.wire.subscription import Options
-from kraken_feed.simulator.wire.v1_feed import bare_end as bare_end
-from kraken_feed.simulator.wire.v1_feed import dressed as dressed
-from kraken_feed.simulator.wire.v1_feed import frame as frame
-from kraken_feed.simulator.wire.v1_feed import notice as notice
-from kraken_feed.simulator.wire.v1_feed import snapshot as snapshot
-from kraken_feed.simulator.wire.v1_feed import updates as updates
-from kraken_feed.simulator.wire.v1_orders import EVENTS
-from kraken_feed.simulator.wire.v1_orders import order as order
+from ..market.number import is_integer
+from .dialect import Complaint, Request
+from .subscription import Options
+from .v1_feed import bare_end as bare_end
+from .v1_feed import dressed as dressed
+from .v1_feed import frame as frame
+from .v1_feed import notice as notice
+from .v1_feed import snapshot as snapshot
+from .v1_feed import updates as updates
+from .v1_orders import EVENTS
+from .v1_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("openOrders", "ownTrades")
 

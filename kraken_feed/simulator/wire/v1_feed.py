@@ -7,15 +7,15 @@ from typing import Literal
 
 import msgspec
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.ledger import Item
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, fixed
-from kraken_feed.simulator.market.order import Change, Order, Trade
-from kraken_feed.simulator.market.stamp import unix_text
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.quirks.shape import dress
-from kraken_feed.simulator.wire.dialect import SNAPSHOT_TRADES
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.book import Book
+from ..market.ledger import Item
+from ..market.number import VOLUME_PLACES, ZERO, fixed
+from ..market.order import Change, Order, Trade
+from ..market.stamp import unix_text
+from ..quirks.quirk import Quirks
+from ..quirks.shape import dress
+from .dialect import SNAPSHOT_TRADES
+from .subscription import Options
 
 
 def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:

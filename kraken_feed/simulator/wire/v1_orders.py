@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from kraken_feed.simulator.market.number import VOLUME_PLACES, fixed
-from kraken_feed.simulator.market.order import Order
-from kraken_feed.simulator.wire.order_entry import (
+from ..market.number import VOLUME_PLACES, fixed
+from ..market.order import Order
+from .order_entry import (
     CLOSE,
     MODIFY,
     ORDER_TYPES,

@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.number import is_integer
-from kraken_feed.simulator.market.stamp import rfc3339
-from kraken_feed.simulator.wire.dialect import Complaint, Request
-from kraken_feed.simulator.wire.subscription import Options
-from kraken_feed.simulator.wire.v2_feed import bare_end as bare_end
-from kraken_feed.simulator.wire.v2_feed import dressed as dressed
-from kraken_feed.simulator.wire.v2_feed import frame as frame
-from kraken_feed.simulator.wire.v2_feed import notice as notice
-from kraken_feed.simulator.wire.v2_feed import snapshot as snapshot
-from kraken_feed.simulator.wire.v2_feed import updates as updates
-from kraken_feed.simulator.wire.v2_orders import METHODS
-from kraken_feed.simulator.wire.v2_orders import order as order
+from ..market.number import is_integer
+from ..market.stamp import rfc3339
+from .dialect import Complaint, Request
+from .subscription import Options
+from .v2_feed import bare_end as bare_end
+from .v2_feed import dressed as dressed
+from .v2_feed import frame as frame
+from .v2_feed import notice as notice
+from .v2_feed import snapshot as snapshot
+from .v2_feed import updates as updates
+from .v2_orders import METHODS
+from .v2_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("executions", "balances")
 

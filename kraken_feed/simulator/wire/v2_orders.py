@@ -10,22 +10,10 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from kraken_feed.simulator.market.order import Order
-from kraken_feed.simulator.market.pair import Pair
-from kraken_feed.simulator.market.stamp import rfc3339
-from kraken_feed.simulator.wire.order_entry import (
-    CLOSE,
-    MODIFY,
-    ORDER_TYPES,
-    STP_TYPES,
-    Desk,
-    Fields,
-    Refusal,
-    Types,
-    Wish,
-    check_types,
-    invalid,
-)
+from ..market.order import Order
+from ..market.pair import Pair
+from ..market.stamp import rfc3339
+from .order_entry import CLOSE, MODIFY, ORDER_TYPES, STP_TYPES, Desk, Fields, Refusal, Types, Wish, check_types, invalid
 
 _ORDER: Types = {
     **dict.fromkeys(
