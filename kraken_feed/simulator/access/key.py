@@ -17,20 +17,10 @@ from ..market.counter import Counter
 
 # All permissions of a key, in the documented order.
 PERMISSIONS = (
-    "query-funds",
-    "add-funds",
-    "withdraw-funds",
-    "earn-funds",
-    "query-open-trades",
-    "query-closed-trades",
-    "modify-trades",
-    "close-trades",
-    "query-ledger",
-    "export-data",
-    "create-ws-token",
-    "add-withdraw-address",
+    "query-funds", "add-funds", "withdraw-funds", "earn-funds", "query-open-trades", "query-closed-trades",
+    "modify-trades", "close-trades", "query-ledger", "export-data", "create-ws-token", "add-withdraw-address",
     "update-withdraw-address",
-)
+)  # fmt: skip
 READ_PERMISSIONS = ("query-funds", "query-open-trades", "query-closed-trades", "query-ledger", "create-ws-token")
 
 TRADING_PERMISSIONS = ("modify-trades", "close-trades")
