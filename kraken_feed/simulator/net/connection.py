@@ -33,11 +33,9 @@ class Host(Protocol):
 
     def now(self) -> float:
         """Return the exchange's time, in unix seconds."""
-        ...
 
     def tick(self) -> None:
         """Let the exchange advance to now, read every connection, and send the results."""
-        ...
 
 
 class Connection(asyncio.Protocol):
