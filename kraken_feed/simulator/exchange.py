@@ -61,14 +61,7 @@ class Exchange:
         ledger: Ledger | None = None,
     ) -> None:
         self.world = world = World(
-            now=now,
-            seed=seed,
-            rate=rate,
-            scenario=scenario or Scenario(),
-            open_orders=open_orders,
-            past_trades=past_trades,
-            accounts=accounts,
-            ledger=ledger or Ledger(),
+            now, seed, rate, scenario or Scenario(), open_orders, past_trades, accounts, ledger or Ledger()
         )
         self.peers: list[Peer] = []
         self.connections = 0

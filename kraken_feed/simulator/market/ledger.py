@@ -1,6 +1,7 @@
 """Record what happened and what was published, to compare a client's output with."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -69,6 +70,7 @@ class Struck(Struct, frozen=True):
     connection_id: int | None
 
 
+@dataclass(eq=False, repr=False)
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
 
@@ -80,17 +82,14 @@ class Ledger:
     records of all but the first name it.
     """
 
-    def __init__(self, sink: Sink | None = None, *, keep: bool = True, account: int = 1) -> None:
-        self.account = account
+    sink: Sink | None = None
+    keep: bool = True
+    account: int = 1
+
+    def __post_init__(self) -> None:
         self.changes: list[Change] = []
         self.frames: list[Frame] = []
         self.faults: list[Struck] = []
-        self._sink = sink
-        self._keep = keep
-
-    def another(self, account: int) -> "Ledger":
-        """Return the ledger of another account, with the same sink."""
-        return Ledger(self._sink, keep=self._keep, account=account)
 
     @property
     def published(self) -> Iterator[Published]:
@@ -100,16 +99,16 @@ class Ledger:
     def happened(self, changes: Iterable[Change]) -> None:
         """Record changes of the account's orders, with their fills and entries."""
         batch = list(changes)
-        if self._keep:
+        if self.keep:
             self.changes += batch
-        if self._sink is not None:
+        if self.sink is not None:
             self._write([_change_record(change) for change in batch])
 
     def publish(self, frame: Frame) -> None:
         """Record a data frame at the moment it is sent."""
-        if self._keep:
+        if self.keep:
             self.frames.append(frame)
-        if self._sink is not None:
+        if self.sink is not None:
             self._write([_frame_record(frame), *(_item_record(item) for item in items(frame))])
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
@@ -117,24 +116,16 @@ class Ledger:
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 
     def _write(self, records: list[dict[str, object]]) -> None:
-        if self._sink is not None and records:
+        if self.sink is not None and records:
             whose = {} if self.account == 1 else {"account": self.account}
-            self._sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
+            self.sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
 
 
 def items(frame: Frame) -> Iterator[Published]:
     """Yield the frame's items as separate records."""
     for index, item in enumerate(frame.items):
-        yield Published(
-            connection_id=frame.connection_id,
-            dialect=frame.dialect,
-            channel=frame.channel,
-            sequence=frame.sequence,
-            type=frame.kind,
-            index=index,
-            ids=item.ids,
-            data=item.data,
-        )
+        place = (frame.connection_id, frame.dialect, frame.channel, frame.sequence, frame.kind, index)
+        yield Published(*place, item.ids, item.data)
 
 
 def _frame_record(frame: Frame) -> dict[str, object]:

@@ -27,8 +27,8 @@ class Call(Struct, frozen=True):
 
     @property
     def view(self) -> View:
-        late = self.quirks.late_orders
-        return View(self.book, self.now, self._lag(), self.key.limits, late_orders=late)
+        lag = self._lag()
+        return View(self.book, self.now - lag if lag else math.inf, self.key.limits, self.quirks.late_orders)
 
     def _lag(self) -> float:
         """Return the lag of a source: each source can have its own."""

@@ -38,23 +38,18 @@ class Venue(Protocol):
     @property
     def moment(self) -> float:
         """The time up to which everything has happened."""
-        ...
 
     def advance(self, now: float) -> None:
         """Let all events happen that are due."""
-        ...
 
     def retry(self, now: float) -> None:
         """Try the faults again that have found nothing to hit so far."""
-        ...
 
     def redeem(self, value: str, peer: "Peer", now: float) -> ApiKey | str:
         """Return the key behind a token, or why the token is not valid."""
-        ...
 
     def forget(self, peer: "Peer") -> None:
         """Remove a connection that is over."""
-        ...
 
 
 class Peer:
