@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct
 
@@ -106,6 +106,14 @@ class Fields:
             raise invalid(name)
         return number
 
+    def volume(self, name: str) -> Decimal:
+        if (volume := self.decimal(name)) is None:
+            raise invalid(name)
+        return volume
+
+    def side(self, name: str) -> Side:
+        return cast(Side, self.needed(name, ("buy", "sell")))
+
     def pair(self, name: str, pairs: Sequence[Pair] = PAIRS) -> Pair:
         try:
             return find(self.needed(name), pairs)
@@ -145,6 +153,13 @@ class Wish(Struct, frozen=True):
     cl_ord_id: str | None = None
     expires: float | None = None
     post_only: bool = False
+
+    @staticmethod
+    def edited(old: Order, **changes: Any) -> "Wish":
+        """Return the order that replaces an old one: values that are not given stay."""
+        kept = {"volume": old.volume, "price": old.price, "userref": old.userref}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Wish(side=old.side, ordertype=old.ordertype, expires=old.expires, **(kept | given))
 
 
 class Desk(Struct, frozen=True):
@@ -267,6 +282,7 @@ class Desk(Struct, frozen=True):
 
     def cancel_all(self) -> int:
         """Cancel all open orders, and return how many."""
+        self.may(MODIFY, CLOSE, every=False)
         self._working()
         orders = list(self.account.book.open.values())
         for order in orders:
@@ -275,6 +291,7 @@ class Desk(Struct, frozen=True):
 
     def cancel_after(self, seconds: int | None) -> dict[str, object]:
         """Set the timer that cancels all orders, or switch it off (0); return the answer's times."""
+        self.may(MODIFY, CLOSE, every=False)
         if seconds is None or not 0 <= seconds < MAX_TIMER_S:
             raise invalid("timeout")
         self.account.cancel_at = self.now + seconds if seconds else math.inf
