@@ -65,6 +65,10 @@ class Dialect(Protocol):
 
     def big(self, size: int) -> bytes: ...
 
+
+class Feeds(Protocol):
+    """The interface of the modules `v1_feed` and `v2_feed`."""
+
     def snapshot(self, channel: str, book: Book, options: Options) -> list[Item] | None:
         """Return the items of the snapshot; None if the options ask for none."""
 

@@ -11,12 +11,6 @@ import msgspec
 from ..market.number import is_integer
 from .dialect import Complaint, Request
 from .subscription import Options
-from .v1_feed import bare_end as bare_end
-from .v1_feed import dressed as dressed
-from .v1_feed import frame as frame
-from .v1_feed import notice as notice
-from .v1_feed import snapshot as snapshot
-from .v1_feed import updates as updates
 from .v1_orders import EVENTS
 from .v1_orders import order as order
 

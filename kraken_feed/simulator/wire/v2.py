@@ -12,12 +12,6 @@ from ..market.number import is_integer
 from ..market.stamp import rfc3339
 from .dialect import Complaint, Request
 from .subscription import Options
-from .v2_feed import bare_end as bare_end
-from .v2_feed import dressed as dressed
-from .v2_feed import frame as frame
-from .v2_feed import notice as notice
-from .v2_feed import snapshot as snapshot
-from .v2_feed import updates as updates
 from .v2_orders import METHODS
 from .v2_orders import order as order
 
