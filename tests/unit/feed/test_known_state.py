@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.feed import known_state, order_states
-from kraken_feed.feed.known_state import Knowledge, Remembered, compare, fold, is_end, merged
+from kraken_feed.feed.known_state import Knowledge, Remembered, is_end
+from kraken_feed.feed.order_states import compare, fold, merged
 from kraken_feed.protocol import spot_v1, spot_v2
 from kraken_feed.protocol.wire import Data, Item
 from kraken_feed.state.checkpoint import ChannelState, Entry, Known
