@@ -45,12 +45,7 @@ def run_name(unix_ns: int) -> str:
 
 
 class Feed:
-    """The channels of one account, from the first connect to the last line.
-
-    Args:
-        account: what to tail.
-        environment: what it shares with the feeds of other accounts.
-    """
+    """The channels of one account, from the first connect to the last line."""
 
     def __init__(self, account: Account, environment: Environment) -> None:
         self.changed: Callable[[], None] = lambda: None  # called when every channel of an endpoint has gone live
