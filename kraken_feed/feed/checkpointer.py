@@ -167,8 +167,7 @@ class Checkpointer:
     async def _check_state(self, store: Store) -> None:
         """Check whether the state is still the file that was opened. If not, open it again and save everything.
 
-        If another state is at its path, as on a file system that was mounted late, this run's outage starts where that
-        state ends.
+        If another state is at its path, as after a late mount, this run's outage starts where that state ends.
         """
         found = store.check()
         if found == "ok":

@@ -9,8 +9,7 @@ An outage opens when a channel is lost and ends when it is live again. It counts
 Doubtful answers are requested again. If the doubt remains for a quarter of an hour the outage is declared as a gap, and
 tried again every hour for three days.
 
-The live feed goes on meanwhile; recovered records are written between its records. All times are Kraken's, in unix
-nanoseconds.
+The live feed goes on meanwhile; recovered records are written between its own. Times are Kraken's, in unix nanoseconds.
 """
 
 from __future__ import annotations
@@ -309,8 +308,7 @@ class Recovery:
     async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Read a source to its end, for every outage that still needs it.
 
-        If an interrupted query is continued, it serves only the outages for which it was begun. The others get a new
-        query.
+        A continued query serves only the outages for which it was begun. The others get a new query.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
@@ -358,8 +356,7 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed an event at ``time_ns``: it may not after ``last_ns``, nor between
-        two outages."""
+        """Return whether the channel may have missed an event then: not after ``last_ns``, nor between two outages."""
         overlap, skew = self.config.overlap_s * NS, SKEW_S * NS
         if time_ns > last_ns + skew:
             return False

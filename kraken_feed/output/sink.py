@@ -243,8 +243,7 @@ class Sink(Destination):
     # -- removed and rotated files
 
     def check(self) -> Literal["ok", "removed", "moved"]:
-        """Return whether the file that is written to can still be read. Meant to be called once per second, for regular
-        files.
+        """Return whether the file that is written to can still be read. Call it once per second, for regular files.
 
         ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
         another file. If that lasts, no SIGHUP will come: call :meth:`reopen`. A file that was moved, with nothing at

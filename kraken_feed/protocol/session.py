@@ -227,8 +227,7 @@ class Session:
         return ()
 
     def tick(self, now: float, stamp: int) -> None:
-        """Note that time passed. Call it at :meth:`deadline`; then send :meth:`data_to_send`, and look at
-        ``failure``."""
+        """Note that time passed. Call it at :meth:`deadline`, then send :meth:`data_to_send`, and check ``failure``."""
         if self.failure is not None:
             return
         self._told = now
@@ -254,8 +253,7 @@ class Session:
         self._ping_wanted = True
 
     def add_grace(self, seconds: float) -> None:
-        """Do not count the last ``seconds`` as silence: we did not read (the output was full, the process was
-        stopped)."""
+        """Do not count the last ``seconds`` as silence: nothing was read (the output was full, the process stopped)."""
         if self.last_text is not None:
             self.last_text = self._silent_at(self.last_text) - self.timing.silence + seconds
         for subscription in self.subscriptions.values():

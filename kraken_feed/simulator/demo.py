@@ -9,8 +9,7 @@ CUT_S = 6.0  # late enough to show the feed live, early enough to show its retur
 
 
 def demo_exchange(now: float, seed: int = 7) -> Exchange:
-    """Return an exchange with about three events per second, five open orders, and one forced disconnect after six
-    seconds."""
+    """Return an exchange with about three events per second, five open orders, and a disconnect after six seconds."""
     cut = Fault("drop", at=CUT_S, code=1001)
     exchange = Exchange(now=now, seed=seed, rate=3.0, open_orders=5, scenario=Scenario(faults=(cut,)))
     for key in exchange.keys.values():

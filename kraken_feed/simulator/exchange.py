@@ -43,9 +43,8 @@ class Exchange:
     account by the API key. A connection has no account until its first valid token, and then that token's account. No
     public source says what happens to another account's token on it: here it is an invalid session.
 
-    `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and drain every
-    peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, and clients do
-    not change them.
+    `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and then
+    drain every peer's `outgoing`.
     """
 
     def __init__(
@@ -117,8 +116,7 @@ class Exchange:
             peer.account.listeners.remove(peer)
 
     def redeem(self, value: str, peer: Peer, now: float) -> ApiKey | str:
-        """Return the key behind a token, or why the token is not valid. The first valid one sets the connection's
-        account."""
+        """Return the key behind a token, or why the token is not valid. The first valid one sets the peer's account."""
         owner = self.world.tokens.owner(value)
         if owner is not None and peer.account not in (None, owner.account):
             return "ESession:Invalid session"

@@ -135,8 +135,7 @@ class CallCounter:
         self.refusals_in_a_row = 0
 
     def note_refusal(self, now: float) -> None:
-        """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more than
-        assumed.
+        """Note that Kraken refused a call because the counter is full: others use the key, or calls cost more.
 
         Each consecutive refusal adds the cost of a history call, so that the waits grow, up to twice the limit.
         """
@@ -159,8 +158,7 @@ class CallCounter:
 
 
 class Budget:
-    """Allows at most ``limit`` connects in any ``window`` seconds, and never many at once, for all connections of the
-    process.
+    """Allows at most ``limit`` connects in any ``window`` seconds, and never many at once, for the whole process.
 
     Kraken's edge bans an address for ten minutes at about 150 connects in ten minutes
     (https://docs.kraken.com/exchange/guides/websockets/reconnection). Support once spoke of 20 new connections per

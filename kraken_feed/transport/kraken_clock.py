@@ -76,8 +76,7 @@ class KrakenClock:
             self.sample(now, now, wall_ns - DAY_NS, wall_ns + DAY_NS)
 
     def earliest(self, moment: int | None = None) -> int | None:
-        """Return the earliest possible Kraken time at ``moment`` (by default now), in unix nanoseconds; None:
-        unknown.
+        """Return the earliest possible Kraken time at ``moment`` (default: now), in unix nanoseconds; None: unknown.
 
         For moments before a contradiction, the true offset is unknown: the smaller one is used.
         """

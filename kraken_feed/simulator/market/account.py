@@ -95,8 +95,7 @@ class Account:
         post_only: bool = False,
         accept: bool = True,
     ) -> str:
-        """Place a new order, and return its id. It is sent in two frames (pending, open) or, without `accept`, in
-        one."""
+        """Place a new order, and return its id. It is sent in two frames (pending, open), without `accept` in one."""
         order = Order(
             self.book.ident("O"), find(pair, self.book.pairs), side, Decimal(volume), _decimal(price), now,
             userref=userref, cl_ord_id=cl_ord_id, expires=expires, post_only=post_only,

@@ -47,8 +47,7 @@ class Counter:
         return self._level
 
     def call(self, cost: float, limit: float, now: float) -> bool:
-        """Count a call of that cost, and return whether it is allowed. A refused one counts too, up to twice the
-        limit."""
+        """Count a call of that cost, and return whether it is allowed. Refused ones count, up to twice the limit."""
         allowed = self.level(now) + cost <= limit
         self.add(cost, now)
         self._level = min(self._level, 2 * limit)

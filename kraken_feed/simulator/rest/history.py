@@ -71,8 +71,7 @@ class View(Struct, frozen=True):
         return order if seen else None
 
     def _state(self, order_id: str) -> Order | None:
-        """Return the order's state. One that is younger than the lag is shown as it was when it was accepted, or not at
-        all."""
+        """Return the order's state. One that is younger than the lag is shown as it was accepted, or not at all."""
         states = self.book.states.get(order_id)
         if states is None or (self.late_orders and states[0][0] > self.until):
             return None
@@ -85,8 +84,7 @@ class View(Struct, frozen=True):
         return fresh[-1]
 
     def open(self) -> list[Order]:
-        """Return the orders that REST believes to be open, oldest first, including those whose end it does not know
-        yet."""
+        """Return the orders that REST believes to be open, oldest first, also those whose end it does not know yet."""
         ended = self.book.ended
         late = ended.rows[ended.span(self.until, -math.inf, math.inf)[0] :] if self.until < math.inf else []
         states = [self._state(order.id) for order in (*self.book.open.values(), *late)]

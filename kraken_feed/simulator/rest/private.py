@@ -38,8 +38,7 @@ def _token(call: Call) -> Result:
 
 
 def _key_info(call: Call) -> Result:
-    """Return the key's settings, in the spelling of a recording, or in that of the documentation, where the window is a
-    number."""
+    """Return the key's settings, as in a recording, or as documented: with other names, and the window as a number."""
     key, limits = call.key, call.key.limits
     camel = call.world.key_info_style == "camel"
     info: dict[str, object] = {

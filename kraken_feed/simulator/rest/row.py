@@ -27,8 +27,7 @@ def state(order: Order, odd: float) -> str:
 
 
 def order_object(order: Order, *, with_trades: bool, status: str | None = None) -> dict[str, object]:
-    """Return an order as JSON. `price` is the average fill price, `descr.price` the limit. `status` replaces its
-    state."""
+    """Return an order as JSON. `price` is the average fill price, `descr.price` the limit, `status` a state to show."""
     pair = order.pair
     price = "0" if order.price is None else fixed(order.price, pair.price_decimals)
     what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {pair.altname} @ {order.ordertype}"

@@ -194,8 +194,7 @@ class Peer:
                 self._publish(subscription, "update", told, now)
 
     def restarts(self, subscription: Subscription) -> bool:
-        """Return whether the server can restart behind this subscription: without a snapshot, clients would not
-        notice."""
+        """Return whether the server can restart behind this subscription: clients notice it by the snapshot."""
         snapshot = self.account and self._feeds.snapshot(subscription.channel, self.account.book, subscription.options)
         return snapshot is not None and subscription.restart is None
 

@@ -85,8 +85,7 @@ def refused(request: Request, text: str, now: float) -> bytes:
 
 
 def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
-    """Return `Exceeded msg rate`: as an error without a method, as an ack (status), or bare; only the ack was
-    recorded."""
+    """Return `Exceeded msg rate`: an error without a method, an ack (status, as recorded), or bare."""
     text = "Exceeded msg rate"
     if variant == "bare":
         return _encode({"error": text})
