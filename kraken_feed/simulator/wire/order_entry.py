@@ -70,20 +70,11 @@ def check_types(method: str, given: Mapping[str, Any], types: Types, around: Col
             raise invalid(name)
 
 
-class Fields:
+class Fields(dict[str, Any]):
     """The parameters of a request, whose types were checked. v1 writes numbers as strings, v2 as numbers."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-
-    def has(self, name: str) -> bool:
-        return name in self._given
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._given.get(name, default)
-
     def text(self, name: str, choices: Collection[str] = ()) -> str | None:
-        value: str | None = self._given.get(name)
+        value: str | None = self.get(name)
         if value is not None and choices and value not in choices:
             raise invalid(name)
         return value
@@ -95,7 +86,7 @@ class Fields:
         return value
 
     def decimal(self, name: str) -> Decimal | None:
-        value = self._given.get(name)
+        value = self.get(name)
         if value is None:
             return None
         try:
@@ -178,7 +169,7 @@ class Desk(Struct, frozen=True):
         `wrong_validate` decides about the other kind."""
         value = fields.get("validate")
         texts = ("true", "false")
-        if not fields.has("validate") or (isinstance(value, bool) if kind == "flag" else value in texts):
+        if "validate" not in fields or (isinstance(value, bool) if kind == "flag" else value in texts):
             return value in (True, "true")
         if self.quirks.wrong_validate == "ignored":
             return False
@@ -250,7 +241,7 @@ class Desk(Struct, frozen=True):
 
     def check_pair(self, order: Order, fields: Fields, name: str) -> None:
         """Refuse an amendment that names another pair than the order's, or none if the pair is not crypto."""
-        if not fields.has(name):
+        if name not in fields:
             if order.pair.base.aclass != CURRENCY:
                 raise invalid(name)
         elif fields.pair(name, self.account.book.pairs) != order.pair:

@@ -105,7 +105,7 @@ def _add(fields: Fields, desk: Desk) -> list[Answer]:
 def _edit(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE)
     old = desk.find(fields.needed("orderid"))
-    if desk.quirks.edit_needs_volume and not fields.has("volume"):
+    if desk.quirks.edit_needs_volume and "volume" not in fields:
         raise invalid("volume")
     price = _price(fields, "price")
     wish = Wish.edited(

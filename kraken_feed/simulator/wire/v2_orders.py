@@ -159,14 +159,14 @@ def _edit(fields: Fields, desk: Desk) -> list[Done]:
 
 def _cancel(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
-    if len(given := [name for name in _NAMES if fields.has(name)]) != 1:
+    if len(given := [name for name in _NAMES if name in fields]) != 1:
         raise invalid((given or _NAMES)[0])
     if given == ["cl_ord_id"]:
         found = [desk.called(name) for name in fields.get("cl_ord_id", [])]
     elif given == ["order_id"]:
         found = [desk.named(name) for name in fields.get("order_id", [])]
     else:
-        found = [desk.named(str(name)) for name in fields.get("order_userref")]
+        found = [desk.named(str(name)) for name in fields["order_userref"]]
     if not found:
         raise invalid(given[0])
     done: list[Done] = []
