@@ -17,8 +17,6 @@ from .strike import strike
 from .wire.peer import Peer
 from .world import World, generator
 
-_RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = ("maintenance", "cancel_only", "post_only")
-
 
 class Refused(Struct, frozen=True):
     """A WebSocket upgrade that the edge refuses."""
@@ -221,12 +219,12 @@ class Exchange:
             for account in self.accounts:
                 account.crowd(10_000 if fault.count is None else fault.count, now)
         else:
-            seconds = (fault.maintenance, fault.cancel_only, fault.post_only)
-            at, plan = now, []
-            for state, length in zip(_RECOVERY, seconds, strict=True):
-                plan += [(at, state)] if length > 0 else []
-                at += max(0.0, length)
-            self._recovery = [*plan, (at, "online")]
+            at, self._recovery = now, []
+            for state in ("maintenance", "cancel_only", "post_only"):
+                length = max(0.0, getattr(fault, state))
+                self._recovery += [(at, state)] if length else []
+                at += length
+            self._recovery.append((at, "online"))
             self.world.untold = fault.shape == "untold"
 
     def _set_status(self, state: str, now: float) -> None:

@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -126,18 +127,6 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _port(text: str) -> int:
-    return _whole(text, 2**16 - 1)
-
-
-def _orders(text: str) -> int:
-    return _whole(text, MAX_ORDERS)
-
-
-def _accounts(text: str) -> int:
-    return _whole(text, MAX_ACCOUNTS, least=1)
-
-
 def _seed(text: str) -> int:
     try:
         return int(text)
@@ -145,10 +134,15 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def _whole(text: str, most: int, *, least: int = 0) -> int:
+def _whole(text: str, *, most: int, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
+
+
+_port = partial(_whole, most=2**16 - 1)
+_orders = partial(_whole, most=MAX_ORDERS)
+_accounts = partial(_whole, most=MAX_ACCOUNTS, least=1)
 
 
 async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> None:

@@ -182,27 +182,12 @@ class Book:
         trade_id = self._idents.transaction("T")
         self._numbers[order.pair.rest] += 1
         after = replace(
-            order,
-            vol_exec=order.vol_exec + volume,
-            cost=order.cost + cost,
-            notional=order.notional + at_price * volume,
-            fee=order.fee + fee,
-            fee_usd=order.fee_usd + fee_usd,
+            order, vol_exec=order.vol_exec + volume, cost=order.cost + cost, fee=order.fee + fee,
+            fee_usd=order.fee_usd + fee_usd, notional=order.notional + at_price * volume,
             trades=(*order.trades, trade_id),
-        )
-        return Trade(
-            id=trade_id,
-            position=self._idents.transaction("T"),
-            number=self._numbers[order.pair.rest],
-            at=now,
-            order=after,
-            price=at_price,
-            volume=volume,
-            cost=cost,
-            fee=fee,
-            fee_usd=fee_usd,
-            maker=maker,
-        )
+        )  # fmt: skip
+        number, position = self._numbers[order.pair.rest], self._idents.transaction("T")
+        return Trade(trade_id, position, number, now, after, at_price, volume, cost, fee, fee_usd, maker)
 
     def _entries(self, trade: Trade) -> Iterator[Entry]:
         """Yield both legs, the asset that is paid first. The fee is taken in the quote currency.
