@@ -7,10 +7,12 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from ..quirks.shape import JsonObject
 from .order import Change, Entry
 from .stamp import unix_text
 
 Sink = Callable[[bytes], None]
+FrameKind = Literal["snapshot", "update"]
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -34,7 +36,7 @@ class Frame(Struct, frozen=True, gc=False):
     dialect: str
     channel: str
     sequence: int
-    kind: Literal["snapshot", "update"]
+    kind: FrameKind
     items: tuple[Item, ...]
     text: bytes
     at: float
@@ -50,7 +52,7 @@ class Published(Struct, frozen=True):
     dialect: str
     channel: str
     sequence: int
-    type: Literal["snapshot", "update"]
+    type: FrameKind
     index: int
     ids: tuple[str, ...]
     data: bytes
@@ -115,7 +117,7 @@ class Ledger:
         self.faults.append(Struck(at, kind, connection_id))
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 
-    def _write(self, records: list[dict[str, object]]) -> None:
+    def _write(self, records: list[JsonObject]) -> None:
         if self.sink is not None and records:
             whose = {} if self.account == 1 else {"account": self.account}
             self.sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
@@ -128,7 +130,7 @@ def items(frame: Frame) -> Iterator[Published]:
         yield Published(*place, item.ids, item.data)
 
 
-def _frame_record(frame: Frame) -> dict[str, object]:
+def _frame_record(frame: Frame) -> JsonObject:
     return {
         "record": "frame",
         "connection_id": frame.connection_id,
@@ -140,17 +142,17 @@ def _frame_record(frame: Frame) -> dict[str, object]:
     }
 
 
-def _item_record(item: Published) -> dict[str, object]:
+def _item_record(item: Published) -> JsonObject:
     return {"record": "item", **msgspec.structs.asdict(item), "data": item.data.decode()}
 
 
-def _entry_record(entry: Entry) -> dict[str, object]:
+def _entry_record(entry: Entry) -> JsonObject:
     """Return an entry with all that its `fact` is made of: an id can be empty or shared."""
     names = ("ref", "asset", "asset_class", "amount", "balance")
     return {"id": entry.id, **dict(zip(names, entry.fact, strict=True)), "fee": str(entry.fee)}
 
 
-def _change_record(change: Change) -> dict[str, object]:
+def _change_record(change: Change) -> JsonObject:
     order, trade = change.order, change.trade
     return {
         "record": "change",

@@ -10,7 +10,7 @@ from ..market.order import Order, Trade
 from ..market.pair import CURRENCY, TOKENIZED
 from ..market.timeline import Timeline
 from ..quirks.quirk import Quirks
-from ..quirks.shape import integer, table
+from ..quirks.shape import JsonObject, integer, table
 from .call import Call, RestError
 from .history import Rows, closed, collected, opened
 from .row import entry_object, order_object, state, trade_object
@@ -41,7 +41,7 @@ def _key_info(call: Call) -> Result:
     """Return the key's settings, as in a recording, or as documented: with other names, and the window as a number."""
     key, limits = call.key, call.key.limits
     camel = call.world.key_info_style == "camel"
-    info: dict[str, object] = {
+    info: JsonObject = {
         "api_key_name": "simulator",
         "api_key": key.key,
         "nonce": str(key.nonce),
@@ -180,7 +180,7 @@ def _orders(call: Call, orders: list[Order], odd: float = 0.0) -> Raw:
     return table(rows, call.quirks)
 
 
-def _count(call: Call, count: int) -> dict[str, object]:
+def _count(call: Call, count: int) -> JsonObject:
     """Return the total over all pages, unless without_count leaves it out."""
     how = call.quirks.count
     if how == "null":

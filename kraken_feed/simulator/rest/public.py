@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..market.number import fixed, quantum
 from ..market.pair import Asset, Pair
 from ..market.stamp import rfc1123, rfc3339_seconds
+from ..quirks.shape import JsonObject
 from ..world import World
 from .call import RestError
 
@@ -33,7 +34,7 @@ def _wanted(pairs: Sequence[Pair], names: str | None) -> list[Pair]:
     return found
 
 
-def _asset(asset: Asset) -> dict[str, object]:
+def _asset(asset: Asset) -> JsonObject:
     return {
         "aclass": asset.aclass,
         "altname": asset.v1,
@@ -43,7 +44,7 @@ def _asset(asset: Asset) -> dict[str, object]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, object]:
+def _pair(pair: Pair) -> JsonObject:
     return {
         "altname": pair.altname,
         "wsname": pair.v1,

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from ..market.book import Book
-from ..market.ledger import Item
+from ..market.ledger import FrameKind, Item
 from ..market.order import Change
 from ..quirks.quirk import Quirks
 from .order_entry import Desk
@@ -80,7 +80,7 @@ class Feeds(Protocol):
     def dressed(self, item: Item, quirks: Quirks) -> Item:
         """Return the item with the additions of the quirks."""
 
-    def frame(self, channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes: ...
+    def frame(self, channel: str, kind: FrameKind, sequence: bytes, payload: bytes) -> bytes: ...
 
     def notice(self, channel: str, sequence: bytes) -> bytes:
         """Return a frame of an unknown type, with a number of the channel's sequence."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ..access.key import ApiKey
 from ..faults.fault import Fault
 from ..market.account import Account, Rendered
-from ..market.ledger import Content, Frame
+from ..market.ledger import Content, Frame, FrameKind
 from ..market.order import Change
 from ..quirks.quirk import share
 from ..quirks.shape import integer
@@ -369,9 +369,7 @@ class Peer:
     def _spelled(self, sequence: int) -> bytes:
         return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
 
-    def _publish(
-        self, subscription: Subscription, kind: Literal["snapshot", "update"], told: Content, now: float
-    ) -> None:
+    def _publish(self, subscription: Subscription, kind: FrameKind, told: Content, now: float) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose and kind == "update":
             subscription.lose = False

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..market.number import is_integer
+from ..quirks.shape import JsonObject
 from .dialect import Complaint, Request
 from .subscription import Options
 from .v1_orders import EVENTS
@@ -43,7 +44,7 @@ def pong(request: Request, now: float) -> bytes:
 
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     """Return the positive ack; only openOrders has the engine counter's limit."""
-    subscription: dict[str, object] = {"maxratecount": limit} if channel == "openOrders" else {}
+    subscription: JsonObject = {"maxratecount": limit} if channel == "openOrders" else {}
     return _subscription_status("subscribed", channel, request.reqid, subscription)
 
 
@@ -157,11 +158,11 @@ def _flag(value: object) -> bool:
     return value in (True, "true")
 
 
-def _reqid(reqid: object) -> dict[str, object]:
+def _reqid(reqid: object) -> JsonObject:
     return {} if reqid is None else {"reqid": reqid}
 
 
-def _subscription_status(state: str, channel: str, reqid: object, subscription: dict[str, object]) -> bytes:
+def _subscription_status(state: str, channel: str, reqid: object, subscription: JsonObject) -> bytes:
     return _encode(
         {
             "channelName": channel,

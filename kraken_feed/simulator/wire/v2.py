@@ -10,6 +10,7 @@ import msgspec
 
 from ..market.number import is_integer
 from ..market.stamp import rfc3339
+from ..quirks.shape import JsonObject
 from .dialect import Complaint, Request
 from .subscription import Options
 from .v2_orders import METHODS
@@ -59,7 +60,7 @@ def pong(request: Request, now: float) -> bytes:
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     """Return the positive ack; it repeats the accepted parameters."""
     options = request.options
-    result: dict[str, object]
+    result: JsonObject
     if channel == "executions":
         result = {
             "channel": channel,
@@ -179,15 +180,15 @@ def _unsupported(method: str, given: Mapping[str, object], known: Set[str]) -> s
     return ""
 
 
-def _req_id(reqid: object) -> dict[str, object]:
+def _req_id(reqid: object) -> JsonObject:
     return {} if reqid is None else {"req_id": reqid}
 
 
-def _times(now: float) -> dict[str, object]:
+def _times(now: float) -> JsonObject:
     return {"time_in": rfc3339(now), "time_out": rfc3339(now + _HANDLING_S)}
 
 
-def _success(method: str, reqid: object, result: dict[str, object], now: float) -> bytes:
+def _success(method: str, reqid: object, result: JsonObject, now: float) -> bytes:
     return _encode({"method": method, **_req_id(reqid), "result": result, "success": True, **_times(now)})
 
 

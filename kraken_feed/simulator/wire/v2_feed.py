@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import islice
-from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
 from ..market.book import Book
-from ..market.ledger import Item
+from ..market.ledger import FrameKind, Item
 from ..market.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
 from ..market.order import Change, Entry, Order, Trade
 from ..market.pair import Asset
@@ -24,7 +23,7 @@ _TRANSITIONS = {"open": "new", "closed": "filled", "canceled": "canceled", "expi
 Event = dict[str, object]
 
 
-def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
+def frame(channel: str, kind: FrameKind, sequence: bytes, payload: bytes) -> bytes:
     """Return `{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
     return b'{"channel":"%b","type":"%b","data":%b,"sequence":%b}' % (
         channel.encode(),
