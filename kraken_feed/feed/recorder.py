@@ -11,7 +11,7 @@ from ..protocol.wire import Data, Dialect, FrameType, Item
 from ..records import render
 from ..records.render import Line
 from ..telemetry.loggers import FeedLogger
-from ..text import without
+from ..text import Mask, without
 from .known_state import Knowledge, Snapshots
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
@@ -33,7 +33,7 @@ class Recorder:
     knowledge: Mapping[str, Knowledge]  # by channel; decides which items are new
     snapshots: Snapshots  # which items of a snapshot are written
     feed_log: FeedLogger  # where records go
-    mask: Callable[[str], str]  # removes long secrets from what a marker quotes
+    mask: Mask  # removes long secrets from what a marker quotes
     unix_ns: Callable[[], int]  # the wall clock
     more: Callable[[], bool] | None  # counts an item; returns False if no more are wanted. None: there is no limit
 

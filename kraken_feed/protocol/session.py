@@ -17,11 +17,12 @@ been received. A server that answers pings may have stopped sending data, so a h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 
 import msgspec
 
+from ..text import Mask
 from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Pong, ServerError, Unknown, number
 
 OUTSTANDING = 8  # pings that wait for an answer; if none is answered, these span eight minutes
@@ -157,7 +158,7 @@ class Session:
     dialect: Dialect  # the module that decodes and encodes frames
     channels: InitVar[Sequence[str]]  # to subscribe to, at least one
     timing: Timing
-    mask: Callable[[str], str] = str  # removes secrets from Kraken's texts
+    mask: Mask = str
 
     def __post_init__(self, channels: Sequence[str]) -> None:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
