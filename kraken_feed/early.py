@@ -60,8 +60,7 @@ def hung_up() -> bool:
 
 
 def command(words: list[str]) -> str:
-    """Return the word that is the command, without importing the commands. Only options for verbosity may precede
-    it."""
+    """Return the word that is the command, without importing the commands. Only verbosity options may precede it."""
     return next((word for word in words if word not in ("-q", "--quiet", "-v", "--verbose")), "")
 
 

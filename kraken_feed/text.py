@@ -105,8 +105,7 @@ def _plain(secret: str) -> set[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return all forms in which the secret may appear: plain, in hex, and in base64 at any offset in the encoded
-    text."""
+    """Return all forms in which the secret may appear: plain, in hex, and in base64 at any offset."""
     import base64
 
     raw, codes = secret.encode(errors="surrogatepass"), set[str]()
@@ -127,8 +126,7 @@ def without(frame: bytes, token: str) -> bytes:
 
 
 def encodable(text: str) -> str:
-    """Return ``text`` in a form that UTF-8 can hold: lone surrogates, which JSON's escapes can make, become escapes
-    again."""
+    """Return ``text`` in a form that UTF-8 can hold: lone surrogates, which JSON can make, become escapes."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 

@@ -70,8 +70,7 @@ class KeyCheck:
     tokens: list[str] = field(default_factory=list)  # fetched and not used yet
 
     async def run(self, lost: Mapping[str, str]) -> None:
-        """Run all checks of the key. ``lost`` are the dialects whose endpoints cannot be reached, with the endpoints'
-        names."""
+        """Run all checks of the key. ``lost`` has the dialects whose endpoints cannot be reached, with their names."""
         if not await self._key():
             skip(self.say, ("token", *self.channels), "the key")
         elif not await self._token():
@@ -85,8 +84,7 @@ class KeyCheck:
                     await self._subscribe(dialect, channels)
 
     async def _key(self) -> bool:
-        """Check the key; return whether Kraken accepts it. If Kraken does not tell its settings, later steps show what
-        it may do."""
+        """Check the key; return whether Kraken accepts it. If its settings are unknown, later steps show its rights."""
         try:
             info = key_info.read(await self._retry_refused(lambda: self.rest.call("GetApiKeyInfo")))
         except (RequestRefused, msgspec.DecodeError) as error:
@@ -172,8 +170,7 @@ class KeyCheck:
             self._conclude(pending, found)
 
     async def _go_live(self, dialect: str, channels: Sequence[str]) -> LiveResult:
-        """Bring the channels live on one connection, as a tail does, and close it. Every step has the session's
-        deadlines.
+        """Bring the channels live on one connection, as a tail does, and close it. The session's deadlines apply.
 
         Raises:
             Transient, ConfigError: the socket cannot be opened.

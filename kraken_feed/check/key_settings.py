@@ -32,8 +32,7 @@ ITEMS = ("permissions", "backfill", "rights", "expiry", "addresses", "nonce wind
 def judge(
     info: KeyInfo, channels: Sequence[str], unix_now: float, *, backfill: bool, nonces: Nonces | None = None
 ) -> list[CheckResult]:
-    """Return the results for the key's settings and a tail of these channels: one or more per item of
-    :data:`ITEMS`."""
+    """Return the results for the key's settings and a tail of these channels: some for each of :data:`ITEMS`."""
     return [
         *_permissions(info, channels),
         _recovery(info, channels, backfill),

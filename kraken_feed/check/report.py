@@ -45,8 +45,7 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 def failed(item: str, error: FeedError, *, remedy: str = "", facts: Mapping[str, object] | None = None) -> CheckResult:
-    """Return the result for an item that failed with an error, in the error's words. ``remedy`` is used if the error
-    has none."""
+    """Return the result for an item that failed, in the error's words. ``remedy`` is used if the error has none."""
     remedy, code = error.remedy or remedy, error.exit_code or FeedError.exit_code
     return CheckResult("FAIL", item, error.what, error.why, remedy, facts=facts or {}, exit_code=code)
 
@@ -148,8 +147,7 @@ def _alike(one: CheckResult, other: CheckResult) -> bool:
 
 
 def _worst(count: Mapping[str, int]) -> Status:
-    """Return FAIL or WARN if any result has it, else OK. Skipped items do not count: something they need has
-    failed."""
+    """Return FAIL or WARN if any result has it, else OK. Skipped items do not count: what they need has failed."""
     return "FAIL" if count["FAIL"] else "WARN" if count["WARN"] else "OK"
 
 

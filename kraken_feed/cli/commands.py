@@ -329,8 +329,7 @@ def _stderr_logger(arguments: argparse.Namespace) -> Callable[..., None]:
 
 
 def _channels(named: Sequence[str]) -> tuple[str, ...]:
-    """Return the channels. The error for an unknown one may suggest a command, since a single word may have been meant
-    as one."""
+    """Return the channels. The error for an unknown one may suggest a command: a single word may mean one."""
     from ..config.schema import CHANNELS, check_channels
 
     return check_channels(named, CHANNELS if len(named) > 1 else (*CHANNELS, *COMMANDS))

@@ -11,8 +11,7 @@ from ..text import PLAIN, printable_json
 
 
 def replace_unencodable() -> None:
-    """Replace characters that the locale of stdout or stderr cannot encode, instead of failing, for example an ellipsis
-    in a help text."""
+    """Replace characters that the locale of stdout or stderr cannot encode, such as an ellipsis in a help text."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN)

@@ -174,8 +174,7 @@ def _parts(pattern: str, spell: Callable[[str], str] = str) -> tuple[str, str, s
 
 
 def _credential(path: str) -> str | None:
-    """Read a file of systemd's credentials directory; return None if it is missing. Its mode is not checked: systemd
-    sets it."""
+    """Read a file of systemd's credentials directory, or return None. Its mode is not checked: systemd sets it."""
     try:
         with open(path, "rb") as file:
             return _text(file.read(MAX_BYTES + 1), path)

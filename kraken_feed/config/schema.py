@@ -92,8 +92,7 @@ class ConnectionConfig(_Table, frozen=True):
 
 
 class ReconnectConfig(_Table, frozen=True):
-    """The waits between connects, in seconds; how many connects a window may hold; how long a key that has worked may
-    be refused."""
+    """Waits between connects, in seconds; connects in a window; how long a key that has worked may be refused."""
 
     initial_s: Positive = 1.0
     max_s: Positive = 60.0
@@ -206,8 +205,7 @@ def _channel_list(channels: object) -> str:
 
 
 def _refuse_unknown(tree: Mapping[str, Any], struct: type[msgspec.Struct], path: str, origin: str) -> None:
-    """Raise ConfigError for the first key that the struct does not have, with the nearest known name. Checks its tables
-    too."""
+    """Raise ConfigError for the first key, also in tables, that the struct does not have, with the nearest name."""
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
     for key, value in tree.items():
         if key not in fields:
@@ -350,8 +348,7 @@ def check_url(key: str, url: str, schemes: tuple[str, str]) -> None:
 
 
 def listen_address(listen: str) -> tuple[str, int]:
-    """Return the loopback address and the port of ``metrics.listen``. The address must be a number: no name is looked
-    up.
+    """Return the loopback address and the port of ``metrics.listen``. The address is a number: no name is looked up.
 
     Raises:
         ConfigError: it is not an address with a port, or other machines could reach it.

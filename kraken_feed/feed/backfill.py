@@ -279,8 +279,7 @@ def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
 
 
 def _fields(raw: bytes) -> dict[str, bytes]:
-    """Return the members of :class:`_Peek`. msgspec is many times faster than :func:`members`, but rejects lone
-    surrogates.
+    """Return the members of :class:`_Peek`. msgspec is far faster than :func:`members`, but rejects lone surrogates.
 
     Raises:
         NotJson: it is not an object.

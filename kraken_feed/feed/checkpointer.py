@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import InitVar, dataclass
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
@@ -25,63 +26,41 @@ SAVE_S = 30.0  # a save takes milliseconds; one that takes longer hangs in the f
 MOVED = 5  # checks in a row, one per second, that find another file at the path; a rotation sends SIGHUP sooner
 
 
+@dataclass(eq=False, repr=False)
 class Checkpointer:
     """Syncs the output to the disk, and then saves the checkpoint. A crash in between repeats records, but loses none.
 
     Before each save it checks whether output and state are still the files that were opened. Records in a file that
     was removed are written again, or become an outage. Without a store, the output is still synced.
-
-    Args:
-        store: where the checkpoint is kept; None keeps none.
-        checkpoint: what the store holds already.
-        sink: the output.
-        endpoints, knowledge, recovery, nonce, counter: what is saved.
-        clock: Kraken's.
-        log: diagnostics.
-        unix_ns: the wall clock, used until Kraken's is known.
-        fail: ends the feed with an error.
-        every_turn: called once per second, before the save.
     """
 
-    def __init__(
-        self,
-        store: Store | None,
-        checkpoint: Checkpoint | None,
-        *,
-        sink: Destination,
-        endpoints: Iterable[EndpointFeed],
-        knowledge: Mapping[str, Knowledge],
-        recovery: Recovery,
-        nonce: Nonce,
-        counter: CallCounter,
-        clock: KrakenClock,
-        log: FilteringBoundLogger,
-        unix_ns: Callable[[], int],
-        fail: Callable[[FeedError], None],
-        every_turn: Callable[[], None] = lambda: None,
-    ) -> None:
+    store: Store | None  # where the checkpoint is kept; None keeps none
+    checkpoint: InitVar[Checkpoint | None]  # what the store holds already
+    sink: Destination
+    # What is saved:
+    endpoints: Collection[EndpointFeed]
+    knowledge: Mapping[str, Knowledge]
+    recovery: Recovery
+    nonce: Nonce
+    counter: CallCounter
+
+    clock: KrakenClock
+    log: FilteringBoundLogger
+    unix_ns: Callable[[], int]  # the wall clock, used until Kraken's is known
+    fail: Callable[[FeedError], None]  # ends the feed with an error
+    every_turn: Callable[[], None] = lambda: None  # called once per second, before the save
+
+    def __post_init__(self, checkpoint: Checkpoint | None) -> None:
         channels = checkpoint.channels if checkpoint is not None else {}
         # Up to when each channel is complete in the saved checkpoint: there the next run's outage starts.
         self.saved_complete_ns = {name: state.complete_ns for name, state in channels.items() if state.complete_ns}
         self.saved_ns: int | None = None  # in this run
-        self._store = store
-        self._sink = sink
-        self._endpoints = tuple(endpoints)
-        self._knowledge = knowledge
-        self._recovery = recovery
-        self._nonce = nonce
-        self._counter = counter
-        self._clock = clock
-        self._log = log
-        self._unix_ns = unix_ns
-        self._fail = fail
-        self._every_turn = every_turn
         self._soon = asyncio.Event()
         self._since: float | None = None  # when the running save began
         self._writing: asyncio.Future[None] | None = None
         self._unsaved: Changes | None = None
         self._everything = False  # the state was gone: save all that is known
-        self._unrescued = sink.unrescued
+        self._unrescued = self.sink.unrescued
         self._moved = 0  # checks in a row that found another file at the output's path
         self._failure = ""  # of the last save
 
@@ -92,7 +71,7 @@ class Checkpointer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECKPOINT_S):
                     await self._soon.wait()
-            self._every_turn()
+            self.every_turn()
             await self.save()
 
     def soon(self) -> None:
@@ -111,12 +90,12 @@ class Checkpointer:
     def begin(self, channel: str, complete_ns: int) -> None:
         """Save at once that a channel is about to become live, if no checkpoint has it yet: the next run then knows
         since when it has missed records. The channel's outages are saved as well."""
-        if self._store is None or channel in self.saved_complete_ns:
+        if self.store is None or channel in self.saved_complete_ns:
             return
-        changes = Changes(nonce=self._nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
+        changes = Changes(nonce=self.nonce.last, saved_ns=self._now(), complete={channel: complete_ns})
         changes.outages[channel] = self._outages(channel)
         try:
-            self._store.save(changes)
+            self.store.save(changes)
         except StateFailed as error:
             self._say(error)
         else:
@@ -125,45 +104,45 @@ class Checkpointer:
     async def save(self) -> None:
         """Sync the output, then save a checkpoint of the records that it had when the save began. If the save fails,
         the next one includes the changes."""
-        if self._store is None:
-            for knowledge in self._knowledge.values():  # drop the changes: otherwise they would grow without a limit
+        if self.store is None:
+            for knowledge in self.knowledge.values():  # drop the changes: otherwise they would grow without a limit
                 knowledge.take()
-            await self._sink.synced()
+            await self.sink.synced()
             await self._check_output()
             return
         await self._settled()
-        await self._check_state(self._store)
-        written = self._sink.position
+        await self._check_state(self.store)
+        written = self.sink.position
         changes = self._changes()
         if self._unsaved is not None:
             self._unsaved.merge(changes)
             changes = self._unsaved
         self._unsaved = changes
-        if self._store.long or self._everything:
+        if self.store.long or self._everything:
             changes = self._all(changes)
-        await self._sink.synced()
+        await self.sink.synced()
         if not await self._check_output():
             return  # the records were written again and are not on the disk yet: the next save has them
-        if self._sink.error is None and await self._write(changes):
+        if self.sink.error is None and await self._write(changes):
             self._unsaved, self._everything = None, False
-            self._sink.covered(written)
+            self.sink.covered(written)
 
     async def close(self, seconds: float) -> None:
         """Close the store, for ``seconds`` at most. The end of the process closes it otherwise, and nothing is lost."""
-        if self._store is not None:
+        if self.store is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await asyncio.to_thread(self._store.close)
+                    await asyncio.to_thread(self.store.close)
 
     # -- files that were removed or replaced
 
     async def _check_output(self) -> bool:
         """Check whether the output is still the file that was opened; return False if it was removed."""
-        found = self._sink.check()
+        found = self.sink.check()
         if found == "removed":
             self._rescue_output()
-        if self._sink.unrescued != self._unrescued:  # accounts share the output: another may have noticed first
-            self._unrescued = self._sink.unrescued
+        if self.sink.unrescued != self._unrescued:  # accounts share the output: another may have noticed first
+            self._unrescued = self.sink.unrescued
             for channel, complete_ns in self.saved_complete_ns.items():
                 self._open_outage(channel, complete_ns, "output_removed")
         self._moved = self._moved + 1 if found == "moved" else 0
@@ -172,56 +151,55 @@ class Checkpointer:
         if self._moved >= MOVED:
             self._moved = 0
             with contextlib.suppress(OutputFailed):  # tried again at the next check
-                self._sink.reopen()
-                self._log.warning("output_moved", output=self._sink.name, what="another file is at its path: reopened")
+                self.sink.reopen()
+                self.log.warning("output_moved", output=self.sink.name, what="another file is at its path: reopened")
         return True
 
     def _rescue_output(self) -> None:
         """Write the records of a removed file again, as far as they can still be read."""
         try:
-            rewritten = self._sink.rescue()
+            rewritten = self.sink.rescue()
         except OutputFailed as error:
-            self._fail(error)
+            self.fail(error)
             return
-        self._log.error("output_removed", output=self._sink.name, written_again_bytes=rewritten)
+        self.log.error("output_removed", output=self.sink.name, written_again_bytes=rewritten)
 
     async def _check_state(self, store: Store) -> None:
         """Check whether the state is still the file that was opened. If not, open it again and save everything.
 
-        If another state is at its path, as on a file system that was mounted late, this run's outage starts where that
-        state ends.
+        If another state is at its path, as after a late mount, this run's outage starts where that state ends.
         """
         found = store.check()
         if found == "ok":
             return
-        self._log.error("state_removed", path=store.path, what="everything is saved again")
+        self.log.error("state_removed", path=store.path, what="everything is saved again")
         try:
-            other = await asyncio.to_thread(store.reopen, self._unix_ns())
+            other = await asyncio.to_thread(store.reopen, self.unix_ns())
         except StateFailed as error:
             self._say(error)
             return
         except FeedError as error:
-            self._fail(error)
+            self.fail(error)
             return
         self._everything = True
         for channel, state in (other.channels if other is not None else {}).items():
-            if channel in self._knowledge and state.complete_ns:
+            if channel in self.knowledge and state.complete_ns:
                 self._open_outage(channel, state.complete_ns, "state_replaced")
 
     def _open_outage(self, channel: str, since_ns: int, cause: str) -> None:
         """Open an outage of the channel from ``since_ns`` on, which ends now if the channel is live."""
-        now = self._clock.latest()
-        self._recovery.open(channel, since_ns, cause)
-        if now is not None and any(channel in endpoint.complete() for endpoint in self._endpoints):
-            self._recovery.end(channel, now)
+        now = self.clock.latest()
+        self.recovery.open(channel, since_ns, cause)
+        if now is not None and any(channel in endpoint.complete() for endpoint in self.endpoints):
+            self.recovery.end(channel, now)
 
     # -- the save
 
     async def _write(self, changes: Changes) -> bool:
         """Save the changes in a thread; return whether that worked."""
-        assert self._store is not None  # the callers have checked
+        assert self.store is not None  # the callers have checked
         loop = asyncio.get_running_loop()
-        self._since, self._writing = loop.time(), loop.run_in_executor(None, self._store.save, changes)
+        self._since, self._writing = loop.time(), loop.run_in_executor(None, self.store.save, changes)
         try:
             await asyncio.shield(self._writing)
         except StateFailed as error:
@@ -230,7 +208,7 @@ class Checkpointer:
         finally:
             self._since = None
         if self._failure:
-            self._log.warning("checkpoint_saved_again")
+            self.log.warning("checkpoint_saved_again")
         self._failure, self.saved_ns = "", changes.saved_ns
         self.saved_complete_ns |= changes.complete
         return True
@@ -247,24 +225,24 @@ class Checkpointer:
     def _say(self, error: StateFailed) -> None:
         """Log a failure, unless the last one was the same: a full disk fails every second."""
         if str(error) != self._failure:
-            self._log.error("checkpoint_failed", reason=str(error))
+            self.log.error("checkpoint_failed", reason=str(error))
         self._failure = str(error)
 
     def _now(self) -> int:
         """Return Kraken's time, or this machine's until that is known."""
-        return self._clock.earliest() or self._unix_ns()
+        return self.clock.earliest() or self.unix_ns()
 
     def _complete(self) -> dict[str, int]:
-        return {channel: ns for endpoint in self._endpoints for channel, ns in endpoint.complete().items()}
+        return {channel: ns for endpoint in self.endpoints for channel, ns in endpoint.complete().items()}
 
     def _changes(self) -> Changes:
         """Return what changed since the last call."""
-        now, recovery = self._now(), self._recovery
-        changes = Changes(nonce=self._nonce.last, saved_ns=now, complete=self._complete())
-        latest = self._clock.latest()
+        now, recovery = self._now(), self.recovery
+        changes = Changes(nonce=self.nonce.last, saved_ns=now, complete=self._complete())
+        latest = self.clock.latest()
         if latest is not None:
-            changes.counter = CallLevel(self._counter.level(asyncio.get_running_loop().time()), latest)
-        for channel, knowledge in self._knowledge.items():
+            changes.counter = CallLevel(self.counter.level(asyncio.get_running_loop().time()), latest)
+        for channel, knowledge in self.knowledge.items():
             changes.entries[channel] = knowledge.take()
             if recovery.changed:
                 changes.outages[channel] = self._outages(channel)
@@ -274,19 +252,19 @@ class Checkpointer:
         return changes
 
     def _outages(self, channel: str) -> list[Outage]:
-        return [_copy(outage) for outage in self._recovery.outages if outage.channel == channel]
+        return [_copy(outage) for outage in self.recovery.outages if outage.channel == channel]
 
     def _scans(self) -> list[Scan]:
-        return [replace(scan, channels=dict(scan.channels)) for scan in self._recovery.scanner.scans.values()]
+        return [replace(scan, channels=dict(scan.channels)) for scan in self.recovery.scanner.scans.values()]
 
     def _all(self, changes: Changes) -> Changes:
         """Return ``changes`` with all that is known instead of only what changed."""
-        entries = {channel: knowledge.everything() for channel, knowledge in self._knowledge.items()}
+        entries = {channel: knowledge.everything() for channel, knowledge in self.knowledge.items()}
         everything = replace(changes, entries=entries, replaced=set(entries))
         if self._everything:
             everything.scans = self._scans()
             everything.complete = self.saved_complete_ns | changes.complete
-            everything.outages = {channel: self._outages(channel) for channel in self._knowledge}
+            everything.outages = {channel: self._outages(channel) for channel in self.knowledge}
         return everything
 
 

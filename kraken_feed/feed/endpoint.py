@@ -99,7 +99,7 @@ class EndpointFeed:
         self.reconnects = 0  # how often every channel became live again after a loss
         self.frame_ns = 0  # when the last frame came; 0: never
         self._feed = feed
-        self._shared = shared
+        self._shared, self._environment = shared, shared.environment
         self._dialect = DIALECTS[dialect]
         self._url: str = getattr(shared.environment.config.endpoints, f"ws_{dialect}")
         self._log = shared.environment.log.bind(endpoint=dialect)
@@ -194,7 +194,7 @@ class EndpointFeed:
         if due is None and self._session is not None:
             due = self._session.deadline()
         if due is None:
-            due = self._busy_since + self._shared.environment.config.connection.open_timeout_s + ATTEMPT_S
+            due = self._busy_since + self._environment.config.connection.open_timeout_s + ATTEMPT_S
         return now > due + OVERDUE_S
 
     def complete(self) -> dict[str, int]:
@@ -235,7 +235,7 @@ class EndpointFeed:
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait; return False if the feed stops first. Raises OutageTooLong when ``max_outage_s`` ends first."""
-        limit = self._shared.environment.config.reconnect.max_outage_s
+        limit = self._environment.config.reconnect.max_outage_s
         self._retry_at = self._now() + seconds
         ends = self._down_since + limit if limit and self._down_since is not None else float("inf")
         until = self._retry_at
@@ -254,7 +254,7 @@ class EndpointFeed:
 
     async def _connect_once(self) -> Loss | None:
         """Open one connection and use it until it ends; return why it ended, or None because the feed stops."""
-        shared, environment = self._shared, self._shared.environment
+        shared, environment = self._shared, self._environment
         config = environment.config.connection
         shared.connections += 1
         self._attempts += 1
@@ -269,7 +269,7 @@ class EndpointFeed:
         self._session, self._connection = session, connection
         self._log.debug("connecting", connection=self.recorder.connection, attempt=self._attempts, url=self._url)
         try:
-            await connection.run(self._token, self._deliver, shared.environment.sink, self._feed.stopping)
+            await connection.run(self._token, self._deliver, environment.sink, self._feed.stopping)
         except Transient as error:
             return Loss(error.cause, " ".join(filter(None, (error.what, error.why))), error.delay, error.refused)
         return self._judge(session.failure) if session.failure is not None else None
@@ -279,8 +279,8 @@ class EndpointFeed:
         await self._shared.restore_counter()
         token = await self._shared.rest.token()
         await self._shared.learn_time()
-        self._shared.environment.secrets.discard(self._last_token)
-        self._shared.environment.secrets.add(token.value)
+        self._environment.secrets.discard(self._last_token)
+        self._environment.secrets.add(token.value)
         self._last_token = token.value
         return token.value
 
@@ -289,7 +289,7 @@ class EndpointFeed:
         if failure.refusal is None:
             policy = failure.detail.startswith("1008")  # policy violation: Kraken's own clients do not reconnect
             return Loss(failure.cause, failure.detail, ODD_S if policy else 0.0)
-        refusal = classify(failure.refusal, self._shared.environment.unix_ns() / 1e9)
+        refusal = classify(failure.refusal, self._environment.unix_ns() / 1e9)
         channel = failure.detail.partition(":")[0]
         wait = self._shared.patience.refused(channel, refusal, self._now())
         if refusal.kind in ("throttled", "locked_out"):
@@ -297,12 +297,10 @@ class EndpointFeed:
         if wait is not None:
             return Loss(failure.cause, failure.detail, wait, refusal.refuses("subscription"))
         if refusal.error is CredentialsRefused:
-            said = self._shared.environment.secrets.mask(failure.refusal)
+            said = self._environment.secrets.mask(failure.refusal)
             raise refused_credentials(channel, said, refusal, self._shared.account.credentials)
         raise refusal.error(
-            f"Kraken refused the subscription to {failure.detail}",
-            why=f"That means: {refusal.meaning}.",
-            remedy=NEWER,
+            f"Kraken refused the subscription to {failure.detail}", why=f"That means: {refusal.meaning}.", remedy=NEWER
         )
 
     def _lost(self, loss: Loss) -> float:
@@ -341,7 +339,7 @@ class EndpointFeed:
         """Write the records of a burst of frames, all at once."""
         session = self._session
         assert session is not None  # it made the events
-        self.frame_ns = self._shared.environment.unix_ns()
+        self.frame_ns = self._environment.unix_ns()
         try:
             self._take(events, session)
         finally:

@@ -45,12 +45,7 @@ def run_name(unix_ns: int) -> str:
 
 
 class Feed:
-    """The channels of one account, from the first connect to the last line.
-
-    Args:
-        account: what to tail.
-        environment: what it shares with the feeds of other accounts.
-    """
+    """The channels of one account, from the first connect to the last line."""
 
     def __init__(self, account: Account, environment: Environment) -> None:
         self.changed: Callable[[], None] = lambda: None  # called when every channel of an endpoint has gone live
@@ -367,11 +362,5 @@ def _knowledge(channels: Sequence[str], checkpoint: Checkpoint) -> dict[str, Kno
     known = {}
     for channel in channels:
         state = checkpoint.channels.get(channel, ChannelState())
-        known[channel] = Knowledge(
-            channel,
-            state.orders,
-            state.ended,
-            state.seen,
-            volumes=volumes.get(channel),
-        )
+        known[channel] = Knowledge(channel, state.orders, state.ended, state.seen, volumes=volumes.get(channel))
     return known

@@ -12,12 +12,8 @@ from zlib import crc32
 from ..protocol.wire import Item
 from ..records.view import Fields, is_past_trade, parse, value
 from ..state.checkpoint import Entry, Known
-from .order_states import compare as compare
-from .order_states import compare_fields
-from .order_states import fold as fold
-from .order_states import merged as merged
-from .volumes import Volumes as Volumes
-from .volumes import raises_executed
+from .order_states import compare_fields, fold, merged
+from .volumes import Volumes, raises_executed
 
 # -- the ids that the output holds. Kraken can send two different items under one id: so the CRC-32 is kept with it.
 

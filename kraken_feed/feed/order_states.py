@@ -39,13 +39,6 @@ def fold(parts: Sequence[bytes]) -> bytes:
         return b"{%b}" % b",".join(members)
 
 
-def compare(known: Sequence[bytes], complete: bytes) -> Difference:
-    """Return how a snapshot's object differs from the known state of the order."""
-    if len(known) == 1 and known[0] == complete:
-        return "same"
-    return compare_fields(merged(known), parse(complete))
-
-
 def compare_fields(before: Fields, now: Fields) -> Difference:
     """Return how a snapshot's fields differ from the known state of the order.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..protocol.session import Opaque
 from ..protocol.wire import Data, Dialect, FrameType, Item
 from ..records import render
 from ..records.render import Line
 from ..telemetry.loggers import FeedLogger
-from ..text import without
+from ..text import Mask, without
 from .known_state import Knowledge, Snapshots
 
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
@@ -18,52 +19,32 @@ MARKED = 1_000  # ids of markers that are remembered: an id can repeat only with
 QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
 
 
+@dataclass(eq=False, repr=False)
 class Recorder:
     """Writes the records of one endpoint in the order of the calls. Nothing here waits.
 
     Items are collected until the burst ends, and written as one event of the logger. Different items always have
     different ids, also if a sequence number repeats.
-
-    Args:
-        account: the account's name.
-        dialect: has the event names.
-        run: the name of this run, for ids while there is no connection.
-        knowledge: by channel; decides which items are new.
-        snapshots: which items of a snapshot are written.
-        feed_log: where records go.
-        mask: removes long secrets from what a marker quotes.
-        unix_ns: the wall clock.
-        more: counts an item; returns False if no more are wanted. None: there is no limit.
     """
 
-    def __init__(
-        self,
-        account: str,
-        dialect: Dialect,
-        run: str,
-        *,
-        knowledge: Mapping[str, Knowledge],
-        snapshots: Snapshots,
-        feed_log: FeedLogger,
-        mask: Callable[[str], str],
-        unix_ns: Callable[[], int],
-        more: Callable[[], bool] | None,
-    ) -> None:
+    account: str
+    dialect: Dialect  # has the event names
+    run: str  # the name of this run, for ids while there is no connection
+    knowledge: Mapping[str, Knowledge]  # by channel; decides which items are new
+    snapshots: Snapshots  # which items of a snapshot are written
+    feed_log: FeedLogger  # where records go
+    mask: Mask  # removes long secrets from what a marker quotes
+    unix_ns: Callable[[], int]  # the wall clock
+    more: Callable[[], bool] | None  # counts an item; returns False if no more are wanted. None: there is no limit
+
+    def __post_init__(self) -> None:
         self.connection: str | None = None  # its name, while there is one
         self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
         self.written_ns = 0  # when the last item was written; 0: never
-        self._account = account
-        self._dialect = dialect
-        self._run = run
-        self._live_last = run  # the connection that was live last
-        self._knowledge = knowledge
-        self._snapshots = snapshots
-        self._feed_log = feed_log
-        self._mask = mask
-        self._unix_ns = unix_ns
-        self._more = more
+        self._live_last = self.run  # the connection that was live last
         self._loggers: dict[str, FeedLogger] = {}
-        self._prefixes = {channel: f"{account}:{channel}:" for channel in knowledge}  # of :func:`render.item_id`
+        # By channel, the beginnings of :func:`render.item_id`.
+        self._prefixes = {channel: f"{self.account}:{channel}:" for channel in self.knowledge}
         self._count = 0  # numbers the frames and items that no sequence number identifies
         self._numbers: dict[str, int] = {}  # the highest sequence of each channel's updates on this connection
         self._others: dict[tuple[str, int, str], int] = {}  # of snapshots and later epochs: channel, epoch, type
@@ -74,7 +55,7 @@ class Recorder:
     def connected(self, name: str, channels: Sequence[str]) -> None:
         """Begin to write records under the connection's name."""
         self.connection = name
-        bound = self._feed_log.bind(connection=name)
+        bound = self.feed_log.bind(connection=name)
         self._loggers = {channel: bound.bind(channel=channel) for channel in channels}
         self._numbers, self._others = {}, {}
 
@@ -94,7 +75,7 @@ class Recorder:
             self._channel, self._type, self._ns = channel, kind, frame_ns
         # An item without an identity is named by its place. The code of :func:`render.item_id` is repeated here, to
         # save a call.
-        prefix, knowledge = self._prefixes[channel], self._knowledge[channel]
+        prefix, knowledge = self._prefixes[channel], self.knowledge[channel]
         if sequence is None:
             place = f"frame{self._next()}"
         elif kind == "update" and not data.epoch and sequence > self._numbers.get(channel, -1):
@@ -102,7 +83,7 @@ class Recorder:
             place = "u"
         else:
             place = self._other_place(channel, data.epoch, kind, sequence)
-        news = knowledge.snapshot(data.items, self._snapshots) if kind == "snapshot" else None
+        news = knowledge.snapshot(data.items, self.snapshots) if kind == "snapshot" else None
         index = -1  # not enumerate(): nearly every frame has one item
         for item in data.items:
             index += 1
@@ -116,7 +97,7 @@ class Recorder:
             else:
                 name = f"{prefix}{self.connection}:{place}:{index}"
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
-            if self._more is not None and not self._more():
+            if self.more is not None and not self.more():
                 break
 
     def flush(self) -> None:
@@ -125,7 +106,7 @@ class Recorder:
         if not lines:
             return
         self._lines = []
-        name = self._dialect.EVENT_NAMES[self._channel]
+        name = self.dialect.EVENT_NAMES[self._channel]
         self._loggers[self._channel].records(name, lines, ts=render.timestamp(self._ns), type=self._type)
         self.written[self._channel, name] += len(lines)
         self.written_ns = self._ns
@@ -148,11 +129,11 @@ class Recorder:
 
     def write_backfill(self, channel: str, item: Item) -> None:
         """Write a recovered item, under the identity that it has by now."""
-        name, now = self._dialect.EVENT_NAMES[channel], self._unix_ns()
+        name, now = self.dialect.EVENT_NAMES[channel], self.unix_ns()
         place = "" if item.identity else f"backfill{self._next()}"
-        identity = render.item_id(self._account, channel, item.identity, self._live_last, place, 0)
+        identity = render.item_id(self.account, channel, item.identity, self._live_last, place, 0)
         line = identity, None, item.order_id, item.exec_id, item.data
-        log = self._feed_log.bind(channel=channel, connection=self.connection or self._live_last)
+        log = self.feed_log.bind(channel=channel, connection=self.connection or self._live_last)
         self.flush()
         log.records(name, [line], ts=render.timestamp(now), type="backfill")
         self.written[channel, name] += 1
@@ -166,7 +147,7 @@ class Recorder:
     def write_marker(self, channel: str, event_name: str, suffix: str = "", **fields: object) -> None:
         """Write a marker. ``suffix`` makes the ids of several markers of one kind on one connection different. If it
         does not, a counter is added."""
-        parts = (self._account, channel, self.connection or self._run, event_name, suffix)
+        parts = (self.account, channel, self.connection or self.run, event_name, suffix)
         name = self._marker_id(":".join(filter(None, parts)))
         self._write_with_id(channel, event_name, name, connection=self.connection, **fields)
 
@@ -174,7 +155,7 @@ class Recorder:
         """Write ``feed.backfilled`` or ``feed.gap`` for an interval, in Kraken's time (unix nanoseconds). ``start`` is
         None if it is unknown."""
         since, to = None if start is None else render.timestamp(start), render.timestamp(end)
-        name = self._marker_id(f"{self._account}:{channel}:{event_name}:{since}:{to}")
+        name = self._marker_id(f"{self.account}:{channel}:{event_name}:{since}:{to}")
         self._write_with_id(channel, event_name, name, **{"from": since, "to": to}, **fields)
 
     def engine_changed(self, channels: Iterable[str], engine: str) -> None:
@@ -194,8 +175,8 @@ class Recorder:
     def _write_with_id(self, channel: str, event_name: str, name: str, **fields: object) -> None:
         self.flush()
         self.written[channel, event_name] += 1
-        now = render.timestamp(self._unix_ns())
+        now = render.timestamp(self.unix_ns())
         for key in QUOTING & fields.keys():
             value = fields[key]
-            fields[key] = self._mask(value) if isinstance(value, str) else value
-        self._feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)
+            fields[key] = self.mask(value) if isinstance(value, str) else value
+        self.feed_log.bind(channel=channel).record(event_name, id=name, ts=now, **fields)

@@ -9,8 +9,7 @@ An outage opens when a channel is lost and ends when it is live again. It counts
 Doubtful answers are requested again. If the doubt remains for a quarter of an hour the outage is declared as a gap, and
 tried again every hour for three days.
 
-The live feed goes on meanwhile; recovered records are written between its records. All times are Kraken's, in unix
-nanoseconds.
+The live feed goes on meanwhile; recovered records are written between its own. Times are Kraken's, in unix nanoseconds.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -58,42 +58,26 @@ class Output(Protocol):
         """Write ``feed.backfilled`` or ``feed.gap``."""
 
 
+@dataclass(eq=False, repr=False)
 class Recovery:
-    """Recovers the outages of one account's channels.
+    """Recovers the outages of one account's channels."""
 
-    Args:
-        config: the overlap, and when REST has usually caught up.
-        rest: makes the calls.
-        knowledge: by channel; decides which rows are new.
-        output: where records go.
-        log: diagnostics.
-        clock: Kraken's.
-        scans: queries that an earlier run has begun.
-    """
+    config: BackfillConfig  # the overlap, and when REST has usually caught up
+    rest: Caller
+    knowledge: Mapping[str, Knowledge]  # by channel; decides which rows are new
+    output: Output  # where records go
+    log: FilteringBoundLogger
+    clock: KrakenClock
+    scans: InitVar[Iterable[Scan]] = ()  # queries that an earlier run has begun
 
-    def __init__(
-        self,
-        config: BackfillConfig,
-        rest: Caller,
-        knowledge: Mapping[str, Knowledge],
-        output: Output,
-        log: FilteringBoundLogger,
-        clock: KrakenClock,
-        scans: Iterable[Scan] = (),
-    ) -> None:
+    def __post_init__(self, scans: Iterable[Scan]) -> None:
         self.outages: list[Outage] = []
-        self.scanner = Scanner(config, rest, clock, scans, self._note_change)
+        self.scanner = Scanner(self.config, self.rest, self.clock, scans, self._note_change)
         self._inherited: set[int] = set()  # outages whose fills an earlier run has read: they cannot be added up here
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
         self.changed = False  # since the checkpointer last cleared it
-        self._config = config
-        self._rest = rest
-        self._knowledge = knowledge
-        self._output = output
-        self._log = log
-        self._clock = clock
         self._span: Span | None = None
         self._span_ns = 0
         self._failures = 0  # passes in a row in which REST did not answer
@@ -127,7 +111,7 @@ class Recovery:
             self._add(Outage(channel, start_ns, cause))
         for outage in self.outages:
             if outage.channel == channel:  # an order that is back and vanishes again belongs to another outage
-                outage.missing &= self._knowledge[channel].vanished
+                outage.missing &= self.knowledge[channel].vanished
         self._widen(channel)
         self.changed = True
 
@@ -139,7 +123,7 @@ class Recovery:
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
-                outage.missing = self._knowledge[channel].vanished - earlier
+                outage.missing = self.knowledge[channel].vanished - earlier
                 self.changed = True
         self._widen(channel)
         self._woken.set()
@@ -149,7 +133,7 @@ class Recovery:
         to. A snapshot of ownTrades shows fills instead."""
         self.outages.append(outage)
         self.opened += 1
-        volumes = self._knowledge[outage.channel].volumes
+        volumes = self.knowledge[outage.channel].volumes
         if volumes is not None and outage.channel == "ownTrades":
             volumes.add_outage_of_fills(outage)
         elif volumes is not None:
@@ -158,10 +142,10 @@ class Recovery:
     def _widen(self, channel: str) -> None:
         """Set the interval in which executed volumes are compared with fills: that of all outages. v1 has orders and
         fills on two channels, and both need an outage."""
-        volumes = self._knowledge[channel].volumes
+        volumes = self.knowledge[channel].volumes
         if volumes is None:
             return
-        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        sharing = [name for name, knowledge in self.knowledge.items() if knowledge.volumes is volumes]
         outages = [outage for outage in self.outages if outage.channel in sharing]
         starts = [outage.start_ns for outage in outages if outage.start_ns is not None]
         if starts and {outage.channel for outage in outages} == set(sharing):
@@ -171,7 +155,7 @@ class Recovery:
     def give_up(self, reason: str) -> None:
         """Declare every outage that is not recovered: no later run will try."""
         for outage in list(self.outages):
-            outage.end_ns = outage.end_ns or self._clock.latest() or outage.start_ns or 0
+            outage.end_ns = outage.end_ns or self.clock.latest() or outage.start_ns or 0
             self._declare(outage, reason)
             self._remove(outage)
 
@@ -181,7 +165,7 @@ class Recovery:
         """Recover outages until cancelled."""
         while True:
             self._woken.clear()
-            now = self._clock.latest()
+            now = self.clock.latest()
             due = min((o.due_ns for o in self.outages if o.end_ns is not None), default=None)
             if due is None or now is None or due > now:
                 wait = None if due is None else RETRY_S if now is None else (due - now) / NS
@@ -198,17 +182,17 @@ class Recovery:
 
     async def _pass(self, outages: Sequence[Outage]) -> None:
         """Read what these outages need over REST, write what is new, and judge each outage."""
-        if not self._config.enabled:
+        if not self.config.enabled:
             for outage in outages:
                 self._declare(outage, GapReason.SWITCHED_OFF.format())
                 self._remove(outage)
             return
         # Rows outside of the key's interval are never returned: that part is declared, not requested.
-        began = self._clock.latest() or 0
+        began = self.clock.latest() or 0
         doubts = Doubts()
         ready = await self._drop_outside_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
-            self._knowledge[channel].begin_pass()
+            self.knowledge[channel].begin_pass()
         # What claims executed volumes (order ends) has to be read before the fills that cover them.
         vanished = await self._ask_vanished(ready, doubts)
         sources = dict.fromkeys(source for outage in ready for source in self._sources_of(outage))
@@ -245,15 +229,15 @@ class Recovery:
         return ready
 
     async def _key_span(self, outages: Sequence[Outage], doubts: Doubts) -> Span | None:
-        now = self._clock.latest() or 0
+        now = self.clock.latest() or 0
         retried = any(outage.declared_ns for outage in outages)  # the key's limits may have been removed
         if self._span is None or retried or now - self._span_ns > SPAN_S * NS:
             try:
-                self._span, self._span_ns = await backfill.key_span(self._rest), now
+                self._span, self._span_ns = await backfill.key_span(self.rest), now
             except Transient as error:
                 self._note_unanswered(outages, error, doubts)
             except FeedError as error:
-                self._log.warning("key_not_checked", reason=error.what)
+                self.log.warning("key_not_checked", reason=error.what)
                 self._span, self._span_ns = Span(0, 0), now
         return self._span
 
@@ -289,11 +273,11 @@ class Recovery:
         """Request the state of every order that vanished; return the rows by order id, None for an unknown order."""
         concerned = [outage for outage in outages if outage.channel in ORDER_CHANNELS]
         channels = {outage.channel for outage in concerned}
-        ids = {name for channel in channels for name in self._knowledge[channel].vanished}
+        ids = {name for channel in channels for name in self.knowledge[channel].vanished}
         if not ids:
             return {}
         try:
-            rows = await backfill.named_orders(self._rest, ids)
+            rows = await backfill.named_orders(self.rest, ids)
         except FeedError as error:
             self._note_failure(concerned, error, doubts)
             return {}
@@ -305,7 +289,7 @@ class Recovery:
     def _doubt_vanished(self, rows: Mapping[str, Row | None], outages: Sequence[Outage], doubts: Doubts) -> None:
         """Doubt the outages in which orders vanished whose end is not known."""
         for outage in outages:
-            vanished = self._knowledge[outage.channel].vanished & outage.missing & rows.keys()
+            vanished = self.knowledge[outage.channel].vanished & outage.missing & rows.keys()
             known = {name: row for name in vanished if (row := rows[name]) is not None}
             still = {name for name, row in known.items() if backfill.state(row) == "open"}
             odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
@@ -319,13 +303,12 @@ class Recovery:
                 doubts.add(outage, GapReason.UNKNOWN_END.format(_some(silent)))
 
     def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
-        return backfill.sources_of(outage.channel, self._knowledge[outage.channel].classes)
+        return backfill.sources_of(outage.channel, self.knowledge[outage.channel].classes)
 
     async def _ask(self, source: Source, outages: Sequence[Outage], doubts: Doubts) -> None:
         """Read a source to its end, for every outage that still needs it.
 
-        If an interrupted query is continued, it serves only the outages for which it was begun. The others get a new
-        query.
+        A continued query serves only the outages for which it was begun. The others get a new query.
         """
         of_source = [outage for outage in outages if source in self._sources_of(outage)]
         needed = [outage for outage in of_source if not self.scanner.proven(source, outage)]
@@ -361,9 +344,9 @@ class Recovery:
             if end is not None and row.time_ns is not None and not self._may_be_missing(channel, row.time_ns, end):
                 continue
             item = replace(row.item)  # a copy: each channel may change its identity
-            if not self._knowledge[channel].backfilled(item, source):
+            if not self.knowledge[channel].backfilled(item, source):
                 continue
-            self._output.write_backfill(channel, item)
+            self.output.write_backfill(channel, item)
             of_channel = [outage for outage in outages if outage.channel == channel]
             outage = next((o for o in of_channel if (o.end_ns or 0) >= (row.time_ns or 0)), None)
             outage = outage or (of_channel[-1] if of_channel else None)
@@ -373,9 +356,8 @@ class Recovery:
                 outage.trades += 1
 
     def _may_be_missing(self, channel: str, time_ns: int, last_ns: int) -> bool:
-        """Return whether the channel may have missed an event at ``time_ns``: it may not after ``last_ns``, nor between
-        two outages."""
-        overlap, skew = self._config.overlap_s * NS, SKEW_S * NS
+        """Return whether the channel may have missed an event then: not after ``last_ns``, nor between two outages."""
+        overlap, skew = self.config.overlap_s * NS, SKEW_S * NS
         if time_ns > last_ns + skew:
             return False
         earlier = later = False
@@ -406,7 +388,7 @@ class Recovery:
         doubts.unanswered |= dict.fromkeys(map(id, outages), words)
         backoff = min(RETRY_MAX_S, RETRY_S * 2.0 ** min(self._failures, 10))
         doubts.wait = max(doubts.wait, backoff, error.delay if isinstance(error, Transient) else 0.0)
-        self._log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
+        self.log.warning("backfill_postponed", reason=words, retry_in=round(doubts.wait, 1))
 
     # -- the judgement
 
@@ -415,7 +397,7 @@ class Recovery:
 
         The missing fills may belong to another outage whose fills were not read yet: then this one waits for it.
         """
-        volumes = self._knowledge[outage.channel].volumes
+        volumes = self.knowledge[outage.channel].volumes
         if volumes is None or not self._has_fills(outage):
             return
         short = set(volumes.missing_volumes())
@@ -428,7 +410,7 @@ class Recovery:
         else:
             # An order counts for one outage only.
             of_others = [
-                o.short for o in self.outages if o is not outage and self._knowledge[o.channel].volumes is volumes
+                o.short for o in self.outages if o is not outage and self.knowledge[o.channel].volumes is volumes
             ]
             short = short.difference(*of_others)
             outage.short = short = {name for name in short if self._concerns(outage, name, volumes)}
@@ -473,7 +455,7 @@ class Recovery:
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
         """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time."""
         assert outage.end_ns is not None  # only ended outages are asked for
-        key, now, reason = id(outage), self._clock.latest() or outage.end_ns, doubts.reason(outage)
+        key, now, reason = id(outage), self.clock.latest() or outage.end_ns, doubts.reason(outage)
 
         # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
@@ -486,7 +468,7 @@ class Recovery:
         # Everything is proven. Missing fills may lie in another outage, whose fills are not read yet: then wait for it.
         if self._is_recovered(outage, doubts):
             if key in doubts.waiting:
-                outage.due_ns = now + int(self._config.second_pass_s * NS)
+                outage.due_ns = now + int(self.config.second_pass_s * NS)
             else:
                 self._finish(outage)
             return
@@ -522,12 +504,12 @@ class Recovery:
         """
         assert outage.end_ns is not None  # only ended outages are asked for
         factors = DOUBTFUL if is_doubtful else UNPROVEN
-        times = [outage.end_ns + int(factor * self._config.second_pass_s * NS) for factor in factors]
-        return next((at for at in times if at > began), now + int(self._config.second_pass_s * NS))
+        times = [outage.end_ns + int(factor * self.config.second_pass_s * NS) for factor in factors]
+        return next((at for at in times if at > began), now + int(self.config.second_pass_s * NS))
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
-        now = self._clock.latest() or outage.end_ns or 0
+        now = self.clock.latest() or outage.end_ns or 0
         if not outage.declared_ns:
             self._declare(outage, reason)
             outage.declared_ns = now
@@ -539,14 +521,14 @@ class Recovery:
 
     def _forget(self, outage: Outage) -> None:
         """Forget the orders whose end or fills could not be found: the declared gap stands for them."""
-        knowledge = self._knowledge[outage.channel]
+        knowledge = self.knowledge[outage.channel]
         for order_id in (outage.missing & knowledge.vanished) | outage.short:
             knowledge.forget_order(order_id)
         self._forget_fills(outage)
 
     def _forget_fills(self, outage: Outage) -> None:
         """Forget the missing fills that can lie in no other outage: they are not searched for any more."""
-        volumes = self._knowledge[outage.channel].volumes
+        volumes = self.knowledge[outage.channel].volumes
         if volumes is None or backfill.TRADES not in self._sources_of(outage):
             return
         for order_id in list(volumes.claims):
@@ -558,8 +540,8 @@ class Recovery:
         """Remove an outage. When none is left, forget the volumes, too."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
-        volumes = self._knowledge[outage.channel].volumes
-        sharing = [name for name, knowledge in self._knowledge.items() if knowledge.volumes is volumes]
+        volumes = self.knowledge[outage.channel].volumes
+        sharing = [name for name, knowledge in self.knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):
             volumes.clear()
 
@@ -568,11 +550,11 @@ class Recovery:
         assert outage.start_ns is not None
         self._remove(outage)
         self.recovered += 1
-        self._output.write_outage(
+        self.output.write_outage(
             outage.channel, "feed.backfilled", outage.start_ns, outage.end_ns, orders=outage.orders,
             trades=outage.trades, cause=outage.cause,
         )  # fmt: skip
-        self._log.info(
+        self.log.info(
             "backfilled", channel=outage.channel, since=timestamp(outage.start_ns), orders=outage.orders,
             trades=outage.trades,
         )  # fmt: skip
@@ -584,10 +566,10 @@ class Recovery:
         if outage.declared_ns:
             return
         self.gaps += 1
-        self._output.write_outage(
+        self.output.write_outage(
             outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
         )
-        self._log.error("gap", channel=outage.channel, reason=reason)
+        self.log.error("gap", channel=outage.channel, reason=reason)
 
 
 def _some(ids: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from zlib import crc32
 
 from ..config.schema import BackfillConfig
@@ -44,34 +45,23 @@ class _RowCount:
         self.repeats = self.repeats + 1 if len(self._seen) == known else 0
 
 
+@dataclass(eq=False, repr=False)
 class Scanner:
     """The queries of one account's history.
 
     A source counts as complete for an outage once it was read to its end and had caught up with the outage's end.
-
-    Args:
-        config: the overlap, and when REST has usually caught up.
-        rest: makes the calls.
-        clock: Kraken's.
-        scans: queries that an earlier run has begun.
-        changed: called when a scan has changed, for the checkpoint.
     """
 
-    def __init__(
-        self,
-        config: BackfillConfig,
-        rest: Caller,
-        clock: KrakenClock,
-        scans: Iterable[Scan],
-        changed: Callable[[], None],
-    ) -> None:
-        self.scans: dict[str, Scan] = {scan.source: scan for scan in scans}
+    config: BackfillConfig  # the overlap, and when REST has usually caught up
+    rest: Caller
+    clock: KrakenClock
+    begun: InitVar[Iterable[Scan]]  # queries that an earlier run has begun
+    changed: Callable[[], None]  # called when a scan has changed, for the checkpoint
+
+    def __post_init__(self, begun: Iterable[Scan]) -> None:
+        self.scans: dict[str, Scan] = {scan.source: scan for scan in begun}
         self.resumed = self.scans.copy()
-        self.longest_ns = int(LONGEST * config.second_pass_s * NS)
-        self._config = config
-        self._rest = rest
-        self._clock = clock
-        self._changed = changed
+        self.longest_ns = int(LONGEST * self.config.second_pass_s * NS)
 
     def from_ns(self, source: Source, outage: Outage) -> int:
         """Return the time from which the source has to be read for the outage."""
@@ -82,7 +72,7 @@ class Scanner:
     def _needed_from(self, source: Source, outage: Outage) -> float:
         """Return :meth:`from_ns` less a margin, because the feed may send events a little out of order."""
         known = outage.complete.get(source.name, 0)
-        overlap = min(SKEW_S, self._config.overlap_s) if known > (outage.start_ns or 0) else self._config.overlap_s
+        overlap = min(SKEW_S, self.config.overlap_s) if known > (outage.start_ns or 0) else self.config.overlap_s
         return self.from_ns(source, outage) - overlap * NS
 
     def serves(self, scan: Scan, source: Source, outage: Outage) -> bool:
@@ -125,7 +115,7 @@ class Scanner:
         count = _RowCount(scan)
         newest = scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
         while True:
-            page = await backfill.page(self._rest, source, scan.start, scan.end, scan.offset)
+            page = await backfill.page(self.rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
                 scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
             if not page.rows:
@@ -141,13 +131,13 @@ class Scanner:
             scan.offset += page.length
             scan.returned = count.total
             scan.page = [crc32(row.item.data) for row in page.rows]
-            self._changed()
+            self.changed()
             # Kraken may count fills before it merges them. So up to PAGE pages in a row can bring nothing new.
             if count.repeats > backfill.PAGE:
                 del self.scans[source.name]
                 raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
         del self.scans[source.name]
-        self._changed()
+        self.changed()
         return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and is_counted else 0
 
     def _pin(self, scan: Scan) -> None:
@@ -159,7 +149,7 @@ class Scanner:
 
     def _begin(self, source: Source, outages: Sequence[Outage], span: Span | None) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
-        scan, now = self.scans.get(source.name), self._clock.latest()
+        scan, now = self.scans.get(source.name), self.clock.latest()
         if (
             scan is not None
             and scan.offset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,19 +13,16 @@ from ..telemetry.stats import Figures
 from .feed import Feed
 
 
+@dataclass(eq=False, repr=False)
 class Supervisor:
-    """Runs a feed for each account.
+    """Runs a feed for each account."""
 
-    Args:
-        feeds: not yet run.
-        log: diagnostics.
-    """
+    feeds: Sequence[Feed]  # not yet run
+    log: FilteringBoundLogger
 
-    def __init__(self, feeds: Sequence[Feed], log: FilteringBoundLogger) -> None:
+    def __post_init__(self) -> None:
         self.reason = ""
-        self._log = log
-        self._feeds = tuple(feeds)
-        self._running = list(feeds)
+        self._running = list(self.feeds)
         self._error: FeedError | None = None
         self._refused: FeedError | None = None
 
@@ -35,12 +33,12 @@ class Supervisor:
             FeedError: what ended the process. A signal has priority over an account that had stopped before it.
         """
         async with asyncio.TaskGroup() as tasks:
-            for feed in self._feeds:
+            for feed in self.feeds:
                 tasks.create_task(self._run(feed))
         error = self._error or (None if self.reason else self._refused)
         if error is not None:
             raise error
-        return self.reason or self._feeds[-1].reason
+        return self.reason or self.feeds[-1].reason
 
     def stop(self, reason: str) -> None:
         """Stop all feeds. Only the first reason counts."""
@@ -61,7 +59,7 @@ class Supervisor:
 
     def figures(self) -> list[Figures]:
         """Return the figures of every account, in the order of the feeds."""
-        return [feed.figures() for feed in self._feeds]
+        return [feed.figures() for feed in self.feeds]
 
     async def _run(self, feed: Feed) -> None:
         """Run one feed. An account that Kraken refuses ends alone. Any other error ends the process, and the service
@@ -72,7 +70,7 @@ class Supervisor:
             self._running.remove(feed)
             if self._running and self._error is None:
                 self._refused = error
-                self._log.error(
+                self.log.error(
                     "account_stopped", account=feed.account, what=error.what, why=error.why, remedy=error.remedy
                 )
             else:

@@ -270,8 +270,7 @@ def _field(method: Method, name: str) -> Parameter | None:
 
 
 def _typed(field: Parameter | None, text: str) -> Any:
-    """Convert the text of ``key=text``: to a string where Kraken wants a string, to a number where it wants a
-    number."""
+    """Convert the text of ``key=text``: to a string or a number, whichever Kraken wants."""
     kind = field.kind if field is not None else "text"
     if kind in ("number", "integer", "seconds"):
         return Number(text)

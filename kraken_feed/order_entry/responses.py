@@ -165,8 +165,7 @@ def _words(text: object) -> tuple[str, ...]:
 
 
 def _rows(result: object) -> list[dict[str, Any]]:
-    """Return the result's rows, one per order of a batch. It is an array, or an object with one (both were
-    recorded)."""
+    """Return the result's rows, one per order of a batch. An array, or an object with one: both were recorded."""
     rows = result.get("orders", [result]) if isinstance(result, dict) else result
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 

@@ -38,8 +38,7 @@ _MARKERS = {
 
 
 class Rows:
-    """The processor that turns a record into a row. An unknown value is shown as a dash. ``columns`` is the terminal's
-    width."""
+    """The processor that turns a record into a row. Unknown values are dashes. ``columns`` is the terminal's width."""
 
     def __init__(self, *, colors: bool, columns: int = 160) -> None:
         self._colors = colors

@@ -43,8 +43,7 @@ def _per_account(endpoints: int, state: bool) -> int:
 
 
 def require(accounts: int, endpoints: int, *, state: bool, limit: int | None = None) -> None:
-    """Raise ConfigError if the accounts need more descriptors than ``limit``. By default that is this process's
-    limit.
+    """Raise ConfigError if the accounts need more descriptors than ``limit``. By default, this process's.
 
     A single account is never refused.
     """

@@ -40,8 +40,7 @@ class Inbox(Destination):
         self._came.set()
 
     async def take(self) -> bytes | None:
-        """Return the next line, or None if no more will come; wait if there is none yet. The line before it counts as
-        delivered.
+        """Wait for the next line and return it; None if no more will come. The previous one counts as delivered.
 
         A cancelled call takes nothing. There is no turn of the event loop between the lines of one burst.
 

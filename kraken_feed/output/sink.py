@@ -19,12 +19,13 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Self
 
 from ..errors import FeedError, OutputFailed, ReaderGone
-from ..telemetry.stats import BOUNDS, Histogram, Latency, Output
+from ..telemetry.stats import Histogram, Output
 from .descriptor import Outlet, PipeOutlet, outlet
 from .destination import LOW_BYTES, Destination
 from .disk import FULL, DiskWait, Sync, hanging, not_on_disk
@@ -116,7 +117,7 @@ class Sink(Destination):
         self.writes = 0  # system calls that wrote something
         self.bytes_written = 0
         self.torn = 0  # last lines that were set aside
-        self.write_latency = Latency()
+        self.write_latency = Histogram()
         self.blocked_since: float | None = None  # loop time since which lines wait and none is accepted
         self.blocked_s = 0.0  # total seconds that lines have waited, up to ``blocked_since``
         self._failed = failed
@@ -183,7 +184,7 @@ class Sink(Destination):
             blocked_total_s=self.blocked_s + (blocked or 0.0),
             torn=self.torn,
             syncs=self.syncs,
-            write_s=Histogram(BOUNDS, tuple(self.write_latency.counts), self.write_latency.total),
+            write_s=deepcopy(self.write_latency),
             overdue=self.sync_started is not None and now - self.sync_started > SYNC_S,
         )
 
@@ -242,8 +243,7 @@ class Sink(Destination):
     # -- removed and rotated files
 
     def check(self) -> Literal["ok", "removed", "moved"]:
-        """Return whether the file that is written to can still be read. Meant to be called once per second, for regular
-        files.
+        """Return whether the file that is written to can still be read. Call it once per second, for regular files.
 
         ``removed``: the file has lost its last name since it was opened; call :meth:`rescue`. ``moved``: the path names
         another file. If that lasts, no SIGHUP will come: call :meth:`reopen`. A file that was moved, with nothing at

@@ -61,8 +61,7 @@ def read(result: bytes | msgspec.Raw) -> KeyInfo:
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, without blank ones: a list of one empty string was seen in place of an empty
-    list."""
+    """Return the strings of a list, without blank ones: one empty string was seen in place of an empty list."""
     if not isinstance(value, list):
         return None
     return tuple(encodable(str(text)) for text in value if text is not None and str(text).strip())

@@ -17,10 +17,12 @@ been received. A server that answers pings may have stopped sending data, so a h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 
 import msgspec
 
+from ..text import Mask
 from .wire import Ack, Data, Dialect, EngineStatus, FrameType, Heartbeat, Pong, ServerError, Unknown, number
 
 OUTSTANDING = 8  # pings that wait for an answer; if none is answered, these span eight minutes
@@ -145,25 +147,20 @@ class Subscription:
 # ------------------------------------------------------------------------------------------------ the session
 
 
+@dataclass(eq=False, repr=False)
 class Session:
     """The protocol of one connection.
-
-    Args:
-        dialect: the module that decodes and encodes frames.
-        channels: the channels to subscribe to, at least one.
-        timing: the deadlines.
-        mask: removes secrets from Kraken's texts.
 
     ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it
     right before what the session has to send goes to the socket.
     """
 
-    def __init__(
-        self, dialect: Dialect, channels: Sequence[str], timing: Timing, mask: Callable[[str], str] = str
-    ) -> None:
-        self.dialect = dialect
-        self.timing = timing
-        self._mask = mask
+    dialect: Dialect  # the module that decodes and encodes frames
+    channels: InitVar[Sequence[str]]  # to subscribe to, at least one
+    timing: Timing
+    mask: Mask = str
+
+    def __post_init__(self, channels: Sequence[str]) -> None:
         self.subscriptions = {channel: Subscription(channel) for channel in channels}
         self.failure: Failure | None = None
         self.engine: str | None = None
@@ -231,8 +228,7 @@ class Session:
         return ()
 
     def tick(self, now: float, stamp: int) -> None:
-        """Note that time passed. Call it at :meth:`deadline`; then send :meth:`data_to_send`, and look at
-        ``failure``."""
+        """Note that time passed. Call it at :meth:`deadline`, then send :meth:`data_to_send`, and check ``failure``."""
         if self.failure is not None:
             return
         self._told = now
@@ -258,8 +254,7 @@ class Session:
         self._ping_wanted = True
 
     def add_grace(self, seconds: float) -> None:
-        """Do not count the last ``seconds`` as silence: we did not read (the output was full, the process was
-        stopped)."""
+        """Do not count the last ``seconds`` as silence: nothing was read (the output was full, the process stopped)."""
         if self.last_text is not None:
             self.last_text = self._silent_at(self.last_text) - self.timing.silence + seconds
         for subscription in self.subscriptions.values():
@@ -320,7 +315,7 @@ class Session:
         # that came is dropped.
         subscription = self.subscriptions.get(data.channel)
         if subscription is None:
-            return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": self._mask(data.channel)}))
+            return (Opaque(frame, json=True), Notice("channel_not_subscribed", {"channel": self.mask(data.channel)}))
 
         # Each channel has its own sequence, and its frames are numbered without gaps. The first frame may have any
         # number. A frame without a number cannot be checked, so it counts as the next one.
@@ -394,18 +389,18 @@ class Session:
             if ack.error is not None and ack.req_id is None:
                 return self._error(ServerError(ack.error))
             said = {"channel": ack.channel, "error": ack.error}
-            masked: dict[str, object] = {key: text and self._mask(text) for key, text in said.items()}
+            masked: dict[str, object] = {key: text and self.mask(text) for key, text in said.items()}
             return (Notice("answer_unexpected", masked),)
         channel = subscription.channel
         if ack.verb == "unsubscribe":
             self._fail("unsubscribed", f"{channel}: Kraken ended the subscription")
         elif ack.error is not None:
             cause = "unsubscribed" if subscription.acked else "refused"
-            self._fail(cause, f"{channel}: {self._mask(ack.error)}", ack.error)
+            self._fail(cause, f"{channel}: {self.mask(ack.error)}", ack.error)
         elif not subscription.acked and subscription.req_id is not None:
             subscription.acked = True
             subscription.deadline = None if subscription.snapshot else now + self.timing.ack
-            texts = map(self._mask, ack.warnings)
+            texts = map(self.mask, ack.warnings)
             notices = [Notice("kraken_warns", {"channel": channel, "text": text}, warning=False) for text in texts]
             return (*notices, *self._live_if_complete(subscription))
         return ()
@@ -427,10 +422,10 @@ class Session:
         """Note the engine's state. The first one is the greeting, and it need not be "online"."""
         engine = status.engine.casefold()
         engine = engine if engine == "online" else status.engine
-        engine = engine if engine in ENGINES else self._mask(engine)
+        engine = engine if engine in ENGINES else self.mask(engine)
         before, self.engine = self.engine, engine
         if before is None:
-            fields: dict[str, object] = {"engine": engine, "kraken_connection": self._mask(status.connection_id)}
+            fields: dict[str, object] = {"engine": engine, "kraken_connection": self.mask(status.connection_id)}
             notice = Notice("greeted", fields, warning=False)
             # Without a greeting, the first state on a live connection is a change, unless it is "online": that may be a
             # late greeting.
@@ -443,8 +438,8 @@ class Session:
         request's number."""
         waiting = [s.req_id for s in self.subscriptions.values() if s.req_id is not None and not s.acked]
         if waiting and (error.req_id is None or number(error.req_id) in waiting):
-            self._fail("refused", self._mask(error.text), error.text)
-        return (Notice("kraken_error", {"error": self._mask(error.text)}),)
+            self._fail("refused", self.mask(error.text), error.text)
+        return (Notice("kraken_error", {"error": self.mask(error.text)}),)
 
     # -- pings
 

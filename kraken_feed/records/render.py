@@ -25,8 +25,7 @@ _second_text = ""
 
 
 def timestamp(unix_ns: int) -> str:
-    """Return a time in nanoseconds since 1970 as ``2026-11-20T22:41:05.123456Z``: UTC, RFC 3339, always six digits,
-    truncated."""
+    """Return a time in nanoseconds since 1970 as ``2026-11-20T22:41:05.123456Z``: UTC, RFC 3339, truncated."""
     global _second, _second_text
     second, rest = divmod(unix_ns, 1_000_000_000)
     if second != _second:  # a burst lies within one second: format that once

@@ -45,8 +45,7 @@ class Order(msgspec.Struct):
 
     @property
     def shown_price(self) -> str:
-        """The price to display. For a market order, which has none, it is the average of the fills; empty if that is
-        unknown."""
+        """The price to display. For a market order, it is the average of the fills; empty if that is unknown."""
         return nonzero(self.average) if word(self.kind) in _WITHOUT_PRICE else self.price
 
 

@@ -12,8 +12,7 @@ Reason = dict[str, str]
 
 
 def dead(program: Program) -> Reason | None:
-    """Return why the program should be restarted; None if it is alive. The call itself proves that its event loop
-    runs."""
+    """Return why the program should be restarted; None if it is alive. The call proves that the event loop runs."""
     return {"status": "overdue", "part": program.overdue} if program.overdue else None
 
 

@@ -171,8 +171,7 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        """Accept one connection. asyncio's server is not used: it loses a connection that it has just accepted when it
-        is closed."""
+        """Accept one connection. asyncio's server, when closed, would lose a connection that it has just accepted."""
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):

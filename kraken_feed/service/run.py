@@ -213,8 +213,7 @@ class Service:
 def _plan(
     arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
 ) -> Plan:
-    """Return what to tail, from the command line and the configuration. The demo has no state: its exchange ends with
-    it."""
+    """Return what to tail, from the command line and the configuration. The demo has no state: its exchange ends."""
     directory = None
     if not getattr(arguments, "no_state", True):
         directory = arguments.state or config.state.directory or state_directory(os.environ)

@@ -113,8 +113,7 @@ class Lifecycle:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Report a reload around the block. Before the first READY=1 nothing is sent, because it would end the
-        start."""
+        """Report a reload around the block. Before the first READY=1 nothing is sent: it would end the start."""
         was_ready = self._ready and not self._stopping
         if was_ready:
             self.notifier.send({"RELOADING": "1", "MONOTONIC_USEC": str(time.monotonic_ns() // 1000)})

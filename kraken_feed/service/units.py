@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compose(arguments: argparse.Namespace) -> str:
-    """Return the file that the options of :func:`add_arguments` ask for. Warn on stderr if its command could not
-    run."""
+    """Return the file that the options of :func:`add_arguments` ask for. Warn if its command could not run."""
     command = arguments.exec or installed_command()
     content = text(arguments.file, command).rstrip("\n")
     unseen = hidden(command) if arguments.exec else hidden(command, sys.executable)
@@ -73,8 +72,7 @@ def installed_command() -> str:
 
 
 def hidden(*paths: str) -> str | None:
-    """Return the first of the paths that the service could not see, with symbolic links followed; None if it sees
-    all."""
+    """Return the first of the paths that the service could not see, symbolic links followed; None if it sees all."""
     for path in paths:
         for place in (path, os.path.realpath(path)):
             if place.startswith(HIDDEN):

@@ -11,20 +11,10 @@ tests would not see a mistake that both sides make.
     kraken-feed simulate --scenario faults.toml --ledger ledger.jsonl
 
 prints the URLs and a key as one line of JSON and serves until a signal. In a test, `net.server.Server` gives sockets to
-an `exchange.Exchange`, which is pure: time is an argument, chance comes from the seed. A scenario (`faults.scenario`):
+an `exchange.Exchange`, which is pure: time is an argument, chance comes from the seed.
 
-    [[fault]]                     # the first connection is closed after six seconds …
-    kind = "drop"
-    on_connect = 1
-    after = 6.0
-    code = 1001
-
-    [[fault]]                     # … and the next token is not valid
-    kind = "expired_token"
-    on_token = 2
-
-Faults happen at a moment. Quirks last for the whole run: behaviours that Kraken's documents allow and clients do not
-expect (`kraken-feed simulate --quirk list`).
+Faults happen at a moment; `faults.scenario` shows how to write them. Quirks last for the whole run:
+behaviours that Kraken's documents allow and clients do not expect (`kraken-feed simulate --quirk list`).
 
 Each package and module imports only from those above it in this list (tests/unit/test_layers.py):
 

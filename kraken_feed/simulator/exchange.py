@@ -6,22 +6,16 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
-from kraken_feed.simulator.faults.scenario import Scenario
-from kraken_feed.simulator.market.ident import connection_id
-from kraken_feed.simulator.market.ledger import Ledger
-from kraken_feed.simulator.rest.api import RestApi
-from kraken_feed.simulator.rest.reply import Reply
-from kraken_feed.simulator.strike import strike
-from kraken_feed.simulator.wire.peer import Peer
-from kraken_feed.simulator.world import World, generator
-
-_RECOVERY: tuple[Literal["maintenance", "cancel_only", "post_only"], ...] = (
-    "maintenance",
-    "cancel_only",
-    "post_only",
-)
+from .access.key import ApiKey
+from .faults.fault import EXCHANGE_KINDS, OCCASION_KINDS, Fault
+from .faults.scenario import Scenario
+from .market.ident import connection_id
+from .market.ledger import Ledger
+from .rest.api import RestApi
+from .rest.reply import Reply
+from .strike import strike
+from .wire.peer import Peer
+from .world import World, generator
 
 
 class Refused(Struct, frozen=True):
@@ -47,9 +41,8 @@ class Exchange:
     account by the API key. A connection has no account until its first valid token, and then that token's account. No
     public source says what happens to another account's token on it: here it is an invalid session.
 
-    `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and drain every
-    peer's `outgoing` after each call. The same seed gives the same keys, ids and flow of orders, and clients do
-    not change them.
+    `now` is unix seconds and never goes back. Call `advance` at `next_wakeup` at the latest, and then
+    drain every peer's `outgoing`.
     """
 
     def __init__(
@@ -65,14 +58,7 @@ class Exchange:
         ledger: Ledger | None = None,
     ) -> None:
         self.world = world = World(
-            now=now,
-            seed=seed,
-            rate=rate,
-            scenario=scenario or Scenario(),
-            open_orders=open_orders,
-            past_trades=past_trades,
-            accounts=accounts,
-            ledger=ledger or Ledger(),
+            now, seed, rate, scenario or Scenario(), open_orders, past_trades, accounts, ledger or Ledger()
         )
         self.peers: list[Peer] = []
         self.connections = 0
@@ -128,8 +114,7 @@ class Exchange:
             peer.account.listeners.remove(peer)
 
     def redeem(self, value: str, peer: Peer, now: float) -> ApiKey | str:
-        """Return the key behind a token, or why the token is not valid. The first valid one sets the connection's
-        account."""
+        """Return the key behind a token, or why the token is not valid. The first valid one sets the peer's account."""
         owner = self.world.tokens.owner(value)
         if owner is not None and peer.account not in (None, owner.account):
             return "ESession:Invalid session"
@@ -234,12 +219,12 @@ class Exchange:
             for account in self.accounts:
                 account.crowd(10_000 if fault.count is None else fault.count, now)
         else:
-            seconds = (fault.maintenance, fault.cancel_only, fault.post_only)
-            at, plan = now, []
-            for state, length in zip(_RECOVERY, seconds, strict=True):
-                plan += [(at, state)] if length > 0 else []
-                at += max(0.0, length)
-            self._recovery = [*plan, (at, "online")]
+            at, self._recovery = now, []
+            for state in ("maintenance", "cancel_only", "post_only"):
+                length = max(0.0, getattr(fault, state))
+                self._recovery += [(at, state)] if length else []
+                at += length
+            self._recovery.append((at, "online"))
             self.world.untold = fault.shape == "untold"
 
     def _set_status(self, state: str, now: float) -> None:

@@ -11,17 +11,18 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from kraken_feed.simulator.access.key import TRADING_PERMISSIONS
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.faults.scenario import Scenario, ScenarioError, load
-from kraken_feed.simulator.market.ledger import Ledger, Sink
-from kraken_feed.simulator.net.server import Server
-from kraken_feed.simulator.quirks import quirk
+from .access.key import TRADING_PERMISSIONS
+from .exchange import Exchange
+from .faults.scenario import Scenario, ScenarioError, load
+from .market.ledger import Ledger, Sink
+from .net.server import Server
+from .quirks import quirk
 
 MAX_RATE = 10_000.0  # more than one core can render
 MAX_ACCOUNTS = 100  # the rate applies to each
@@ -54,11 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same seed gives the same keys, ids, orders and random faults (default: random)",
     )
     parser.add_argument(
-        "--rate",
-        type=_rate,
-        default=2.0,
-        metavar="R",
-        help="events per second and account; 0: no events (default: 2)",
+        "--rate", type=_rate, default=2.0, metavar="R", help="events per second and account; 0: no events (default: 2)"
     )
     parser.add_argument(
         "--port", type=_port, default=0, metavar="P", help="the port on 127.0.0.1 (default: any free port)"
@@ -130,18 +127,6 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _port(text: str) -> int:
-    return _whole(text, 2**16 - 1)
-
-
-def _orders(text: str) -> int:
-    return _whole(text, MAX_ORDERS)
-
-
-def _accounts(text: str) -> int:
-    return _whole(text, MAX_ACCOUNTS, least=1)
-
-
 def _seed(text: str) -> int:
     try:
         return int(text)
@@ -149,10 +134,15 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def _whole(text: str, most: int, *, least: int = 0) -> int:
+def _whole(text: str, *, most: int, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
+
+
+_port = partial(_whole, most=2**16 - 1)
+_orders = partial(_whole, most=MAX_ORDERS)
+_accounts = partial(_whole, most=MAX_ACCOUNTS, least=1)
 
 
 async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> None:

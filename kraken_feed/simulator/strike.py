@@ -1,11 +1,11 @@
 """Define what each fault does to one connection. Each function returns whether there was anything to hit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from kraken_feed.simulator.faults.fault import Fault
-from kraken_feed.simulator.wire.outgoing import Abort, Close
-from kraken_feed.simulator.wire.peer import Peer
-from kraken_feed.simulator.wire.subscription import Restart, Subscription
+from .faults.fault import Fault
+from .wire.outgoing import Abort, Close
+from .wire.peer import Peer
+from .wire.subscription import Restart, Subscription
 
 _RESTARTING = "CloudFlare WebSocket proxy restarting"  # the reason that comes with 1001 in the field
 _BIG = 40 * 1024 * 1024
@@ -48,7 +48,7 @@ def silent(peer: Peer, fault: Fault, now: float) -> bool:
 
 def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
     """End a subscription without a request."""
-    hit = list(_subscriptions(peer, fault))
+    hit = _subscriptions(peer, fault)
     for subscription in hit:
         peer.unsubscribe(subscription.channel, now)
         peer.say(peer.speak.unsubscribed(subscription.channel, peer.world.shown_time(now)), now)
@@ -57,7 +57,7 @@ def unsubscribe(peer: Peer, fault: Fault, now: float) -> bool:
 
 def sequence_skip(peer: Peer, fault: Fault, now: float) -> bool:
     """Let the next frame's number jump (jump), or lose the next update (lost)."""
-    hit = list(_subscriptions(peer, fault))
+    hit = _subscriptions(peer, fault)
     for subscription in hit:
         if fault.shape == "lost":
             subscription.lose = True
@@ -89,7 +89,7 @@ def big_frame(peer: Peer, fault: Fault, now: float) -> bool:
 def unknown_frame(peer: Peer, fault: Fault, now: float) -> bool:
     """Send a frame of a new kind; an unknown type (type) counts in its channel's sequence."""
     if fault.shape == "type":
-        hit = list(_subscriptions(peer, fault))
+        hit = _subscriptions(peer, fault)
         for subscription in hit:
             peer.notice(subscription, now)
         return bool(hit)
@@ -117,19 +117,11 @@ def resnapshot(peer: Peer, fault: Fault, now: float) -> bool:
     return bool(hit)
 
 
-STRIKES: dict[str, Callable[[Peer, Fault, float], bool]] = {
-    "drop": drop,
-    "half_open": half_open,
-    "silent": silent,
-    "unsubscribe": unsubscribe,
-    "sequence_skip": sequence_skip,
-    "duplicate_frame": duplicate_frame,
-    "garbage_frame": garbage_frame,
-    "big_frame": big_frame,
-    "unknown_frame": unknown_frame,
-    "split": split,
-    "resnapshot": resnapshot,
-}
+_HITS: tuple[Callable[[Peer, Fault, float], bool], ...] = (
+    drop, half_open, silent, unsubscribe, sequence_skip, duplicate_frame, garbage_frame, big_frame, unknown_frame,
+    split, resnapshot,
+)  # fmt: skip
+STRIKES = {hit.__name__: hit for hit in _HITS}
 
 
 def strike(peer: Peer, fault: Fault, now: float) -> bool:
@@ -143,7 +135,5 @@ def strike(peer: Peer, fault: Fault, now: float) -> bool:
     return STRIKES[fault.kind](peer, fault, now)
 
 
-def _subscriptions(peer: Peer, fault: Fault) -> Iterable[Subscription]:
-    return [
-        subscription for subscription in peer.subscriptions.values() if fault.channel in (None, subscription.channel)
-    ]
+def _subscriptions(peer: Peer, fault: Fault) -> list[Subscription]:
+    return [one for one in peer.subscriptions.values() if fault.channel in (None, one.channel)]

@@ -1,40 +1,41 @@
 """The exchange's state without its connections: accounts, keys, tokens, the schedule of faults, the ledger."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from kraken_feed.simulator.access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
-from kraken_feed.simulator.access.token import LIFETIME_S, Tokens
-from kraken_feed.simulator.faults.scenario import Scenario
-from kraken_feed.simulator.faults.schedule import Schedule
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.counter import TIERS, Counter
-from kraken_feed.simulator.market.ident import public_key, secret
-from kraken_feed.simulator.market.ledger import Ledger
-from kraken_feed.simulator.market.pair import Asset, Pair
+from .access.key import NO_LIMITS, READ_PERMISSIONS, ApiKey, Limits
+from .access.token import LIFETIME_S, Tokens
+from .faults.scenario import Scenario
+from .faults.schedule import Schedule
+from .market.account import Account
+from .market.book import Book
+from .market.counter import TIERS, Counter
+from .market.engine import Engine
+from .market.ident import public_key, secret
+from .market.ledger import Ledger
+from .market.pair import Asset, Pair
 
 
+@dataclass(eq=False, repr=False)
 class World:
     """The state that REST, the connections and the faults read and change. It does not know them.
 
     The same seed gives the same keys, ids and flow of orders. Clients do not change them.
     """
 
-    def __init__(
-        self,
-        *,
-        now: float,
-        seed: int,
-        rate: float,
-        scenario: Scenario,
-        open_orders: int,
-        past_trades: int,
-        accounts: int,
-        ledger: Ledger,
-    ) -> None:
-        self.started = now
-        self.seed = seed
+    started: float
+    seed: int
+    rate: float
+    scenario: Scenario
+    open_orders: int
+    past_trades: int
+    account_count: int
+    ledger: Ledger  # the first account's; it also records the faults
+
+    def __post_init__(self) -> None:
+        now, scenario = self.started, self.scenario
         self.quirks = scenario.quirks
         self.refused_ids: set[str] = set()  # order ids that spoil a batch of QueryOrders
         self.rest_lag = scenario.rest_lag
@@ -42,29 +43,26 @@ class World:
         self.clock_offset_s = 0.0  # seconds by which the clock that clients see is ahead
         self.untold = False  # events are not published until the engine is online again
         self.tier = TIERS[scenario.tier]
-        self.schedule = Schedule(generator(seed, "faults"), scenario.random, now)
-        self.tokens = Tokens(generator(seed, "tokens"))
+        self.schedule = Schedule(generator(self.seed, "faults"), scenario.random, now)
+        self.tokens = Tokens(generator(self.seed, "tokens"))
         self.token_calls = 0
         self.keys: dict[str, ApiKey] = {}
-        self._key_rng = generator(seed, "keys")
-        self.ledger = ledger  # the first account's; it also records the faults
+        self._key_rng = generator(self.seed, "keys")
         self.accounts: list[Account] = []
-        for number in range(1, accounts + 1):
-            account = Account(
-                number,
-                seed=seed,
-                tier=self.tier,
-                rate=rate,
-                now=now,
-                ledger=ledger if number == 1 else ledger.another(number),
-                quirks=scenario.quirks,
-                mixed_frames=scenario.mixed_frames,
-            )
+        for number in range(1, self.account_count + 1):
+            ledger = self.ledger if number == 1 else replace(self.ledger, account=number)
+            book = Book(self._rng(number, "ids"), self.tier, self.quirks)
+            engine = Engine(book, self._rng(number, "flow"), self.rate, now)
+            account = Account(number, ledger, book, engine, scenario.mixed_frames)
             self.accounts.append(account)
             self.add_key(account=account, now=now)
-            account.begin(past_trades, open_orders, now)
+            account.begin(self.past_trades, self.open_orders, now)
         for fault in scenario.faults:
             self.schedule.add(fault, now)
+
+    def _rng(self, number: int, purpose: str) -> Random:
+        """Return a generator for one purpose. The first account's are those of an exchange with only one."""
+        return generator(self.seed, purpose if number == 1 else f"{purpose}:{number}")
 
     @property
     def status(self) -> str:

@@ -94,7 +94,9 @@ class _OpenFiles(NamedTuple):
     database: sqlite3.Connection
     lock: int
     files: dict[str, tuple[int, int]]
-    content: tuple[Checkpoint | None, str | None, Found]
+    checkpoint: Checkpoint | None
+    set_aside: str | None
+    found: Found
 
 
 class Store:
@@ -103,6 +105,7 @@ class Store:
     Calls may come from any thread, and wait for each other: a cancelled save still runs in its thread.
     """
 
+    set_aside: str | None  # where the last opening put a damaged file
     _absent: bool  # whether a reopen has failed
     _durable: bool  # whether the main file has a checkpoint for sure
     _base: int  # bytes of the journal when it was last rewritten
@@ -110,7 +113,6 @@ class Store:
 
     def __init__(self, directory: str, account: str, opened: _OpenFiles) -> None:
         self.path = f"{os.path.join(directory, account)}.sqlite3"
-        self.set_aside = opened.content[1]  # where the last opening put a damaged file
         self._directory = directory
         self._account = account
         self._turn = threading.Lock()
@@ -130,8 +132,7 @@ class Store:
         """
         with _translated_errors(f"{os.path.join(directory, _valid_name(account))}.sqlite3"):
             opened = _open_files(directory, account, now_ns)
-        checkpoint, set_aside, found = opened.content
-        return Opened(cls(directory, account, opened), checkpoint, set_aside, found)
+        return Opened(cls(directory, account, opened), opened.checkpoint, opened.set_aside, opened.found)
 
     @property
     def long(self) -> bool:
@@ -183,11 +184,10 @@ class Store:
             self._let_go()
             self._absent = True
             opened = _open_files(self._directory, self._account, now_ns)
-            self.set_aside = opened.content[1]
             self._take(opened)
             self._durable = False
             self._database.execute("PRAGMA synchronous = FULL")
-            return opened.content[0]
+            return opened.checkpoint
 
     def close(self) -> None:
         """Close the database, which leaves one complete file, and release the lock."""
@@ -196,7 +196,8 @@ class Store:
 
     def _take(self, opened: _OpenFiles) -> None:
         self._database, self._lock, self._files = opened.database, opened.lock, opened.files
-        self._absent, self._durable = False, opened.content[0] is not None
+        self.set_aside = opened.set_aside
+        self._absent, self._durable = False, opened.checkpoint is not None
         self._base, self._appended = 0, tables.journal_bytes(opened.database)
 
     def _let_go(self) -> None:
@@ -259,7 +260,7 @@ def _open_files(directory: str, account: str, now_ns: int) -> _OpenFiles:
     # saves.
     lost = set_aside is not None or (layout < DURABLE_LAYOUT if existed else locked_before)
     found: Found = "saved" if checkpoint is not None else "lost" if lost else "new"
-    return _OpenFiles(database, lock, files, (checkpoint, set_aside, found))
+    return _OpenFiles(database, lock, files, checkpoint, set_aside, found)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

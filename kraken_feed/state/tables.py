@@ -94,8 +94,7 @@ def journal_bytes(database: sqlite3.Connection) -> int:
 
 
 def write(database: sqlite3.Connection, changes: Changes) -> int:
-    """Write the changes into the tables, within the caller's transaction. Return the bytes that were added to the
-    journal."""
+    """Write the changes into the tables, within the caller's transaction. Return how many bytes the journal grew."""
     many = database.executemany
     level, level_ns = (None, None) if changes.counter is None else (changes.counter.level, changes.counter.at_ns)
     database.execute(

@@ -162,8 +162,7 @@ class _ToStructlog(logging.Handler):
 
 
 def _is_left_over(entry: logging.LogRecord) -> bool:
-    """Return whether the log entry reports the end of a connection that was already given up, so that nothing awaits
-    it.
+    """Return whether the log entry reports the end of a connection that was given up, so that nothing awaits it.
 
     asyncio logs it during garbage collection, so at any point of the program: no traceback is made there.
     """

@@ -1,5 +1,4 @@
-"""Count repeated events and limit how often they are logged: a peer that sends nonsense must not fill the
-diagnostics."""
+"""Count repeated events and limit how often they are logged: a peer must not fill the diagnostics."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ class Repeats:
         self._kinds: Counter[str] = Counter()  # counted separately so far, by event
 
     def count(self, event: str, fields: Mapping[str, object]) -> int | None:
-        """Count one event. Return the number of its kind if it should be logged (the first, the tenth, the hundredth,
-        …), else None."""
+        """Count one event. Return its number if it should be logged (the first, the tenth, the 100th, …), else None."""
         texts = (text for text in fields.values() if isinstance(text, str))
         kind = event, _DIGITS.sub("0", " ".join(texts))
         if kind not in self._counts:

@@ -18,20 +18,18 @@ from .causes import LOSS_CAUSES
 BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # seconds: a cached write to a hung disk
 
 
-class Latency:
-    """A histogram of durations. ``counts[i]`` is how many were above ``BOUNDS[i - 1]`` and at most ``BOUNDS[i]``
-    seconds; the last count is those above all bounds."""
+class Histogram(msgspec.Struct):
+    """A histogram of durations. ``counts[i]`` is how many were above ``bounds[i - 1]`` and at most ``bounds[i]``
+    seconds; the last count is those above all bounds. ``sum_s`` is their total."""
 
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.total = 0.0  # seconds
+    bounds: tuple[float, ...] = BOUNDS
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    sum_s: float = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration, in seconds."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum_s += seconds
 
 
 CAUSES = tuple(LOSS_CAUSES)  # why connections end or attempts fail
@@ -106,15 +104,6 @@ class Figures(msgspec.Struct, frozen=True):
         return all(endpoint.live for endpoint in self.endpoints)
 
 
-class Histogram(msgspec.Struct, frozen=True):
-    """A histogram of durations: ``counts`` by upper bound in seconds, plus one for those above the last bound;
-    ``sum_s`` is their total."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum_s: float
-
-
 class Output(msgspec.Struct, frozen=True):
     """The figures of the output, to which all accounts write.
 
@@ -134,7 +123,7 @@ class Output(msgspec.Struct, frozen=True):
     blocked_total_s: float = 0.0
     torn: int = 0
     syncs: int = 0
-    write_s: Histogram = Histogram((), (0,), 0.0)
+    write_s: Histogram = msgspec.field(default_factory=Histogram)
     overdue: bool = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass
 
 import msgspec
 
@@ -23,18 +24,15 @@ ONCE_S = (1.0, 1.0, 2.0, 2.0)  # the same for a command that runs once and must 
 KEY = "key"  # the subject of errors about the key as a whole
 
 
+@dataclass(eq=False, repr=False)
 class Patience:
-    """Counts consecutive refusals per subject: the key, one method, one channel.
+    """Counts consecutive refusals per subject: the key, one method, one channel."""
 
-    Args:
-        limit_s: seconds for which a key that has worked may be refused; 0: treat it like a key that never worked.
-        worked: subjects that worked in an earlier run.
-        nonce_s: waits after a refused nonce.
-    """
+    limit_s: float = 0.0  # for which a key that has worked may be refused; 0: treat it like one that never worked
+    worked: InitVar[Iterable[str]] = ()  # subjects that worked in an earlier run
+    nonce_s: Sequence[float] = ONCE_S  # waits after a refused nonce
 
-    def __init__(self, limit_s: float = 0.0, worked: Iterable[str] = (), nonce_s: Sequence[float] = ONCE_S) -> None:
-        self._limit_s = limit_s
-        self._nonce_s = tuple(nonce_s)
+    def __post_init__(self, worked: Iterable[str]) -> None:
         self._worked = set(worked)
         self._refused: dict[tuple[str, Refusal], tuple[float, int]] = {}  # since when, and how often in a row
 
@@ -54,13 +52,13 @@ class Patience:
         key, about_key = (subject, refusal), refusal.error is CredentialsRefused
         since, seen = self._refused.get(key, (now, 0))
         self._refused[key] = since, seen + 1
-        patient = subject in self._worked and (self._limit_s > 0 or not about_key)
-        quick = self._nonce_s if refusal == NONCE else (refusal.delay,) * (refusal.attempts - 1)
+        patient = subject in self._worked and (self.limit_s > 0 or not about_key)
+        quick = tuple(self.nonce_s) if refusal == NONCE else (refusal.delay,) * (refusal.attempts - 1)
         if not patient or refusal == NONCE:
             if seen < len(quick):
                 return quick[seen]
             seen -= len(quick)
-        if not patient or (about_key and now - since >= self._limit_s):
+        if not patient or (about_key and now - since >= self.limit_s):
             del self._refused[key]
             return None
         slow = SLOW_S if about_key else REQUEST_S
@@ -137,8 +135,7 @@ class CallCounter:
         self.refusals_in_a_row = 0
 
     def note_refusal(self, now: float) -> None:
-        """Note that Kraken refused a call because the counter is full: others use the key too, or calls cost more than
-        assumed.
+        """Note that Kraken refused a call because the counter is full: others use the key, or calls cost more.
 
         Each consecutive refusal adds the cost of a history call, so that the waits grow, up to twice the limit.
         """
@@ -161,8 +158,7 @@ class CallCounter:
 
 
 class Budget:
-    """Allows at most ``limit`` connects in any ``window`` seconds, and never many at once, for all connections of the
-    process.
+    """Allows at most ``limit`` connects in any ``window`` seconds, and never many at once, for the whole process.
 
     Kraken's edge bans an address for ten minutes at about 150 connects in ten minutes
     (https://docs.kraken.com/exchange/guides/websockets/reconnection). Support once spoke of 20 new connections per

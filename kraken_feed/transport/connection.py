@@ -145,8 +145,7 @@ async def hang_up(socket: Socket, seconds: float = CLOSE_S) -> None:
 
 
 async def burst(socket: Socket, mask: Mask) -> Sequence[bytes]:
-    """Return every message that has arrived, for callers without a session. Raises Transient when the connection is
-    over."""
+    """Return every message that has arrived, for callers without a session. Raises Transient at its end."""
     try:
         return await socket.burst()
     except ConnectionClosed as closed:
@@ -166,8 +165,7 @@ def _over(closed: ConnectionClosed, mask: Mask) -> Transient:
 
 
 async def open_socket(dial: Dial, url: str, config: ConnectionConfig, mask: Mask) -> Socket:
-    """Open a socket with ``dial``, and mask the reason of its errors. These are texts of a library, of the system or of
-    a proxy."""
+    """Open a socket with ``dial``, and mask the reason of its errors. A library, the system or a proxy gives it."""
     try:
         return await dial(url, config)
     except FeedError as error:
@@ -277,8 +275,7 @@ class Connection:
         return events
 
     async def _wait_for_room(self, output: Room) -> None:
-        """Stop reading until the output has room. The peer's frames wait in the kernel, so this time does not count as
-        silence."""
+        """Stop reading until the output has room. Frames wait in the kernel, so this time is not silence."""
         self.paused, since = True, self._now()
         await output.room()
         self.session.add_grace(self._now() - since)
@@ -350,8 +347,7 @@ class Connection:
 
 
 def _closing(closed: ConnectionClosed, mask: Mask) -> tuple[str, str]:
-    """Return the detail and the cause of a connection's end: the peer's reason, or the library's, if the library closed
-    it."""
+    """Return the detail and the cause of a connection's end: the peer's reason, or that of the library."""
     ours = closed.sent if closed.sent is not None and not closed.rcvd_then_sent else None
     if ours is not None and ours.code == CloseCode.MESSAGE_TOO_BIG:
         return "a frame is larger than connection.max_frame_bytes", "frame_too_big"

@@ -71,8 +71,7 @@ def _leniently(body: bytes, why: str) -> _Members:
 
 
 def _texts(error: bytes) -> list[str]:
-    """Return the entries of ``error`` as texts: each entry of an array, or the text of any other value that is not
-    empty."""
+    """Return the entries of ``error`` as texts: those of an array, or any other value that is not empty."""
     try:
         value = scalar(error)
         entries = value if isinstance(value, list) else [value] if value else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 NS = 1_000_000_000
@@ -28,15 +29,13 @@ else:  # macOS: its monotonic clock goes on through suspends
     boot_ns = time.monotonic_ns
 
 
+@dataclass(eq=False, repr=False)
 class KrakenClock:
-    """Estimates Kraken's time, between two bounds.
+    """Estimates Kraken's time, between two bounds."""
 
-    Args:
-        boot: nanoseconds of a clock that runs through suspends and is never set. All moments are of this clock.
-    """
+    boot: Callable[[], int] = boot_ns  # all moments are of this clock
 
-    def __init__(self, boot: Callable[[], int] = boot_ns) -> None:
-        self.boot = boot
+    def __post_init__(self) -> None:
         self._low: int | None = None  # lower bound of Kraken's time minus ours, at `_at`
         self._high = 0
         self._at = 0
@@ -77,8 +76,7 @@ class KrakenClock:
             self.sample(now, now, wall_ns - DAY_NS, wall_ns + DAY_NS)
 
     def earliest(self, moment: int | None = None) -> int | None:
-        """Return the earliest possible Kraken time at ``moment`` (by default now), in unix nanoseconds; None:
-        unknown.
+        """Return the earliest possible Kraken time at ``moment`` (default: now), in unix nanoseconds; None: unknown.
 
         For moments before a contradiction, the true offset is unknown: the smaller one is used.
         """
@@ -118,16 +116,15 @@ class Step(NamedTuple):
     seconds: float
 
 
+@dataclass(eq=False, repr=False)
 class Steps:
-    """Detects that the wall clock was set, and that the machine slept.
+    """Detects that the wall clock was set, and that the machine slept."""
 
-    Args:
-        wall_ns, boot: nanoseconds of CLOCK_REALTIME and of CLOCK_BOOTTIME.
-        monotonic: seconds of CLOCK_MONOTONIC, which stands still while the machine sleeps.
-    """
+    wall_ns: Callable[[], int]  # CLOCK_REALTIME
+    boot: Callable[[], int]  # CLOCK_BOOTTIME, in nanoseconds as well
+    monotonic: Callable[[], float]  # seconds of CLOCK_MONOTONIC, which stands still while the machine sleeps
 
-    def __init__(self, wall_ns: Callable[[], int], boot: Callable[[], int], monotonic: Callable[[], float]) -> None:
-        self._wall_ns, self._boot, self._monotonic = wall_ns, boot, monotonic
+    def __post_init__(self) -> None:
         self._last = self._differences()
 
     def look(self) -> list[Step]:
@@ -139,5 +136,5 @@ class Steps:
     def _differences(self) -> tuple[int, int]:
         """Return wall minus boot, and boot minus monotonic. A suspend changes the second, a clock that is set changes
         the first."""
-        boot = self._boot()
-        return self._wall_ns() - boot, boot - int(self._monotonic() * NS)
+        boot = self.boot()
+        return self.wall_ns() - boot, boot - int(self.monotonic() * NS)

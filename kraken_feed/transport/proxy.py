@@ -79,8 +79,7 @@ def no_socks() -> ConfigError:
 
 
 def bad_proxy(proxy: Proxy | None, why: str) -> ConfigError:
-    """Return the error for a proxy that a library rejects. ``why`` is the library's text, which must not quote the
-    URL."""
+    """Return the error for a proxy that a library rejects. ``why`` is its text, which must not quote the URL."""
     variable = proxy.variable if proxy is not None else "The proxy's variable"
     return ConfigError(
         f"{variable} names a proxy that cannot be used.",
@@ -107,8 +106,7 @@ def _matches(entry: str, scheme: str, host: str, port: int) -> bool:
 
 
 def _without_port(entry: str) -> tuple[str, str]:
-    """Split an entry of NO_PROXY into host and port. The colons of an IPv6 address do not separate a port, unless it
-    has brackets."""
+    """Split an entry of NO_PROXY into host and port. In an IPv6 address without brackets, no colon separates a port."""
     if entry.startswith("["):
         address, _, rest = entry[1:].partition("]")
         return (address + rest, "") if rest.startswith("/") else (address, rest.removeprefix(":"))

@@ -142,8 +142,7 @@ class Rest:
     async def call(
         self, method: str, /, *, cost: float = CALL_COST, reserve: float = 0.0, **parameters: str
     ) -> msgspec.Raw:
-        """Call a private method, and return its ``result``, its bytes unchanged. Parameters are sent as they are
-        given.
+        """Call a private method, and return the unchanged bytes of its ``result``. Parameters are sent as given.
 
         The call waits until the key's counter has room for its ``cost`` and still ``reserve`` points for others.
 
@@ -412,8 +411,7 @@ def _envelope(method: str, answer: _Answer, mask: Mask) -> Envelope:
 
 
 def _by_status(method: str, answer: httpx.Response) -> Transient:
-    """Return the error for an HTTP status other than 200: the request did not get past Cloudflare or the network's
-    edge."""
+    """Return the error for an HTTP status other than 200: Cloudflare or the network's edge stopped the request."""
     delay = {429: EDGE_S, 403: AUTH_THROTTLE_S}.get(answer.status_code, 1.0)
     retry_after = answer.headers.get("retry-after", "")
     if retry_after.isascii() and retry_after.isdigit():

@@ -68,8 +68,7 @@ def check(channels: tuple[str, ...]) -> tuple[str, ...]:
 async def watch(
     arguments: argparse.Namespace, config: Config, channels: tuple[str, ...], credentials: Mapping[str, Credentials]
 ) -> str:
-    """Watch ``channels`` of every account until a signal, the key ``q``, a limit or an error ends it; return the
-    reason.
+    """Watch ``channels`` of every account until a signal, the key ``q``, a limit or an error; return the reason.
 
     Raises:
         FeedError: an error that ends the run.

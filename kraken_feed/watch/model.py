@@ -51,11 +51,7 @@ class Account:
 
 
 class Overview:
-    """Collects records, and returns the orders and fills to show.
-
-    Args:
-        channels: the channels that are tailed.
-    """
+    """Collects records of these channels, and returns the orders and fills to show."""
 
     def __init__(self, channels: Sequence[str]) -> None:
         self.orders_from = next((name for name in ("executions", "openOrders") if name in channels), None)

@@ -98,8 +98,7 @@ def draw(view: View) -> list[Text]:
 
 
 def _divide(view: View, room: int) -> tuple[int, int]:
-    """Return how many lines orders and fills get, headings included. Fills get a third, and the lines that the orders
-    do not need."""
+    """Return how many lines orders and fills get, headings included. Fills get a third, and what orders do not need."""
     overview, head = view.overview, 1 + view.roomy
     if overview.orders_from is None:
         return 0, max(0, room)

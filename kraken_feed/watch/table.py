@@ -53,8 +53,7 @@ Widths = Sequence[tuple[Column[T], int]]
 
 
 def fitted(columns: Sequence[Column[T]], items: Sequence[T], width: int, now_ns: int) -> list[tuple[Column[T], int]]:
-    """Return the columns that fit, with their widths. Each gets what it needs; the rest goes to those with longer
-    texts."""
+    """Return the columns that fit, with their widths. Each gets what it needs; the rest goes to longer texts."""
     chosen = list(columns)
     while len(chosen) > 1 and _total([column.need for column in chosen]) > width:
         chosen.remove(max(chosen, key=lambda column: column.order))
@@ -133,8 +132,7 @@ def share(filled: str, volume: str) -> float | None:
 
 
 def bar(filled: str, volume: str, width: int) -> str:
-    """Return a bar and the percentage, or only the percentage if there is no room. 0 % and 100 % are shown only if
-    exact."""
+    """Return a bar and the percentage, or only the percentage if there is no room. 0 % and 100 % are exact."""
     part = share(filled, volume)
     if part is None:
         return ""

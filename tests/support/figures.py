@@ -41,7 +41,7 @@ MAIN = Figures(
 )  # fmt: skip
 OUTPUT = Output(
     name="stdout", lines=8, writes=2, bytes_written=4096, pending_bytes=0, full=False, blocked_s=None,
-    blocked_total_s=0.0, torn=0, syncs=0, write_s=Histogram((0.001, 0.1), (1, 1, 0), 0.05),
+    blocked_total_s=0.0, torn=0, syncs=0, write_s=Histogram((0.001, 0.1), [1, 1, 0], 0.05),
 )  # fmt: skip
 WELL = Program(accounts=(MAIN,), output=OUTPUT, version="1.2.3", started_ns=T0 * 10**9)
 
@@ -94,7 +94,7 @@ HISTOGRAMS = st.lists(st.floats(1e-9, 1e3), unique=True).flatmap(
     lambda bounds: st.builds(
         Histogram,
         bounds=st.just(tuple(sorted(bounds))),
-        counts=st.tuples(*[st.integers(0, 10**9)] * (len(bounds) + 1)),
+        counts=st.tuples(*[st.integers(0, 10**9)] * (len(bounds) + 1)).map(list),
         sum_s=SECONDS,
     )
 )

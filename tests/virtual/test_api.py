@@ -158,7 +158,7 @@ def test_nothing_waits_for_a_duration_that_is_not_over(tmp_path: Path) -> None:
         records = reading(world, state, limits=Limits(duration=1e6))
         async with records:
             await through(records, 3)
-        feeds = weakref.ref(records._feeds._feeds[0]) if records._feeds is not None else None
+        feeds = weakref.ref(records._feeds.feeds[0]) if records._feeds is not None else None
         assert feeds is not None
         del records
         gc.collect()

@@ -12,32 +12,16 @@ from ipaddress import ip_address, ip_network
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.counter import Counter
+from ..market.account import Account
+from ..market.counter import Counter
 
 # All permissions of a key, in the documented order.
 PERMISSIONS = (
-    "query-funds",
-    "add-funds",
-    "withdraw-funds",
-    "earn-funds",
-    "query-open-trades",
-    "query-closed-trades",
-    "modify-trades",
-    "close-trades",
-    "query-ledger",
-    "export-data",
-    "create-ws-token",
-    "add-withdraw-address",
+    "query-funds", "add-funds", "withdraw-funds", "earn-funds", "query-open-trades", "query-closed-trades",
+    "modify-trades", "close-trades", "query-ledger", "export-data", "create-ws-token", "add-withdraw-address",
     "update-withdraw-address",
-)
-READ_PERMISSIONS = (
-    "query-funds",
-    "query-open-trades",
-    "query-closed-trades",
-    "query-ledger",
-    "create-ws-token",
-)
+)  # fmt: skip
+READ_PERMISSIONS = ("query-funds", "query-open-trades", "query-closed-trades", "query-ledger", "create-ws-token")
 
 TRADING_PERMISSIONS = ("modify-trades", "close-trades")
 

@@ -4,8 +4,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from random import Random
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.market.ident import token
+from ..market.ident import token
+from .key import ApiKey
 
 LIFETIME_S = 900.0  # the `expires` that REST announces
 

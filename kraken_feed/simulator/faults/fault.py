@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from kraken_feed.simulator.quirks.quirk import nearest
+from ..quirks.quirk import nearest
 
 _TRIGGERS = ("at", "every", "first", "on_connect", "on_token", "times")
 _PEER = ("account", "dialect", "channel", "after")  # the connections to hit, and how long after their connect

@@ -31,34 +31,18 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import PARAMETERS, Fault, fault
-from kraken_feed.simulator.market.counter import TIERS
-from kraken_feed.simulator.quirks import quirk
-from kraken_feed.simulator.quirks.quirk import Quirks, nearest
+from ..market.counter import TIERS
+from ..quirks import quirk
+from ..quirks.quirk import Quirks, nearest
+from .fault import PARAMETERS, Fault, fault
 
 # The default kinds of random mode: everything from which a client can recover within a minute.
 LIKELY: dict[str, float] = {
-    "drop": 6,
-    "half_open": 1,
-    "silent": 1,
-    "unsubscribe": 2,
-    "sequence_skip": 2,
-    "duplicate_frame": 3,
-    "garbage_frame": 2,
-    "unknown_frame": 3,
-    "multi": 4,
-    "split": 2,
-    "no_greeting": 1,
-    "no_ack": 1,
-    "no_snapshot": 1,
-    "refuse_token": 1,
-    "delay_ack": 2,
-    "early_data": 2,
-    "msg_rate": 1,
-    "upgrade_refused": 2,
-    "http_502": 2,
+    "drop": 6, "half_open": 1, "silent": 1, "unsubscribe": 2, "sequence_skip": 2, "duplicate_frame": 3,
+    "garbage_frame": 2, "unknown_frame": 3, "multi": 4, "split": 2, "no_greeting": 1, "no_ack": 1, "no_snapshot": 1,
+    "refuse_token": 1, "delay_ack": 2, "early_data": 2, "msg_rate": 1, "upgrade_refused": 2, "http_502": 2,
     "rest_error": 1,
-}
+}  # fmt: skip
 
 
 class ScenarioError(ValueError):

@@ -5,8 +5,8 @@ from random import Random
 
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import OCCASION_KINDS, Fault
-from kraken_feed.simulator.faults.scenario import RandomFaults
+from .fault import OCCASION_KINDS, Fault
+from .scenario import RandomFaults
 
 _SHORT = {"half_open": 20.0, "silent": 20.0, "split": 5.0}  # seconds after which random faults end
 

@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
-from random import Random
 from typing import Protocol
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.counter import Tier
-from kraken_feed.simulator.market.engine import Engine, apart
-from kraken_feed.simulator.market.ledger import Content, Ledger
-from kraken_feed.simulator.market.order import Change, Order, Side
-from kraken_feed.simulator.market.pair import find
-from kraken_feed.simulator.quirks.quirk import Quirks
+from .book import Book
+from .engine import Engine, apart
+from .ledger import Content, Ledger
+from .order import Change, Order, Side
+from .pair import find
 
 _CROWD = 500  # orders per frame when many come at once
 
@@ -26,9 +24,9 @@ class Listener(Protocol):
 
     def tell(self, changes: Sequence[Change], rendered: Rendered, now: float) -> None:
         """Handle the changes. The listener renders content that is not in `rendered` yet, and adds it."""
-        ...
 
 
+@dataclass(eq=False, repr=False)
 class Account:
     """The data of one customer of the exchange.
 
@@ -36,29 +34,13 @@ class Account:
     `advance` for that.
     """
 
-    def __init__(
-        self,
-        number: int,
-        *,
-        seed: int,
-        tier: Tier,
-        rate: float,
-        now: float,
-        ledger: Ledger,
-        quirks: Quirks,
-        mixed_frames: bool,
-    ) -> None:
-        self.number = number
-        self.ledger = ledger
-        self.mixed_frames = mixed_frames
-        self.book = Book(self._rng(seed, "ids"), tier, quirks)
-        self.engine = Engine(self.book, self._rng(seed, "flow"), rate, now)
-        self.cancel_at = math.inf  # when all orders are canceled, unless the client postpones it
-        self.listeners: list[Listener] = []  # in the order of their first valid tokens
-
-    def _rng(self, seed: int, purpose: str) -> Random:
-        """Return a generator for one purpose. The first account's are those of an exchange with only one."""
-        return Random(f"{seed}:{purpose}" if self.number == 1 else f"{seed}:{purpose}:{self.number}")
+    number: int
+    ledger: Ledger
+    book: Book
+    engine: Engine
+    mixed_frames: bool
+    cancel_at: float = math.inf  # when all orders are canceled, unless the client postpones it
+    listeners: list[Listener] = field(default_factory=list)  # in the order of their first valid tokens
 
     def begin(self, past_trades: int, open_orders: int, now: float) -> None:
         """Give the account a history, which is not sent to anybody."""
@@ -113,29 +95,20 @@ class Account:
         post_only: bool = False,
         accept: bool = True,
     ) -> str:
-        """Place a new order, and return its id. It is sent in two frames (pending, open) or, without `accept`, in
-        one."""
-        changes = self.book.submit(
-            now,
-            pair=find(pair, self.book.pairs),
-            side=side,
-            volume=Decimal(volume),
-            price=None if price is None else Decimal(price),
-            userref=userref,
-            cl_ord_id=cl_ord_id,
-            expires=expires,
-            post_only=post_only,
-        )
-        order_id = changes[0].order.id
+        """Place a new order, and return its id. It is sent in two frames (pending, open), without `accept` in one."""
+        order = Order(
+            self.book.ident("O"), find(pair, self.book.pairs), side, Decimal(volume), _decimal(price), now,
+            userref=userref, cl_ord_id=cl_ord_id, expires=expires, post_only=post_only,
+        )  # fmt: skip
+        changes = self.book.submit(order)
         if accept:
-            changes += self.book.accept(order_id, now)
+            changes += self.book.accept(order.id, now)
         self._apart(changes, now)
-        return order_id
+        return order.id
 
     def fill(self, order_id: str, volume: str | Decimal, now: float, *, price: str | Decimal | None = None) -> None:
         """Execute a part of an order, sent in one frame, and in a second one if it completes the order."""
-        at = None if price is None else Decimal(price)
-        self._apart(self.book.fill(order_id, Decimal(volume), now, price=at), now)
+        self._apart(self.book.fill(order_id, Decimal(volume), now, price=_decimal(price)), now)
 
     def cancel(self, order_id: str, now: float, reason: str = "User requested") -> None:
         """Cancel the order, sent in one frame."""
@@ -146,18 +119,15 @@ class Account:
         self._apart(self.book.expire(order_id, now), now)
 
     def amend(
-        self,
-        order_id: str,
-        now: float,
-        *,
-        volume: str | Decimal | None = None,
-        price: str | Decimal | None = None,
+        self, order_id: str, now: float, *, volume: str | Decimal | None = None, price: str | Decimal | None = None
     ) -> None:
         """Change the order's volume or limit price, sent in one frame."""
-        new_volume = None if volume is None else Decimal(volume)
-        new_price = None if price is None else Decimal(price)
-        self._apart(self.book.amend(order_id, now, volume=new_volume, price=new_price), now)
+        self._apart(self.book.amend(order_id, now, volume=_decimal(volume), price=_decimal(price)), now)
 
     def order(self, order_id: str) -> Order:
         """Return the latest state of an order. Raises KeyError for an unknown id."""
         return self.book.order(order_id)
+
+
+def _decimal(value: str | Decimal | None) -> Decimal | None:
+    return None if value is None else Decimal(value)

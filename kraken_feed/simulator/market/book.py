@@ -9,13 +9,13 @@ from random import Random
 
 from msgspec.structs import replace
 
-from kraken_feed.simulator.market.counter import Counter, Tier, engine_cost
-from kraken_feed.simulator.market.ident import Idents
-from kraken_feed.simulator.market.number import ZERO, quantum
-from kraken_feed.simulator.market.order import Change, Entry, Kind, Order, Side, Trade
-from kraken_feed.simulator.market.pair import ASSETS, CURRENCY, PAIRS, SHARE_PAIR, SOL_SHARE, TOKENIZED, Asset, Pair
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import USUAL, Quirks, draw, share
+from ..quirks.quirk import USUAL, Quirks, draw, share
+from .counter import Counter, Tier, engine_cost
+from .ident import Idents
+from .number import ZERO, quantum
+from .order import Change, Entry, Kind, Order, Trade
+from .pair import ASSETS, CURRENCY, PAIRS, SHARE_PAIR, SOL_SHARE, TOKENIZED, Asset
+from .timeline import Timeline
 
 MAKER_FEE = Decimal("0.0016")
 TAKER_FEE = Decimal("0.0026")
@@ -57,7 +57,7 @@ class Book:
         return self.states[order_id][-1][1]
 
     def ident(self, prefix: str) -> str:
-        """Return a new id, for something other than an order, trade or ledger entry."""
+        """Return a new id."""
         return self._idents.transaction(prefix)
 
     def orders(self) -> Iterator[Order]:
@@ -82,37 +82,13 @@ class Book:
             found.append(heappop(self._expiries)[1])
         return found
 
-    def submit(
-        self,
-        now: float,
-        *,
-        pair: Pair,
-        side: Side,
-        volume: Decimal,
-        price: Decimal | None = None,
-        userref: int = 0,
-        cl_ord_id: str | None = None,
-        expires: float | None = None,
-        post_only: bool = False,
-    ) -> list[Change]:
-        """Add a new order: one `pending` change. Without a price it is a market order."""
-        if volume <= 0:
-            raise ValueError(f"volume {volume} is not positive")
-        if cl_ord_id is not None and userref:
+    def submit(self, order: Order) -> list[Change]:
+        """Add a new order: one `pending` change."""
+        if order.volume <= 0:
+            raise ValueError(f"volume {order.volume} is not positive")
+        if order.cl_ord_id is not None and order.userref:
             raise ValueError("cl_ord_id and userref exclude each other")
-        order = Order(
-            id=self._idents.transaction("O"),
-            pair=pair,
-            side=side,
-            volume=volume,
-            price=price,
-            opened=now,
-            userref=userref,
-            cl_ord_id=cl_ord_id,
-            expires=expires,
-            post_only=post_only,
-        )
-        return [self._change("pending", order, now, action="add")]
+        return [self._change("pending", order, order.opened, action="add")]
 
     def accept(self, order_id: str, now: float) -> list[Change]:
         """Accept a pending order onto the book."""
@@ -206,27 +182,12 @@ class Book:
         trade_id = self._idents.transaction("T")
         self._numbers[order.pair.rest] += 1
         after = replace(
-            order,
-            vol_exec=order.vol_exec + volume,
-            cost=order.cost + cost,
-            notional=order.notional + at_price * volume,
-            fee=order.fee + fee,
-            fee_usd=order.fee_usd + fee_usd,
+            order, vol_exec=order.vol_exec + volume, cost=order.cost + cost, fee=order.fee + fee,
+            fee_usd=order.fee_usd + fee_usd, notional=order.notional + at_price * volume,
             trades=(*order.trades, trade_id),
-        )
-        return Trade(
-            id=trade_id,
-            position=self._idents.transaction("T"),
-            number=self._numbers[order.pair.rest],
-            at=now,
-            order=after,
-            price=at_price,
-            volume=volume,
-            cost=cost,
-            fee=fee,
-            fee_usd=fee_usd,
-            maker=maker,
-        )
+        )  # fmt: skip
+        number, position = self._numbers[order.pair.rest], self._idents.transaction("T")
+        return Trade(trade_id, position, number, now, after, at_price, volume, cost, fee, fee_usd, maker)
 
     def _entries(self, trade: Trade) -> Iterator[Entry]:
         """Yield both legs, the asset that is paid first. The fee is taken in the quote currency.

@@ -4,6 +4,8 @@ Sources: https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits ,
 https://docs.kraken.com/api/docs/guides/spot-ratelimits
 """
 
+from dataclasses import dataclass
+
 from msgspec import Struct
 
 
@@ -27,13 +29,13 @@ _AMEND = ((5, 3), (10, 2), (15, 1))
 _CANCEL = ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1))
 
 
+@dataclass(eq=False, repr=False)
 class Counter:
     """A level that falls by `decay` per second, and never below zero."""
 
-    def __init__(self, decay: float, now: float) -> None:
-        self.decay = decay
-        self._level = 0.0
-        self._at = now
+    decay: float
+    _at: float
+    _level: float = 0.0
 
     def level(self, now: float) -> float:
         return max(0.0, self._level - self.decay * max(0.0, now - self._at))
@@ -45,8 +47,7 @@ class Counter:
         return self._level
 
     def call(self, cost: float, limit: float, now: float) -> bool:
-        """Count a call of that cost, and return whether it is allowed. A refused one counts too, up to twice the
-        limit."""
+        """Count a call of that cost, and return whether it is allowed. Refused ones count, up to twice the limit."""
         allowed = self.level(now) + cost <= limit
         self.add(cost, now)
         self._level = min(self._level, 2 * limit)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass
 from decimal import Decimal
 from random import Random
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, quantum
-from kraken_feed.simulator.market.order import Change, Order, Side
-from kraken_feed.simulator.market.pair import Pair
+from .book import Book
+from .number import VOLUME_PLACES, ZERO, quantum
+from .order import Change, Order, Side
+from .pair import Pair
 
 Frames = list[list[Change]]  # changes, divided into the frames that report them
 
@@ -29,18 +30,21 @@ def apart(changes: Sequence[Change]) -> Frames:
     return [[change] for change in changes]
 
 
+@dataclass(eq=False, repr=False)
 class Engine:
     """Draws `rate` events per second. With rate 0 nothing happens by itself, not even an expiry.
 
     The times and the events depend on the seed and on nothing else, so a flow can be repeated.
     """
 
-    def __init__(self, book: Book, rng: Random, rate: float, now: float) -> None:
-        self.book = book
-        self.rate = rate
+    book: Book
+    rng: Random
+    rate: float
+    now: InitVar[float]
+
+    def __post_init__(self, now: float) -> None:
         self.status = "online"
-        self._rng = rng
-        self._market = {pair.rest: pair.price for pair in book.pairs}
+        self._market = {pair.rest: pair.price for pair in self.book.pairs}
         self._next = now + self._pause()
         self._client_id = 0
         self._events: dict[str, Callable[[float], Frames]] = {
@@ -104,7 +108,7 @@ class Engine:
         return changes
 
     def _pause(self) -> float:
-        return self._rng.expovariate(self.rate) if self.rate else math.inf
+        return self.rng.expovariate(self.rate) if self.rate else math.inf
 
     def _expiry(self) -> float:
         if self.status == "maintenance":
@@ -119,45 +123,44 @@ class Engine:
         kinds = [kind for kind in allowed if living < MANY or kind not in ("new", "market")]
         if not kinds or not living:
             return None
-        return self._rng.choices(kinds, [_WEIGHTS[kind] for kind in kinds])[0]
+        return self.rng.choices(kinds, [_WEIGHTS[kind] for kind in kinds])[0]
 
     def _pick(self) -> Order:
-        return self._rng.choice(list(self.book.open.values()))
+        return self.rng.choice(list(self.book.open.values()))
 
     def _new(self, now: float) -> Frames:
         changes = self._submit(now)
         order = changes[0].order
-        if order.post_only and self._rng.random() < 0.3:
+        if order.post_only and self.rng.random() < 0.3:
             return apart(changes + self.book.cancel(order.id, now + _ACCEPTED_S, "Post only order"))
         changes += self.book.accept(order.id, now + _ACCEPTED_S)
-        return [changes] if self._rng.random() < 0.2 else apart(changes)
+        return [changes] if self.rng.random() < 0.2 else apart(changes)
 
     def _fill(self, now: float) -> Frames:
         order = self._pick()
-        volume = self._part(order) if self._rng.random() < 0.55 else order.remaining
+        volume = self._part(order) if self.rng.random() < 0.55 else order.remaining
         changes = self.book.fill(order.id, volume, now)
-        return [changes] if self._rng.random() < 0.15 else apart(changes)
+        return [changes] if self.rng.random() < 0.15 else apart(changes)
 
     def _cancel(self, now: float) -> Frames:
-        return apart(self.book.cancel(self._pick().id, now, self._rng.choice(_REASONS)))
+        return apart(self.book.cancel(self._pick().id, now, self.rng.choice(_REASONS)))
 
     def _amend(self, now: float) -> Frames:
         order = self._pick()
         volume = order.vol_exec + self._volume(order.pair)
-        price = self._price(order.pair, order.side) if self._rng.random() < 0.7 else None
+        price = self._price(order.pair, order.side) if self.rng.random() < 0.7 else None
         return apart(self.book.amend(order.id, now, volume=volume, price=price))
 
     def _take(self, now: float) -> Frames:
         pair, side, userref, cl_ord_id = self._draw()
-        changes = self.book.submit(
-            now, pair=pair, side=side, volume=self._volume(pair), userref=userref, cl_ord_id=cl_ord_id
-        )
+        ident, volume = self.book.ident("O"), self._volume(pair)
+        changes = self.book.submit(Order(ident, pair, side, volume, None, now, userref=userref, cl_ord_id=cl_ord_id))
         order = changes[0].order
         changes += self.book.accept(order.id, now + _ACCEPTED_S)
         part = self._part(order)
         price = self.market(pair)
         changes += self.book.fill(order.id, part, now + 0.0001, price=price)
-        step = quantum(pair.price_decimals) * self._rng.randrange(1, 5)
+        step = quantum(pair.price_decimals) * self.rng.randrange(1, 5)
         price += step if side == "buy" else -step
         changes += self.book.fill(order.id, order.volume - part, now + 0.0001, price=price)
         return apart(changes)
@@ -165,54 +168,50 @@ class Engine:
     def _crowd(self, now: float) -> Frames:
         """Make several changes at once, sent in one frame; the same order may be in it twice."""
         frame: list[Change] = []
-        for step in range(self._rng.randrange(2, 5)):
+        for step in range(self.rng.randrange(2, 5)):
             at = now + step * 0.00001
-            event = self._rng.choice((self._fill, self._amend, self._new)) if self.book.open else self._new
+            event = self.rng.choice((self._fill, self._amend, self._new)) if self.book.open else self._new
             frame += [change for part in event(at) for change in part]
         return [frame]
 
     def _draw(self) -> tuple[Pair, Side, int, str | None]:
-        pair = self._rng.choice(self.book.pairs)
-        side: Side = "buy" if self._rng.random() < 0.5 else "sell"
+        pair = self.rng.choice(self.book.pairs)
+        side: Side = "buy" if self.rng.random() < 0.5 else "sell"
         if self.book.balances[pair.quote.v2] < 100_000:
             side = "sell"  # an account that ran out of money buys no more
-        if self._rng.random() < 0.5:
-            return pair, side, self._rng.choice((0, 0, 7, 1_000_001)), None
+        if self.rng.random() < 0.5:
+            return pair, side, self.rng.choice((0, 0, 7, 1_000_001)), None
         self._client_id += 1
-        return pair, side, 0, f"grid-{self._client_id}-{self._rng.choice('ab')}"
+        return pair, side, 0, f"grid-{self._client_id}-{self.rng.choice('ab')}"
 
     def _submit(self, now: float, age: float = 0.0) -> list[Change]:
         pair, side, userref, cl_ord_id = self._draw()
-        return self.book.submit(
-            now,
-            pair=pair,
-            side=side,
-            volume=self._volume(pair),
-            price=self._price(pair, side),
-            userref=userref,
-            cl_ord_id=cl_ord_id,
-            expires=self._end(now + age) if self._rng.random() < 0.15 else None,
-            post_only=self._rng.random() < 0.2,
-        )
+        order = Order(
+            self.book.ident("O"), pair, side, self._volume(pair), self._price(pair, side), now,
+            userref=userref, cl_ord_id=cl_ord_id,
+            expires=self._end(now + age) if self.rng.random() < 0.15 else None,
+            post_only=self.rng.random() < 0.2,
+        )  # fmt: skip
+        return self.book.submit(order)
 
     def _end(self, now: float) -> float:
         """Return when a good-till-date order expires: soon enough that some live until then at this rate."""
-        return now + self._rng.uniform(1, 20) * (5 / self.rate if self.rate else 12)
+        return now + self.rng.uniform(1, 20) * (5 / self.rate if self.rate else 12)
 
     def _volume(self, pair: Pair) -> Decimal:
-        scale = Decimal(self._rng.randrange(100, 3000)) / 1000
-        places = VOLUME_PLACES if self._rng.random() < 0.3 else 4
+        scale = Decimal(self.rng.randrange(100, 3000)) / 1000
+        places = VOLUME_PLACES if self.rng.random() < 0.3 else 4
         return max(quantum(places), (pair.lot * scale / 7).quantize(quantum(places)))
 
     def _price(self, pair: Pair, side: Side) -> Decimal:
-        market = self._market[pair.rest] * (1 + Decimal(self._rng.randrange(-10, 11)) / 10_000)
+        market = self._market[pair.rest] * (1 + Decimal(self.rng.randrange(-10, 11)) / 10_000)
         self._market[pair.rest] = min(max(market, pair.price / 2), pair.price * 2)
-        away = Decimal(self._rng.randrange(1, 200)) / 10_000
+        away = Decimal(self.rng.randrange(1, 200)) / 10_000
         price = market * (1 - away if side == "buy" else 1 + away)
         return price.quantize(quantum(pair.price_decimals))
 
     def _part(self, order: Order) -> Decimal:
         """Return a part of the remaining volume: never nothing and, if it can be divided, never all."""
         step = quantum(VOLUME_PLACES)
-        share = (order.remaining * self._rng.randrange(20, 80) / 100).quantize(step)
+        share = (order.remaining * self.rng.randrange(20, 80) / 100).quantize(step)
         return min(max(share, step), max(order.remaining - step, step), order.remaining or ZERO)

@@ -1,15 +1,18 @@
 """Record what happened and what was published, to compare a client's output with."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.market.order import Change, Entry
-from kraken_feed.simulator.market.stamp import unix_text
+from ..quirks.shape import JsonObject
+from .order import Change, Entry
+from .stamp import unix_text
 
 Sink = Callable[[bytes], None]
+FrameKind = Literal["snapshot", "update"]
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -33,7 +36,7 @@ class Frame(Struct, frozen=True, gc=False):
     dialect: str
     channel: str
     sequence: int
-    kind: Literal["snapshot", "update"]
+    kind: FrameKind
     items: tuple[Item, ...]
     text: bytes
     at: float
@@ -49,7 +52,7 @@ class Published(Struct, frozen=True):
     dialect: str
     channel: str
     sequence: int
-    type: Literal["snapshot", "update"]
+    type: FrameKind
     index: int
     ids: tuple[str, ...]
     data: bytes
@@ -69,6 +72,7 @@ class Struck(Struct, frozen=True):
     connection_id: int | None
 
 
+@dataclass(eq=False, repr=False)
 class Ledger:
     """Keeps the records in memory and hands each batch, as JSON lines, to `sink`.
 
@@ -80,17 +84,14 @@ class Ledger:
     records of all but the first name it.
     """
 
-    def __init__(self, sink: Sink | None = None, *, keep: bool = True, account: int = 1) -> None:
-        self.account = account
+    sink: Sink | None = None
+    keep: bool = True
+    account: int = 1
+
+    def __post_init__(self) -> None:
         self.changes: list[Change] = []
         self.frames: list[Frame] = []
         self.faults: list[Struck] = []
-        self._sink = sink
-        self._keep = keep
-
-    def another(self, account: int) -> "Ledger":
-        """Return the ledger of another account, with the same sink."""
-        return Ledger(self._sink, keep=self._keep, account=account)
 
     @property
     def published(self) -> Iterator[Published]:
@@ -100,44 +101,36 @@ class Ledger:
     def happened(self, changes: Iterable[Change]) -> None:
         """Record changes of the account's orders, with their fills and entries."""
         batch = list(changes)
-        if self._keep:
+        if self.keep:
             self.changes += batch
-        if self._sink is not None:
+        if self.sink is not None:
             self._write([_change_record(change) for change in batch])
 
     def publish(self, frame: Frame) -> None:
         """Record a data frame at the moment it is sent."""
-        if self._keep:
+        if self.keep:
             self.frames.append(frame)
-        if self._sink is not None:
+        if self.sink is not None:
             self._write([_frame_record(frame), *(_item_record(item) for item in items(frame))])
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
         self.faults.append(Struck(at, kind, connection_id))
         self._write([{"record": "fault", "at": unix_text(at), "kind": kind, "connection_id": connection_id}])
 
-    def _write(self, records: list[dict[str, object]]) -> None:
-        if self._sink is not None and records:
+    def _write(self, records: list[JsonObject]) -> None:
+        if self.sink is not None and records:
             whose = {} if self.account == 1 else {"account": self.account}
-            self._sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
+            self.sink(b"".join(msgspec.json.encode(record | whose) + b"\n" for record in records))
 
 
 def items(frame: Frame) -> Iterator[Published]:
     """Yield the frame's items as separate records."""
     for index, item in enumerate(frame.items):
-        yield Published(
-            connection_id=frame.connection_id,
-            dialect=frame.dialect,
-            channel=frame.channel,
-            sequence=frame.sequence,
-            type=frame.kind,
-            index=index,
-            ids=item.ids,
-            data=item.data,
-        )
+        place = (frame.connection_id, frame.dialect, frame.channel, frame.sequence, frame.kind, index)
+        yield Published(*place, item.ids, item.data)
 
 
-def _frame_record(frame: Frame) -> dict[str, object]:
+def _frame_record(frame: Frame) -> JsonObject:
     return {
         "record": "frame",
         "connection_id": frame.connection_id,
@@ -149,17 +142,17 @@ def _frame_record(frame: Frame) -> dict[str, object]:
     }
 
 
-def _item_record(item: Published) -> dict[str, object]:
+def _item_record(item: Published) -> JsonObject:
     return {"record": "item", **msgspec.structs.asdict(item), "data": item.data.decode()}
 
 
-def _entry_record(entry: Entry) -> dict[str, object]:
+def _entry_record(entry: Entry) -> JsonObject:
     """Return an entry with all that its `fact` is made of: an id can be empty or shared."""
     names = ("ref", "asset", "asset_class", "amount", "balance")
     return {"id": entry.id, **dict(zip(names, entry.fact, strict=True)), "fee": str(entry.fee)}
 
 
-def _change_record(change: Change) -> dict[str, object]:
+def _change_record(change: Change) -> JsonObject:
     order, trade = change.order, change.trade
     return {
         "record": "change",

@@ -5,8 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.number import ZERO, fixed, quantum
-from kraken_feed.simulator.market.pair import Asset, Pair
+from .number import ZERO, fixed, quantum
+from .pair import Asset, Pair
 
 Status = Literal["pending", "open", "closed", "canceled", "expired"]
 Kind = Literal["pending", "open", "fill", "closed", "canceled", "expired", "amended"]

@@ -6,7 +6,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from kraken_feed.simulator.market.number import MONEY_PLACES
+from .number import MONEY_PLACES
 
 CURRENCY, TOKENIZED = "currency", "tokenized_asset"
 

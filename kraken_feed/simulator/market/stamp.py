@@ -46,8 +46,7 @@ def rfc3339_seconds(at: float) -> str:
 
 
 def rfc1123(at: float) -> str:
-    """Return a time of REST Time: `"Thu,  9 Oct 25 09:05:10 +0000"`: the day padded with a space, two digits of the
-    year."""
+    """Return a time of REST Time: `"Thu,  9 Oct 25 09:05:10 +0000"`: the day padded with a space, a short year."""
     moment = _EPOCH + timedelta(seconds=int(at))
     return f"{moment:%a}, {moment.day:2d} {moment:%b %y %H:%M:%S} +0000"
 

@@ -10,12 +10,12 @@ from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from kraken_feed.simulator.exchange import Exchange, Refused
-from kraken_feed.simulator.market.stamp import http_date
-from kraken_feed.simulator.net.http11 import MAX_BODY, MAX_HEAD, BadRequest, Head, head, response
-from kraken_feed.simulator.rest.reply import Reply
-from kraken_feed.simulator.wire.outgoing import Abort, Close, Text
-from kraken_feed.simulator.wire.peer import Peer
+from ..exchange import Exchange, Refused
+from ..market.stamp import http_date
+from ..rest.reply import Reply
+from ..wire.outgoing import Abort, Close, Text
+from ..wire.peer import Peer
+from .http11 import MAX_BODY, MAX_HEAD, BadRequest, Head, head, response
 
 MAX_BUFFER = 64 * 1024 * 1024  # a client that reads nothing is disconnected here
 MAX_MESSAGE = 8 * 1024 * 1024  # what a client may send
@@ -33,11 +33,9 @@ class Host(Protocol):
 
     def now(self) -> float:
         """Return the exchange's time, in unix seconds."""
-        ...
 
     def tick(self) -> None:
         """Let the exchange advance to now, read every connection, and send the results."""
-        ...
 
 
 class Connection(asyncio.Protocol):

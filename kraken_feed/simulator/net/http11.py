@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from kraken_feed.simulator.rest.reply import Reply
+from ..rest.reply import Reply
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 1024 * 1024

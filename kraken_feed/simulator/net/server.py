@@ -4,16 +4,18 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from kraken_feed.simulator.exchange import Exchange
-from kraken_feed.simulator.net.connection import Connection
+from ..exchange import Exchange
+from .connection import Connection
 
 _LONGEST_S = 1.0  # the clock is read this often even when nothing is due
 _CLOSING_S = 5.0
 
 
+@dataclass(eq=False, repr=False)
 class Server:
     """Serves the exchange while the `async with` block runs; afterwards every socket is closed.
 
@@ -22,36 +24,26 @@ class Server:
     (the quirk `clock_offset`); start the exchange with that clock's time.
     """
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        *,
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
-        host: str = "127.0.0.1",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.exchange = exchange
-        self.host = host
-        self.port = port
-        self.clock = clock
+    exchange: Exchange
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
         self.connections: set[Connection] = set()
-        self._tls = tls
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self._tls)
+        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         self.tick()
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None:
             self._server.close()
@@ -66,11 +58,11 @@ class Server:
 
     @property
     def rest_url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def ws_v1_url(self) -> str:
-        return f"{'wss' if self._tls else 'ws'}://{self.host}:{self.port}"
+        return f"{'wss' if self.tls else 'ws'}://{self.host}:{self.port}"
 
     @property
     def ws_v2_url(self) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Raw
 
-from kraken_feed.simulator.quirks.quirk import Quirks, share
+from .quirk import Quirks, share
+
+JsonObject = dict[str, object]
 
 _SURROGATE = rb"\ud800"  # half of a pair: valid JSON, but not valid Unicode
 _NEW_MEMBER = b'"x_new":{"since":[2026,null],"on":true}'
 
 
-def table(rows: Iterable[tuple[str, dict[str, object]]], quirks: Quirks) -> Raw:
+def table(rows: Iterable[tuple[str, JsonObject]], quirks: Quirks) -> Raw:
     """Write rows as an object by id. Ids can be empty or repeated, so the rows are not a dict."""
     members = [member for ident, row in rows for member in _members(ident, row, quirks)]
     if not members and quirks.empty_as_list:
@@ -19,7 +21,7 @@ def table(rows: Iterable[tuple[str, dict[str, object]]], quirks: Quirks) -> Raw:
     return Raw(b"{" + b",".join(members) + b"}")
 
 
-def _members(ident: str, row: dict[str, object], quirks: Quirks) -> Iterable[bytes]:
+def _members(ident: str, row: JsonObject, quirks: Quirks) -> Iterable[bytes]:
     key = msgspec.json.encode(ident)
     yield key + b":" + dress(msgspec.json.encode(row), ident, quirks)
     if share(quirks.repeated_rows, "repeated row", ident):

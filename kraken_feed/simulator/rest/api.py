@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec.structs import replace
 
-from kraken_feed.simulator.access.key import ApiKey, signed
-from kraken_feed.simulator.market.stamp import http_date
-from kraken_feed.simulator.quirks.shape import errors
-from kraken_feed.simulator.rest import private, public
-from kraken_feed.simulator.rest.call import Call, RestError
-from kraken_feed.simulator.rest.reply import Reply, failure, faulty, success
-from kraken_feed.simulator.world import World
+from ..access.key import ApiKey, signed
+from ..market.stamp import http_date
+from ..quirks.shape import errors
+from ..world import World
+from . import private, public
+from .call import Call, RestError
+from .reply import Reply, failure, faulty, success
 
 PRIVATE, PUBLIC = "/0/private/", "/0/public/"
 LOCKOUT_AFTER = 10  # bad keys, nonces or signatures within a minute …

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.quirks.quirk import Quirks, share
-from kraken_feed.simulator.rest.history import Pager, Span, View
-from kraken_feed.simulator.world import World
+from ..access.key import ApiKey
+from ..market.book import Book
+from ..quirks.quirk import Quirks, share
+from ..world import World
+from .history import Pager, Span, View
 
 
 class RestError(Exception):
@@ -27,8 +27,8 @@ class Call(Struct, frozen=True):
 
     @property
     def view(self) -> View:
-        late = self.quirks.late_orders
-        return View(self.book, self.now, self._lag(), self.key.limits, late_orders=late)
+        lag = self._lag()
+        return View(self.book, self.now - lag if lag else math.inf, self.key.limits, self.quirks.late_orders)
 
     def _lag(self) -> float:
         """Return the lag of a source: each source can have its own."""

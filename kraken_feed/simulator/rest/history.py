@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import NO_LIMITS, Limits
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.order import Entry, Order, Trade
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import Quirks, draw, share
+from ..access.key import Limits
+from ..market.book import Book
+from ..market.order import Entry, Order, Trade
+from ..market.timeline import Timeline
+from ..quirks.quirk import Quirks, draw, share
 
 PAGE = 50
 Row = TypeVar("Row")
@@ -52,54 +52,49 @@ class Rows(Struct, Generic[Row], frozen=True):
         return self.timeline.rows[first : last + 1][::-1]
 
 
-class View:
-    """The book as REST knows it: everything is `lag` seconds late.
+class View(Struct, frozen=True):
+    """The book as REST knows it: what happened later than `until` is not known yet.
 
     Rows outside the span that the key is limited to are left out silently: trades, entries, and orders by their end.
     Open orders do not count as history.
     """
 
-    def __init__(
-        self, book: Book, now: float, lag: float, limits: Limits = NO_LIMITS, *, late_orders: bool = False
-    ) -> None:
-        self._book = book
-        self._limits = limits
-        self._until = now - lag if lag else math.inf
-        self._late_orders = late_orders
+    book: Book
+    until: float
+    limits: Limits
+    late_orders: bool
 
     def order(self, order_id: str) -> Order | None:
         """Return the order's state, if the key may see it."""
         order = self._state(order_id)
-        seen = order is None or order.closed is None or self._limits.shows(order.closed)
+        seen = order is None or order.closed is None or self.limits.shows(order.closed)
         return order if seen else None
 
     def _state(self, order_id: str) -> Order | None:
-        """Return the order's state. One that is younger than the lag is shown as it was when it was accepted, or not at
-        all."""
-        states = self._book.states.get(order_id)
-        if states is None or (self._late_orders and states[0][0] > self._until):
+        """Return the order's state. One that is younger than the lag is shown as it was accepted, or not at all."""
+        states = self.book.states.get(order_id)
+        if states is None or (self.late_orders and states[0][0] > self.until):
             return None
-        if states[-1][0] <= self._until and states[-1][1].status != "pending":
+        if states[-1][0] <= self.until and states[-1][1].status != "pending":
             return states[-1][1]
-        known = [order for at, order in states if at <= self._until]
+        known = [order for at, order in states if at <= self.until]
         if known and known[-1].status != "pending":
             return known[-1]
         fresh = [order for _, order in states if order.status in ("pending", "open") and not order.vol_exec]
         return fresh[-1]
 
     def open(self) -> list[Order]:
-        """Return the orders that REST believes to be open, oldest first, including those whose end it does not know
-        yet."""
-        ended = self._book.ended
-        late = ended.rows[ended.span(self._until, -math.inf, math.inf)[0] :] if self._until < math.inf else []
-        states = [self._state(order.id) for order in (*self._book.open.values(), *late)]
+        """Return the orders that REST believes to be open, oldest first, also those whose end it does not know yet."""
+        ended = self.book.ended
+        late = ended.rows[ended.span(self.until, -math.inf, math.inf)[0] :] if self.until < math.inf else []
+        states = [self._state(order.id) for order in (*self.book.open.values(), *late)]
         return sorted((order for order in states if order is not None and not order.terminal), key=opened)
 
     def ended(self, span: Span, by: str) -> Rows[Order]:
         """Return the orders that ended, selected by the time of their opening, of their end, or of either."""
         if by == "close":
-            return self._rows(self._book.ended, span)
-        timeline = self._book.ended
+            return self._rows(self.book.ended, span)
+        timeline = self.book.ended
         low, high = self._span(timeline, Span(span.start))  # no order in the span ended before it
         rows = timeline.rows[low:high]
         if by == "open":
@@ -111,22 +106,22 @@ class View:
         return collected(found, rows)
 
     def trades(self, span: Span) -> Rows[Trade]:
-        return self._rows(self._book.fills, span)
+        return self._rows(self.book.fills, span)
 
     def trade(self, trade_id: str) -> Trade | None:
-        trade = self._book.trades.get(trade_id)
-        known = trade is not None and trade.at <= self._until and self._limits.shows(trade.at)
+        trade = self.book.trades.get(trade_id)
+        known = trade is not None and trade.at <= self.until and self.limits.shows(trade.at)
         return trade if known else None
 
     def entries(self, span: Span, aclass: str) -> Rows[Entry]:
-        return self._rows(self._book.entries[aclass], span)
+        return self._rows(self.book.entries[aclass], span)
 
     def _rows(self, timeline: Timeline[Row], span: Span) -> Rows[Row]:
         return Rows(timeline, *self._span(timeline, span))
 
     def _span(self, timeline: Timeline[Row], span: Span) -> tuple[int, int]:
-        last = min(self._until, self._limits.query_to or math.inf, math.inf if span.end is None else span.end)
-        return timeline.span(-math.inf if span.start is None else span.start, self._limits.query_from, last)
+        last = min(self.until, self.limits.query_to or math.inf, math.inf if span.end is None else span.end)
+        return timeline.span(-math.inf if span.start is None else span.start, self.limits.query_from, last)
 
     def moment(self, bound: str | None) -> float | None:
         """Return a bound as unix seconds: a number, the opening time of an order, or the time of a trade.
@@ -135,12 +130,12 @@ class View:
         """
         if bound is None:
             return None
-        if bound in self._book.states:
-            return self._book.order(bound).opened
-        if bound in self._book.trades:
-            return self._book.trades[bound].at
-        if bound in self._book.entry_times:
-            return self._book.entry_times[bound]
+        if bound in self.book.states:
+            return self.book.order(bound).opened
+        if bound in self.book.trades:
+            return self.book.trades[bound].at
+        if bound in self.book.entry_times:
+            return self.book.entry_times[bound]
         return float(bound)
 
 

@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Raw
 
-from kraken_feed.simulator.access.token import LIFETIME_S
-from kraken_feed.simulator.market.number import ZERO, fixed
-from kraken_feed.simulator.market.order import Order, Trade
-from kraken_feed.simulator.market.pair import CURRENCY, TOKENIZED
-from kraken_feed.simulator.market.timeline import Timeline
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.quirks.shape import integer, table
-from kraken_feed.simulator.rest.call import Call, RestError
-from kraken_feed.simulator.rest.history import Rows, closed, collected, opened
-from kraken_feed.simulator.rest.row import entry_object, order_object, state, trade_object
+from ..access.token import LIFETIME_S
+from ..market.number import ZERO, fixed
+from ..market.order import Order, Trade
+from ..market.pair import CURRENCY, TOKENIZED
+from ..market.timeline import Timeline
+from ..quirks.quirk import Quirks
+from ..quirks.shape import JsonObject, integer, table
+from .call import Call, RestError
+from .history import Rows, closed, collected, opened
+from .row import entry_object, order_object, state, trade_object
 
 _HISTORY = ("ClosedOrders", "TradesHistory", "QueryTrades", "Ledgers")
 MAX_ORDERS, MAX_TRADES = 50, 20  # txids per query
@@ -38,11 +38,10 @@ def _token(call: Call) -> Result:
 
 
 def _key_info(call: Call) -> Result:
-    """Return the key's settings, in the spelling of a recording, or in that of the documentation, where the window is a
-    number."""
+    """Return the key's settings, as in a recording, or as documented: with other names, and the window as a number."""
     key, limits = call.key, call.key.limits
     camel = call.world.key_info_style == "camel"
-    info: dict[str, object] = {
+    info: JsonObject = {
         "api_key_name": "simulator",
         "api_key": key.key,
         "nonce": str(key.nonce),
@@ -181,7 +180,7 @@ def _orders(call: Call, orders: list[Order], odd: float = 0.0) -> Raw:
     return table(rows, call.quirks)
 
 
-def _count(call: Call, count: int) -> dict[str, object]:
+def _count(call: Call, count: int) -> JsonObject:
     """Return the total over all pages, unless without_count leaves it out."""
     how = call.quirks.count
     if how == "null":

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from kraken_feed.simulator.market.number import fixed, quantum
-from kraken_feed.simulator.market.pair import Asset, Pair
-from kraken_feed.simulator.market.stamp import rfc1123, rfc3339_seconds
-from kraken_feed.simulator.rest.call import RestError
-from kraken_feed.simulator.world import World
+from ..market.number import fixed, quantum
+from ..market.pair import Asset, Pair
+from ..market.stamp import rfc1123, rfc3339_seconds
+from ..quirks.shape import JsonObject
+from ..world import World
+from .call import RestError
 
 
 def answer(world: World, name: str, params: Mapping[str, str], now: float) -> object:
@@ -33,7 +34,7 @@ def _wanted(pairs: Sequence[Pair], names: str | None) -> list[Pair]:
     return found
 
 
-def _asset(asset: Asset) -> dict[str, object]:
+def _asset(asset: Asset) -> JsonObject:
     return {
         "aclass": asset.aclass,
         "altname": asset.v1,
@@ -43,7 +44,7 @@ def _asset(asset: Asset) -> dict[str, object]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, object]:
+def _pair(pair: Pair) -> JsonObject:
     return {
         "altname": pair.altname,
         "wsname": pair.v1,

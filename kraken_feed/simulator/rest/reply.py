@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import Fault
+from ..faults.fault import Fault
 
 _CHALLENGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Cloudflare</body></html>"
 _BAD_GATEWAY = b"<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"

@@ -6,10 +6,11 @@ Sources: https://docs.kraken.com/api/docs/rest-api/get-open-orders , …/get-tra
 from collections.abc import Sequence
 from decimal import Decimal
 
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, fixed
-from kraken_feed.simulator.market.order import Entry, Order, Trade
-from kraken_feed.simulator.market.stamp import unix_number
-from kraken_feed.simulator.quirks.quirk import draw, share
+from ..market.number import VOLUME_PLACES, ZERO, fixed
+from ..market.order import Entry, Order, Trade
+from ..market.stamp import unix_number
+from ..quirks.quirk import draw, share
+from ..quirks.shape import JsonObject
 
 _NOTHING = "0.00000"
 
@@ -26,13 +27,12 @@ def state(order: Order, odd: float) -> str:
     return words[int(draw("odd state word", order.id) * len(words))]
 
 
-def order_object(order: Order, *, with_trades: bool, status: str | None = None) -> dict[str, object]:
-    """Return an order as JSON. `price` is the average fill price, `descr.price` the limit. `status` replaces its
-    state."""
+def order_object(order: Order, *, with_trades: bool, status: str | None = None) -> JsonObject:
+    """Return an order as JSON. `price` is the average fill price, `descr.price` the limit, `status` a state to show."""
     pair = order.pair
     price = "0" if order.price is None else fixed(order.price, pair.price_decimals)
     what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {pair.altname} @ {order.ordertype}"
-    closing: dict[str, object] = {}
+    closing: JsonObject = {}
     if order.terminal:
         closing = {"reason": order.reason, "closetm": unix_number(order.closed)}
     return {
@@ -68,7 +68,7 @@ def order_object(order: Order, *, with_trades: bool, status: str | None = None) 
     }
 
 
-def trade_object(trade: Trade, ledgers: Sequence[str] | None = None) -> dict[str, object]:
+def trade_object(trade: Trade, ledgers: Sequence[str] | None = None) -> JsonObject:
     """Return a trade as JSON; the pair has its REST name."""
     order = trade.order
     return {
@@ -92,7 +92,7 @@ def trade_object(trade: Trade, ledgers: Sequence[str] | None = None) -> dict[str
     }
 
 
-def entry_object(entry: Entry) -> dict[str, object]:
+def entry_object(entry: Entry) -> JsonObject:
     """Return an entry of the account's ledger as JSON."""
     return {
         "refid": entry.ref,

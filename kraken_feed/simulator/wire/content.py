@@ -2,33 +2,33 @@
 
 from collections.abc import Sequence
 
-from kraken_feed.simulator.market.ledger import Content, Item
-from kraken_feed.simulator.market.order import TERMINAL, Change
-from kraken_feed.simulator.quirks.quirk import Quirks, draw
-from kraken_feed.simulator.wire.dialect import Dialect
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.ledger import Content, Item
+from ..market.order import TERMINAL, Change
+from ..quirks.quirk import Quirks, draw
+from .dialect import Feeds
+from .subscription import Options
 
 
-def content(speak: Dialect, items: Sequence[Item], quirks: Quirks) -> Content:
+def content(feeds: Feeds, items: Sequence[Item], quirks: Quirks) -> Content:
     """Return the items with the array of a frame that contains them."""
     if quirks.unknown_members or quirks.surrogates:
-        items = [speak.dressed(item, quirks) for item in items]
+        items = [feeds.dressed(item, quirks) for item in items]
     return Content(tuple(items), _payload(items, quirks))
 
 
-def render(speak: Dialect, channel: str, changes: Sequence[Change], options: Options, quirks: Quirks) -> list[Content]:
+def render(feeds: Feeds, channel: str, changes: Sequence[Change], options: Options, quirks: Quirks) -> list[Content]:
     """Return the contents of the frames that report the changes: one frame, two if orders end twice, or none."""
     if quirks.double_ends == "once":
-        items = speak.updates(channel, changes, options)
-        return [content(speak, items, quirks)] if items else []
+        items = feeds.updates(channel, changes, options)
+        return [content(feeds, items, quirks)] if items else []
     first: list[Item] = []
     again: list[Item] = []
     for change in changes:
-        told = speak.updates(channel, [change], options)
-        bare = speak.bare_end(channel, change) if change.kind in TERMINAL else []
+        told = feeds.updates(channel, [change], options)
+        bare = feeds.bare_end(channel, change) if change.kind in TERMINAL else []
         first += bare if bare and _richer(change, quirks) else told
         again += told if bare else []
-    return [content(speak, items, quirks) for items in (first, again) if items]
+    return [content(feeds, items, quirks) for items in (first, again) if items]
 
 
 def _payload(items: Sequence[Item], quirks: Quirks) -> bytes:

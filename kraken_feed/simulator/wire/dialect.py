@@ -5,12 +5,12 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.ledger import Item
-from kraken_feed.simulator.market.order import Change
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.wire.order_entry import Desk
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.book import Book
+from ..market.ledger import FrameKind, Item
+from ..market.order import Change
+from ..quirks.quirk import Quirks
+from .order_entry import Desk
+from .subscription import Options
 
 SNAPSHOT_TRADES = 50  # a snapshot has the newest fifty trades, never more
 
@@ -41,7 +41,6 @@ class Dialect(Protocol):
 
     def parse(self, text: bytes, now: float) -> Request | Complaint:
         """Parse a client's frame; never raises because of its content."""
-        ...
 
     def status(self, connection_id: int, state: str) -> bytes: ...
 
@@ -59,7 +58,6 @@ class Dialect(Protocol):
 
     def order(self, event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
         """Carry out a request of order entry, and return the answers."""
-        ...
 
     def rate_exceeded(self, request: Request | None, variant: str, now: float) -> bytes: ...
 
@@ -67,22 +65,22 @@ class Dialect(Protocol):
 
     def big(self, size: int) -> bytes: ...
 
+
+class Feeds(Protocol):
+    """The interface of the modules `v1_feed` and `v2_feed`."""
+
     def snapshot(self, channel: str, book: Book, options: Options) -> list[Item] | None:
         """Return the items of the snapshot; None if the options ask for none."""
-        ...
 
     def updates(self, channel: str, changes: Sequence[Change], options: Options) -> list[Item]: ...
 
     def bare_end(self, channel: str, change: Change) -> list[Item]:
         """Return the end of an order with only its state, as documents show it."""
-        ...
 
     def dressed(self, item: Item, quirks: Quirks) -> Item:
         """Return the item with the additions of the quirks."""
-        ...
 
-    def frame(self, channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes: ...
+    def frame(self, channel: str, kind: FrameKind, sequence: bytes, payload: bytes) -> bytes: ...
 
     def notice(self, channel: str, sequence: bytes) -> bytes:
         """Return a frame of an unknown type, with a number of the channel's sequence."""
-        ...

@@ -12,17 +12,17 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.market.account import Account
-from kraken_feed.simulator.market.number import VOLUME_PLACES, is_integer
-from kraken_feed.simulator.market.order import Order, Side
-from kraken_feed.simulator.market.pair import CURRENCY, PAIRS, Pair, find
-from kraken_feed.simulator.market.stamp import rfc3339_seconds
-from kraken_feed.simulator.quirks.quirk import USUAL, Quirks
+from ..access.key import ApiKey
+from ..market.account import Account
+from ..market.number import VOLUME_PLACES, is_integer
+from ..market.order import Order, Side
+from ..market.pair import CURRENCY, PAIRS, Pair, find
+from ..market.stamp import rfc3339_seconds
+from ..quirks.quirk import Quirks
 
 MODIFY, CLOSE = "modify-trades", "close-trades"
 ORDER_TYPES = (
@@ -70,20 +70,11 @@ def check_types(method: str, given: Mapping[str, Any], types: Types, around: Col
             raise invalid(name)
 
 
-class Fields:
+class Fields(dict[str, Any]):
     """The parameters of a request, whose types were checked. v1 writes numbers as strings, v2 as numbers."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-
-    def has(self, name: str) -> bool:
-        return name in self._given
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._given.get(name, default)
-
     def text(self, name: str, choices: Collection[str] = ()) -> str | None:
-        value: str | None = self._given.get(name)
+        value: str | None = self.get(name)
         if value is not None and choices and value not in choices:
             raise invalid(name)
         return value
@@ -95,7 +86,7 @@ class Fields:
         return value
 
     def decimal(self, name: str) -> Decimal | None:
-        value = self._given.get(name)
+        value = self.get(name)
         if value is None:
             return None
         try:
@@ -105,6 +96,14 @@ class Fields:
         if not number.is_finite():
             raise invalid(name)
         return number
+
+    def volume(self, name: str) -> Decimal:
+        if (volume := self.decimal(name)) is None:
+            raise invalid(name)
+        return volume
+
+    def side(self, name: str) -> Side:
+        return cast(Side, self.needed(name, ("buy", "sell")))
 
     def pair(self, name: str, pairs: Sequence[Pair] = PAIRS) -> Pair:
         try:
@@ -146,22 +145,31 @@ class Wish(Struct, frozen=True):
     expires: float | None = None
     post_only: bool = False
 
+    @staticmethod
+    def edited(old: Order, **changes: Any) -> "Wish":
+        """Return the order that replaces an old one: values that are not given stay."""
+        kept = {"volume": old.volume, "price": old.price, "userref": old.userref}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Wish(side=old.side, ordertype=old.ordertype, expires=old.expires, **(kept | given))
 
-class Desk:
+
+class Desk(Struct, frozen=True):
     """The actions that a key may take on its account at a moment."""
 
-    def __init__(self, key: ApiKey, now: float, quirks: Quirks = USUAL) -> None:
-        self._key = key
-        self._account: Account = key.account
-        self.now = now
-        self.quirks = quirks
+    key: ApiKey
+    now: float
+    quirks: Quirks
+
+    @property
+    def account(self) -> Account:
+        return self.key.account
 
     def checks_only(self, fields: Fields, kind: Kind) -> bool:
         """Return whether `validate`, which the method documents as this kind, asks for a check. The quirk
         `wrong_validate` decides about the other kind."""
         value = fields.get("validate")
         texts = ("true", "false")
-        if not fields.has("validate") or (isinstance(value, bool) if kind == "flag" else value in texts):
+        if "validate" not in fields or (isinstance(value, bool) if kind == "flag" else value in texts):
             return value in (True, "true")
         if self.quirks.wrong_validate == "ignored":
             return False
@@ -179,7 +187,7 @@ class Desk:
 
     def may(self, *permissions: str, every: bool = True) -> None:
         """Refuse unless the key has all of these permissions or, without `every`, one of them."""
-        has = [name in self._key.permissions for name in permissions]
+        has = [name in self.key.permissions for name in permissions]
         if not (all(has) if every else any(has)):
             raise Refusal("EGeneral:Permission denied")
 
@@ -197,7 +205,7 @@ class Desk:
             raise Refusal("EOrder:Order minimum not met")
         price = self._price(wish.pair) if wish.price is None else wish.price
         asset, amount = (wish.pair.quote, price * wish.volume) if wish.side == "buy" else (wish.pair.base, wish.volume)
-        if amount > self._account.book.balances[asset.v2]:
+        if amount > self.account.book.balances[asset.v2]:
             raise Refusal("EOrder:Insufficient funds")
 
     def add(self, wish: Wish) -> Order:
@@ -206,7 +214,7 @@ class Desk:
         if wish.ordertype not in TRADED:
             raise invalid("ordertype")
         market = wish.ordertype == "market"
-        order_id = self._account.new_order(
+        order_id = self.account.new_order(
             self.now,
             pair=wish.pair.v1,
             side=wish.side,
@@ -218,8 +226,8 @@ class Desk:
             post_only=wish.post_only,
         )
         if market:
-            self._account.fill(order_id, wish.volume, self.now, price=self._price(wish.pair))
-        return self._account.order(order_id)
+            self.account.fill(order_id, wish.volume, self.now, price=self._price(wish.pair))
+        return self.account.order(order_id)
 
     def edit(self, old: Order, wish: Wish, *, check_only: bool = False) -> Order:
         """Cancel the old order, and return a new one in its place."""
@@ -228,15 +236,15 @@ class Desk:
         self.check(wish)
         if check_only:
             return old
-        self._account.cancel(old.id, self.now)
+        self.account.cancel(old.id, self.now)
         return self.add(wish)
 
     def check_pair(self, order: Order, fields: Fields, name: str) -> None:
         """Refuse an amendment that names another pair than the order's, or none if the pair is not crypto."""
-        if not fields.has(name):
+        if name not in fields:
             if order.pair.base.aclass != CURRENCY:
                 raise invalid(name)
-        elif fields.pair(name, self._account.book.pairs) != order.pair:
+        elif fields.pair(name, self.account.book.pairs) != order.pair:
             raise Refusal("EOrder:Invalid order")
 
     def amend(self, order: Order, volume: Decimal | None, price: Decimal | None) -> Order:
@@ -250,33 +258,35 @@ class Desk:
         if volume is not None and volume <= 0:
             raise Refusal("EOrder:Order minimum not met")
         if volume is not None and volume <= order.vol_exec:
-            self._account.cancel(order.id, self.now)
+            self.account.cancel(order.id, self.now)
         else:
-            self._account.amend(order.id, self.now, volume=volume, price=price)
-        return self._account.order(order.id)
+            self.account.amend(order.id, self.now, volume=volume, price=price)
+        return self.account.order(order.id)
 
     def amend_id(self) -> str:
-        return self._account.book.ident("T")
+        return self.account.book.ident("T")
 
     def cancel(self, order: Order) -> None:
         """Cancel the order, unless the engine's state forbids it."""
         self._working()
-        self._account.cancel(order.id, self.now)
+        self.account.cancel(order.id, self.now)
 
     def cancel_all(self) -> int:
         """Cancel all open orders, and return how many."""
+        self.may(MODIFY, CLOSE, every=False)
         self._working()
-        orders = list(self._account.book.open.values())
+        orders = list(self.account.book.open.values())
         for order in orders:
-            self._account.cancel(order.id, self.now)
+            self.account.cancel(order.id, self.now)
         return len(orders)
 
     def cancel_after(self, seconds: int | None) -> dict[str, object]:
         """Set the timer that cancels all orders, or switch it off (0); return the answer's times."""
+        self.may(MODIFY, CLOSE, every=False)
         if seconds is None or not 0 <= seconds < MAX_TIMER_S:
             raise invalid("timeout")
-        self._account.cancel_at = self.now + seconds if seconds else math.inf
-        trigger = rfc3339_seconds(self._account.cancel_at) if seconds else "0"
+        self.account.cancel_at = self.now + seconds if seconds else math.inf
+        trigger = rfc3339_seconds(self.account.cancel_at) if seconds else "0"
         return {"currentTime": rfc3339_seconds(self.now), "triggerTime": trigger}
 
     def find(self, name: str) -> Order:
@@ -288,14 +298,14 @@ class Desk:
 
     def named(self, name: str) -> list[Order]:
         """Return the open orders with that id or reference."""
-        opened = self._account.book.open
+        opened = self.account.book.open
         if name in opened:
             return [opened[name]]
         return [order for order in opened.values() if whole_number(name) and order.userref == int(name) != 0]
 
     def called(self, cl_ord_id: str) -> list[Order]:
         """Return the open orders with that client's id."""
-        return [order for order in self._account.book.open.values() if order.cl_ord_id == cl_ord_id]
+        return [order for order in self.account.book.open.values() if order.cl_ord_id == cl_ord_id]
 
     def _check_price(self, pair: Pair, price: Decimal | None) -> None:
         """Refuse a price with too many decimals for the pair, or one that is absurdly far away."""
@@ -303,15 +313,15 @@ class Desk:
             raise Refusal("EOrder:Invalid price")
 
     def _price(self, pair: Pair) -> Decimal:
-        return self._account.engine.market(pair)
+        return self.account.engine.market(pair)
 
     def _working(self) -> None:
-        if self._account.engine.status == "maintenance":
+        if self.account.engine.status == "maintenance":
             raise Refusal("EService:Unavailable")
 
     def _open_for_orders(self, *, post_only: bool) -> None:
         self._working()
-        status = self._account.engine.status
+        status = self.account.engine.status
         if status == "cancel_only" or (status == "post_only" and not post_only):
             raise Refusal(f"EService:Market in {status} mode")
 

@@ -5,7 +5,7 @@ from collections import deque
 
 from msgspec import Struct
 
-from kraken_feed.simulator.market.ledger import Frame
+from ..market.ledger import Frame
 
 
 class Text(Struct, frozen=True, gc=False):

@@ -8,26 +8,26 @@ from typing import Literal, Protocol
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from kraken_feed.simulator.access.key import ApiKey
-from kraken_feed.simulator.faults.fault import Fault
-from kraken_feed.simulator.market.account import Account, Rendered
-from kraken_feed.simulator.market.ledger import Content, Frame
-from kraken_feed.simulator.market.order import Change
-from kraken_feed.simulator.quirks.quirk import share
-from kraken_feed.simulator.quirks.shape import integer
-from kraken_feed.simulator.wire import v1, v2
-from kraken_feed.simulator.wire.content import content, render
-from kraken_feed.simulator.wire.dialect import Complaint, Dialect, Request
-from kraken_feed.simulator.wire.order_entry import Desk
-from kraken_feed.simulator.wire.outgoing import Abort, Close, Line, Outgoing, Text
-from kraken_feed.simulator.wire.subscription import PERMISSIONS, Subscription
-from kraken_feed.simulator.world import World
+from ..access.key import ApiKey
+from ..faults.fault import Fault
+from ..market.account import Account, Rendered
+from ..market.ledger import Content, Frame, FrameKind
+from ..market.order import Change
+from ..quirks.quirk import share
+from ..quirks.shape import integer
+from ..world import World
+from . import v1, v1_feed, v2, v2_feed
+from .content import content, render
+from .dialect import Complaint, Dialect, Feeds, Request
+from .order_entry import Desk
+from .outgoing import Abort, Close, Line, Outgoing, Text
+from .subscription import PERMISSIONS, Subscription
 
 HEARTBEAT_S = 1.0
 IDLE_S = 60.0  # a connection without a private subscription is closed after about a minute
 MAX_QUEUE = 50_000  # frames that may wait while a connection is stalled; then it is reset
 BURST = 20  # messages per second; more were answered with "Exceeded msg rate" in the field
-_DIALECTS: dict[str, Dialect] = {"v1": v1, "v2": v2}
+_DIALECTS: dict[str, tuple[Dialect, Feeds]] = {"v1": (v1, v1_feed), "v2": (v2, v2_feed)}
 
 
 class Venue(Protocol):
@@ -38,23 +38,18 @@ class Venue(Protocol):
     @property
     def moment(self) -> float:
         """The time up to which everything has happened."""
-        ...
 
     def advance(self, now: float) -> None:
         """Let all events happen that are due."""
-        ...
 
     def retry(self, now: float) -> None:
         """Try the faults again that have found nothing to hit so far."""
-        ...
 
     def redeem(self, value: str, peer: "Peer", now: float) -> ApiKey | str:
         """Return the key behind a token, or why the token is not valid."""
-        ...
 
     def forget(self, peer: "Peer") -> None:
         """Remove a connection that is over."""
-        ...
 
 
 class Peer:
@@ -79,7 +74,7 @@ class Peer:
         self.silence_ends = math.inf
         self.split: Fault | None = None
         self.split_ends = math.inf
-        self.speak = _DIALECTS[dialect]
+        self.speak, self._feeds = _DIALECTS[dialect]
         self.status: str | None = None  # what a late_online connection was sent instead of the engine's state …
         self.online_at = math.inf  # … and when it is sent that the engine is online
         self._quirks = self.world.quirks
@@ -193,20 +188,19 @@ class Peer:
             frames = rendered.get(key)
             if frames is None:
                 frames = rendered[key] = render(
-                    self.speak, subscription.channel, changes, subscription.options, self._quirks
+                    self._feeds, subscription.channel, changes, subscription.options, self._quirks
                 )
             for told in frames:
                 self._publish(subscription, "update", told, now)
 
     def restarts(self, subscription: Subscription) -> bool:
-        """Return whether the server can restart behind this subscription: without a snapshot, clients would not
-        notice."""
-        snapshot = self.account and self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
+        """Return whether the server can restart behind this subscription: clients notice it by the snapshot."""
+        snapshot = self.account and self._feeds.snapshot(subscription.channel, self.account.book, subscription.options)
         return snapshot is not None and subscription.restart is None
 
     def notice(self, subscription: Subscription, now: float) -> None:
         """Send a frame of an unknown type, which counts in the channel's sequence and publishes nothing."""
-        text = self.speak.notice(subscription.channel, self._spelled(subscription.next_sequence()))
+        text = self._feeds.notice(subscription.channel, self._spelled(subscription.next_sequence()))
         if not self.silent:
             self.say(text, now)
 
@@ -353,13 +347,13 @@ class Peer:
     def _snapshot(self, subscription: Subscription, now: float) -> None:
         if self.account is None:
             return
-        items = self.speak.snapshot(subscription.channel, self.account.book, subscription.options)
+        items = self._feeds.snapshot(subscription.channel, self.account.book, subscription.options)
         if items is None:
             return
         if self._fault("no_snapshot", now, subscription.channel) is not None:
             subscription.next_sequence()
             return
-        self._publish(subscription, "snapshot", content(self.speak, items, self._quirks), now)
+        self._publish(subscription, "snapshot", content(self._feeds, items, self._quirks), now)
 
     def _come_back(self, subscription: Subscription, fault: Fault, now: float) -> None:
         """Send a new snapshot after a restart, with a sequence as the fault says."""
@@ -375,18 +369,12 @@ class Peer:
     def _spelled(self, sequence: int) -> bytes:
         return b"%d" % sequence if self._quirks.integers == "plain" else encode(integer(sequence, self._quirks))
 
-    def _publish(
-        self,
-        subscription: Subscription,
-        kind: Literal["snapshot", "update"],
-        told: Content,
-        now: float,
-    ) -> None:
+    def _publish(self, subscription: Subscription, kind: FrameKind, told: Content, now: float) -> None:
         sequence = subscription.next_sequence()
         if subscription.lose and kind == "update":
             subscription.lose = False
             return
-        text = self.speak.frame(subscription.channel, kind, self._spelled(sequence), told.payload)
+        text = self._feeds.frame(subscription.channel, kind, self._spelled(sequence), told.payload)
         frame = Frame(self.connection_id, self.dialect, subscription.channel, sequence, kind, told.items, text, now)
         if not self.silent:
             subscription.last = text

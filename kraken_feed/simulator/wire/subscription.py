@@ -1,8 +1,10 @@
 """Keep one channel on one connection: the permissions it needs, the client's options, and its sequence."""
 
+from dataclasses import dataclass
+
 from msgspec import Struct
 
-from kraken_feed.simulator.faults.fault import Fault
+from ..faults.fault import Fault
 
 OPEN_TRADES, CLOSED_TRADES, FUNDS = "query-open-trades", "query-closed-trades", "query-funds"
 
@@ -33,17 +35,17 @@ class Restart(Struct, frozen=True):
     fault: Fault
 
 
+@dataclass(eq=False, repr=False)
 class Subscription:
     """One channel on one connection, with its own sequence."""
 
-    def __init__(self, channel: str, options: Options, token: str) -> None:
-        self.channel = channel
-        self.options = options
-        self.token = token
-        self.sequence = 0
-        self.lose = False  # the next update is counted, but lost
-        self.last: bytes | None = None
-        self.restart: Restart | None = None
+    channel: str
+    options: Options
+    token: str
+    sequence: int = 0
+    lose: bool = False  # the next update is counted, but lost
+    last: bytes | None = None
+    restart: Restart | None = None
 
     def next_sequence(self) -> int:
         self.sequence += 1

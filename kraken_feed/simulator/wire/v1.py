@@ -8,17 +8,12 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.number import is_integer
-from kraken_feed.simulator.wire.dialect import Complaint, Request
-from kraken_feed.simulator.wire.subscription import Options
-from kraken_feed.simulator.wire.v1_feed import bare_end as bare_end
-from kraken_feed.simulator.wire.v1_feed import dressed as dressed
-from kraken_feed.simulator.wire.v1_feed import frame as frame
-from kraken_feed.simulator.wire.v1_feed import notice as notice
-from kraken_feed.simulator.wire.v1_feed import snapshot as snapshot
-from kraken_feed.simulator.wire.v1_feed import updates as updates
-from kraken_feed.simulator.wire.v1_orders import EVENTS
-from kraken_feed.simulator.wire.v1_orders import order as order
+from ..market.number import is_integer
+from ..quirks.shape import JsonObject
+from .dialect import Complaint, Request
+from .subscription import Options
+from .v1_orders import EVENTS
+from .v1_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("openOrders", "ownTrades")
 
@@ -49,7 +44,7 @@ def pong(request: Request, now: float) -> bytes:
 
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     """Return the positive ack; only openOrders has the engine counter's limit."""
-    subscription: dict[str, object] = {"maxratecount": limit} if channel == "openOrders" else {}
+    subscription: JsonObject = {"maxratecount": limit} if channel == "openOrders" else {}
     return _subscription_status("subscribed", channel, request.reqid, subscription)
 
 
@@ -163,11 +158,11 @@ def _flag(value: object) -> bool:
     return value in (True, "true")
 
 
-def _reqid(reqid: object) -> dict[str, object]:
+def _reqid(reqid: object) -> JsonObject:
     return {} if reqid is None else {"reqid": reqid}
 
 
-def _subscription_status(state: str, channel: str, reqid: object, subscription: dict[str, object]) -> bytes:
+def _subscription_status(state: str, channel: str, reqid: object, subscription: JsonObject) -> bytes:
     return _encode(
         {
             "channelName": channel,

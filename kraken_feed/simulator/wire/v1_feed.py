@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import islice
-from typing import Literal
 
 import msgspec
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.ledger import Item
-from kraken_feed.simulator.market.number import VOLUME_PLACES, ZERO, fixed
-from kraken_feed.simulator.market.order import Change, Order, Trade
-from kraken_feed.simulator.market.stamp import unix_text
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.quirks.shape import dress
-from kraken_feed.simulator.wire.dialect import SNAPSHOT_TRADES
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.book import Book
+from ..market.ledger import FrameKind, Item
+from ..market.number import VOLUME_PLACES, ZERO, fixed
+from ..market.order import Change, Order, Trade
+from ..market.stamp import unix_text
+from ..quirks.quirk import Quirks
+from ..quirks.shape import JsonObject, dress
+from .dialect import SNAPSHOT_TRADES
+from .subscription import Options
 
 
-def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
+def frame(channel: str, kind: FrameKind, sequence: bytes, payload: bytes) -> bytes:
     """Return `[[item, …], "channel", {"sequence": n}]`; v1 does not say whether it is a snapshot."""
     return b'[%b,"%b",{"sequence":%b}]' % (payload, channel.encode(), sequence)
 
@@ -58,16 +57,16 @@ def updates(channel: str, changes: Sequence[Change], options: Options) -> list[I
     return [_item(trade.id, _trade(trade, update=True)) for trade in trades]
 
 
-def _item(ident: str, value: dict[str, object]) -> Item:
+def _item(ident: str, value: JsonObject) -> Item:
     return Item((ident,), msgspec.json.encode({ident: value}))
 
 
-def _delta(change: Change, options: Options) -> dict[str, object]:
+def _delta(change: Change, options: Options) -> JsonObject:
     order = change.order
     count = {"ratecount": change.ratecount} if options.ratecounter else {}
     if change.kind == "pending":
         return {**full(order), **count}
-    body: dict[str, object]
+    body: JsonObject
     if change.kind == "open":
         body = {"status": "open"}
     elif change.kind == "fill":
@@ -80,8 +79,8 @@ def _delta(change: Change, options: Options) -> dict[str, object]:
     return {**body, **_reference(order), **count, **reason}
 
 
-def _amended(order: Order) -> dict[str, object]:
-    body: dict[str, object] = {"amended": True, "amend_reason": "User requested"}
+def _amended(order: Order) -> JsonObject:
+    body: JsonObject = {"amended": True, "amend_reason": "User requested"}
     body["vol"] = fixed(order.volume, VOLUME_PLACES)
     if order.price is not None:
         body["limitprice"] = _money(order, order.price)
@@ -89,11 +88,11 @@ def _amended(order: Order) -> dict[str, object]:
     return body
 
 
-def _reference(order: Order) -> dict[str, object]:
+def _reference(order: Order) -> JsonObject:
     return {"userref": order.userref} if order.cl_ord_id is None else {"cl_ord_id": order.cl_ord_id}
 
 
-def _totals(order: Order) -> dict[str, object]:
+def _totals(order: Order) -> JsonObject:
     """Return the totals so far, not increments."""
     return {
         "vol_exec": fixed(order.vol_exec, VOLUME_PLACES),
@@ -108,7 +107,7 @@ def _money(order: Order, value: Decimal) -> str:
     return fixed(value, order.pair.wide_decimals)
 
 
-def _description(order: Order) -> dict[str, object]:
+def _description(order: Order) -> JsonObject:
     price = _money(order, order.price or ZERO)
     what = f"{order.side} {fixed(order.volume, VOLUME_PLACES)} {order.pair.v1} @ {order.ordertype}"
     return {
@@ -123,7 +122,7 @@ def _description(order: Order) -> dict[str, object]:
     }
 
 
-def full(order: Order) -> dict[str, object]:
+def full(order: Order) -> JsonObject:
     """Return the complete order, as in a snapshot and when it is new."""
     return {
         "avg_price": _money(order, order.average),
@@ -147,7 +146,7 @@ def full(order: Order) -> dict[str, object]:
     }
 
 
-def _trade(trade: Trade, *, update: bool = False) -> dict[str, object]:
+def _trade(trade: Trade, *, update: bool = False) -> JsonObject:
     """Return one execution; only updates carry the client's reference."""
     order = trade.order
     with_client_id = update and order.cl_ord_id is not None

@@ -6,13 +6,12 @@ Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1/addord
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.number import VOLUME_PLACES, fixed
-from kraken_feed.simulator.market.order import Order
-from kraken_feed.simulator.wire.order_entry import (
+from ..market.number import VOLUME_PLACES, fixed
+from .order_entry import (
     CLOSE,
     MODIFY,
     ORDER_TYPES,
@@ -71,7 +70,8 @@ def order(event: str, message: Mapping[str, Any], desk: Desk) -> list[bytes]:
     except Refusal as refusal:
         answers = [_error(str(refusal))]
     return [
-        msgspec.json.encode(dict(sorted({"event": f"{event}Status", **number, **each}.items()))) for each in answers
+        msgspec.json.encode(dict(sorted({"event": f"{event}Status", "status": "ok", **number, **each}.items())))
+        for each in answers
     ]
 
 
@@ -84,16 +84,16 @@ def _add(fields: Fields, desk: Desk) -> list[Answer]:
     fields.text("stp_type", STP_TYPES)
     wish = Wish(
         pair=fields.pair("pair"),
-        side=cast(Literal["buy", "sell"], fields.needed("type", ("buy", "sell"))),
+        side=fields.side("type"),
         ordertype=fields.needed("ordertype", ORDER_TYPES),
-        volume=_volume(fields),
+        volume=fields.volume("volume"),
         price=_price(fields, "price"),
         userref=_userref(fields, "userref"),
         cl_ord_id=fields.text("cl_ord_id"),
         expires=_end(fields, desk),
         post_only="post" in (fields.text("oflags") or "").split(","),
     )
-    answer: Answer = {"descr": _description(wish), "status": "ok"}
+    answer: Answer = {"descr": _description(wish)}
     if wish.cl_ord_id is not None:
         answer["cl_ord_id"] = wish.cl_ord_id
     if desk.checks_only(fields, "text"):
@@ -105,10 +105,10 @@ def _add(fields: Fields, desk: Desk) -> list[Answer]:
 def _edit(fields: Fields, desk: Desk) -> list[Answer]:
     desk.may(MODIFY, CLOSE)
     old = desk.find(fields.needed("orderid"))
-    if desk.quirks.edit_needs_volume and not fields.has("volume"):
+    if desk.quirks.edit_needs_volume and "volume" not in fields:
         raise invalid("volume")
     price = _price(fields, "price")
-    wish = _as_edited(
+    wish = Wish.edited(
         old,
         pair=fields.pair("pair"),
         volume=fields.decimal("volume"),
@@ -119,15 +119,8 @@ def _edit(fields: Fields, desk: Desk) -> list[Answer]:
     check_only = desk.checks_only(fields, "flag")
     new = desk.edit(old, wish, check_only=check_only)
     told = "" if price is None else f" price = {fixed(price, old.pair.price_decimals)}"
-    answer: Answer = {"descr": f"order edited{told}", "originaltxid": old.id, "status": "ok"}
+    answer: Answer = {"descr": f"order edited{told}", "originaltxid": old.id}
     return [answer if check_only else {**answer, "txid": new.id}]
-
-
-def _as_edited(old: Order, **changes: Any) -> Wish:
-    """Return the order that replaces an old one: values that are not given stay."""
-    kept = {"volume": old.volume, "price": old.price, "userref": old.userref}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return Wish(side=old.side, ordertype=old.ordertype, expires=old.expires, **(kept | given))
 
 
 def _amend(fields: Fields, desk: Desk) -> list[Answer]:
@@ -137,7 +130,7 @@ def _amend(fields: Fields, desk: Desk) -> list[Answer]:
     desk.check_pair(order, fields, "pair")
     desk.amend(order, fields.decimal("volume"), _price(fields, "limit_price"))
     name: Answer = {"txid": order.id} if by_id else {"cl_ord_id": order.cl_ord_id}
-    return [{"amend_id": desk.amend_id(), "status": "ok", **name}]
+    return [{"amend_id": desk.amend_id(), **name}]
 
 
 def _cancel(fields: Fields, desk: Desk) -> list[Answer]:
@@ -150,20 +143,10 @@ def _cancel(fields: Fields, desk: Desk) -> list[Answer]:
     for orders in found:
         for order in orders:
             desk.cancel(order)
-            answers.append({"status": "ok"})
+            answers.append({})
         if not orders:
             answers.append(_error("EOrder:Unknown order"))
     return answers
-
-
-def _cancel_all(fields: Fields, desk: Desk) -> list[Answer]:
-    desk.may(MODIFY, CLOSE, every=False)
-    return [{"count": desk.cancel_all(), "status": "ok"}]
-
-
-def _cancel_after(fields: Fields, desk: Desk) -> list[Answer]:
-    desk.may(MODIFY, CLOSE, every=False)
-    return [{**desk.cancel_after(fields.get("timeout")), "status": "ok"}]
 
 
 _DO: dict[str, Callable[[Fields, Desk], list[Answer]]] = {
@@ -171,16 +154,9 @@ _DO: dict[str, Callable[[Fields, Desk], list[Answer]]] = {
     "editOrder": _edit,
     "amendOrder": _amend,
     "cancelOrder": _cancel,
-    "cancelAll": _cancel_all,
-    "cancelAllOrdersAfter": _cancel_after,
+    "cancelAll": lambda fields, desk: [{"count": desk.cancel_all()}],
+    "cancelAllOrdersAfter": lambda fields, desk: [desk.cancel_after(fields.get("timeout"))],
 }
-
-
-def _volume(fields: Fields) -> Decimal:
-    volume = fields.decimal("volume")
-    if volume is None:
-        raise invalid("volume")
-    return volume
 
 
 def _price(fields: Fields, name: str) -> Decimal | None:

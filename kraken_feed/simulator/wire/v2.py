@@ -8,18 +8,13 @@ from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.number import is_integer
-from kraken_feed.simulator.market.stamp import rfc3339
-from kraken_feed.simulator.wire.dialect import Complaint, Request
-from kraken_feed.simulator.wire.subscription import Options
-from kraken_feed.simulator.wire.v2_feed import bare_end as bare_end
-from kraken_feed.simulator.wire.v2_feed import dressed as dressed
-from kraken_feed.simulator.wire.v2_feed import frame as frame
-from kraken_feed.simulator.wire.v2_feed import notice as notice
-from kraken_feed.simulator.wire.v2_feed import snapshot as snapshot
-from kraken_feed.simulator.wire.v2_feed import updates as updates
-from kraken_feed.simulator.wire.v2_orders import METHODS
-from kraken_feed.simulator.wire.v2_orders import order as order
+from ..market.number import is_integer
+from ..market.stamp import rfc3339
+from ..quirks.shape import JsonObject
+from .dialect import Complaint, Request
+from .subscription import Options
+from .v2_orders import METHODS
+from .v2_orders import order as order
 
 CHANNELS: tuple[str, ...] = ("executions", "balances")
 
@@ -65,7 +60,7 @@ def pong(request: Request, now: float) -> bytes:
 def subscribed(request: Request, channel: str, limit: int, now: float) -> bytes:
     """Return the positive ack; it repeats the accepted parameters."""
     options = request.options
-    result: dict[str, object]
+    result: JsonObject
     if channel == "executions":
         result = {
             "channel": channel,
@@ -91,8 +86,7 @@ def refused(request: Request, text: str, now: float) -> bytes:
 
 
 def rate_exceeded(request: Request | None, variant: str, now: float) -> bytes:
-    """Return `Exceeded msg rate`: as an error without a method, as an ack (status), or bare; only the ack was
-    recorded."""
+    """Return `Exceeded msg rate`: an error without a method, an ack (status, as recorded), or bare."""
     text = "Exceeded msg rate"
     if variant == "bare":
         return _encode({"error": text})
@@ -186,15 +180,15 @@ def _unsupported(method: str, given: Mapping[str, object], known: Set[str]) -> s
     return ""
 
 
-def _req_id(reqid: object) -> dict[str, object]:
+def _req_id(reqid: object) -> JsonObject:
     return {} if reqid is None else {"req_id": reqid}
 
 
-def _times(now: float) -> dict[str, object]:
+def _times(now: float) -> JsonObject:
     return {"time_in": rfc3339(now), "time_out": rfc3339(now + _HANDLING_S)}
 
 
-def _success(method: str, reqid: object, result: dict[str, object], now: float) -> bytes:
+def _success(method: str, reqid: object, result: JsonObject, now: float) -> bytes:
     return _encode({"method": method, **_req_id(reqid), "result": result, "success": True, **_times(now)})
 
 

@@ -3,28 +3,27 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import islice
-from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
-from kraken_feed.simulator.market.book import Book
-from kraken_feed.simulator.market.ledger import Item
-from kraken_feed.simulator.market.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
-from kraken_feed.simulator.market.order import Change, Entry, Order, Trade
-from kraken_feed.simulator.market.pair import Asset
-from kraken_feed.simulator.market.stamp import rfc3339
-from kraken_feed.simulator.quirks.quirk import Quirks
-from kraken_feed.simulator.quirks.shape import dress
-from kraken_feed.simulator.wire.dialect import SNAPSHOT_TRADES
-from kraken_feed.simulator.wire.subscription import Options
+from ..market.book import Book
+from ..market.ledger import FrameKind, Item
+from ..market.number import SNAPSHOT_PLACES, VOLUME_PLACES, ZERO, number
+from ..market.order import Change, Entry, Order, Trade
+from ..market.pair import Asset
+from ..market.stamp import rfc3339
+from ..quirks.quirk import Quirks
+from ..quirks.shape import dress
+from .dialect import SNAPSHOT_TRADES
+from .subscription import Options
 
 _USER = "AA00 N84G AAAA AAAA"
 _TRANSITIONS = {"open": "new", "closed": "filled", "canceled": "canceled", "expired": "expired"}
 Event = dict[str, object]
 
 
-def frame(channel: str, kind: Literal["snapshot", "update"], sequence: bytes, payload: bytes) -> bytes:
+def frame(channel: str, kind: FrameKind, sequence: bytes, payload: bytes) -> bytes:
     """Return `{"channel": …, "type": …, "data": [item, …], "sequence": n}`."""
     return b'{"channel":"%b","type":"%b","data":%b,"sequence":%b}' % (
         channel.encode(),
@@ -166,10 +165,7 @@ def _limit(order: Order, *, price_first: bool = False) -> Event:
 
 
 def _totals(order: Order) -> Event:
-    return {
-        "cum_qty": number(order.vol_exec, VOLUME_PLACES),
-        "cum_cost": _money(order, order.cost),
-    }
+    return {"cum_qty": number(order.vol_exec, VOLUME_PLACES), "cum_cost": _money(order, order.cost)}
 
 
 def _head(order: Order) -> Event:

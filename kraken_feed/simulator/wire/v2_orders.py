@@ -6,26 +6,14 @@ Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v2/add_or
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any
 
 import msgspec
 
-from kraken_feed.simulator.market.order import Order
-from kraken_feed.simulator.market.pair import Pair
-from kraken_feed.simulator.market.stamp import rfc3339
-from kraken_feed.simulator.wire.order_entry import (
-    CLOSE,
-    MODIFY,
-    ORDER_TYPES,
-    STP_TYPES,
-    Desk,
-    Fields,
-    Refusal,
-    Types,
-    Wish,
-    check_types,
-    invalid,
-)
+from ..market.order import Order
+from ..market.pair import Pair
+from ..market.stamp import rfc3339
+from .order_entry import CLOSE, MODIFY, ORDER_TYPES, STP_TYPES, Desk, Fields, Refusal, Types, Wish, check_types, invalid
 
 _ORDER: Types = {
     **dict.fromkeys(
@@ -107,14 +95,12 @@ def _check_types(method: str, given: Mapping[str, Any], types: Types) -> None:
 
 
 def _wish(fields: Fields, pair: Pair, desk: Desk) -> Wish:
-    volume = fields.decimal("order_qty")
-    if volume is None:
-        raise invalid("order_qty")
+    volume = fields.volume("order_qty")
     fields.text("stp_type", STP_TYPES)
     gtd = desk.time_in_force(fields, "time_in_force", ("gtc", "gtd", "ioc", "fok")) == "GTD"
     return Wish(
         pair=pair,
-        side=cast(Literal["buy", "sell"], fields.needed("side", ("buy", "sell"))),
+        side=fields.side("side"),
         ordertype=fields.needed("order_type", ORDER_TYPES),
         volume=volume,
         price=_trigger(fields) if fields.decimal("limit_price") is None else fields.decimal("limit_price"),
@@ -158,15 +144,12 @@ def _amend(fields: Fields, desk: Desk) -> list[Done]:
 def _edit(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE)
     old = desk.find(fields.needed("order_id"))
-    volume, price, userref = fields.decimal("order_qty"), fields.decimal("limit_price"), fields.get("order_userref")
-    wish = Wish(
+    wish = Wish.edited(
+        old,
+        volume=fields.decimal("order_qty"),
+        price=fields.decimal("limit_price"),
+        userref=fields.get("order_userref"),
         pair=fields.pair("symbol"),
-        side=old.side,
-        ordertype=old.ordertype,
-        volume=old.volume if volume is None else volume,
-        price=old.price if price is None else price,
-        userref=old.userref if userref is None else userref,
-        expires=old.expires,
         post_only=fields.get("post_only", False),
     )
     check_only = desk.checks_only(fields, "flag")
@@ -176,14 +159,14 @@ def _edit(fields: Fields, desk: Desk) -> list[Done]:
 
 def _cancel(fields: Fields, desk: Desk) -> list[Done]:
     desk.may(MODIFY, CLOSE, every=False)
-    if len(given := [name for name in _NAMES if fields.has(name)]) != 1:
+    if len(given := [name for name in _NAMES if name in fields]) != 1:
         raise invalid((given or _NAMES)[0])
     if given == ["cl_ord_id"]:
         found = [desk.called(name) for name in fields.get("cl_ord_id", [])]
     elif given == ["order_id"]:
         found = [desk.named(name) for name in fields.get("order_id", [])]
     else:
-        found = [desk.named(str(name)) for name in fields.get("order_userref")]
+        found = [desk.named(str(name)) for name in fields["order_userref"]]
     if not found:
         raise invalid(given[0])
     done: list[Done] = []
@@ -194,16 +177,6 @@ def _cancel(fields: Fields, desk: Desk) -> list[Done]:
         if not orders:
             done.append(Refusal("EOrder:Unknown order"))
     return done
-
-
-def _cancel_all(fields: Fields, desk: Desk) -> list[Done]:
-    desk.may(MODIFY, CLOSE, every=False)
-    return [{"count": desk.cancel_all()}]
-
-
-def _cancel_after(fields: Fields, desk: Desk) -> list[Done]:
-    desk.may(MODIFY, CLOSE, every=False)
-    return [desk.cancel_after(fields.get("timeout"))]
 
 
 def _batch_add(fields: Fields, desk: Desk) -> list[Done]:
@@ -249,8 +222,8 @@ _DO: dict[str, Callable[[Fields, Desk], list[Done]]] = {
     "amend_order": _amend,
     "edit_order": _edit,
     "cancel_order": _cancel,
-    "cancel_all": _cancel_all,
-    "cancel_all_orders_after": _cancel_after,
+    "cancel_all": lambda fields, desk: [{"count": desk.cancel_all()}],
+    "cancel_all_orders_after": lambda fields, desk: [desk.cancel_after(fields.get("timeout"))],
     "batch_add": _batch_add,
     "batch_cancel": _batch_cancel,
 }

@@ -195,9 +195,9 @@ def test_no_two_records_of_an_output_have_one_id_whatever_comes(channel: str, sc
             case "engine":
                 made.engine_changed([channel], "online")
             case "rest":
-                made._knowledge[channel].begin_pass()
+                made.knowledge[channel].begin_pass()
                 for item in items:
-                    if made._knowledge[channel].backfilled(item) or not item.identity:
+                    if made.knowledge[channel].backfilled(item) or not item.identity:
                         made.write_backfill(channel, item)
             case _:
                 epoch += what == "resnapshot"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kraken_feed.feed.known_state import Knowledge, Volumes
-from kraken_feed.feed.volumes import NS
+from kraken_feed.feed.known_state import Knowledge
+from kraken_feed.feed.volumes import NS, Volumes
 from kraken_feed.protocol.wire import Item
 from kraken_feed.records.render import timestamp
 from kraken_feed.records.view import parse

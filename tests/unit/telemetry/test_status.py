@@ -15,7 +15,7 @@ from ...support.cases import each
 
 
 def output(pending: int = 0, blocked_s: float | None = None) -> Output:
-    return Output("out", 0, 0, 0, pending, False, blocked_s, blocked_s or 0.0, 0, 0, Histogram((), (0,), 0.0))
+    return Output("out", 0, 0, 0, pending, False, blocked_s, blocked_s or 0.0, 0, 0, Histogram((), [0]))
 
 
 OK = output()

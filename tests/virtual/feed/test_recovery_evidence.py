@@ -13,8 +13,9 @@ from structlog.testing import LogCapture
 
 from kraken_feed.config.schema import BackfillConfig
 from kraken_feed.errors import CredentialsRefused, RequestRefused, Transient
-from kraken_feed.feed.known_state import Knowledge, Volumes
+from kraken_feed.feed.known_state import Knowledge
 from kraken_feed.feed.recovery import Recovery
+from kraken_feed.feed.volumes import Volumes
 from kraken_feed.protocol.wire import Item
 from kraken_feed.state.checkpoint import Outage, Scan
 from kraken_feed.transport.kraken_clock import KrakenClock
