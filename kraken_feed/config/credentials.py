@@ -142,7 +142,7 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
     by_systemd = [
         _Source(
             f"{SYSTEMD} ({directory})",
-            _parts(f"{prefix}api-{{}}"),
+            _parts("api-{}", before=prefix),
             lambda part: _credential(os.path.join(directory, part)),
             lambda part: os.path.join(directory, part),
         )
@@ -168,9 +168,10 @@ def _sources(account: Account, name: str, environ: Mapping[str, str], alone: boo
     return [*by_systemd, *named, *(nameless if alone else [])]
 
 
-def _parts(pattern: str, spell: Callable[[str], str] = str) -> tuple[str, str, str]:
+def _parts(pattern: str, spell: Callable[[str], str] = str, *, before: str = "") -> tuple[str, str, str]:
     """Return the names of the key, the secret and the one-time password in a source."""
-    return pattern.format(spell("key")), pattern.format(spell("secret")), pattern.format(spell("otp"))
+    key, secret, otp = (before + pattern.format(spell(part)) for part in ("key", "secret", "otp"))
+    return key, secret, otp
 
 
 def _credential(path: str) -> str | None:

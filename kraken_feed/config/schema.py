@@ -59,11 +59,11 @@ _SECRET_KEYS = re.compile(
 )
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
 
 
-class Account(_Table, frozen=True):
+class Account(_Table, frozen=True, kw_only=True):
     """The sources of an account's credentials: files, or commands that print them."""
 
     key_file: str | None = None
@@ -74,7 +74,7 @@ class Account(_Table, frozen=True):
     otp_command: Words | None = None
 
 
-class Endpoints(_Table, frozen=True):
+class Endpoints(_Table, frozen=True, kw_only=True):
     """The URLs of Kraken. A URL without TLS must be on loopback."""
 
     rest: str = "https://api.kraken.com"
@@ -82,7 +82,7 @@ class Endpoints(_Table, frozen=True):
     ws_v2: str = "wss://ws-auth.kraken.com/v2"
 
 
-class ConnectionConfig(_Table, frozen=True):
+class ConnectionConfig(_Table, frozen=True, kw_only=True):
     """Deadlines in seconds, and the largest frame in bytes."""
 
     open_timeout_s: Positive = 10.0
@@ -91,7 +91,7 @@ class ConnectionConfig(_Table, frozen=True):
     max_frame_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 33554432
 
 
-class ReconnectConfig(_Table, frozen=True):
+class ReconnectConfig(_Table, frozen=True, kw_only=True):
     """Waits between connects, in seconds; connects in a window; how long a key that has worked may be refused."""
 
     initial_s: Positive = 1.0
@@ -103,7 +103,7 @@ class ReconnectConfig(_Table, frozen=True):
     refused_s: NotNegative = 21600.0
 
 
-class BackfillConfig(_Table, frozen=True):
+class BackfillConfig(_Table, frozen=True, kw_only=True):
     """Recovery over REST: how far before an outage to ask, when REST has certainly caught up (seconds), and the key's
     call counter (its size, and its decay per second)."""
 
@@ -114,25 +114,25 @@ class BackfillConfig(_Table, frozen=True):
     rest_decay: Positive = 0.33
 
 
-class OutputConfig(_Table, frozen=True):
+class OutputConfig(_Table, frozen=True, kw_only=True):
     """How long to wait for a full disk, or at the start for a file system, in seconds; 0: do not wait."""
 
     patience_s: NotNegative = 3600.0
 
 
-class StateConfig(_Table, frozen=True):
+class StateConfig(_Table, frozen=True, kw_only=True):
     """The directory of the checkpoint; empty: systemd's state directory, else the user's."""
 
     directory: str = ""
 
 
-class MetricsConfig(_Table, frozen=True):
+class MetricsConfig(_Table, frozen=True, kw_only=True):
     """The loopback address and port that serve metrics and health; empty: none."""
 
     listen: str = ""
 
 
-class Config(_Table, frozen=True):
+class Config(_Table, frozen=True, kw_only=True):
     """The complete configuration, one struct per table of the file."""
 
     channels: tuple[str, ...] = ("openOrders",)

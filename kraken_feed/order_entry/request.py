@@ -254,9 +254,11 @@ def _read(method: Method, words: Sequence[str], extra: str | None, *, unknown: b
         name, sign, text = match.groups()
         field = _field(method, name)
         value = _json(method.name, name, text) if sign == ":=" else _typed(field, text)
-        if name in params and not (isinstance(value, list) and sign == "=" and name not in in_file):
+        before = params.get(name)
+        both_lists = isinstance(before, list) and isinstance(value, list)
+        if name in params and not (both_lists and sign == "=" and name not in in_file):
             raise UsageError(f"{method.name}: {name} is given twice.", remedy="Leave out one of them.")
-        params[name] = params[name] + value if name in params else value
+        params[name] = before + value if both_lists else value
     for name in params:
         if name in OURS:
             raise UsageError(f"{method.name}: kraken-feed sets {name} itself.", remedy="Leave it out.")

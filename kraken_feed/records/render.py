@@ -92,7 +92,7 @@ def render_items(fields: Mapping[str, Any], ts: str, items: Sequence[Line]) -> b
     return b"".join(lines)
 
 
-@lru_cache(maxsize=64, typed=True)
+@lru_cache(maxsize=1024, typed=True)  # some hundred accounts use a few each
 def _templates(keys: tuple[str, ...], *values: object) -> tuple[bytes, bytes]:
     """Return the lines of an item of an order and of a fill, from behind the time, with places for what differs per
     item. The same few are needed all the time: they depend on the channel, the event's name and the frame's type."""

@@ -135,7 +135,7 @@ def _seed(text: str) -> int:
 
 
 def _whole(text: str, *, most: int, least: int = 0) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
     return int(text)
 

@@ -179,6 +179,16 @@ def test_empty_credentials_directory_leaves_the_search_going(sources: Sources, t
     _assert_from(sources.find(), "environment")
 
 
+@each("account", ["a{b", "a}b", "a{0}", "{}", "%s"])
+def test_any_account_name_is_searched_for_in_the_credentials_directory(account: str, tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    for part, text in _pair("systemd").items():
+        (tmp_path / f"{account}.api-{part}").write_text(text)
+    _assert_from(find(Config(), account, environ), "systemd")
+    with pytest.raises(ConfigError, match="No API key"):
+        find(Config(), account + "x", environ)
+
+
 def test_unknown_account_gets_the_near_miss() -> None:
     with pytest.raises(ConfigError) as caught:
         find(Config(accounts={"main": Account(), "other": Account()}), "mian", {})

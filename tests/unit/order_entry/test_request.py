@@ -192,6 +192,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["add_order", *LIMIT, "token=x"], "kraken-feed sets token itself"),
     (["add_order", *LIMIT, "side=buy"], "side is given twice"),
     (["add_order", *LIMIT, "order_qty:=2"], "order_qty is given twice"),
+    (["batch_cancel", "orders:=0.25", "orders=O1"], "orders is given twice"),
     (["add_order"], "add_order needs order_type."),
     (["add_order"], "Parameters: order_type*, side*, order_qty"),
     (["cancel_all_orders_after"], "needs timeout"),
