@@ -372,7 +372,7 @@ class Knowledge:
 
     def _is_of_update(self, item: Item) -> bool:
         """Return whether the fill came in an update of v2. Then no claim needs it: the same frame had the order's
-        executed volume. In v1 the connection may have been lost between the two frames."""
+        executed volume. In v1 the two come in two frames, and the connection may be lost between them."""
         assert item.identity  # the caller has checked
         return self.channel == "executions" and self.seen.crc(item.identity) is not None
 

@@ -39,9 +39,9 @@ from .volumes import Volumes
 
 RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
 RETRY_MAX_S = 60.0
-# Times second_pass_s after an outage's end. By default: 90 s, 2, 5 and 15 minutes.
-UNPROVEN = (1.0, 10 / 3, 10.0)  # the next passes, until history has caught up
-DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # the next passes, while answers contradict each other
+# When the next passes come after an outage's end, as factors of second_pass_s. The default is 90 s.
+UNPROVEN = (1.0, 10 / 3, 10.0)  # until history has caught up
+DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # while answers contradict each other
 HOURLY_S = 3600.0  # between the tries after a gap was declared
 GIVE_UP_S = 3 * 86400.0  # Kraken keeps its history, but doubts that remain after three days do not go away
 SPAN_S = 3600.0  # how long an answer about the key's span is used
@@ -426,7 +426,7 @@ class Recovery:
             doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
 
     def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
-        """Return whether the order's missing fills can be due to this outage, or to none that is known."""
+        """Return whether the order's missing fills can lie in this outage. True if they can lie in no known outage."""
         concerned = self._concerned(outage.channel, order_id, volumes)
         return not concerned or any(other is outage for other in concerned)
 

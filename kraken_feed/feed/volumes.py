@@ -48,7 +48,7 @@ class Interval(Protocol):
 
 
 class _Instant(NamedTuple):
-    """When an order ended that was known before: its missing fills lie in the outage around that time."""
+    """The interval in which an order ended. Its missing fills lie in the outage around that time."""
 
     start_ns: int | None
     end_ns: int | None

@@ -62,8 +62,8 @@ class Resnapshot(msgspec.Struct):
 class Answered(msgspec.Struct):
     """Kraken has answered a ping.
 
-    ``stamp`` is what the owner passed when the ping was sent. The times are Kraken's, in unix nanoseconds, or None: its
-    clock was between the two at some moment between ``stamp`` and now.
+    ``stamp`` is what the owner passed when the ping was sent. The two times are Kraken's, in unix nanoseconds, or None.
+    At some moment between ``stamp`` and now, its clock was between them.
     """
 
     stamp: int

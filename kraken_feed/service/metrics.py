@@ -140,7 +140,7 @@ FAMILIES = (
            "Seconds until the next connection attempt; 0 if the program is not waiting for one."),
     # -- outages
     _counter("outages_opened_total", ACCOUNT, lambda figures: figures.outages.opened,
-             "Outages: intervals in which a channel was not live."),
+             "Outages: intervals in which records of a channel may have been missed."),
     _counter("outages_closed_total", ACCOUNT, lambda figures: figures.outages.closed,
              "Outages that were recovered from REST (feed.backfilled)."),
     _counter("gaps_total", ACCOUNT, lambda figures: figures.outages.gaps,

@@ -11,7 +11,7 @@ Known = str | tuple[str, int]
 
 
 class Outage(msgspec.Struct):
-    """An interval in which a channel was not live. Times are Kraken's, in unix nanoseconds.
+    """An interval in which a channel was not live, or may have missed records. Times are Kraken's, in unix nanoseconds.
 
     ``start_ns`` is None if it is unknown, ``end_ns`` until the channel is live again. ``missing`` are orders that were
     open before the outage and are not in the snapshot that ended it. ``short`` are orders whose fills did not add up

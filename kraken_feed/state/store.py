@@ -4,8 +4,9 @@ It is written after the output, never before it: after a kill the last records m
 nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
 is rewritten. Everything is read once, when the file is opened.
 
-``save`` returns only after the table layout and the first checkpoint are in the main file, not only in the -wal. So a
-file that is missing later was removed, and a copy of the main file alone has an older checkpoint.
+``save`` returns only after the table layout and the first checkpoint are in the main file, not only in the -wal. (If a
+reader of the file prevents that, the next save does it.) So a file that is missing later was removed, and a copy of the
+main file alone has an older checkpoint.
 """
 
 from __future__ import annotations

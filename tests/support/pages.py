@@ -119,6 +119,9 @@ def kraken_errors() -> str:
     return table(("Kraken says", "It means", "What the program does"), rows)
 
 
+OF_CALLS = ("EOrder:", "EBM:", "EService:Deadline elapsed")  # answers that only `call` can get
+
+
 def _does(text: str, refusal: Refusal) -> str:
     wait, code = f"{refusal.delay:g} s", refusal.error.exit_code
     if text == "EService:Throttled":
@@ -129,6 +132,8 @@ def _does(text: str, refusal: Refusal) -> str:
         return f"makes no call for {wait}, then tries again"
     if refusal.attempts is None:
         return f"tries again after {wait} or more" if refusal.delay else "tries again"
+    if text.startswith(OF_CALLS):
+        return f"`call` ends ({CallRefused.exit_code})"
     if refusal.attempts == 1:
         return f"ends ({code})"
     assert refusal.attempts == 2

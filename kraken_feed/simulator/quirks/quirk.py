@@ -122,8 +122,8 @@ QUIRKS: dict[str, Quirk] = {
     "surrogates": Quirk(0.2, "share of items and rows that have a lone surrogate in a string"),
     "double_ends": Quirk(
         "both",
-        "an order's end comes twice: first without volumes, then with them (richer), with the same bytes (identical), "
-        "or some orders each (both)",
+        "an order's end comes twice: first without volumes, then with them (richer); with the same bytes (identical); "
+        "or some orders one way and some the other (both)",
     ),
     "null_snapshots": Quirk(True, "an empty snapshot is null instead of []"),
     "null_items": Quirk(True, "data frames begin with an item that is null"),
