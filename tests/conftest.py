@@ -41,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Collect no garbage meanwhile, and never look again at what stays until the end."""
+    """Collect no garbage meanwhile: nearly everything stays until the end."""
     gc.disable()
     worker = getattr(session.config, "workerinput", None)  # one of several processes, of which all collect all tests
     if worker is not None:
@@ -49,7 +49,6 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     try:
         return (yield)
     finally:
-        gc.freeze()
         gc.enable()
 
 

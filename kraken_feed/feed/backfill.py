@@ -75,8 +75,8 @@ class Row(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """The rows of one call, the oldest first, and ``count``, Kraken's number of all rows; None if it is not given.
 
-    ``length`` is what the next page's offset adds. Rows with the same id or the same bytes count once: the next page
-    may then repeat rows, but skips none.
+    ``length`` is what the next page's offset adds. Rows with the same id count once, and so do rows without an id that
+    have the same time: the next page may then repeat rows, but skips none.
     """
 
     rows: list[Row]
@@ -222,10 +222,12 @@ def read_page(source: Source, result: bytes) -> Page:
         raise NotUnderstood(f"{method}: the answer has no `{key}`.")
     found = [pair for held in lists for pair in _rows(method, f"`{key}`", held)]
     rows = [_row(source, method, name, raw) for name, raw in reversed(found)]
+    # A repeated row can have other bytes. Without an id, only its time tells that it is one row.
+    nameless = {row.time_ns or row.item.data for (name, _), row in zip(reversed(found), rows, strict=True) if not name}
+    length = len({name for name, _ in found if name}) + len(nameless)
     if all(row.time_ns is not None for row in rows):
         rows.sort(key=lambda row: row.time_ns or 0)
     counts = [raw for name, raw in outer if name == "count"]
-    length = len({name or raw for name, raw in found})
     return Page(rows, _count(method, counts[-1]) if counts else None, length)
 
 
