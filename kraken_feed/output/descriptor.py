@@ -14,10 +14,11 @@ import socket
 import stat
 import sys
 import termios
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 
-class Outlet:
+class Outlet(ABC):
     """One kind of descriptor. ``watchable``: the event loop can wait for it. ``regular``: a regular file, which can be
     synced, and can have space again after it was full. ``anonymous``: an unnamed pipe, whose reader may leave."""
 
@@ -28,9 +29,9 @@ class Outlet:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
+    @abstractmethod
     def write(self, data: memoryview) -> int:
         """Write as much as possible without waiting, and return how many bytes; 0 if none. Raises OSError."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close the descriptor, and any that was opened beside it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal, Protocol
 
 from ..errors import FeedError
@@ -17,6 +18,7 @@ class Destination(Protocol):
     """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The destination's name, for messages to people."""
 
@@ -26,18 +28,22 @@ class Destination(Protocol):
         return False
 
     @property
+    @abstractmethod
     def error(self) -> FeedError | None:
         """The error that ended the output; None while it accepts lines."""
 
     @property
+    @abstractmethod
     def lines(self) -> int:
         """Lines that were handed in so far."""
 
     @property
+    @abstractmethod
     def position(self) -> int:
         """Bytes that were handed in so far."""
 
     @property
+    @abstractmethod
     def pending(self) -> int:
         """Bytes that were handed in and are not delivered."""
 
@@ -46,15 +52,19 @@ class Destination(Protocol):
         """Whether callers should wait for :meth:`room` before they write more."""
         return self.pending > HIGH_BYTES
 
+    @abstractmethod
     def write(self, line: bytes, count: int = 1) -> None:
         """Hand in a line, or several in one, line feeds included. Never waits."""
 
+    @abstractmethod
     async def room(self) -> None:
         """Wait until the backlog is small, or the destination has failed."""
 
+    @abstractmethod
     async def synced(self) -> None:
         """Wait until every line so far is durable, or the destination has failed."""
 
+    @abstractmethod
     def undelivered(self) -> FeedError:
         """Return the error that says why the pending lines are not accepted."""
 

@@ -20,8 +20,8 @@ for line in sys.stdin:
     if line == "child\\n":
         subprocess.run([sys.executable, "-c", READ], check=True)
     else:
-        time.sleep(0.001)  # both waits are what is tested: they end although the clocks are shifted
-        threading.Event().wait(0.001)
+        time.sleep(1e-9)  # the claim is about sleeps: this one and the wait below end although the clocks are shifted
+        threading.Event().wait(1e-9)
         exec(READ)
 """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import pytest
 from kraken_feed.simulator.exchange import Refused
 from kraken_feed.simulator.faults.fault import Fault
 
-from ..support.installed import finish, logged, site, start
+from ..support.installed import Site, finish, logged, site, start
 from ..support.systemd import Systemd, fields
+from ..support.timeouts import TIMEOUT_S
 
 WATCHDOG_S = 0.2
 DOWN = Refused(503, {}, b"down")
@@ -180,13 +183,14 @@ async def test_no_command_of_the_configuration_hears_of_systemd(tmp_path: Path) 
 # Drivers: the command's own entry point, with a part of it broken.
 
 FREEZE = """
-import signal, socket, os, sys, time
+import signal, socket, os, sys
 from kraken_feed.cli.main import main
-address, watchdog = os.environ["NOTIFY_SOCKET"], int(os.environ["WATCHDOG_USEC"]) / 1e6
+address = os.environ["NOTIFY_SOCKET"]
 def freeze(number, frame):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(address + ".frozen")
         ours.sendto(b"X_FROZEN=1", address)
-        time.sleep(5 * watchdog)  # blocks the loop for real; a slower machine only makes it longer
+        ours.recv(1)  # blocks the loop until the test says so
         ours.sendto(b"X_THAWED=1", address)
 signal.signal(signal.SIGUSR2, freeze)
 main(sys.argv[1:])
@@ -215,6 +219,23 @@ main(sys.argv[1:])
 """
 
 
+async def heartbeats(place: Site, count: int) -> None:
+    """Wait until the exchange has sent so many more on the only connection."""
+    (peer,) = place.exchange.peers
+    sent, say = asyncio.Queue[bytes](), peer.say
+
+    def noted(text: bytes, now: float) -> None:
+        say(text, now)
+        if text == peer.speak.heartbeat():
+            sent.put_nowait(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peer, "say", noted)
+        async with asyncio.timeout(TIMEOUT_S):
+            for _ in range(count):
+                await sent.get()
+
+
 async def test_a_stuck_event_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
     async with supervised(tmp_path, watchdog=WATCHDOG_S) as systemd:
         process = await systemd.start(driver=FREEZE)
@@ -222,6 +243,9 @@ async def test_a_stuck_event_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
         await systemd.until("WATCHDOG")
         process.send_signal(signal.SIGUSR2)
         await systemd.until("X_FROZEN")
+        await heartbeats(systemd.place, 2)  # they come once per second: signs of life are due many times meanwhile
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as thaw:
+            thaw.sendto(b"1", str(systemd.place.home / "notify.frozen"))
         frozen = await systemd.until("X_THAWED")
         await systemd.until("WATCHDOG")
         process.terminate()
