@@ -28,15 +28,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]  # it has no types
 
-    scheduler = LoadGroupScheduling(config, log)
-    scope = scheduler._split_scope
+    class Scheduling(LoadGroupScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if path in ONE_PROCESS else str(super()._split_scope(nodeid))
 
-    def scope_or_file(nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return path if path in ONE_PROCESS else str(scope(nodeid))
-
-    scheduler._split_scope = scope_or_file
-    return scheduler
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""Write the records of one endpoint: items, markers, and what REST recovers."""
+"""Write the records of one endpoint, each item under an id of its own: items, markers, and what REST recovers."""
 
 from __future__ import annotations
 

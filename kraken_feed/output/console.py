@@ -73,9 +73,8 @@ class Rows:
 
     def _marker(self, time: str, event: str, record: EventDict) -> str:
         if event == "feed.lost":
-            self._orders.pop(
-                (record["account"], record["channel"]), None
-            )  # the next snapshot lists those that are open
+            # The next snapshot lists the orders that are open.
+            self._orders.pop((record["account"], record["channel"]), None)
         keys, color = _MARKERS.get(event, ((), _DIM))
         details = "  ".join(f"{key}={record[key]}" for key in keys if record.get(key) is not None)
         return self._paint(

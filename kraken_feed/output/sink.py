@@ -202,7 +202,7 @@ class Sink(Destination):
     # -- lines
 
     def write(self, line: bytes, count: int = 1) -> None:
-        """Append lines; the event loop's next turn writes them."""
+        """Append lines; the event loop's next iteration writes them."""
         self._lines.append(line)
         self.pending += len(line)
         self.position += len(line)

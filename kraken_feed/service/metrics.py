@@ -127,7 +127,7 @@ FAMILIES = (
     Family("counter", "records_total", (*CHANNEL.labels, "event_name"),
            "Records handed to the output, markers included.", _counts(_records)),
     # -- connections
-    Family("counter", "reconnects_total", ("account", "cause"),
+    Family("counter", "reconnects_total", (*ACCOUNT.labels, "cause"),
            "Lost connections and failed attempts to connect, by cause. `watch` shows resumed_total instead.",
            _counts(_losses)),
     _counter("resumed_total", ACCOUNT, lambda figures: figures.reconnects,
@@ -148,10 +148,10 @@ FAMILIES = (
     _gauge("outages_open", ACCOUNT, lambda figures: figures.outages.open,
            "Outages that are neither recovered nor declared yet."),
     # -- REST
-    Family("counter", "rest_calls_total", ("account", "method", "result"), "Calls of Kraken's REST API.",
+    Family("counter", "rest_calls_total", (*ACCOUNT.labels, "method", "result"), "Calls of Kraken's REST API.",
            _counts(_calls)),
-    Family("counter", "token_fetches_total", ("account", "result"), "Calls of Kraken's REST API for a WebSocket token.",
-           _counts(_tokens)),
+    Family("counter", "token_fetches_total", (*ACCOUNT.labels, "result"),
+           "Calls of Kraken's REST API for a WebSocket token.", _counts(_tokens)),
     # -- output and state
     _counter("output_lines_total", OUTPUT, lambda output: output.lines, "Lines handed to the output."),
     _counter("output_writes_total", OUTPUT, lambda output: output.writes, "System calls that wrote something."),

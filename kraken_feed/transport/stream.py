@@ -1,4 +1,4 @@
-"""Read messages from websockets' connection in bursts."""
+"""Read messages from websockets' connection in bursts: each once, in order, its bytes unchanged."""
 
 from __future__ import annotations
 
