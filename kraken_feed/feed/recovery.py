@@ -74,6 +74,8 @@ class Recovery:
         self.outages: list[Outage] = []
         self.scanner = Scanner(self.config, self.rest, self.clock, scans, self._note_change)
         self._inherited: set[int] = set()  # outages whose fills an earlier run has read: they cannot be added up here
+        self._ended: dict[int, int] = {}  # by outage, when it ended or was resumed, by this machine's own clock
+        self._offset: int | None = None  # between that clock and the latest possible time at Kraken
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -96,6 +98,7 @@ class Recovery:
     def resume(self, outage: Outage) -> None:
         """Go on with an outage that an earlier run has left."""
         self._add(outage)
+        self._ended[id(outage)] = self.clock.boot()
         if outage.complete.get(backfill.TRADES.name):
             self._inherited.add(id(outage))
 
@@ -120,6 +123,7 @@ class Recovery:
         for outage in self.outages:
             if outage.channel == channel and outage.end_ns is None:
                 outage.end_ns = end_ns
+                self._ended[id(outage)] = self.clock.boot()
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
@@ -165,10 +169,12 @@ class Recovery:
         """Recover outages until cancelled."""
         while True:
             self._woken.clear()
-            now = self.clock.latest()
+            now = self._due_until()
             due = min((o.due_ns for o in self.outages if o.end_ns is not None), default=None)
             if due is None or now is None or due > now:
                 wait = None if due is None else RETRY_S if now is None else (due - now) / NS
+                if wait is not None and self.clock.assumed:
+                    wait = min(wait, RETRY_S)  # Kraken's time can turn out to be much earlier, or later
                 try:
                     async with asyncio.timeout(wait):
                         await self._woken.wait()
@@ -180,6 +186,23 @@ class Recovery:
                 ready = [o for o in self.outages if o in ready or (o.declared_ns and o.end_ns is not None)]
             await self._pass(ready)
 
+    def _due_until(self) -> int | None:
+        """Return the time up to which tries are due; None if Kraken's time is not known.
+
+        It is the earliest time that it can be now, so that history is as late as the schedule assumes. If it is known
+        less exactly, it is close to the latest. When a time that was only assumed becomes known, the tries move with it.
+        """
+        earliest, latest = self.clock.earliest(), self.clock.latest()
+        if earliest is None or latest is None:
+            return None
+        offset = latest - self.clock.boot()
+        moved = 0 if self._offset is None else self._offset - offset
+        if moved > SKEW_S * NS:
+            for outage in self.outages:
+                outage.due_ns -= moved
+        self._offset = offset
+        return max(earliest, latest - int(SKEW_S * NS))
+
     async def _pass(self, outages: Sequence[Outage]) -> None:
         """Read what these outages need over REST, write what is new, and judge each outage."""
         if not self.config.enabled:
@@ -188,7 +211,7 @@ class Recovery:
                 self._remove(outage)
             return
         # Rows outside of the key's interval are never returned: that part is declared, not requested.
-        began = self.clock.latest() or 0
+        began = self.clock.boot()
         doubts = Doubts()
         ready = await self._drop_outside_span(outages, doubts)
         for channel in {outage.channel for outage in ready}:
@@ -453,9 +476,10 @@ class Recovery:
         return proven and outage.start_ns is not None and not doubtful
 
     def _judge(self, outage: Outage, doubts: Doubts, began: int) -> None:
-        """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time."""
+        """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time of
+        this machine's own clock."""
         assert outage.end_ns is not None  # only ended outages are asked for
-        key, now, reason = id(outage), self.clock.latest() or outage.end_ns, doubts.reason(outage)
+        key, now, reason = id(outage), self._due_until() or outage.end_ns, doubts.reason(outage)
 
         # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
@@ -480,7 +504,7 @@ class Recovery:
             self._inherited.discard(key)
 
         # After a quarter of an hour history is not late any more: then any doubt declares the outage.
-        is_overdue = bool(reason) and began >= outage.end_ns + self.scanner.longest_ns
+        is_overdue = bool(reason) and self._age_ns(outage, began) >= self.scanner.longest_ns
         if key in doubts.final or outage.declared_ns:
             # REST's answer will not change soon: declare the outage now, or try a declared one again in an hour.
             self._postpone_declared(outage, reason)
@@ -497,19 +521,27 @@ class Recovery:
         else:
             outage.due_ns = max(now, self._next_pass_ns(outage, bool(reason), began, now))
 
+    def _age_ns(self, outage: Outage, began: int) -> int:
+        """Return how long ago the outage had ended at least when the pass ``began``, by this machine's own clock."""
+        assert outage.end_ns is not None  # only ended outages are asked for
+        here = began - self._ended.get(id(outage), began)
+        earliest = None if self.clock.assumed else self.clock.earliest(began)
+        return here if earliest is None else max(here, earliest - outage.end_ns)
+
     def _next_pass_ns(self, outage: Outage, is_doubtful: bool, began: int, now: int) -> int:
-        """Return when the schedule tries the outage again after a pass that ``began`` then.
+        """Return when the schedule tries the outage again after a pass that ``began`` then, by our own clock.
 
         A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
         """
         assert outage.end_ns is not None  # only ended outages are asked for
         factors = DOUBTFUL if is_doubtful else UNPROVEN
         times = [outage.end_ns + int(factor * self.config.second_pass_s * NS) for factor in factors]
-        return next((at for at in times if at > began), now + int(self.config.second_pass_s * NS))
+        begun = self.clock.latest(began) or 0
+        return next((at for at in times if at > begun), now + int(self.config.second_pass_s * NS))
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
-        now = self.clock.latest() or outage.end_ns or 0
+        now = self._due_until() or outage.end_ns or 0
         if not outage.declared_ns:
             self._declare(outage, reason)
             outage.declared_ns = now
@@ -540,6 +572,7 @@ class Recovery:
         """Remove an outage. When none is left, forget the volumes, too."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
+        self._ended.pop(id(outage), None)
         volumes = self.knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self.knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):

@@ -113,7 +113,7 @@ class Scanner:
         scan = self._begin(source, outages, span)
         is_counted = scan.offset == 0 or scan.returned > 0  # a scan that an earlier version saved has no number of rows
         count = _RowCount(scan)
-        newest = scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
+        newest = (self.clock.latest() or 0) + SKEW_S * NS  # a row from the future proves nothing
         while True:
             page = await backfill.page(self.rest, source, scan.start, scan.end, scan.offset)
             if page.count is not None:
@@ -150,10 +150,11 @@ class Scanner:
     def _begin(self, source: Source, outages: Sequence[Outage], span: Span | None) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""
         scan, now = self.scans.get(source.name), self.clock.latest()
+        began = 0 if self.clock.assumed else self.clock.earliest() or 0  # an assumed time proves nothing
         if (
             scan is not None
             and scan.offset
-            and (now or 0) < scan.began_ns + self.longest_ns  # else it proves little
+            and began < scan.began_ns + self.longest_ns  # else it proves little
             and any(self.serves(scan, source, outage) for outage in outages)
         ):
             return scan
@@ -170,6 +171,6 @@ class Scanner:
         channels: dict[str, int] = {}
         for outage in outages:
             channels[outage.channel] = max(channels.get(outage.channel, 0), outage.end_ns or 0)
-        scan = Scan(source.name, max(first, math.floor(start)), end, now or 0, channels)
+        scan = Scan(source.name, max(first, math.floor(start)), end, began, channels)
         self.scans[source.name] = scan
         return scan

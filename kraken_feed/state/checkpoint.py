@@ -38,9 +38,9 @@ class Scan(msgspec.Struct):
     """A history query in progress: the next run continues at ``offset``. Times are unix seconds, and Kraken's
     nanoseconds where the name ends in ``_ns``.
 
-    ``channels`` are the channels that its rows are written for, each with a time up to which. ``returned`` counts the
-    different rows so far. ``counted`` is the number of rows according to Kraken, None if it gives none. ``page`` has
-    the CRC-32 of each row of the last page.
+    ``began_ns`` is the earliest possible time at which it began. ``channels`` are the channels that its rows are
+    written for, each with a time up to which. ``returned`` counts the different rows so far. ``counted`` is the number
+    of rows according to Kraken, None if it gives none. ``page`` has the CRC-32 of each row of the last page.
     """
 
     source: str

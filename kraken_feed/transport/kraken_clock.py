@@ -39,12 +39,13 @@ class KrakenClock:
         self._low: int | None = None  # lower bound of Kraken's time minus ours, at `_at`
         self._high = 0
         self._at = 0
+        self.assumed = False  # whether the bounds are only this machine's wall clock, which can be wrong by years
         self._changed_at = 0  # when a sample last contradicted the earlier ones
         self._low_before: int | None = None  # the smallest offset assumed before it
 
     @property
     def known(self) -> bool:
-        """Whether there was a sample from Kraken."""
+        """Whether there was a sample from Kraken, or a time was assumed."""
         return self._low is not None
 
     def sample(
@@ -56,8 +57,8 @@ class KrakenClock:
         contradiction replaces them: this machine's clocks stood still (a paused VM), or Kraken's was set.
         """
         low, high = earliest_ns - SLACK_NS - received, latest_ns + SLACK_NS - sent
-        if self._low is None:
-            self._low, self._high, self._at = low, high, received
+        if self._low is None or self.assumed:
+            self._low, self._high, self._at, self.assumed = low, high, received, False
             return 0.0
         known_low, known_high = self._bounds(received)
         both = max(low, known_low), min(high, known_high)
@@ -74,6 +75,7 @@ class KrakenClock:
         if self._low is None:
             now = self.boot()
             self.sample(now, now, wall_ns - DAY_NS, wall_ns + DAY_NS)
+            self.assumed = True
 
     def earliest(self, moment: int | None = None) -> int | None:
         """Return the earliest possible Kraken time at ``moment`` (default: now), in unix nanoseconds; None: unknown.

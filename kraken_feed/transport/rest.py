@@ -58,6 +58,7 @@ NEWER = "If the [endpoints] in use are right, look for a newer version of kraken
 TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows, far below this
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer gets no answer
+SHORT_S = 1.0  # a pause with no more left than this is waited for
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
 WARNINGS_KEPT = 100  # different warnings that are remembered, to log each once
 
@@ -158,7 +159,9 @@ class Rest:
                 if self.counter.wait(cost, reserve, now()) > 0:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
-                if wait > 0:
+                if wait <= SHORT_S:
+                    await asyncio.sleep(wait)  # clocks differ a little: who waited as long as he was told is not refused
+                else:
                     what = f"After an earlier refusal, no call is allowed for {wait:.0f} s."
                     raise Transient(what, cause="throttled", delay=wait, refused=self._refused)
                 try:

@@ -360,6 +360,14 @@ def test_a_gap_is_legal_only_while_its_cause_is_at_work() -> None:
     assert not legal("something else", T0 - 50, T0 + 50, T0 + 1000, excuses).legal
 
 
+def test_a_gap_for_want_of_answers_is_not_legal_within_a_quarter_of_an_hour() -> None:
+    excuses = Excuses()
+    excuses.add("rest", T0, T0 + 100)
+    reason = "After an earlier refusal, no call is allowed for 295 s."
+    assert not legal(reason, T0 - 50, T0 + 50, T0 + 200, excuses).legal
+    assert legal(reason, T0 - 50, T0 + 50, T0 + 960, excuses).legal
+
+
 def test_the_volume_of_a_case_is_filled_at_once() -> None:
     assert Case().changes[-1].order.remaining == Decimal(0)
 

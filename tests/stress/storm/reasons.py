@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+QUARTER_S = 15 * 60.0  # before that, a client that got no answer may not declare a gap
+SLACK_S = 5.0  # of the clocks
 WINDOW_S = 30 * 60.0  # a cause lies at most so long before the gap's end, or between that and its declaration
 
 Cause = Literal["rest", "key_span", "state_lost", "busy", "odd", "withheld", "repeated"]
@@ -24,6 +26,8 @@ class Reason(NamedTuple):
     causes: tuple[Cause, ...]
 
 
+UNANSWERED = "REST does not answer"
+
 # A text can hold several reasons; the first kind that fits its beginning is counted.
 REASONS = (
     Reason("key span", "the API key may only query", ("key_span",)),
@@ -38,11 +42,11 @@ REASONS = (
     Reason("counted rows", "ClosedOrders counts", ("withheld",)),
     Reason("counted rows", "Ledgers counts", ("withheld",)),
     *(
-        Reason("REST does not answer", f"{method}{separator}", ("rest", "busy"))
+        Reason(UNANSWERED, f"{method}{separator}", ("rest", "busy"))
         for method in ("ClosedOrders", "QueryOrders", "TradesHistory", "Ledgers", "GetApiKeyInfo")
         for separator in (": ", " was")
     ),
-    Reason("REST does not answer", "After an earlier refusal, no call is allowed", ("rest", "busy")),
+    Reason(UNANSWERED, "After an earlier refusal, no call is allowed", ("rest", "busy")),
 )
 
 
@@ -65,6 +69,8 @@ def legal(reason: str, since: float, to: float, now: float, excuses: Excuses) ->
     """Classify a gap. A reason that is in no kind is never legal."""
     for kind in REASONS:
         if reason.startswith(kind.begins):
+            if kind.name == UNANSWERED and now < to + QUARTER_S - SLACK_S:
+                return Kind(f"{kind.name}, too early", legal=False)
             begin = max(since, to - WINDOW_S)
             return Kind(kind.name, excuses.hold(kind.causes, begin, max(now, to)))
     return Kind(f"? {reason[:60]}", legal=False)

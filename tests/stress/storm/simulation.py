@@ -37,6 +37,7 @@ LIVE_S = 900.0  # until every channel is live: a ban of the edge's lasts ten min
 FLIGHT_S = 5.0  # what is younger at the end may not have been read
 BUDGET = 100  # connects within ten minutes
 WINDOW_S = 600.0
+PAUSE_S = 300.0  # for which a client may call nothing after a refusal of the edge's
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -256,6 +257,10 @@ class Simulation:
 
     def _read_output(self, end: int | None = None) -> None:
         """Check what cannot get lost any more, or what lies before an offset."""
+        for kind, at in self._truth.strikes:
+            if kind in REST_KINDS:
+                self._excuses.add("rest", at, at + PAUSE_S)
+        self._truth.strikes.clear()
         file = self.disk.output
         lines, begin = file.take(file.synced if end is None else end)
         for line in lines.splitlines() if self._listener is not silent else ():

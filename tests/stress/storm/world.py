@@ -89,6 +89,7 @@ class Truth(Ledger):
     def __init__(self, account: int = 1) -> None:
         super().__init__(account=account)
         self.published_now: list[Frame] = []  # since somebody last cleared it
+        self.strikes: list[tuple[str, float]] = []  # kinds of faults that took effect, with the time; likewise
         self.events = 0
 
     def another(self, account: int) -> Truth:
@@ -106,7 +107,8 @@ class Truth(Ledger):
         self.published_now.append(frame)
 
     def struck(self, kind: str, at: float, connection_id: int | None = None) -> None:
-        """Count nothing: the plan says what was to happen."""
+        """Record that a fault took effect. Many wait for a call or a frame after the plan's time."""
+        self.strikes.append((kind, at))
 
 
 class Reader(Protocol):
