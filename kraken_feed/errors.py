@@ -142,7 +142,7 @@ class OutageTooLong(FeedError):
 
 class Transient(FeedError):
     """The network, Kraken's service or a throttle prevents an answer now. A tail logs it (`connection_failed`,
-    `backfill_postponed`, `key_not_checked`) and tries again; only `token`, `check` and `call` end with it.
+    `backfill_postponed`) and tries again; only `token`, `check` and `call` end with it.
 
     Args:
         cause: one of a fixed list of words, for logs, records and metrics.

@@ -104,13 +104,13 @@ class ReconnectConfig(_Table, frozen=True, kw_only=True):
 
 
 class BackfillConfig(_Table, frozen=True, kw_only=True):
-    """Recovery over REST: how far before an outage to ask, when REST has certainly caught up (seconds), and the key's
+    """Recovery over REST: how far before an outage to ask, when REST has usually caught up (seconds), and the key's
     call counter (its size, and its decay per second)."""
 
     enabled: bool = True
     overlap_s: NotNegative = 120.0
     second_pass_s: NotNegative = 90.0
-    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, no history call fits
+    rest_counter: Annotated[int, msgspec.Meta(ge=6)] = 15  # below that, no history call fits beside a token
     rest_decay: Positive = 0.33
 
 

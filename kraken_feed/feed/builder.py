@@ -197,7 +197,7 @@ async def _retry_while_unavailable(
 
 
 def _last_records(output: Destination, account: str, channels: Sequence[str]) -> dict[str, LastRecord]:
-    """Return the newest record of each channel that the output holds, if it is a file that we may read."""
+    """Return, by channel, the record up to which the output is complete, if it is a file that we may read."""
     path = output.source
     return {} if path is None else last_records(path, account, channels)
 

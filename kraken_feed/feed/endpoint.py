@@ -49,7 +49,7 @@ class Owner(Protocol):
         """Whether no more records are wanted."""
 
     def going_live(self, channel: str, complete_ns: int) -> None:
-        """Save that the channel is about to become live, and is complete from ``complete_ns`` on (Kraken's time)."""
+        """Save that the channel is about to become live, and is complete up to ``complete_ns``, in Kraken's time."""
 
     def went_live(self) -> None:
         """Note that all of the endpoint's channels are live."""
@@ -112,12 +112,11 @@ class EndpointFeed:
         self._retry_at: float | None = None  # while it waits for the next attempt
         self._loss = Loss("", "")  # the last one
         self._busy_since = self._now()
-        # Times of the boot clock: when the connection was begun; when the last answered ping was sent; up to when
-        # everything that Kraken sent was received; the same, at the last time when the engine was known to be online.
-        self._began_at = 0
-        self._answered_at = 0
-        self._complete_at = 0
-        self._engine_down_at: int | None = None
+        # Times of the boot clock:
+        self._began_at = 0  # when the connection was begun
+        self._answered_at = 0  # when the last answered ping was sent
+        self._complete_at = 0  # up to when everything that Kraken sent was received
+        self._engine_down_at: int | None = None  # `_complete_at` when the engine was last online; None while it is
         self._stepped = False  # a clock has jumped, and no ping was answered since
         self._marked: Counter[tuple[str, str]] = Counter()  # markers of this connection, by channel and event_name
         self._notices = Repeats()

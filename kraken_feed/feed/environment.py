@@ -72,7 +72,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     store: Store | None = None  # where the checkpoint is kept; None keeps none
     checkpoint: Checkpoint | None = None  # what the store held at the start
     found: Found = "new"  # why it held nothing
-    last: Mapping[str, LastRecord] = {}  # by channel, the output's newest record at the start, if readable
+    last: Mapping[str, LastRecord] = {}  # by channel, the record up to which the output is complete, if readable
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):

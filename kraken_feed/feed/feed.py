@@ -136,7 +136,7 @@ class Feed:
     def _reopen(self, channel: str, checkpoint: Checkpoint) -> None:
         """Open the outages that an earlier run has left, and the one since that run ended.
 
-        Without a checkpoint of the channel, the output's newest record says where that outage starts. A first start
+        Without a checkpoint of the channel, the output's records show where that outage starts. A first start
         opens none: nothing is promised for the time before it.
         """
         account, state = self._given, checkpoint.channels.get(channel, ChannelState())

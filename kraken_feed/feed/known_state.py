@@ -127,10 +127,11 @@ class Knowledge:
     An update is written, unless it is a fill or an order end that was written before. An item of a snapshot is written
     if it differs from what was last written.
 
-    Kraken can send two different items under one identity. So if an item's identity is known, it is not written again
-    when both came in updates with the same bytes, or when one of them came from a snapshot or REST: there the same item
-    has other bytes. Two updates with different bytes are two items, and so are two such items of one snapshot or of one
-    pass over REST. The second one's identity gets its CRC-32 as a suffix, so that its repeats are recognised, too.
+    Kraken can send two different items under one identity. An item with a known identity is a repeat if it and the
+    earlier item are updates with the same bytes, or if one of the two came from a snapshot or REST, where the same item
+    has other bytes. Two updates with different bytes are two items. So are two items with different bytes within one
+    snapshot, or within one pass over REST. The second one's identity gets its CRC-32 as a suffix, so that its repeats
+    are recognised, too.
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
     the assets, see :func:`balance_key`. ``vanished`` are orders that were open and were not in the last snapshot.

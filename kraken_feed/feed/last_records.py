@@ -197,10 +197,10 @@ class _ChannelHistory:
 def _oldest_unanswered(starts: Sequence[_LiveSign], answers: Iterable[_Answer], newer_lost_ns: int) -> _LiveSign | None:
     """Return the oldest outage without an answer; None if all have one. ``starts`` are in order, the newest first.
 
-    An outage with a ``feed.lost`` is answered by an interval around its ``last_ts``. Each interval answers one outage:
-    the next outage may start within it. An outage without a ``feed.lost`` (the process was killed) has no time by
-    Kraken's clock, so it cannot be matched with one answer. All such outages between two ``feed.lost`` count as
-    unanswered, unless at least as many answers with the cause ``restart`` or ``state_missing`` lie in between.
+    An outage with a ``feed.lost`` is answered by an interval around its ``last_ts``. An interval answers only one
+    outage, because the next outage may start within it. An outage without a ``feed.lost`` (the process was killed) has
+    no time by Kraken's clock, so it cannot be matched with one answer. All such outages between two ``feed.lost`` count
+    as unanswered, unless at least as many answers with the cause ``restart`` or ``state_missing`` lie in between.
     """
     # Match the outages that have a `feed.lost`, the oldest first.
     unused, unanswered = sorted(answers, key=lambda answer: answer.end_ns), list[_LiveSign]()

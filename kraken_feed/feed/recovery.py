@@ -189,8 +189,9 @@ class Recovery:
     def _due_until(self) -> int | None:
         """Return the time up to which tries are due; None if Kraken's time is not known.
 
-        It is the earliest time that it can be now, so that history is as late as the schedule assumes. If it is known
-        less exactly, it is close to the latest. When a time that was only assumed becomes known, the tries move with it.
+        This is the earliest possible time at Kraken, so that no try comes too early. If the two bounds are more than
+        SKEW_S apart, it is SKEW_S before the latest possible time. When a time that was only assumed becomes known, the
+        tries move with it.
         """
         earliest, latest = self.clock.earliest(), self.clock.latest()
         if earliest is None or latest is None:
@@ -522,7 +523,7 @@ class Recovery:
             outage.due_ns = max(now, self._next_pass_ns(outage, bool(reason), began, now))
 
     def _age_ns(self, outage: Outage, began: int) -> int:
-        """Return how long ago the outage had ended at least when the pass ``began``, by this machine's own clock."""
+        """Return for how long, at least, the outage had been over when the pass ``began`` by our own clock."""
         assert outage.end_ns is not None  # only ended outages are asked for
         here = began - self._ended.get(id(outage), began)
         earliest = None if self.clock.assumed else self.clock.earliest(began)

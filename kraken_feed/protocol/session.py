@@ -97,9 +97,9 @@ Event = Data | Opaque | Live | Resnapshot | Answered | Complete | EngineChanged 
 class Failure(msgspec.Struct, frozen=True):
     """Why a session is over.
 
-    ``cause`` is one of ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``,
-    ``sequence``, ``silence``, ``closed``, ``frame_too_big``. ``detail`` is for people. ``refusal`` is Kraken's error
-    string unchanged, if there was one: mask it before it is shown.
+    ``cause`` is one of ``refused``, ``no_ack``, ``no_snapshot``, ``unsubscribed``, ``sequence``, ``silence``,
+    ``closed``, ``frame_too_big``, ``maintenance``. ``detail`` is for people. ``refusal`` is Kraken's error string
+    unchanged, if there was one: mask it before it is shown.
     """
 
     cause: str
@@ -265,8 +265,8 @@ class Session:
         """Note how frames arrive on a slow line.
 
         While a frame is arriving, its bytes count like a frame, and the deadlines wait. Answers queue behind it, so
-        their deadlines are extended by the time that it took. It must have begun before a deadline, so that slow frames
-        one after the other cannot extend a deadline forever.
+        their deadlines are extended by the time that it took. So deadlines stand still while slow frames come one right
+        after the other, and go on in the pauses between them.
 
         Args:
             arriving: when the first and the last bytes of an incomplete frame arrived; None: there is none.
@@ -278,7 +278,7 @@ class Session:
                 subscription.deadline += delay
 
     def disconnected(self, detail: str, cause: str = "closed") -> None:
-        """Note that the socket is gone, because of the peer or the network."""
+        """Note that the connection is over: the peer or the network ended it, or its owner gives it up."""
         self._fail(cause, detail)
 
     # -- output

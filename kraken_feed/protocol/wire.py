@@ -42,8 +42,8 @@ class Data(msgspec.Struct, gc=False):
     """A frame of one channel.
 
     ``type`` is None where the dialect does not say (v1), until the session has decided it. Then ``partial`` tells
-    whether an item looks like a change rather than a complete object, which a snapshot never has. ``odd``: a part of
-    the frame was not understood, so the complete frame is to be written as unknown too.
+    whether an item looks like a change instead of a complete object. A snapshot has no changes. ``odd``: a part of the
+    frame was not understood, so the complete frame is to be written as unknown too.
 
     ``epoch`` counts the channel's snapshots on this connection after the first; the session sets it. Kraken may start
     its sequence again with a snapshot, so the place of a frame is its epoch and its sequence.

@@ -43,7 +43,10 @@ def record_schema() -> dict[str, object]:
                 "description": "Stable and unique over accounts and channels of an output; a fill, a ledger entry and "
                 "an order's end have the same id whichever way they came.",
             },
-            "ts": {**_TIME, "description": "When the frame was received."},
+            "ts": {
+                **_TIME,
+                "description": "When the frame was received; of a backfill and a marker, when it was written.",
+            },
             "event_name": {
                 **text,
                 "examples": [

@@ -74,7 +74,8 @@ OUTAGE_CAUSES = {
     "unreadable": Meaning("a frame was not JSON, so it is unknown which records it had", "nothing"),
     "state_missing": Meaning(
         "the channel has no checkpoint, but the output has records of it. The outage begins a quarter of an hour "
-        "before the newest one",
+        "before the newest record that shows the channel live, or before an earlier outage that has no "
+        "`feed.backfilled` or `feed.gap`",
         "find out where the state went",
     ),
     "state_lost": Meaning(

@@ -15,7 +15,7 @@ from ..protocol.refusals import NONCE, Refusal
 #
 # Kraken refuses good keys during its incidents. It refuses a nonce for as long as another program's clock was ahead. So
 # a key that has worked is tried again, slowly enough to avoid Kraken's lockout, and given up after hours. A key that
-# never worked is given up at once.
+# never worked is given up after a few tries, within about a minute.
 
 SLOW_S = (5.0, 30.0, 120.0, 300.0, 900.0)  # between tries; the last value repeats
 REQUEST_S = (5.0, 5.0, 5.0, 15.0, 60.0, 300.0)  # after an error that is not about the key: no risk of a lockout

@@ -160,7 +160,9 @@ class Rest:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait <= SHORT_S:
-                    await asyncio.sleep(wait)  # clocks differ a little: who waited as long as he was told is not refused
+                    await asyncio.sleep(
+                        wait
+                    )  # clocks differ a little: who waited as long as he was told is not refused
                 else:
                     what = f"After an earlier refusal, no call is allowed for {wait:.0f} s."
                     raise Transient(what, cause="throttled", delay=wait, refused=self._refused)

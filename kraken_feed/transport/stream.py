@@ -138,8 +138,8 @@ AHEAD_BYTES = 128 * 1024  # of unread messages: beyond this, reading from the so
 class Stream(ClientConnection):
     """The connection of websockets, with messages read in bursts.
 
-    Simple frames are split here, and all others are handed to the library: the opening, pings and the close, and
-    everything after the first frame that is not simple.
+    Simple frames are split here. The library gets the opening, pings and pongs, and everything from the first close,
+    fragment or violation on.
 
     ``arriving`` and ``delay`` are described at :class:`kraken_feed.transport.connection.Socket`.
     """
