@@ -41,8 +41,8 @@ _unsigned = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 class _Base(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The fields that every record has.
 
-    ``id`` is stable and unique. ``ts`` is when the frame was received (of a backfill and a marker: when it was written),
-    in UTC, as the line has it.
+    ``id`` is stable and unique. ``ts`` is when the frame was received (a backfill or a marker: when it was written), in
+    UTC, as the line has it.
     """
 
     event_name: ClassVar[str]
