@@ -10,6 +10,7 @@ from time import process_time
 
 import msgspec
 
+from kraken_feed.config.schema import BackfillConfig
 from kraken_feed.simulator.access.key import Limits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import REST_KINDS
@@ -37,6 +38,7 @@ LIVE_S = 900.0  # until every channel is live: a ban of the edge's lasts ten min
 FLIGHT_S = 5.0  # what is younger at the end may not have been read
 BUDGET = 100  # connects within ten minutes
 WINDOW_S = 600.0
+OVERLAP_S = BackfillConfig().overlap_s
 PAUSE_S = 300.0  # for which a client may call nothing after a refusal of the edge's
 
 
@@ -234,10 +236,10 @@ class Simulation:
         return not checker.violations
 
     def _pending(self) -> dict[str, list[Interval]]:
-        """Return the outages that the client still works at, by channel."""
+        """Return the intervals that the client still asks for, by channel: its outages, and the overlap before them."""
         found: dict[str, list[Interval]] = {}
         for outage in self._client.pending if self._client is not None else ():
-            since = -math.inf if outage.start_ns is None else outage.start_ns / NS
+            since = -math.inf if outage.start_ns is None else outage.start_ns / NS - OVERLAP_S
             to = math.inf if outage.end_ns is None else outage.end_ns / NS
             found.setdefault(outage.channel, []).append(Interval(since, to))
         return found
