@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from .config.credentials import OnStderr, find_all, refuse_shared
 from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
 from .errors import ConfigError, FeedError, UsageError
-from .feed.builder import Plan, assemble, state_directory
+from .feed.builder import Plan, assemble
 from .feed.environment import Account, Environment, Limits
 from .feed.feed import Feed
 from .feed.known_state import Snapshots
@@ -26,12 +26,14 @@ from .feed.supervisor import Supervisor
 from .output.queue import Inbox
 from .protocol.signing import Credentials
 from .records.types import Record, read
+from .state.place import Place, program_place
 from .telemetry.loggers import FeedLogger, Log, feed_logger, library_logger, program_logger
 from .telemetry.stats import Figures
 from .text import Secrets
 from .transport.connection import dial
 
 Path = str | os.PathLike[str]
+PROGRAM = "program"  # the name of an output that has none
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Number = TypeVar("Number", int | None, float | None)
 
@@ -41,13 +43,14 @@ def tail(
     accounts: str | Sequence[str] = (),
     config: Path | Mapping[str, Any] | None = None,
     credentials: Credentials | Mapping[str, Credentials] | None = None,
-    state: Path | Literal[False] | None = None,
+    state: Path | tuple[Path | None, str] | Literal[False] | None = None,
     backfill: bool = True,
     snapshots: Snapshots = "changes",
     since: datetime | timedelta | None = None,
     once: bool = False,
     count: int | None = None,
     duration: float | None = None,
+    timeout: float | None = None,
     log: Log | logging.Logger | None = None,
 ) -> Records:
     """Tail channels of one or several accounts: ``async with tail("executions") as records``.
@@ -60,13 +63,16 @@ def tail(
             configuration's ``account``.
         config: the path of a configuration file, or its content as a mapping. Default: the command's search path.
         credentials: of the only account, or by account name. Default: the command's search path.
-        state: the directory of the checkpoints. None: the command's; False: keep no checkpoints.
+        state: the directory of the checkpoint, or a pair of the directory and a name for this program's output: each
+            output has a checkpoint of its own (default name: ``program``). Without a directory, it is ``[state]
+            directory`` or ``$STATE_DIRECTORY``; if neither is set, no checkpoint is kept. False: keep none.
         backfill: whether to recover outages over REST.
         snapshots: which items of a snapshot to yield: ``changes`` since the last delivered record, ``all`` or ``none``.
-        since: recover what happened from this time on, or in this time span. Ignored where a checkpoint exists.
-        once: end after the first snapshot.
+        since: recover what happened from this time on, or in this time span. Refused where a checkpoint exists.
+        once: end after the first snapshot. No checkpoint is read or written.
         count: end after this number of items; markers do not count.
-        duration: end after this number of seconds.
+        duration: end after this number of seconds. ``NotInTime`` is raised if ``count`` was not reached by then.
+        timeout: seconds in which ``once`` has to be done (default: 30); ``NotInTime`` is raised otherwise.
         log: receives diagnostics, with secrets masked. Default: the standard library's logger ``kraken_feed``.
 
     An invalid argument raises ``UsageError`` or ``ConfigError`` when the context is entered.
@@ -78,18 +84,22 @@ def tail(
     def plan() -> Plan:
         """Return the plan. Run it in a thread: it reads files and may run commands."""
         found = from_tree(config, "config") if isinstance(config, Mapping) else load(_text(config), os.environ)[0]
-        directory = None if state is False else _text(state) or found.state.directory or state_directory(os.environ)
         return Plan(
             config=found,
             channels=check_channels(channels or found.channels),
             credentials=_credentials(
                 credentials, (accounts,) if isinstance(accounts, str) else accounts, found, on_stderr
             ),
-            state=directory,
+            state=None if once else _place(state, found),
             backfill=backfill,
             snapshots=_policy(snapshots),
             since_ns=_unix_ns(since),
-            limits=Limits(once, _positive("count", count), _positive("duration", duration)),
+            limits=Limits(
+                once,
+                _positive("count", count),
+                _positive("duration", duration),
+                _positive("timeout", timeout) or Limits().timeout,
+            ),
         )
 
     return Records(plan, log, secrets=secrets)
@@ -256,6 +266,19 @@ def _credentials(
     found = {account: passed[account] for account in chosen}
     refuse_shared(found)
     return found
+
+
+def _place(state: Path | tuple[Path | None, str] | Literal[False] | None, config: Config) -> Place | None:
+    """Return where the program's checkpoint is kept; None: nowhere.
+
+    Raises:
+        UsageError: the name of the output is not valid.
+    """
+    if state is False:
+        return None
+    directory, name = state if isinstance(state, tuple) else (state, PROGRAM)
+    check_account(name, "an output")
+    return program_place(_text(directory), name, configured=config.state.directory, environ=os.environ)
 
 
 def _unix_ns(since: datetime | timedelta | None) -> int | None:

@@ -113,10 +113,11 @@ class ReaderGone(FeedError):
 
 
 class StateHeld(FeedError):
-    """Another process holds the account's state: a tail of this account already runs. The message names its pid."""
+    """Another process holds the state: a tail of this account already writes to this output. The message names its
+    pid."""
 
     exit_code = 75
-    first_step = "stop one of the two, or give this one `--state DIRECTORY` or `--no-state`"
+    first_step = "stop one of the two, or give this one another `--output`"
 
 
 class StateFailed(FeedError):
@@ -138,6 +139,13 @@ class OutageTooLong(FeedError):
 
     exit_code = 69
     first_step = "`kraken-feed check`; the message says what failed last. If Kraken is down, a restart waits again"
+
+
+class NotInTime(FeedError):
+    """`--once` could not show the snapshot within `--timeout`, or `--count` was not reached within `--duration`."""
+
+    exit_code = 69
+    first_step = "the message says what was missing. Try again, with more time; `kraken-feed check` tests each step"
 
 
 class Transient(FeedError):

@@ -160,13 +160,13 @@ def look_at_output(path: str) -> Output:
     return Output(path, "file", "", status.st_size, torn, _room(path))
 
 
-def look_at_state(directory: str, account: str, now_ns: int) -> State:
-    """Return the account's state as a start would find it.
+def look_at_state(directory: str, name: str, now_ns: int) -> State:
+    """Return the state with that name as a start would find it.
 
     A copy is opened, since SQLite creates files even if it only reads. The lock is tried for microseconds, which only a
     start at the same moment would notice.
     """
-    base = os.path.join(directory, account)
+    base = os.path.join(directory, name)
     state = State(directory, f"{base}.sqlite3", room=_room(directory))
     problem = _unusable(directory, state.path, f"{base}.lock")
     if problem:
@@ -175,17 +175,17 @@ def look_at_state(directory: str, account: str, now_ns: int) -> State:
     if not os.path.exists(state.path):
         return state._replace(locked=locked, pid=pid)
     state = state._replace(exists=True, locked=locked, pid=pid, saved_ns=_written(state.path))
-    return state if locked else _read(state, account, now_ns)
+    return state if locked else _read(state, name, now_ns)
 
 
-def _read(state: State, account: str, now_ns: int) -> State:
+def _read(state: State, name: str, now_ns: int) -> State:
     """Return the state with the content of the checkpoint added."""
     try:
         with tempfile.TemporaryDirectory(prefix="kraken-feed-") as copy:
             for part in ("", "-wal", "-journal"):
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(state.path + part, os.path.join(copy, f"{account}.sqlite3{part}"))
-            opened = Store.open(copy, account, now_ns)
+                    shutil.copyfile(state.path + part, os.path.join(copy, f"{name}.sqlite3{part}"))
+            opened = Store.open(copy, name, now_ns)
             opened.store.close()
     except ConfigError as error:  # it names the copy; the only possible reason is a file of a newer version
         what = error.what.replace(copy, state.directory)
@@ -447,6 +447,9 @@ NO_TIME = CheckResult(
 )  # fmt: skip
 
 NO_STATE = CheckResult("OK", "state", "none is kept (--no-state): events missed between two runs are not recovered")
+NO_PLACE = CheckResult(
+    "OK", "state", "none yet: a file has one (--output FILE), a pipe with --state DIRECTORY, a terminal never"
+)
 
 
 def state(found: State, now_ns: int) -> CheckResult:
@@ -457,7 +460,7 @@ def state(found: State, now_ns: int) -> CheckResult:
     if found.locked:
         who = f"pid {found.pid}" if found.pid else "another process"
         return CheckResult(
-            "WARN", "state", f"A tail of this account is running ({who}).",
+            "WARN", "state", f"A tail of this account and output is running ({who}).",
             f"{path}: last saved {since(found.saved_ns, now_ns)} ago. A second tail would end with exit code 75. This "
             "check uses the same key. The running tail may see a refused nonce, and retries.",
             "Nothing to do, unless no tail should run now.",

@@ -18,6 +18,7 @@ from ..config.schema import CHANNELS, Config, choose_accounts, is_loopback, is_p
 from ..errors import ConfigError, FeedError, Transient
 from ..output.disk import sync_method
 from ..protocol.signing import Credentials, Nonce
+from ..state.place import STDOUT, default_directory, names_in, place_for
 from ..text import Secrets
 from ..transport.backoff import Budget
 from ..transport.connection import Dial, dial, open_socket
@@ -48,11 +49,10 @@ class Options(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The surroundings of the check: the environment and the default directory of the state; network and clocks, for
-    tests. ``max_files`` is the limit of descriptors per process; None: no limit."""
+    """The surroundings of the check: the environment; network and clocks, for tests. ``max_files`` is the limit of
+    descriptors per process; None: no limit."""
 
     environ: Mapping[str, str]
-    default_state: str
     dial: Dial = dial
     transport: httpx.AsyncBaseTransport | None = None
     unix_ns: Callable[[], int] = time.time_ns
@@ -114,7 +114,8 @@ class Check:
         self.accounts = choose_accounts(self.config, self.asked.accounts)
         self._owners: dict[str, str] = {}  # by key, the account that has it
         self._kraken = KrakenClock(self.surroundings.boot_ns)
-        self._directory = self.asked.state or self.config.state.directory or self.surroundings.default_state
+        named = self.asked.state or self.config.state.directory
+        self._directory = os.path.expanduser(named or default_directory(self.surroundings.environ))
 
     def overrides(self) -> dict[str, tuple[object, str]]:
         """Return the values that override the configuration's file, and the source of each."""
@@ -158,8 +159,10 @@ class Check:
             paths = files(credentials, self.config, name, environ, alone=len(self.accounts) == 1)
             result = _credentials(credentials, paths)
         self.report.add(result.about(account=name))
-        result, nonce = (machine.NO_STATE, 0) if self.asked.no_state else self._state(name)
-        self.report.add(result.about(account=name))
+        nonce = 0
+        for result, saved in [(machine.NO_STATE, 0)] if self.asked.no_state else self._states(name):
+            self.report.add(result.about(account=name))
+            nonce = max(nonce, saved)
         return Account(name, credentials, nonce)
 
     def _find(self, account: str) -> Credentials:
@@ -171,10 +174,23 @@ class Check:
             raise shared_key(other, account, found)
         return found
 
-    def _state(self, account: str) -> tuple[CheckResult, int]:
+    def _states(self, account: str) -> list[tuple[CheckResult, int]]:
+        """Check the checkpoint of ``--output``, or all that the account has; return their nonces, too."""
+        asked, names = self.asked, list[str]()
+        if asked.output is not None and asked.output != "-":
+            place = place_for(
+                asked.output, asked=asked.state, configured=self.config.state.directory,
+                environ=self.surroundings.environ,
+            )  # fmt: skip
+            names = [] if place is None else [place.name(account)]
+        elif names_in(self._directory, account):
+            names = names_in(self._directory, account)
+        elif asked.state or self.config.state.directory or self.surroundings.environ.get("STATE_DIRECTORY"):
+            names = [f"{account}@{STDOUT}"]
         now_ns = self.surroundings.unix_ns()
-        found = look_at_state(os.path.expanduser(self._directory), account, now_ns)
-        return machine.state(found, now_ns), found.checkpoint.nonce if found.checkpoint is not None else 0
+        found = [look_at_state(self._directory, name, now_ns) for name in names]
+        states = [(machine.state(state, now_ns), state.checkpoint.nonce if state.checkpoint else 0) for state in found]
+        return states or [(machine.NO_PLACE, 0)]
 
     def _check_account_count(self, accounts: int) -> None:
         """Check whether there are too many accounts."""

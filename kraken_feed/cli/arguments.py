@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from .. import __version__
 from ..errors import UsageError
 from ..text import near_miss
+from .times import seconds, when
 
 DESCRIPTION = """\
 Tail an account's private Kraken feeds as JSON lines.
@@ -132,29 +132,7 @@ def _positive_int(text: str) -> int:
     return value
 
 
-def _positive_seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
-
-
-def _moment(text: str) -> int:
-    """Return the unix nanoseconds of a time that long ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
-    from datetime import datetime
-
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError
-    return int(moment.timestamp() * 1_000_000_000)
-
-
-_moment.__name__ = "time (2h, 30m, 7d, 2026-01-31T08:00:00Z)"
 _positive_int.__name__ = "positive integer"
-_positive_seconds.__name__ = "number of seconds"
 
 
 # ------------------------------------------------------------------------------------------------ options
@@ -195,19 +173,26 @@ def output_options(parser: argparse.ArgumentParser) -> None:
         "--snapshots", choices=("changes", "all", "none"), default="changes",
         help="the items of a snapshot to write (default: those that differ from what was last written)",
     )  # fmt: skip
-    parser.add_argument("--once", action="store_true", help="write the snapshot and exit")
+    parser.add_argument("--once", action="store_true", help="write every open order (or balance) and exit")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="TIME", help="with --once: exit with 69 after this time (default: 30s)"
+    )
     parser.add_argument("--count", type=_positive_int, metavar="N", help="exit after N items; markers do not count")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
+    parser.add_argument(
+        "--duration", type=seconds, metavar="TIME", help="exit after this time (90s, 5m, 2h, 7d); with --count: at most"
+    )
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:
     output_options(parser)
-    parser.add_argument("--state", metavar="DIRECTORY", help="where the checkpoint is kept")
+    parser.add_argument(
+        "--state", metavar="DIRECTORY", help="where the output's checkpoint is kept; a pipe has one only with this"
+    )
     parser.add_argument("--no-state", action="store_true", help="keep no checkpoint: every start is like the first one")
     parser.add_argument("--no-backfill", action="store_true", help="do not recover over REST; outages become gaps")
     parser.add_argument(
-        "--since", type=_moment, metavar="WHEN",
-        help="recover events from this time on (2h, 7d ago, or RFC 3339); ignored if there is a checkpoint",
+        "--since", type=when, metavar="WHEN",
+        help="at a first start, also recover what happened since: 2h or 7d ago, a date, an RFC 3339 time",
     )  # fmt: skip
     _accounts_option(parser)
     _config_options(parser)
@@ -222,7 +207,7 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
     whose.add_argument("--demo", action="store_true", help="an embedded exchange: no account, no network")
     _accounts_option(whose)
     parser.add_argument("--no-backfill", action="store_true", help="do not recover missed events over REST")
-    parser.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="exit after this time")
+    parser.add_argument("--duration", type=seconds, metavar="TIME", help="exit after this time (90s, 5m, 2h, 7d)")
     parser.add_argument("--config", metavar="PATH", help="the configuration file (TOML)")
 
 
@@ -254,8 +239,8 @@ def call_options(parser: argparse.ArgumentParser) -> None:
         "--allow-unknown", action="store_true", help="send parameters and values that this version does not know"
     )
     parser.add_argument(
-        "--timeout", type=_positive_seconds, metavar="SECONDS", default=10.0,
-        help="how long to wait for Kraken's answers (default: 10)",
+        "--timeout", type=seconds, metavar="TIME", default=10.0,
+        help="how long to wait for Kraken's answers (default: 10s)",
     )  # fmt: skip
     common_options(parser)
 

@@ -38,6 +38,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     notifier, watchdog = take(os.environ, os.getpid())  # before a command of the configuration's is run
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
+    _check_limits(arguments)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()  # after the commands that print keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
@@ -51,12 +52,36 @@ def _demo(arguments: argparse.Namespace) -> int:
     channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
     account = arguments.account or "demo"
     check_account(account)
+    _check_limits(arguments)
 
     async def demo() -> str:
         async with _embedded(config) as (embedded, credentials):
             return await serve(arguments, embedded, channels, {account: credentials})
 
     return _run(demo())
+
+
+def _check_limits(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for options of a tail that exclude each other."""
+    if not arguments.once:
+        if arguments.timeout:
+            raise UsageError("--timeout belongs to --once.", remedy="To end a tail after a time, use --duration.")
+        return
+    others = {
+        "--since": getattr(arguments, "since", None),
+        "--count": arguments.count,
+        "--duration": arguments.duration,
+    }
+    for option, value in others.items():
+        if value is not None:
+            remedy = {"--since": "For an earlier period, use `kraken-feed history --since …`."}.get(
+                option, f"Leave {option} out; --timeout limits how long --once may take."
+            )
+            raise UsageError(f"--once and {option} exclude each other.", remedy=remedy)
+    if arguments.snapshots == "none":
+        raise UsageError(
+            "--once prints the snapshot, and --snapshots none leaves it out.", remedy="Use one of the two."
+        )
 
 
 @contextlib.asynccontextmanager
@@ -216,7 +241,7 @@ def _look(arguments: argparse.Namespace) -> str:
 
     chosen = {name: getattr(arguments, name) for name in ("account", "config")}
     options = [f"--{name} {shlex.quote(value)}" for name, value in chosen.items() if value]
-    return " ".join(["kraken-feed executions --once --no-state --snapshots all", *options])
+    return " ".join(["kraken-feed executions --once", *options])
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -226,7 +251,6 @@ def _check(arguments: argparse.Namespace) -> int:
     from ..check import preflight
     from ..check.report import Report
     from ..config.schema import load
-    from ..feed.builder import state_directory
     from ..service.run import diagnostics
     from ..telemetry.loggers import wants_color
 
@@ -241,7 +265,7 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     max_files = None if hard == resource.RLIM_INFINITY else hard
-    surroundings = preflight.Surroundings(os.environ, state_directory(os.environ), max_files=max_files)
+    surroundings = preflight.Surroundings(os.environ, max_files=max_files)
     codes: list[int] = []
 
     async def checked() -> str:

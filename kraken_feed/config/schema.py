@@ -292,13 +292,13 @@ def without_backfill(config: Config) -> Config:
     return msgspec.structs.replace(config, backfill=msgspec.structs.replace(config.backfill, enabled=False))
 
 
-def check_account(name: str) -> None:
+def check_account(name: str, what: str = "an account") -> None:
     """Raise UsageError unless ``name`` can name an account: it appears in every record and in a file's name."""
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError:
         raise UsageError(
-            f'"{name}" cannot name an account.', remedy="Letters, digits, dots, dashes and underscores; 64 at most."
+            f'"{name}" cannot name {what}.', remedy="Letters, digits, dots, dashes and underscores; 64 at most."
         ) from None
 
 

@@ -23,7 +23,8 @@ from ..output import descriptors
 from ..output.destination import Destination
 from ..output.disk import retry_in
 from ..protocol.signing import Credentials
-from ..state.store import Opened, Store
+from ..state.place import Place
+from ..state.store import Opened, Store, take_over
 from ..telemetry.loggers import FeedLogger
 from ..text import Secrets
 from ..transport.backoff import Budget, limit_if_exceeded
@@ -42,13 +43,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to tail, and how.
 
     ``credentials`` are by account. Every account has the same ``channels``. ``since_ns`` is in unix nanoseconds.
-    ``state`` is the directory of the checkpoints; None keeps none.
+    ``state`` is where the output's checkpoints are; None keeps none.
     """
 
     config: Config
     channels: tuple[str, ...]
     credentials: Mapping[str, Credentials]
-    state: str | None
+    state: Place | None
     backfill: bool = True
     snapshots: Snapshots = "changes"
     since_ns: int | None = None
@@ -137,6 +138,7 @@ def _account(plan: Plan, name: str, state: Opened | None, output: Destination) -
         store=state.store if state else None,
         checkpoint=state.checkpoint if state else None,
         found=state.found if state else "new",
+        blank=_is_blank(output),
         last=_last_records(output, name, plan.channels) if state else {},
     )
 
@@ -202,21 +204,29 @@ def _last_records(output: Destination, account: str, channels: Sequence[str]) ->
     return {} if path is None else last_records(path, account, channels)
 
 
-def state_directory(environ: Mapping[str, str]) -> str:
-    """Return the default directory of the state: systemd's, or the user's."""
-    if environ.get("STATE_DIRECTORY"):
-        return environ["STATE_DIRECTORY"].partition(":")[0]
-    home = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME", "/var/lib"), ".local", "state")
-    return os.path.join(home, "kraken-feed")
+def _is_blank(output: Destination) -> bool:
+    """Return whether the output is a file with nothing in it: a new one, or one that was emptied."""
+    try:
+        return output.source is not None and not os.path.getsize(output.source)
+    except OSError:
+        return False
 
 
 def _open_state(
-    directory: str | None, account: str, log: FilteringBoundLogger, undo: contextlib.ExitStack
+    place: Place | None, account: str, log: FilteringBoundLogger, undo: contextlib.ExitStack
 ) -> Opened | None:
-    """Open the account's state, if one is kept; close it with ``undo``."""
-    if directory is None:
+    """Open the state of the account and the output, if one is kept; close it with ``undo``."""
+    if place is None:
         return None
-    opened = Store.open(os.path.expanduser(directory), account, time.time_ns())
+    earlier = take_over(place.directory, account, place, time.time_ns())
+    if earlier is not None:
+        log.warning(
+            "state_of_earlier_version",
+            account=account,
+            kept_as=earlier,
+            what="it does not say which output it belongs to, so this output starts with what its own records show",
+        )
+    opened = Store.open(place.directory, place.name(account), time.time_ns())
     undo.callback(opened.store.close)
     if opened.set_aside is not None:
         log.error(

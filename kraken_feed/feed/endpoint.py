@@ -93,6 +93,7 @@ class EndpointFeed:
             feed_log=shared.feed_log,
             mask=shared.environment.secrets.mask_long,
             unix_ns=shared.environment.unix_ns,
+            blank=shared.account.blank,
             more=feed.wrote_item if feed.limited else None,
         )
         self.losses: Counter[str] = Counter()  # by cause
@@ -156,6 +157,16 @@ class EndpointFeed:
     def live(self) -> bool:
         """Whether every channel is live, and its ``feed.live`` is written."""
         return self._session is not None and self._session.live and len(self._live) == len(self.channels)
+
+    @property
+    def missing(self) -> list[str]:
+        """The channels that are not live."""
+        return [channel for channel in self.channels if channel not in self._live]
+
+    @property
+    def reason(self) -> str:
+        """What failed last, in words; empty if nothing has."""
+        return ": ".join(filter(None, (self._loss.cause, self._loss.detail)))
 
     def figures(self) -> EndpointFigures:
         session, now = self._session, self._now()
@@ -247,7 +258,7 @@ class EndpointFeed:
                 return True
         raise OutageTooLong(
             f"Not live for {limit:g} s, which is reconnect.max_outage_s.",
-            why=f"What failed last: {self._loss.cause}: {self._loss.detail}" if self._loss.cause else "",
+            why=f"What failed last: {self.reason}" if self.reason else "",
             remedy="If status.kraken.com reports no incident, run `kraken-feed check`: it finds the step that fails.",
         )
 

@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """When to stop without a signal: after the first snapshot, ``count`` items (no markers), ``duration`` seconds."""
+    """When to stop without a signal: after the first snapshot, ``count`` items (no markers), ``duration`` seconds.
+
+    With ``once``, the snapshot has to come within ``timeout`` seconds. ``count`` has to be reached within ``duration``.
+    """
 
     once: bool = False
     count: int | None = None
     duration: float | None = None
+    timeout: float = 30.0
 
 
 UNLIMITED = Limits()
@@ -68,10 +72,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     credentials: Credentials
     snapshots: Snapshots = "changes"  # which items of a snapshot are written
-    since_ns: int | None = None  # recover what happened from here on, unless a checkpoint exists; unix nanoseconds
+    since_ns: int | None = None  # recover what happened from here on; not with a checkpoint; unix nanoseconds
     store: Store | None = None  # where the checkpoint is kept; None keeps none
     checkpoint: Checkpoint | None = None  # what the store held at the start
     found: Found = "new"  # why it held nothing
+    blank: bool = False  # whether the output is an empty file: it gets the complete snapshot
     last: Mapping[str, LastRecord] = {}  # by channel, the record up to which the output is complete, if readable
 
 

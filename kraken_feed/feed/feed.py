@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ..config.schema import CHANNELS
-from ..errors import FeedError, StateFailed, Transient
+from ..errors import FeedError, NotInTime, StateFailed, Transient, UsageError
 from ..output.destination import Destination
 from ..protocol.signing import Nonce
 from ..protocol.wire import Item
 from ..records import render
+from ..records.render import timestamp
 from ..state.checkpoint import CallLevel, ChannelState, Checkpoint
 from ..telemetry.stats import EndpointFigures, Figures, OutageCounts
+from ..text import counted
 from ..transport.backoff import KEY, NONCE_S, Budget, CallCounter, Patience
 from ..transport.kraken_clock import NS, KrakenClock, Steps
 from ..transport.rest import TOKEN, Rest
@@ -140,6 +142,13 @@ class Feed:
         opens none: nothing is promised for the time before it.
         """
         account, state = self._given, checkpoint.channels.get(channel, ChannelState())
+        if account.since_ns is not None and state.complete_ns and account.store is not None:
+            raise UsageError(
+                "--since needs an output that has no checkpoint yet.",
+                why=f"{account.store.path} says that it holds {channel} up to {timestamp(state.complete_ns)}; "
+                "what came later is recovered in any case.",
+                remedy="Leave --since out. For an earlier period use `kraken-feed history --since …`.",
+            )
         for outage in state.outages:
             self._recovery.resume(outage)
         if state.complete_ns:
@@ -163,9 +172,11 @@ class Feed:
         Raises:
             FeedError: the feed cannot go on. What was received is still written, if that is possible.
         """
-        waits, timer = self._sink.waits_at_stop, None
-        if self._limits.duration is not None:
-            timer = asyncio.get_running_loop().call_later(self._limits.duration, self.stop, "duration")
+        waits, timers, limits = self._sink.waits_at_stop, list[asyncio.TimerHandle](), self._limits
+        if limits.duration is not None:
+            timers.append(asyncio.get_running_loop().call_later(limits.duration, self._end_of_duration))
+        if limits.once:
+            timers.append(asyncio.get_running_loop().call_later(limits.timeout, self._end_of_timeout))
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -184,7 +195,7 @@ class Feed:
             try:
                 await self._finish(waits)
             finally:
-                if timer is not None:
+                for timer in timers:
                     timer.cancel()
                 await self._rest.close()
                 await self._checkpointer.close(CLOSE_S)
@@ -212,6 +223,25 @@ class Feed:
         if self._error is None:
             self._error = error
         self.stop(f"error: {self._secrets.mask_long(error.what)}")
+
+    def _end_of_duration(self) -> None:
+        limits = self._limits
+        if self._quota.left and not self.stopping.is_set():
+            written = (limits.count or 0) - self._quota.left
+            what = f"Only {written} of {counted(limits.count or 0, 'item')} came within {limits.duration:g} s."
+            self.fail(NotInTime(what, why=self._not_live(), remedy="Give a longer --duration, or a smaller --count."))
+        self.stop("duration")
+
+    def _end_of_timeout(self) -> None:
+        if not self.stopping.is_set():
+            what = f"The snapshot did not come within {self._limits.timeout:g} s."
+            remedy = "Try again, or give a longer --timeout. `kraken-feed check` tests each step to Kraken."
+            self.fail(NotInTime(what, why=self._not_live(), remedy=remedy))
+
+    def _not_live(self) -> str:
+        """Return what is not live, and why, in words; empty if everything is."""
+        waiting = [endpoint for endpoint in self._endpoints if not endpoint.live]
+        return " ".join(f"Not live: {', '.join(e.missing)}{e.reason and f' ({e.reason})'}." for e in waiting)
 
     @property
     def live(self) -> bool:

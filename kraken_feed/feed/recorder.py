@@ -35,9 +35,11 @@ class Recorder:
     feed_log: FeedLogger  # where records go
     mask: Mask  # removes long secrets from what a marker quotes
     unix_ns: Callable[[], int]  # the wall clock
+    blank: bool  # whether the output is an empty file: then the first snapshot of each channel is written completely
     more: Callable[[], bool] | None  # counts an item; returns False if no more are wanted. None: there is no limit
 
     def __post_init__(self) -> None:
+        self._blank = set(self.knowledge) if self.blank and self.snapshots == "changes" else set[str]()
         self.connection: str | None = None  # its name, while there is one
         self.written: Counter[tuple[str, str]] = Counter()  # records, by channel and event_name
         self.written_ns = 0  # when the last item was written; 0: never
@@ -83,7 +85,7 @@ class Recorder:
             place = "u"
         else:
             place = self._other_place(channel, data.epoch, kind, sequence)
-        news = knowledge.snapshot(data.items, self.snapshots) if kind == "snapshot" else None
+        news = knowledge.snapshot(data.items, self._policy(channel)) if kind == "snapshot" else None
         index = -1  # not enumerate(): nearly every frame has one item
         for item in data.items:
             index += 1
@@ -99,6 +101,13 @@ class Recorder:
             self._lines.append((name, sequence, item.order_id, item.exec_id, item.data))
             if self.more is not None and not self.more():
                 break
+
+    def _policy(self, channel: str) -> Snapshots:
+        """Return which items of the channel's next snapshot are written."""
+        if channel in self._blank:
+            self._blank.discard(channel)
+            return "all"
+        return self.snapshots
 
     def flush(self) -> None:
         """Write the items that were collected."""

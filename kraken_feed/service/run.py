@@ -17,12 +17,13 @@ from structlog.typing import FilteringBoundLogger
 from .. import __version__
 from ..config.schema import Config
 from ..errors import FeedError, OutputFailed
-from ..feed.builder import Fail, Plan, assemble, state_directory
+from ..feed.builder import Fail, Plan, assemble
 from ..feed.environment import Limits
 from ..feed.supervisor import Supervisor
 from ..output.console import Rows
 from ..output.sink import Sink
 from ..protocol.signing import Credentials
+from ..state.place import kind_of, place_for
 from ..telemetry.loggers import (
     FeedLogger,
     Level,
@@ -177,10 +178,26 @@ class Service:
         if self._starting.cancelled():
             return None
         self._feeds = self._starting.result()
+        self._say_without_checkpoint()
         if self._stopped:  # a signal came after the task ended
             self._feeds.stop(self._stopped)
         self._speak()
         return self._feeds
+
+    def _say_without_checkpoint(self) -> None:
+        """Say that a pipe has no checkpoint, and how to get one; or that a terminal has none."""
+        arguments = self.arguments
+        if self._plan.state is not None or getattr(arguments, "no_state", True) or arguments.once:
+            return
+        if kind_of(arguments.output) == "stream":
+            self._log.warning(
+                "no_checkpoint",
+                output=self._name,
+                what="what is missed between two runs is not recovered",
+                remedy="name a directory with --state, or write to a file with --output",
+            )
+        elif arguments.state:
+            self._log.warning("state_not_used", what="a terminal keeps no records, so it has no checkpoint")
 
     def _note_unavailable(self, error: FeedError | None) -> None:
         """Note what the start waits for, and report it."""
@@ -213,19 +230,24 @@ class Service:
 def _plan(
     arguments: argparse.Namespace, config: Config, channels: Sequence[str], credentials: Mapping[str, Credentials]
 ) -> Plan:
-    """Return what to tail, from the command line and the configuration. The demo has no state: its exchange ends."""
-    directory = None
-    if not getattr(arguments, "no_state", True):
-        directory = arguments.state or config.state.directory or state_directory(os.environ)
+    """Return what to tail, from the command line and the configuration.
+
+    The demo has no checkpoint, since its exchange ends with it, nor has ``--once``, which only looks.
+    """
+    place = None
+    if not (getattr(arguments, "no_state", True) or arguments.once):
+        place = place_for(
+            arguments.output, asked=arguments.state, configured=config.state.directory, environ=os.environ
+        )
     return Plan(
         config=config,
         channels=tuple(channels),
         credentials=credentials,
-        state=directory,
+        state=place,
         backfill=not getattr(arguments, "no_backfill", False),
         snapshots=arguments.snapshots,
         since_ns=getattr(arguments, "since", None),
-        limits=Limits(arguments.once, arguments.count, arguments.duration),
+        limits=Limits(arguments.once, arguments.count, arguments.duration, arguments.timeout or Limits().timeout),
     )
 
 

@@ -85,7 +85,7 @@ class World:
         return self.accounts[0].book.pairs
 
     def shown_time(self, now: float) -> float:
-        """Return the time that clients are shown: in REST's Time and SystemStatus, in Date headers, and in v2's answers."""
+        """Return the time that clients are shown: in REST's Time and SystemStatus, in Date headers, in v2's answers."""
         return now + self.clock_offset_s
 
     # Keys and tokens.

@@ -1,4 +1,4 @@
-"""Keep the checkpoint in one SQLite file per account.
+"""Keep the checkpoint of an account and an output in a SQLite file (:mod:`.place` has its name).
 
 It is written after the output, never before it: after a kill the last records may be repeated with the same ids, and
 nothing is lost. The cost of a save depends on what has changed, not on the account's size, except when a long journal
@@ -24,11 +24,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ..config.schema import Name
 from ..errors import ConfigError, StateFailed, StateHeld, StateUnavailable
 from ..output.disk import passes, sync_directory
 from . import tables
 from .checkpoint import Changes, Checkpoint
+from .place import Place
 
 APPLICATION_ID = int.from_bytes(b"krkf")  # in the file's header: tells our files from others
 BUSY_S = 1.0  # only a person who looks into the file can have it open; wait this long for that
@@ -37,6 +37,7 @@ WAL_BYTES = 8 * 1024 * 1024  # a -wal that a single large save has made longer i
 SECTOR = 512  # SQLite's smallest page; the size of a complete file is a multiple of it
 DURABLE_LAYOUT = 3  # from this layout on, a file without a checkpoint never had one; older ones could lose the first
 
+LONGEST_NAME = 230  # bytes: with SQLite's suffixes, a file's name has at most 255
 CACHE_KIB = 256  # nothing is read again, once the file is open
 JOURNAL_BYTES = 1024 * 1024  # the journal is rewritten when this much was appended, and it has doubled
 
@@ -101,7 +102,7 @@ class _OpenFiles(NamedTuple):
 
 
 class Store:
-    """One account's state, made by :meth:`open`. It is locked until it is closed or the process ends.
+    """The state of an account and an output, made by :meth:`open`. It is locked until it is closed or the process ends.
 
     Calls may come from any thread, and wait for each other: a cancelled save still runs in its thread.
     """
@@ -112,16 +113,16 @@ class Store:
     _base: int  # bytes of the journal when it was last rewritten
     _appended: int  # bytes since then
 
-    def __init__(self, directory: str, account: str, opened: _OpenFiles) -> None:
-        self.path = f"{os.path.join(directory, account)}.sqlite3"
+    def __init__(self, directory: str, name: str, opened: _OpenFiles) -> None:
+        self.path = f"{os.path.join(directory, name)}.sqlite3"
         self._directory = directory
-        self._account = account
+        self._name = name
         self._turn = threading.Lock()
         self._take(opened)
 
     @classmethod
-    def open(cls, directory: str, account: str, now_ns: int) -> Opened:
-        """Lock and read ``account``'s state in ``directory``; create both if they are missing.
+    def open(cls, directory: str, name: str, now_ns: int) -> Opened:
+        """Lock and read the state with that ``name`` in ``directory``; create both if they are missing.
 
         A damaged file is renamed, with ``now_ns`` (unix time) in its new name, and a new one is created.
 
@@ -131,9 +132,9 @@ class Store:
             StateFailed: the disk is full or fails; StateUnavailable if that may pass by itself, or the file system is
                 missing or read-only.
         """
-        with _translated_errors(f"{os.path.join(directory, _valid_name(account))}.sqlite3"):
-            opened = _open_files(directory, account, now_ns)
-        return Opened(cls(directory, account, opened), opened.checkpoint, opened.set_aside, opened.found)
+        with _translated_errors(f"{os.path.join(directory, _checked(name))}.sqlite3"):
+            opened = _open_files(directory, name, now_ns)
+        return Opened(cls(directory, name, opened), opened.checkpoint, opened.set_aside, opened.found)
 
     @property
     def long(self) -> bool:
@@ -184,7 +185,7 @@ class Store:
         with self._turn, _translated_errors(self.path, running=True):
             self._let_go()
             self._absent = True
-            opened = _open_files(self._directory, self._account, now_ns)
+            opened = _open_files(self._directory, self._name, now_ns)
             self._take(opened)
             self._durable = False
             self._database.execute("PRAGMA synchronous = FULL")
@@ -222,25 +223,24 @@ class _Damaged(sqlite3.DatabaseError):
     sqlite_errorname = "SQLITE_CORRUPT"
 
 
-def _valid_name(account: str) -> str:
-    """Return the account's name if it can be part of a file's name; it may come from the command line."""
-    try:
-        return msgspec.convert(account, Name)
-    except msgspec.ValidationError as error:
+def _checked(name: str) -> str:
+    """Return the name if it can be part of a file's name; it may come from the command line."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
         raise ConfigError(
-            f"The account's name {account!r} cannot be the name of its state file.",
+            f"{name!r} cannot be the name of a state file.",
             remedy="Use up to 64 letters, digits, dots, underscores and hyphens.",
-        ) from error
+        )
+    return name
 
 
-def _open_files(directory: str, account: str, now_ns: int) -> _OpenFiles:
+def _open_files(directory: str, name: str, now_ns: int) -> _OpenFiles:
     """Lock and open the files. Raises the errors of the system and of SQLite, and StateHeld."""
-    base = os.path.join(directory, account)
+    base = os.path.join(directory, name)
     path, lock_path = f"{base}.sqlite3", f"{base}.lock"
     with contextlib.ExitStack() as undo:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         locked_before = os.path.lexists(lock_path)
-        lock = _lock(lock_path, account)
+        lock = _lock(lock_path)
         undo.callback(os.close, lock)
         existed, set_aside = os.path.lexists(path), None
         try:
@@ -294,7 +294,7 @@ def _remove_rest(path: str, files: dict[str, tuple[int, int]]) -> None:
                     os.unlink(name)
 
 
-def _lock(path: str, account: str) -> int:
+def _lock(path: str) -> int:
     """Return a descriptor that holds the lock. The kernel releases the lock when the process ends.
 
     We never remove the file: a process that waits for a removed one would lock nothing. Others may remove it, so the
@@ -310,10 +310,10 @@ def _lock(path: str, account: str) -> int:
             pid = holder(lock)
             os.close(lock)
             raise StateHeld(
-                f"Another instance{f' (pid {pid})' if pid else ''} holds the state of the account {account!r}.",
+                f"Another instance{f' (pid {pid})' if pid else ''} {_held(path)}.",
                 why=f"{path} is locked.",
-                remedy="Stop one of the two, or give this one another state with --state DIRECTORY, or none with "
-                "--no-state.",
+                remedy="Stop one of the two, or give this one another --output. With another --state DIRECTORY or "
+                "--no-state, both may run.",
             ) from None
         except OSError:
             os.close(lock)
@@ -325,6 +325,14 @@ def _lock(path: str, account: str) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def _held(path: str) -> str:
+    """Return what the holder of a lock does, in words."""
+    account, _, output = os.path.basename(path).removesuffix(".lock").partition("@")
+    if output.startswith("%"):
+        return f"writes the account {account!r} to this output"
+    return f"holds the state of the account {account!r}{f' for {output}' if output else ''}"
 
 
 def holder(lock: int) -> str:
@@ -441,14 +449,45 @@ def _migrate(database: sqlite3.Connection, version: int) -> None:
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def _set_aside(path: str, now_ns: int) -> str:
+def take_over(directory: str, account: str, place: Place, now_ns: int) -> str | None:
+    """Give the file of an earlier version, which had one for all outputs of an account, its new name.
+
+    It is taken over if the directory is a service's own: a service has one output. Otherwise nobody knows which output
+    it belongs to, so it is set aside; then the new name of the file is returned. A file that is in use is left alone.
+
+    Raises:
+        StateHeld: an earlier version still runs as this service.
+        ConfigError, StateFailed: as of :meth:`Store.open`.
+    """
+    old, new = (os.path.join(directory, name) for name in (_checked(account), place.name(account)))
+    if not os.path.lexists(f"{old}.sqlite3"):
+        return None
+    with _translated_errors(f"{old}.sqlite3"):
+        try:
+            lock = _lock(f"{old}.lock")
+        except StateHeld:
+            if place.of_service:
+                raise
+            return None
+        try:
+            if not place.of_service or os.path.lexists(f"{new}.sqlite3"):
+                return _set_aside(f"{old}.sqlite3", now_ns, "earlier")
+            for part in ("-wal", "-shm", "-journal", ""):  # the main file last: until then this is repeated
+                if os.path.lexists(f"{old}.sqlite3{part}"):
+                    os.rename(f"{old}.sqlite3{part}", f"{new}.sqlite3{part}")
+            return None
+        finally:
+            os.close(lock)
+
+
+def _set_aside(path: str, now_ns: int, why: str = "damaged") -> str:
     """Rename the file, and those that belong to it, to unused names; return the file's new name."""
     stamp = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
     parts = ("", "-wal", "-shm", "-journal")
-    target, number = f"{path}.damaged-{stamp}", 1
+    target, number = f"{path}.{why}-{stamp}", 1
     while any(os.path.lexists(target + part) for part in parts):
         number += 1
-        target = f"{path}.damaged-{stamp}-{number}"
+        target = f"{path}.{why}-{stamp}-{number}"
     for part in parts:
         if os.path.lexists(path + part):
             os.rename(path + part, target + part)

@@ -115,6 +115,20 @@ EVENTS = {
         "nothing, if it is the first start on this output; `--since` recovers what was before. Otherwise find out "
         "where the state and the output went",
     ),
+    "no_checkpoint": _warning(
+        "the `output` is a pipe or a socket, and no directory is named for its checkpoint. What is missed between two "
+        "runs is not recovered",
+        "nothing, if that is enough; else `--state DIRECTORY`, or a file with `--output`",
+    ),
+    "state_not_used": _warning(
+        "`--state` is given, but a terminal keeps no records, so it has no checkpoint",
+        "leave `--state` out, or write to a file with `--output`",
+    ),
+    "state_of_earlier_version": _warning(
+        "an earlier version kept one checkpoint for all outputs of the `account`. Nobody knows which output it belongs "
+        "to, so it is set aside (`kept_as`)",
+        "nothing: a file's own records show where its outage begins. Remove `kept_as` later",
+    ),
     "clock_stepped": _warning(
         "this machine's clock was set (`clock` is `wall`), or the machine slept (`suspend`), by `seconds`. Until "
         "Kraken answers the next ping, the feed counts as late",

@@ -83,9 +83,10 @@ async def test_without_arguments_it_finds_what_the_command_finds(
         place.configure(before='channels = ["executions"]')
         for name, value in place.environment().items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
         async with kraken_feed.tail() as records:
             assert (await anext(records)).channel == "executions"
-    assert (tmp_path / ".local/state/kraken-feed/main.sqlite3").exists()
+    assert (tmp_path / "state/main@program.sqlite3").exists()
 
 
 @pytest.mark.usefixtures("alone")
@@ -93,17 +94,22 @@ async def test_two_accounts_and_two_handles_run_in_one_process(tmp_path: Path) -
     async with site(tmp_path, rate=20.0, accounts=2) as place:
         both = {"first": credentials(place), "second": credentials(place, 1)}
         options: dict[str, Any] = {"config": endpoints(place), "duration": 1.0}
+        state = tmp_path / "a"
+        state = tmp_path / "a"
         async with (
-            kraken_feed.tail("openOrders", credentials=both, state=tmp_path / "a", **options) as one,
-            kraken_feed.tail("executions", accounts="first", credentials=both, state=tmp_path / "b", **options) as two,
+            kraken_feed.tail("openOrders", credentials=both, state=state, **options) as one,
+            kraken_feed.tail(
+                "executions", accounts="first", credentials=both, state=(tmp_path / "a", "own"), **options
+            ) as two,
         ):
             taken = [[record async for record in one], [record async for record in two]]
     assert {(record.account, record.channel) for record in taken[0]} == {
         ("first", "openOrders"), ("second", "openOrders"),
     }  # fmt: skip
     assert {(record.account, record.channel) for record in taken[1]} == {("first", "executions")}
-    assert {name for name in os.listdir(tmp_path / "a") if name.endswith("3")} == {"first.sqlite3", "second.sqlite3"}
-    assert {name for name in os.listdir(tmp_path / "b") if name.endswith("3")} == {"first.sqlite3"}
+    assert {name for name in os.listdir(tmp_path / "a") if name.endswith("3")} == {
+        "first@program.sqlite3", "second@program.sqlite3", "first@own.sqlite3",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("alone")

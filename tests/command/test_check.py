@@ -125,11 +125,13 @@ async def test_a_configuration_that_is_wrong_is_said_and_everything_else_skipped
 async def test_where_values_come_from_is_said(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         path = place.configure("[connection]\nsilence_s = 3.5\n", before='channels = ["balances"]')
-        found = await check(env=place.environment(XDG_STATE_HOME=str(tmp_path / "states")))
+        output = tmp_path / "x.jsonl"
+        found = await check("--output", str(output), env=place.environment(XDG_STATE_HOME=str(tmp_path / "states")))
     origins = {value["key"]: value["from"] for value in found["configuration"]["facts"]["values"]}
     assert origins["connection.silence_s"] == origins["channels"] == str(path)
     assert origins["state.directory"] == "$XDG_STATE_HOME"
-    assert found["state"]["facts"]["path"] == str(tmp_path / "states" / "kraken-feed" / "main.sqlite3")
+    name = f"main@{str(output).replace('/', '%')}.sqlite3"
+    assert found["state"]["facts"]["path"] == str(tmp_path / "states" / "kraken-feed" / name)
     assert found["balances"]["status"] == "OK"
 
 
@@ -404,7 +406,7 @@ async def test_the_nonces_go_on_where_the_state_ends(tmp_path: Path) -> None:
         found = await check("openOrders", "--no-state", env=place.environment())
         assert "EAPI:Invalid nonce" in found["key"]["what"]
         assert "other program" in found["key"]["remedy"]
-        store = Store.open(str(tmp_path / "state"), "main", 0).store
+        store = Store.open(str(tmp_path / "state"), "main@stdout", 0).store
         store.save(Changes(nonce=ahead, saved_ns=ahead))
         store.close()
         found = await check("openOrders", "--state", str(tmp_path / "state"), env=place.environment())
@@ -420,7 +422,7 @@ async def test_a_nonce_that_is_hours_behind_is_got_ahead_of_by_a_check(tmp_path:
 
 async def test_a_damaged_state_is_a_warning_and_one_that_cannot_be_made_is_78(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "main.sqlite3").write_bytes(b"no database" * 100)
+    (tmp_path / "state" / "main@stdout.sqlite3").write_bytes(b"no database" * 100)
     (tmp_path / "file").touch()
     async with site(tmp_path) as place:
         found = await check("openOrders", "--state", str(tmp_path / "state"), env=place.environment())

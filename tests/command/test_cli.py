@@ -124,7 +124,7 @@ async def test_a_mistake_costs_no_call_and_names_the_remedy(
         (["openOrders", "--format", "xml"], "invalid choice: 'xml'"),
         (["openOrders", "--count", "0"], "invalid positive integer value"),
         (["openOrders", "--duration", "-3"], "--duration"),
-        (["openOrders", "--duration", "nan"], "invalid number of seconds value"),
+        (["openOrders", "--duration", "nan"], "is not a time"),
         (["openOrders", "-q", "-v"], "not allowed with"),
         (["openOrders", "--api-secret", "x"], "Unknown: --api-secret."),
     ],
@@ -487,7 +487,8 @@ async def test_sigterm_with_a_reader_that_never_reads_is_no_failure_if_the_next_
 ) -> None:
     async with site(tmp_path, open_orders=8000) as place:
         reader, writer = os.pipe()
-        process = await start("openOrders", *options, env=place.environment(), stdout=writer)
+        env = place.environment(STATE_DIRECTORY=str(tmp_path / "state"))
+        process = await start("openOrders", *options, env=env, stdout=writer)
         os.close(writer)
         await logged(process, "live")
         process.terminate()
@@ -498,7 +499,7 @@ async def test_sigterm_with_a_reader_that_never_reads_is_no_failure_if_the_next_
         assert held.endswith(b"}\n"), "no line is torn"
         assert len(held.splitlines()) < 8000
         if code == 0:
-            done = await run("openOrders", "--once", env=place.environment())
+            done = await run("openOrders", "--count", "8000", env=env)
             assert done.code == 0
             assert len(done.named("order")) == 8000
 

@@ -268,7 +268,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: P
         assert server.exchange.connections == 0
     assert done.code == 0, done.err
     assert "certificate verify failed" in done.err
-    assert {line["event"] for line in done.log} <= {"connection_failed", "connection_lost", "first_start"}, (
+    assert {line["event"] for line in done.log} <= {"connection_failed", "connection_lost", "no_checkpoint"}, (
         "a library complained"
     )
     assert [line["event_name"] for line in done.lines] == ["feed.stopped"]

@@ -24,7 +24,7 @@ RECOVER = QUICK + "[backfill]\noverlap_s = 5.0\nsecond_pass_s = 0.5\nrest_counte
 def prepare(place: Site) -> dict[str, str]:
     place.configure(RECOVER)
     place.exchange.keys[place.exchange.key].counter.decay = 1e9
-    return place.environment()
+    return place.environment(STATE_DIRECTORY=str(place.home / "state"))
 
 
 def tick(place: Site) -> float:
@@ -96,9 +96,9 @@ async def test_a_second_instance_on_the_same_account_is_told_with_75(tmp_path: P
 async def test_a_damaged_state_is_set_aside_and_the_start_is_a_declared_outage(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         env = prepare(place)
-        state = tmp_path / ".local" / "state" / "kraken-feed"
+        state = tmp_path / "state"
         state.mkdir(parents=True)
-        (state / "main.sqlite3").write_bytes(b"this is no database, and long enough to be one" * 100)
+        (state / "main@stdout.sqlite3").write_bytes(b"this is no database, and long enough to be one" * 100)
         process = await start("openOrders", env=env)
         (*_, gap) = await lines(process, named("feed.gap"))
         process.terminate()
@@ -106,7 +106,7 @@ async def test_a_damaged_state_is_set_aside_and_the_start_is_a_declared_outage(t
     assert done.code == 0
     assert gap["from"] is None
     assert "beginning" in gap["reason"]
-    assert any(name.name.startswith("main.sqlite3.damaged") for name in state.iterdir())
+    assert any(name.name.startswith("main@stdout.sqlite3.damaged") for name in state.iterdir())
     assert any(entry["event"] == "state_damaged" for entry in done.log)
 
 
@@ -126,7 +126,7 @@ async def test_since_recovers_what_happened_before_the_first_start(when: str, tm
     assert seen[-1]["cause"] == "since"
 
 
-@pytest.mark.parametrize("when", ["yesterday", "2026-01-31", "2x", "2026-01-31T08:00:00"])
+@pytest.mark.parametrize("when", ["yesterday", "2999-01-31", "2x", "2026-01-31T08:00:00"])
 async def test_a_time_that_is_none_is_a_usage_error(when: str, tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         done = await run("openOrders", "--since", when, env=place.environment())

@@ -142,7 +142,7 @@ async def test_the_command_tells_the_journal_its_levels_and_writes_records_bare(
     tmp_path: Path, journal: Journal
 ) -> None:
     async with site(tmp_path) as place:
-        env = {**place.environment(), **journal.environ}
+        env = {**place.environment(STATE_DIRECTORY=str(tmp_path / "state")), **journal.environ}
         process = await start("openOrders", env=env, stderr=journal.end.fileno())
         await lines(process, named("feed.live"))
         place.inject(Fault("drop", code=1001))

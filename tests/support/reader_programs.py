@@ -20,6 +20,7 @@ from kraken_feed.feed.feed import Feed
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.records.types import Item, Live, Record
 from kraken_feed.simulator.exchange import Exchange
+from kraken_feed.state.place import Place
 from kraken_feed.state.store import Store
 
 from . import virtual_time
@@ -37,7 +38,9 @@ def reading(world: World, state: Path | None, *channels: str, **wanted: Any) -> 
     log = wanted.pop("log", None)
     key = Credentials(world.exchange.key, world.exchange.secret, source="the test")
     given: dict[str, Any] = {"config": Config(), "credentials": {"main": key}, **wanted}
-    plan = Plan(channels=channels or ("openOrders",), state=None if state is None else str(state), **given)
+    plan = Plan(
+        channels=channels or ("openOrders",), state=None if state is None else Place(str(state), "program"), **given
+    )
     network: dict[str, Any] = {
         "transport": Transport(world),
         "dial": world.dial,
@@ -77,7 +80,7 @@ def play(script: Script, state: Path, **options: Any) -> None:
     assert not any(held(state, path.stem) for path in state.glob("*.lock"))
 
 
-def held(state: Path, account: str = "main") -> bool:
+def held(state: Path, account: str = "main@program") -> bool:
     """Whether somebody has the account's state."""
     try:
         Store.open(str(state), account, 0).store.close()

@@ -43,7 +43,8 @@ def recorder(lines: _Lines, *hidden: str, channel: str = "openOrders") -> Record
     made = Recorder(
         "main", spot_v1 if channel in spot_v1.EVENT_NAMES else spot_v2, "run",
         knowledge={channel: Knowledge(channel)}, snapshots="changes", feed_log=feed_logger(lines, v=1, account="main"),
-        mask=secrets.mask, unix_ns=lambda: NOON_NS, more=lambda: True,
+        mask=secrets.mask, unix_ns=lambda: NOON_NS, blank=False,
+        more=lambda: True,
     )  # fmt: skip
     made.connected("run-1", [channel])
     return made

@@ -22,6 +22,7 @@ from kraken_feed.output.disk import passes
 from kraken_feed.output.file import open_output
 from kraken_feed.output.queue import Inbox
 from kraken_feed.protocol.signing import Credentials
+from kraken_feed.state.place import STDOUT, Place
 from kraken_feed.state.store import Store
 from kraken_feed.telemetry.loggers import feed_logger
 from kraken_feed.text import Secrets
@@ -48,7 +49,7 @@ class Start:
             config=Config(output=OutputConfig(patience_s=options.get("patience_s", HOUR))),
             channels=("openOrders",),
             credentials=dict.fromkeys(accounts or ("main",), KEY),
-            state=None if state is None else str(state),
+            state=None if state is None else Place(str(state), STDOUT),
             limits=options.get("limits", UNLIMITED),
         )
 
@@ -95,7 +96,7 @@ def test_a_state_whose_file_system_is_mounted_late_is_waited_for_loudly(tmp_path
     start = Start(state).run(90.0, disk.mkdir)
     assert start.error is None
     assert 90.0 <= start.took < 96.0
-    assert (disk / "main.sqlite3").exists()
+    assert (disk / "main@stdout.sqlite3").exists()
     assert start.events() == [("start_held", "error"), ("start_resumed", "warning")]
     assert start.held[0].startswith("Cannot keep the checkpoint in ")
     assert start.held[-1] == ""
@@ -114,15 +115,15 @@ def test_an_output_whose_file_system_is_mounted_late_is_waited_for_with_the_stat
     assert start.error is None
     assert 1800.0 <= start.took < 1806.0
     assert start.opened == 1
-    assert any(name.endswith("main.lock") for name in seen[0])
+    assert any(name.endswith("main@stdout.lock") for name in seen[0])
 
 
 def test_one_account_whose_state_is_away_does_not_open_the_others_twice(tmp_path: Path) -> None:
     """A state that is found damaged is set aside, and would be a new one at the next look."""
     state = tmp_path / "state"
     state.mkdir()
-    (state / "a.sqlite3").write_bytes(b"no database" * 100)
-    (state / "b.sqlite3").symlink_to(tmp_path / "disk" / "b.sqlite3")
+    (state / "a@stdout.sqlite3").write_bytes(b"no database" * 100)
+    (state / "b@stdout.sqlite3").symlink_to(tmp_path / "disk" / "b@stdout.sqlite3")
     start = Start(state, None, "a", "b").run(60.0, (tmp_path / "disk").mkdir)
     assert start.error is None
     assert [entry["account"] for entry in start.said.entries if entry["event"] == "state_damaged"] == ["a"]

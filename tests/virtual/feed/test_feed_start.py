@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kraken_feed.config.schema import BackfillConfig, Config
+from kraken_feed.errors import UsageError
 from kraken_feed.feed.environment import Limits
 from kraken_feed.feed.last_records import LastRecord
 from kraken_feed.simulator.exchange import Exchange
@@ -74,10 +75,17 @@ def test_an_outage_without_an_end_goes_on_from_where_it_began(tmp_path: Path) ->
     assert start(tmp_path, opened, checkpoint=known) == [(THEN - 50 * NS, "closed")]
 
 
-def test_what_the_checkpoint_says_comes_before_what_was_asked_for_and_what_the_output_says(tmp_path: Path) -> None:
+def test_what_the_checkpoint_says_comes_before_what_the_output_says(tmp_path: Path) -> None:
     last = {"openOrders": LastRecord(THEN + 5 * NS, THEN + 5 * NS, None)}
-    found = start(tmp_path, opened, checkpoint=checkpoint(), since_ns=THEN + NS, last=last, found="lost")
+    found = start(tmp_path, opened, checkpoint=checkpoint(), last=last, found="lost")
     assert found == [(THEN, "restart")]
+
+
+def test_since_is_refused_where_the_output_has_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--since") as caught:
+        start(tmp_path, opened, checkpoint=checkpoint(), since_ns=THEN + NS)
+    assert "openOrders" in caught.value.why
+    assert "history --since" in caught.value.remedy
 
 
 def test_a_first_start_with_since_is_an_outage_from_then_on(tmp_path: Path) -> None:
