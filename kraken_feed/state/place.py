@@ -38,15 +38,28 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def kind_of(path: str, fd: int = 1) -> Kind:
-    """Return what ``path`` is: a regular file (also one that does not exist yet), a pipe or socket (``stream``), or a
-    terminal or another device, which keeps nothing. ``-`` is the descriptor ``fd``."""
+    """Return what ``path`` is: a regular file (also one that does not exist yet), a terminal, or a pipe, a socket or
+    another device (``stream``). ``-`` is the descriptor ``fd``."""
     try:
         mode = (os.fstat(fd) if path == "-" else os.stat(path)).st_mode
     except OSError:  # it will be made, or opening it says what is wrong
         return "file"
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return "stream"
-    return "file" if stat.S_ISREG(mode) else "terminal"
+    if stat.S_ISREG(mode):
+        return "file"
+    return "terminal" if stat.S_ISCHR(mode) and _is_terminal(path, fd) else "stream"
+
+
+def _is_terminal(path: str, fd: int) -> bool:
+    if path == "-":
+        return os.isatty(fd)
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.isatty(opened)
+    finally:
+        os.close(opened)
 
 
 def output_name(path: str, fd: int = 1) -> str:

@@ -225,7 +225,7 @@ class _Damaged(sqlite3.DatabaseError):
 
 def _checked(name: str) -> str:
     """Return the name if it can be part of a file's name; it may come from the command line."""
-    if not name or name.startswith(".") or "/" in name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+    if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
         raise ConfigError(
             f"{name!r} cannot be the name of a state file.",
             remedy="Use up to 64 letters, digits, dots, underscores and hyphens.",

@@ -7,6 +7,7 @@ from kraken_feed.errors import (
     ConfigError,
     CredentialsRefused,
     FeedError,
+    NotInTime,
     NotUnderstood,
     OutageTooLong,
     OutcomeUnknown,
@@ -39,6 +40,7 @@ POLICY: list[tuple[type[FeedError], bool, int]] = [
     (StateFailed, False, 74),
     (StateUnavailable, True, 74),
     (StateHeld, False, 75),
+    (NotInTime, False, 69),
     (Transient, True, 69),
     (NotUnderstood, True, 69),
 ]

@@ -1011,8 +1011,8 @@ def test_no_name_of_an_account_leaves_the_directory_or_meets_anothers_files(tmp_
     assert (reopened(directory), reopened(directory, account)) == (Checkpoint(nonce=1), Checkpoint(nonce=2))
 
 
-@pytest.mark.parametrize("account", ["", "../main", "/etc/main", "a/b", "a\0b", "a\n", "ü", "x" * 65])
-def test_a_name_that_the_configuration_would_not_allow_is_refused_here_too(tmp_path: Path, account: str) -> None:
+@pytest.mark.parametrize("account", ["", "../main", "/etc/main", "a/b", "a\0b", "x" * 231])
+def test_what_cannot_be_the_name_of_a_file_is_refused(tmp_path: Path, account: str) -> None:
     with pytest.raises(ConfigError, match="name"):
         Store.open(str(tmp_path / "state"), account, NOW_NS)
     assert names(tmp_path) == set()
