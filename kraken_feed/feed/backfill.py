@@ -21,6 +21,7 @@ import msgspec
 from ..errors import NotUnderstood, RequestRefused
 from ..json_members import NotJson, elements, members, scalar
 from ..protocol import key_info
+from ..protocol.key_info import KeyInfo
 from ..protocol.wire import Item, one_line
 from ..text import encodable
 from ..transport.backoff import CALL_COST, HISTORY_COST
@@ -184,11 +185,12 @@ async def _query_orders(rest: Caller, batch: Sequence[str]) -> dict[str, Row]:
     return found
 
 
-async def key_span(rest: Caller) -> Span:
-    """Return the part of the history that the key may query. Outside of it REST returns no rows, and no error.
+async def key_settings(rest: Caller) -> KeyInfo:
+    """Return the key's settings: its permissions, and the part of the history that it may query. The call needs no
+    permission.
 
     Raises:
-        NotUnderstood: the answer is malformed, or a limit cannot be read.
+        NotUnderstood: the answer is malformed, or a limit of the history cannot be read.
         FeedError: as of :meth:`rest.Rest.call`.
     """
     method = "GetApiKeyInfo"
@@ -200,6 +202,13 @@ async def key_span(rest: Caller) -> Span:
     for limit in ("query_from", "query_to"):
         if limit in info.unreadable:
             raise NotUnderstood(f"{method}: `{limit}` is not a time.")
+    return info
+
+
+async def key_span(rest: Caller) -> Span:
+    """Return the part of the history that the key may query. Outside of it REST returns no rows, and no error. Raises
+    as :func:`key_settings`."""
+    info = await key_settings(rest)
     return Span(info.query_from, info.query_to)
 
 

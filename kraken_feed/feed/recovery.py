@@ -34,7 +34,8 @@ from .backfill import Caller, Row, Source, Span
 from .doubts import Doubts
 from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
-from .scanner import SKEW_S, Scanner
+from .pages import SKEW_S
+from .scanner import Scanner
 from .volumes import Volumes
 
 RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
