@@ -32,6 +32,7 @@ RESERVE = 6.0  # points of the call counter that a backfill leaves to the tokens
 
 OPEN = ("open", "pending")
 ENDED = ("closed", "canceled", "expired")
+NAMELESS = "row-"  # the identity of a row without an id begins with it
 _MAX_STATUS = 40  # characters of an unknown state, which becomes part of an id
 _MAX_DIGITS = 18  # before the point: no time and no count has more
 
@@ -109,6 +110,7 @@ CLOSED_ORDERS = Source("ClosedOrders", "ClosedOrders", "closed", "closetm", (("c
 TRADES = Source("TradesHistory", "TradesHistory", "trades", "time", (_TAKER, ("without_count", "true")))
 LEDGERS = Source("Ledgers", "Ledgers", "ledger", "time")
 CURRENCY = "currency"  # the asset class that Ledgers shows unless it is asked for another
+TOKENIZED = "tokenized_asset"  # the other class that Kraken documents: stocks as tokens
 
 
 def sources_of(channel: str, classes: Iterable[str] = ()) -> tuple[Source, ...]:
@@ -279,7 +281,7 @@ def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
     time_ns = unix_ns(fields.get(source.time, b""))
     ident = encodable(name) or None
     # Without an id the bytes identify the row: REST never changes them.
-    identity = ident or f"row-{crc32(raw):08x}"
+    identity = ident or f"{NAMELESS}{crc32(raw):08x}"
     if source.key == CLOSED_ORDERS.key:
         status = _status(fields.get("status"))
         of_order = _order_identity(ident, status) if ident is not None else identity
