@@ -260,10 +260,11 @@ def _history(arguments: argparse.Namespace) -> int:
 
     from ..config.credentials import find
     from ..config.schema import check_account
-    from .history import DEFAULT_CHANNELS, history
+    from ..query.reader import default_channels
+    from .history import history
 
     config = _config(arguments)
-    channels = _channels(arguments.channels or (config.channels if config.names_channels else DEFAULT_CHANNELS))
+    channels = _channels(arguments.channels or default_channels(config))
     account = arguments.account or config.account
     check_account(account)
     since = partial(options.when, arguments.since)

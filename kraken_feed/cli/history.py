@@ -23,7 +23,7 @@ from ..output.console import Rows
 from ..output.sink import Sink
 from ..protocol.signing import Credentials
 from ..query import progress, spreadsheet
-from ..query.answer import incomplete, summary
+from ..query.evidence import incomplete, summary
 from ..query.progress import Progress
 from ..query.reader import HistoryReader, Moment, period_of
 from ..query.records import records
@@ -35,8 +35,8 @@ from ..service.run import diagnostics
 from ..telemetry.loggers import program_logger, wants_color
 from ..telemetry.stderr import Stderr, json_line
 from ..text import counted, printable_json
+from .stdout import STDOUT
 
-DEFAULT_CHANNELS = ("openOrders", "ownTrades")  # if none is named: what did I trade?
 DRAW_S = 0.5  # between two looks at the progress: it shows whole seconds
 BURST = 200  # lines between two looks at signals
 HEAD_BYTES = 4096  # enough for the names of the columns
@@ -157,7 +157,7 @@ class HistoryCommand:
         if not answer.is_complete:
             raise incomplete(answer)
         if not self._say(summary(answer)):
-            since, until = timestamp(answer.period.since_ns), timestamp(answer.proven_ns)
+            since, until = timestamp(answer.period.since_ns), timestamp(answer.complete_ns)
             self._log.info("history_complete", since=since, complete_until=until, **answer.counts)
 
     def _open_spool(self) -> Spool:
@@ -242,8 +242,6 @@ class HistoryCommand:
 
 def _is_file(output: str) -> bool:
     """Return whether the output is a file at a path of its own, or will be: not stdout, a FIFO or a device."""
-    from .main import STDOUT
-
     return output not in STDOUT and (os.path.isfile(output) or not os.path.exists(output))
 
 

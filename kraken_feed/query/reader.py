@@ -32,7 +32,7 @@ from ..text import Mask, counted
 from ..transport.backoff import CallCounter
 from ..transport.kraken_clock import NS, KrakenClock, boot_ns
 from ..transport.rest import Rest
-from . import answer as judging
+from . import evidence
 from .caller import PatientCaller
 from .progress import Progress
 from .spool import Answer, EndedOrder, Period, SourceState, Spool
@@ -46,6 +46,11 @@ Moment = Callable[[int], int]  # makes a time of the question from the present o
 UNDERSTAND_S = (5.0, 20.0, 60.0)  # waits before an answer that was not understood is requested again
 DOUBT_S = (10.0, 30.0, 90.0)  # waits before rows that are missing are requested again
 READING = {"closed": "orders", "trades": "fills", "ledger": "ledger"}
+
+
+def default_channels(config: Config) -> tuple[str, ...]:
+    """Return the channels of a query that names none: the configuration's, or those that answer "what did I trade?"."""
+    return config.channels if config.names_channels else ("openOrders", "ownTrades")
 
 
 def period_of(since: Moment, until: Moment | None, earliest_ns: int, latest_ns: int) -> tuple[int, int]:
@@ -129,16 +134,16 @@ class HistoryReader:
         for source in self._sources:
             await self._read(source, span)
         short = await self._resolve_doubts()
-        limits = judging.outside(period, span)
+        limits = evidence.outside(period, span)
         if not limits:  # the key may have been limited meanwhile: REST leaves out rows without an error
-            limits = judging.outside(period, await self._key_span())
+            limits = evidence.outside(period, await self._key_span())
         states = self._states()
-        proven = min(judging.proven_ns(state, self._late_ns) for state in states.values())
+        proven = min(evidence.proven_ns(state, self._late_ns) for state in states.values())
         return Answer(
             period=period,
-            proven_ns=min(proven, period.until_ns),
+            proven_ns=proven,
             provable_ns=(period.until_ns if period.bounded else period.since_ns) + self._late_ns,
-            missing=judging.reasons(states, self.spool.odd_orders(), short, limits),
+            missing=evidence.reasons(states, self.spool.odd_orders(), short, limits),
             counts=self.spool.counts(),
         )
 
@@ -309,7 +314,7 @@ class HistoryReader:
         """Request missing rows again, a few times. Return the orders whose fills still do not add up."""
         for wait in DOUBT_S:
             states, short = self._states(), self._short_orders()
-            lacking = judging.rows_missing(states)
+            lacking = evidence.rows_missing(states)
             if not lacking and not short:
                 break
             missing = sum(states[source].missing for source in lacking)
@@ -362,9 +367,9 @@ class HistoryReader:
         read = [state for state in both if state is not None and state.done]
         if len(read) < len(both):
             return []
-        until_ns = min(judging.proven_ns(state, self._late_ns) for state in read)
+        before_ns = min(evidence.proven_ns(state, self._late_ns) for state in read)
         since_ns = max(self._period.since_ns, *(state.scan.start * NS for state in read))
-        return judging.short_orders(self.spool, min(until_ns, self._period.until_ns), since_ns)
+        return evidence.short_orders(self.spool, since_ns, min(before_ns, self._period.until_ns + 1))
 
     def _states(self) -> dict[Source, SourceState]:
         found = ((source, self.spool.source(source.name)) for source in self._sources)

@@ -107,9 +107,9 @@ class SourceState(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a query found. ``proven_ns``: nothing from before that time is missing, apart from ``missing``, a list of
-    reasons in words. ``provable_ns`` is when the whole period can be proven. ``counts`` are the rows by kind. Times are
-    Kraken's unix nanoseconds."""
+    """What a query found. Nothing from before ``proven_ns`` is missing, apart from ``missing``, a list of reasons in
+    words. ``provable_ns`` is when the whole period can be proven. ``counts`` are the rows by kind. Times are Kraken's
+    unix nanoseconds."""
 
     period: Period
     proven_ns: int
@@ -120,8 +120,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_proven(self) -> bool:
         """Whether history has caught up with the period, or with a part of it if no end was asked for."""
-        needed = self.period.until_ns if self.period.bounded else self.period.since_ns + 1
-        return self.proven_ns >= needed
+        return self.proven_ns > (self.period.until_ns if self.period.bounded else self.period.since_ns)
+
+    @property
+    def complete_ns(self) -> int:
+        """The part of the period that is proven ends here."""
+        return min(self.proven_ns, self.period.until_ns)
 
     @property
     def is_complete(self) -> bool:
@@ -366,13 +370,13 @@ class Spool:
         )
         return [OddOrder(*row) for row in found.fetchall()]
 
-    def ended_orders(self, until_ns: int) -> Iterator[EndedOrder]:
-        """Yield the orders of the period that ended by then and have one row."""
+    def ended_orders(self, before_ns: int) -> Iterator[EndedOrder]:
+        """Yield the orders of the period that ended before then and have one row."""
         assert self.period is not None
         cursor = self._database.execute(
             "SELECT order_id, time_ns, data FROM row WHERE kind = 'order' AND state = 'ended' AND order_id IS NOT NULL "
-            "AND time_ns BETWEEN ? AND ? GROUP BY order_id HAVING count(*) = 1",
-            (self.period.since_ns, until_ns),
+            "AND time_ns >= ? AND time_ns < ? GROUP BY order_id HAVING count(*) = 1",
+            (self.period.since_ns, before_ns),
         )
         while rows := cursor.fetchmany(CHUNK):
             yield from map(EndedOrder._make, rows)

@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from kraken_feed.cli import history as command_module
 from kraken_feed.config.schema import BackfillConfig, Config
 from kraken_feed.errors import HistoryIncomplete, OutputHeld, Transient, UsageError
 from kraken_feed.output.sink import Sink
@@ -374,4 +373,3 @@ def test_a_relative_time_is_resolved_once(tmp_path: Path) -> None:
 
     play(script, exchange)
     assert {record["id"] for record in records_of(path)} == ledger_ids(exchange, ["openOrders"], T0 - 3600, T0)
-    assert command_module.DEFAULT_CHANNELS == ("openOrders", "ownTrades")

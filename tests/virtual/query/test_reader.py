@@ -308,7 +308,7 @@ def test_a_row_behind_the_end_proves_it() -> None:
     traded(exchange, T0 - 50, orders=3)
     found = play(lambda world: read(world, since=ago(3600), until=at(-100), config=FAST), exchange)
     assert found.answer.is_complete
-    assert found.answer.proven_ns == round((T0 - 100) * 1e9)
+    assert found.answer.complete_ns == round((T0 - 100) * 1e9)
     complete(found, exchange, "openOrders", "ownTrades", until=T0 - 100)
 
 

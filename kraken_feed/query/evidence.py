@@ -17,12 +17,12 @@ ENDED_OPEN = "Kraken lists these orders among those that ended, and calls them o
 
 
 def proven_ns(state: SourceState, late_ns: int) -> int:
-    """Return the time up to which a source is complete, by what its query has seen.
+    """Return the time before which a source is complete, by what its query has seen.
 
     Rows become visible in the order of their times: all rows that are older than the newest one are there. And history
     is late by ``late_ns`` at most.
     """
-    return max(state.scan.newest_ns, state.seen_ns, state.asked_ns - late_ns)
+    return max(state.scan.newest_ns, state.seen_ns, state.asked_ns - late_ns + 1)
 
 
 def outside(period: Period, span: Span) -> str:
@@ -37,14 +37,14 @@ def rows_missing(sources: Mapping[Source, SourceState]) -> list[Source]:
     return [source for source, state in sources.items() if state.missing]
 
 
-def short_orders(spool: Spool, until_ns: int, since_ns: int) -> list[EndedOrder]:
-    """Return the orders that ended up to a time, and whose fills do not add up to what was executed.
+def short_orders(spool: Spool, since_ns: int, before_ns: int) -> list[EndedOrder]:
+    """Return the orders that ended before a time, and whose fills do not add up to what was executed.
 
     Both lists have to be complete up to that time. Only orders that were opened after ``since_ns`` can be judged.
     """
     return [
         order
-        for order in spool.ended_orders(until_ns)
+        for order in spool.ended_orders(before_ns)
         if is_short(parse(order.data), spool.fills(order.order_id), since_ns)
     ]
 
@@ -75,10 +75,10 @@ def reasons(
 def summary(answer: Answer) -> str:
     """Return what was found, and up to when it is complete, in two lines."""
     period = answer.period
-    late = "" if answer.proven_ns >= period.until_ns else "; what came later may be missing"
+    late = "" if answer.proven_ns > period.until_ns else "; what came later may be missing"
     return (
         f"{_counts(answer)} since {_clock(period.since_ns)} UTC.\n"
-        f"  Complete up to {_clock(answer.proven_ns)} UTC{late}."
+        f"  Complete up to {_clock(answer.complete_ns)} UTC{late}."
     )
 
 
@@ -89,7 +89,7 @@ def incomplete(answer: Answer) -> HistoryIncomplete:
         why.insert(
             0,
             f"Kraken's history can be late. Nothing proves that it had caught up with {_clock(period.until_ns)} UTC: "
-            f"it is complete up to {_clock(answer.proven_ns)} UTC.",
+            f"it is complete up to {_clock(answer.complete_ns)} UTC.",
         )
         until = f" --until {timestamp(period.until_ns)}" if period.bounded else ""
         remedy.append(
