@@ -312,10 +312,10 @@ class HistoryReader:
 
     async def _resolve_doubts(self) -> list[EndedOrder]:
         """Request missing rows again, a few times. Return the orders whose fills still do not add up."""
-        for wait in DOUBT_S:
+        for wait in (*DOUBT_S, None):
             states, short = self._states(), self._short_orders()
             lacking = evidence.rows_missing(states)
-            if not lacking and not short:
+            if wait is None or not (lacking or short):
                 break
             missing = sum(states[source].missing for source in lacking)
             reasons = [f"{counted(missing, 'row')} that Kraken counts"] if missing else []
@@ -327,7 +327,7 @@ class HistoryReader:
                 await self._read_again(source, states[source])
             if short and backfill.TRADES not in lacking:
                 await self._read_fills_again(short)
-        return self._short_orders()
+        return short
 
     async def _read_again(self, source: Source, state: SourceState) -> None:
         """Repeat the query of a source from its first page, because rows are missing."""

@@ -40,7 +40,7 @@ _TABLES = (
     "page INTEGER NOT NULL, position INTEGER NOT NULL, time_ns INTEGER, ts_ns INTEGER NOT NULL, order_id TEXT, "
     "exec_id TEXT, state TEXT NOT NULL, status TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (source, identity, digest))",
     "CREATE INDEX of_identity ON row (kind, identity)",
-    "CREATE INDEX of_order ON row (kind, order_id)",
+    "CREATE INDEX of_order ON row (kind, order_id, identity)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {LAYOUT}",
 )
