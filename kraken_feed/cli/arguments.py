@@ -152,29 +152,36 @@ def _positive_seconds(text: str) -> float:
     return value
 
 
-def _moment(text: str) -> int:
-    """Return the unix nanoseconds of a time that long ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+def when(text: str, now_ns: int) -> int:
+    """Return the unix nanoseconds of a WHEN: that long ago (``90s``, ``2h``), a date (UTC), or an RFC 3339 time.
+
+    Raises:
+        ValueError: it is something else, or in the future.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
     if ago:
-        return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
-    from datetime import datetime
+        return now_ns - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[ago[2]] * 1_000_000_000
+    from datetime import UTC, datetime
 
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+    if moment.tzinfo is None and re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        moment = moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None or moment.timestamp() * 1_000_000_000 > now_ns:
         raise ValueError
     return int(moment.timestamp() * 1_000_000_000)
 
 
-def when(text: str, now_ns: int) -> int:
-    return _moment(text) - time.time_ns() + now_ns if text[-1:] in "smhd" else _moment(text)
+def _moment(text: str) -> int:
+    return when(text, time.time_ns())
 
 
 def _when(text: str) -> str:
+    """Return the text of a WHEN, which is checked: what it means depends on the time at Kraken."""
     when(text, time.time_ns())
     return text
 
 
-_moment.__name__ = "time (2h, 30m, 7d, 2026-01-31T08:00:00Z)"
+_moment.__name__ = _when.__name__ = "time in the past (90s, 2h, 7d, 2026-01-31, 2026-01-31T08:00:00Z)"
 _positive_int.__name__ = "positive integer"
 _positive_seconds.__name__ = "number of seconds"
 

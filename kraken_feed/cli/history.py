@@ -155,7 +155,10 @@ class HistoryCommand:
             await self._write(spool)
             spool.remove()
         if not answer.is_complete:
-            raise incomplete(answer)
+            error = incomplete(answer)
+            if self._file is not None:
+                error.remedy += " Then give another --output: this file has the records of now."
+            raise error
         if not self._say(summary(answer)):
             since, until = timestamp(answer.period.since_ns), timestamp(answer.complete_ns)
             self._log.info("history_complete", since=since, complete_until=until, **answer.counts)

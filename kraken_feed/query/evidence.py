@@ -91,14 +91,17 @@ def incomplete(answer: Answer) -> HistoryIncomplete:
             f"Kraken's history can be late. Nothing proves that it had caught up with {_clock(period.until_ns)} UTC: "
             f"it is complete up to {_clock(answer.complete_ns)} UTC.",
         )
-        until = f" --until {timestamp(period.until_ns)}" if period.bounded else ""
-        remedy.append(
-            f"Run it again after {_clock(answer.provable_ns)} UTC, with --since {timestamp(period.since_ns)}{until}."
-        )
+        since, until = (timestamp(ns).replace(".000000", "") for ns in (period.since_ns, period.until_ns))
+        words = f"--since {since}" + (f" --until {until}" if period.bounded else "")
+        remedy.append(f"Run it again after {_clock(answer.provable_ns)} UTC, with {words}.")
     if answer.missing:
-        remedy.append("What a message names as missing: look it up at Kraken, or run it again in an hour.")
+        remedy.append("Run it again in an hour. If the same is missing, look it up at Kraken.")
     what = f"The history is not complete. What was found is written: {_counts(answer)}."
-    return HistoryIncomplete(what, why="\n".join(why), remedy=" ".join(remedy))
+    return HistoryIncomplete(what, why="\n".join(map(_sentence, why)), remedy=" ".join(remedy))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def _counts(answer: Answer) -> str:

@@ -322,7 +322,7 @@ class HistoryReader:
             reasons += [f"the fills of {counted(len(short), 'order')}"] if short else []
             reason = " and ".join(reasons)
             self.log.warning("history_doubted", reason=reason, retry_in=wait)
-            await self._wait(wait, reason)
+            await self._wait(wait, "missing rows")
             for source in lacking:
                 await self._read_again(source, states[source])
             if short and backfill.TRADES not in lacking:

@@ -337,8 +337,8 @@ def test_a_period_that_is_not_proven_says_when_to_run_it_again(tmp_path: Path) -
         with pytest.raises(HistoryIncomplete) as raised:
             await command(world, *words, "--output", str(tmp_path / "x"), config=FAST).run()
         assert raised.value.remedy == (
-            "Run it again after 2025-10-09 09:07:00 UTC, with --since 2025-10-09T08:50:00.000000Z "
-            "--until 2025-10-09T08:52:00.000000Z."
+            "Run it again after 2025-10-09 09:07:00 UTC, with --since 2025-10-09T08:50:00Z "
+            "--until 2025-10-09T08:52:00Z. Then give another --output: this file has the records of now."
         )
         assert "Nothing proves that it had caught up with 2025-10-09 08:52:00 UTC" in raised.value.why
 
