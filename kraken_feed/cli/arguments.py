@@ -26,14 +26,15 @@ examples:
   kraken-feed openOrders ownTrades | jq .data   two channels, into a pipeline
   kraken-feed executions --output fills.jsonl   append to a file; SIGHUP reopens it
   kraken-feed openOrders --once                 print the open orders and exit
+  kraken-feed history --since 2h                what did I trade in the last two hours?
   kraken-feed watch                             open orders and fills on the whole screen; q quits
   kraken-feed token                             print a WebSocket token
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached or outage too long, 74 output failed,
-75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused,
-76 outcome unknown
+exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached, not complete or outage too long,
+74 output failed, 75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted;
+`call` also 65 refused, 76 outcome unknown
 """
 
 CALL = """\
@@ -58,8 +59,8 @@ check the result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-
 
 
 HISTORY = """\
-It reads from REST, needs no WebSocket permission and no state, and writes the oldest first. A page of 50 rows
-takes up to 12 s, because of Kraken's limits.
+It reads from REST, needs no WebSocket permission and no state, and writes the oldest first.
+A page of 50 rows takes up to 12 s, because of Kraken's limits.
 
 examples:
   kraken-feed history --since 2h                            what did I trade in the last two hours?

@@ -18,7 +18,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import Config
-from ..errors import FeedError, Transient, UsageError
+from ..errors import FeedError, OutputFailed, Transient, UsageError
 from ..output.console import Rows
 from ..output.sink import Sink
 from ..protocol.signing import Credentials
@@ -90,6 +90,7 @@ class HistoryCommand:
         self._format = _format(self.arguments.format, output)
         self._file = output if _is_file(output) else None  # a query that writes to a file can continue
         self._stopped = ""  # the signal that asked for the end
+        self._failure: FeedError | None = None  # of the output
         self._task: asyncio.Task[Any] | None = None
 
     async def run(self) -> str:
@@ -98,6 +99,8 @@ class HistoryCommand:
         try:
             await self._run()
         except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
             if not self._stopped:
                 raise
             if not self._say(f"interrupted. {self._what_next()}"):
@@ -132,8 +135,10 @@ class HistoryCommand:
 
     async def _run(self) -> None:
         if source := self._file or _redirected(self.arguments.output):
-            _check_content(source, self._format)
+            _check_file(source, self._format)
         with contextlib.ExitStack() as closing:
+            # A file is opened when there is something to write. Another output is opened now: its reader may leave.
+            sink = self._open_output(closing) if self._file is None else None
             spool = self._open_spool()
             closing.callback(spool.close)
             drawing = asyncio.create_task(self._line.run())
@@ -152,7 +157,7 @@ class HistoryCommand:
             answer = await reader.run()
             drawing.cancel()
             self._line.clear()
-            await self._write(spool)
+            await self._write(spool, sink or self._open_output(closing))
             spool.remove()
         if not answer.is_complete:
             error = incomplete(answer)
@@ -181,40 +186,39 @@ class HistoryCommand:
                 self._log.info("history_continued", since=since, rows=spool.rows)
         return spool
 
-    async def _write(self, spool: Spool) -> None:
+    def _open_output(self, closing: contextlib.ExitStack) -> Sink:
+        output, patience = self.arguments.output, self.config.output.patience_s
+        if output == "-":
+            sink = Sink(1, "stdout", self._fail, warn=self._log.warning, patience=patience)
+        else:
+            sink = Sink.open(output, self._fail, warn=self._log.warning, patience=patience)
+        closing.callback(sink.close)
+        return sink
+
+    def _fail(self, error: FeedError) -> None:
+        """End the run, because the output has failed."""
+        self._failure = error
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _write(self, spool: Spool, sink: Sink) -> None:
         """Write the result, or what an interrupted run has not written of it."""
-        sink = self._open_output()
-        try:
-            size = os.fstat(sink.fd).st_size
-            place = spool.written
-            if place is None or size < place.size:  # not begun, or the file was replaced since
-                place = Written(size, header=self._format == "csv" and not _has_header(sink.source))
-                spool.begin_result(place)
-            lines = self._lines(spool, sink, header=place.header)
-            if self._file is not None and size > place.size:
-                lines = _not_in(self._file, place.size, lines)
-            for number, line in enumerate(lines):
-                sink.write(line)
-                if number % BURST == 0:
-                    await asyncio.sleep(0)
-                if sink.full:
-                    await sink.room()
-                if sink.error is not None:
-                    raise sink.error
-            await (sink.drained() if self._file is None else sink.synced())
-            if sink.error is not None:
-                raise sink.error
-        finally:
-            sink.close()
-
-    def _open_output(self) -> Sink:
-        patience = self.config.output.patience_s
-        if self.arguments.output == "-":
-            return Sink(1, "stdout", self._note_failure, warn=self._log.warning, patience=patience)
-        return Sink.open(self.arguments.output, self._note_failure, warn=self._log.warning, patience=patience)
-
-    def _note_failure(self, error: FeedError) -> None:
-        """Do nothing: whoever writes looks at the sink's error."""
+        size, place = os.fstat(sink.fd).st_size, spool.written
+        if place is None or size < place.size:  # not begun, or the file was replaced since
+            place = Written(size, header=self._format == "csv" and not _has_header(sink.source))
+            spool.begin_result(place)
+        lines = self._lines(spool, sink, header=place.header)
+        if self._file is not None and size > place.size:
+            lines = _not_in(self._file, place.size, lines)
+        for number, line in enumerate(lines):
+            sink.write(line)
+            if number % BURST == 0:
+                await asyncio.sleep(0)
+            if sink.full:
+                await sink.room()
+        await (sink.drained() if self._file is None else sink.synced())
+        if sink.error is not None:  # it may have failed without a wait, in which the cancellation would have come
+            raise sink.error
 
     def _lines(self, spool: Spool, sink: Sink, *, header: bool) -> Iterator[bytes]:
         """Yield the lines of the result, one at a time."""
@@ -262,8 +266,10 @@ def _format(wanted: str, output: str) -> str:
     return "csv" if output.lower().endswith(".csv") else "json"
 
 
-def _check_content(path: str, fmt: str) -> None:
-    """Raise an error unless records in this format can be appended to what the file has."""
+def _check_file(path: str, fmt: str) -> None:
+    """Raise an error unless records in this format can be appended to the file and what it has."""
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise OutputFailed(f"Cannot write to {path}.", remedy="Check its permissions, or give another --output.")
     begins, ours = _first_line(path), _has_header(path)
     if fmt == "csv" and begins and not ours:
         raise UsageError(

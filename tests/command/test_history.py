@@ -74,6 +74,23 @@ async def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         assert await process.wait() == 0
 
 
+async def test_a_reader_that_leaves_ends_it_before_everything_is_read(tmp_path: Path) -> None:
+    async with traded(tmp_path, config="") as place:
+        process = await start("history", "--since", "2h", env=place.environment(), fresh=True)
+        assert process.stdout is not None
+        await reads(process, 50)
+        process.stdout._transport.close()  # type: ignore[attr-defined]  # as `head` does
+        assert await process.wait() == 0
+
+
+async def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    async with traded(tmp_path, orders=1) as place:
+        for output in (str(tmp_path), str(tmp_path / "missing" / "x.jsonl")):
+            done = await run("history", "--since", "2h", "--output", output, env=place.environment())
+            assert (done.code, done.out) == (74, b"")
+            assert [entry["event"] for entry in done.log] == ["exit"]
+
+
 async def test_killed_terminated_and_interrupted_it_continues_and_writes_each_row_once(tmp_path: Path) -> None:
     async with traded(tmp_path, config=SLOW) as place:
         env, path = place.environment(), tmp_path / "x.jsonl"
