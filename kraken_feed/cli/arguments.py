@@ -173,7 +173,16 @@ def when(text: str, now_ns: int) -> int:
 
 
 def _moment(text: str) -> int:
-    return when(text, time.time_ns())
+    """Return the unix nanoseconds of a time that long ago (``90s``, ``2h``) or of an RFC 3339 time with its zone."""
+    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if ago:
+        return time.time_ns() - int(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]] * 1_000_000_000
+    from datetime import datetime
+
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    return int(moment.timestamp() * 1_000_000_000)
 
 
 def _when(text: str) -> str:
@@ -182,7 +191,8 @@ def _when(text: str) -> str:
     return text
 
 
-_moment.__name__ = _when.__name__ = "time in the past (90s, 2h, 7d, 2026-01-31, 2026-01-31T08:00:00Z)"
+_moment.__name__ = "time (2h, 30m, 7d, 2026-01-31T08:00:00Z)"
+_when.__name__ = "time in the past (90s, 2h, 7d, 2026-01-31, 2026-01-31T08:00:00Z)"
 _positive_int.__name__ = "positive integer"
 _positive_seconds.__name__ = "number of seconds"
 

@@ -60,7 +60,7 @@ def period_of(since: Moment, until: Moment | None, earliest_ns: int, latest_ns: 
     Raises:
         UsageError: it has no length.
     """
-    begin, end = since(earliest_ns), latest_ns if until is None else until(latest_ns)
+    begin, end = max(0, since(earliest_ns)), latest_ns if until is None else until(latest_ns)
     if begin >= end:
         before = "now" if until is None else "the time of --until"
         raise UsageError(

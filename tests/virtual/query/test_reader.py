@@ -396,6 +396,13 @@ def test_a_period_without_a_length_is_refused() -> None:
         play(lambda world: read(world, since=at(-100), until=at(-100)), exchange)
 
 
+def test_a_time_before_1970_means_everything() -> None:
+    exchange = trading(orders=2)
+    found = play(lambda world: read(world, since=ago(1e12), config=FAST), exchange)
+    assert found.answer.period.since_ns == 0
+    complete(found, exchange, "openOrders", "ownTrades")
+
+
 def test_volumes_are_compared_exactly() -> None:
     exchange = trading(orders=0)
     order = exchange.new_order(T0 - 500, volume="0.3")
