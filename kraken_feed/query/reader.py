@@ -242,7 +242,7 @@ class HistoryReader:
         if span.to_s:
             end = min(end, span.to_s)
         channels = dict.fromkeys(self.channels, period.until_ns)
-        return Scan(source.name, max(start, span.from_s), end, self._latest(), channels)
+        return Scan(source.name, max(0, start, span.from_s), end, self._latest(), channels)
 
     async def _begin_source(self, source: Source, span: Span) -> SourceState:
         """Begin the query of a source. If history may not have caught up with the period's end, look for rows behind

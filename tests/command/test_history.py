@@ -22,7 +22,7 @@ from ..support.installed import Site, finish, logged, run, said, site, start
 from ..support.on_terminal import ended, on_terminal
 
 FAST = "[backfill]\nrest_counter = 10000\nrest_decay = 10000.0\n"
-SLOW = "[backfill]\nrest_decay = 3.0\n"  # a page takes more than a second: it can be interrupted
+SLOW = "[backfill]\nrest_decay = 6.0\n"  # a page takes two thirds of a second: it can be interrupted
 CHANNELS = ("openOrders", "ownTrades")
 ORDERS = 130
 
