@@ -25,10 +25,13 @@ def proven_ns(state: SourceState, late_ns: int) -> int:
     return max(state.scan.newest_ns, state.seen_ns, state.asked_ns - late_ns + 1)
 
 
-def outside(period: Period, span: Span) -> str:
-    """Return which part of the history the key may query, in words, if the period has another part; else ""."""
-    words = [f"from {timestamp(span.from_s * NS)} on"] if span.from_s * NS > period.since_ns else []
-    words += [f"up to {timestamp(span.to_s * NS)}"] if span.to_s and span.to_s * NS < period.until_ns else []
+def outside(period: Period, spans: Sequence[Span]) -> str:
+    """Return which part of the history the key may query, in words, if the period has another part; else "". The key
+    had these ``spans`` while it was read."""
+    first = max(span.from_s for span in spans)
+    last = min((span.to_s for span in spans if span.to_s), default=0)
+    words = [f"from {timestamp(first * NS)} on"] if first * NS > period.since_ns else []
+    words += [f"up to {timestamp(last * NS)}"] if last and last * NS < period.until_ns else []
     return GapReason.KEY_LIMITED.format(" ".join(words)) if words else ""
 
 

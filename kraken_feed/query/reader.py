@@ -8,7 +8,6 @@ counter as it was.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -134,10 +133,9 @@ class HistoryReader:
         for source in self._sources:
             await self._read(source, span)
         short = await self._resolve_doubts()
-        limits = evidence.outside(period, span)
-        if not limits:  # the key may have been limited meanwhile: REST leaves out rows without an error
-            limits = evidence.outside(period, await self._key_span())
+        # The key may have been limited meanwhile, or in an earlier run: REST leaves out rows without an error.
         states = self._states()
+        limits = evidence.outside(period, [span, await self._key_span(), *(state.span for state in states.values())])
         proven = min(evidence.proven_ns(state, self._late_ns) for state in states.values())
         return Answer(
             period=period,
@@ -194,7 +192,7 @@ class HistoryReader:
         Raises:
             CredentialsRefused: the key is refused, or lacks a permission.
         """
-        self.progress.reading = "key"
+        self.progress.reading = ""
         try:
             info = await self._understood(backfill.key_settings)
         except (RequestRefused, NotUnderstood) as error:
@@ -217,20 +215,20 @@ class HistoryReader:
     # -- the sources
 
     async def _read(self, source: Source, span: Span) -> None:
-        """Read a source to its end. If that is impossible, note why."""
+        """Read a source to its end, or to where an earlier run has come. If that is impossible, note why."""
         state = self.spool.source(source.name)
-        if state is not None and (state.done or state.problem):
+        if state is not None and state.done:
             return
-        self.progress.reading = READING[source.key]
+        if state is None or not state.scan.offset:
+            state = SourceState(self._scan(source, span), span, self.spool.next_reading(), self._earliest())
+        self.progress.reading, state.problem = READING[source.key], ""
         try:
-            if state is None or not state.scan.offset:
-                state = await self._begin_source(source, span)
-            if state.scan.end is None or state.scan.end > state.scan.start:
+            if not state.scan.offset:
+                await self._look_behind(source, state)
+            if (state.scan.end or 0) > state.scan.start:
                 await self._read_to_end(source, state)
             state.done, state.missing = True, self._missing(source, state)
         except (RequestRefused, NotUnderstood) as error:
-            if state is None:
-                state = SourceState(self._scan(source, span), self.spool.next_reading(), self._earliest())
             state.problem = " ".join(filter(None, (error.what, error.why)))
             self.log.warning("history_refused", source=source.name, reason=state.problem)
         self.spool.save_source(source.name, state)
@@ -238,25 +236,21 @@ class HistoryReader:
     def _scan(self, source: Source, span: Span) -> Scan:
         """Return the query of a source: the part of the period that the key may query."""
         period = self._period
-        start, end = (period.since_ns - 1) // NS, math.ceil(period.until_ns / NS)  # `start` is exclusive
+        start, end = (period.since_ns - 1) // NS, -(-period.until_ns // NS)  # `start` is exclusive
         if span.to_s:
             end = min(end, span.to_s)
         channels = dict.fromkeys(self.channels, period.until_ns)
         return Scan(source.name, max(0, start, span.from_s), end, self._latest(), channels)
 
-    async def _begin_source(self, source: Source, span: Span) -> SourceState:
-        """Begin the query of a source. If history may not have caught up with the period's end, look for rows behind
-        it, which prove that it has."""
-        period, asked_ns, seen_ns = self._period, self._earliest(), 0
-        scan = self._scan(source, span)
-        if period.bounded and period.until_ns > asked_ns - self._late_ns and not span.to_s:
-            behind = await self._understood(
-                lambda caller: backfill.page(caller, source, math.floor(period.until_ns / NS), None, 0)
-            )
-            newest = scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
-            times = [row.time_ns for row in behind.rows if row.time_ns is not None and row.time_ns <= newest]
-            seen_ns = max((at for at in times if at > period.until_ns), default=0)
-        return SourceState(scan, self.spool.next_reading(), asked_ns, seen_ns)
+    async def _look_behind(self, source: Source, state: SourceState) -> None:
+        """If history may not have caught up with the period's end, look for newer rows, which prove that it has."""
+        period = self._period
+        if not period.bounded or period.until_ns <= state.asked_ns - self._late_ns or state.span.to_s:
+            return
+        behind = await self._understood(lambda caller: backfill.page(caller, source, period.until_ns // NS, None, 0))
+        newest = state.scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
+        times = [row.time_ns for row in behind.rows if row.time_ns is not None and row.time_ns <= newest]
+        state.seen_ns = max((at for at in times if at > period.until_ns), default=0)
 
     async def _read_to_end(self, source: Source, state: SourceState, *, saved: bool = True) -> None:
         """Read the rest of a query. If it is ``saved``, an interrupted run continues it.
@@ -342,12 +336,12 @@ class HistoryReader:
         opened = (moment(value(parse(order.data), "opentm")) for order in short)
         closed = max(order.closed_ns for order in short)
         period = dict.fromkeys(self.channels, closed)
-        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, math.ceil(closed / NS), self._latest(), period)
+        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, -(-closed // NS), self._latest(), period)
         await self._read_doubtful(backfill.TRADES, scan)
 
     async def _read_doubtful(self, source: Source, scan: Scan) -> SourceState | None:
         """Read a query that an interruption may lose; return its state, or None if it cannot be read."""
-        state = SourceState(scan, 0, 0)
+        state = SourceState(scan, Span(0, 0), 0, 0)
         try:
             await self._read_to_end(source, state, saved=False)
         except (RequestRefused, NotUnderstood) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -15,6 +17,7 @@ from msgspec.structs import replace
 from kraken_feed.config.schema import BackfillConfig, Config
 from kraken_feed.errors import CredentialsRefused, Transient, UsageError
 from kraken_feed.feed.environment import Limits
+from kraken_feed.query.spool import Spool
 from kraken_feed.simulator.access.key import Limits as KeyLimits
 from kraken_feed.simulator.exchange import Exchange
 from kraken_feed.simulator.faults.fault import Fault
@@ -349,6 +352,41 @@ def test_a_key_whose_span_has_ended_is_declared_without_a_query() -> None:
     found = play(lambda world: read(world, since=ago(3600), key=key, config=FAST), exchange)
     assert found.answer.missing == ("the API key may only query up to 2025-10-09T07:30:00.000000Z",)
     assert found.lines == []
+
+
+def test_a_limit_that_was_removed_between_two_runs_still_counts() -> None:
+    exchange = trading(history_cost=4.0, orders=200)
+    key = exchange.add_key(limits=KeyLimits(query_from=int(T0 - 970)))
+
+    async def script(world: World) -> Read:
+        with contextlib.closing(Spool.temporary()) as spool:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(30.0):
+                    await read(world, since=ago(3600), key=key, spool=spool)
+            key.limits = KeyLimits()
+            return await read(world, since=ago(3600), key=key, spool=spool)
+
+    found = play(script, exchange)
+    assert found.answer.missing == ("the API key may only query from 2025-10-09T08:37:10.000000Z on",)
+
+
+def test_a_refused_source_is_tried_again_by_the_next_run() -> None:
+    exchange = trading()
+
+    async def script(world: World) -> Read:
+        with contextlib.closing(Spool.temporary()) as spool:
+            fault = Fault("rest_error", at=0.0, duration=5.0, text="EGeneral:Invalid arguments", method="ClosedOrders")
+            world.exchange.inject(fault, world.now())
+            first = await read(world, since=ago(3600), spool=spool, config=FAST)
+            assert first.answer.missing == (
+                "ClosedOrders: Kraken refused ClosedOrders, and would refuse it again. EGeneral:Invalid arguments: "
+                "Kraken calls this request malformed.",
+            )
+            spool.answer = None  # as after an interruption
+            await virtual_time.elapse(10.0)
+            return await read(world, since=ago(3600), spool=spool, config=FAST)
+
+    complete(play(script, exchange), exchange, "openOrders", "ownTrades")
 
 
 PERMISSIONS = [
