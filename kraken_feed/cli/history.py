@@ -271,7 +271,7 @@ def _check_file(path: str, fmt: str) -> None:
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise OutputFailed(f"Cannot write to {path}.", remedy="Check its permissions, or give another --output.")
     begins, ours = _first_line(path), _has_header(path)
-    if fmt == "csv" and begins and not ours:
+    if fmt == "csv" and begins.endswith(b"\n") and not ours:  # a torn line will be set aside
         raise UsageError(
             f"{path} does not begin with the columns of a history as CSV.",
             why="Lines of another kind could not be told apart.",

@@ -313,6 +313,18 @@ def test_csv_has_one_header_and_is_appended_to_only_its_own_kind(tmp_path: Path)
     assert path.read_bytes().count(b"time_utc") == 1
 
 
+def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(spreadsheet.header()[:20])
+
+    async def script(world: World) -> None:
+        await command(world, "openOrders", "--since", SINCE, "--output", str(path), config=FAST).run()
+
+    play(script)
+    assert path.read_bytes().startswith(spreadsheet.header())
+    assert path.read_bytes().count(b"\n") == 41
+
+
 # -- the end
 
 
