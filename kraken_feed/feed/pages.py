@@ -20,7 +20,14 @@ LONGEST = 10.0  # times second_pass_s: how late history may be
 
 
 async def read_pages(
-    rest: Caller, source: Source, scan: Scan, take: Callable[[Page], int], moved: Callable[[], None], late_ns: int
+    rest: Caller,
+    source: Source,
+    scan: Scan,
+    take: Callable[[Page], int],
+    moved: Callable[[], None],
+    *,
+    newest_ns: float,
+    late_ns: int,
 ) -> None:
     """Read the rest of a query, and note in ``scan`` how far it has come. An interrupted query continues where it
     stopped.
@@ -31,13 +38,13 @@ async def read_pages(
         scan: the query.
         take: called with each page; returns how many of its rows the query had not returned before.
         moved: called after each page, when the scan has its new offset.
+        newest_ns: a row that is newer is from the future, and proves nothing.
         late_ns: how late history may be, in nanoseconds.
 
     Raises:
         FeedError: a page was refused, or REST did not answer; the scan stays at that page.
         NotUnderstood: the pages repeat themselves; the scan is at its first page again.
     """
-    newest = scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
     repeats = 0  # pages in a row without a new row
     while True:
         page = await backfill.page(rest, source, scan.start, scan.end, scan.offset)
@@ -46,7 +53,7 @@ async def read_pages(
         if not page.rows:
             return
         for row in page.rows:
-            if row.time_ns is not None and row.time_ns <= newest:
+            if row.time_ns is not None and row.time_ns <= newest_ns:
                 scan.newest_ns = max(scan.newest_ns, row.time_ns)
         new = take(page)
         if scan.offset == 0:

@@ -110,7 +110,8 @@ class Scanner:
                 take(row, scan.channels)
             return count.add(page.rows)
 
-        await read_pages(self.rest, source, scan, take_page, self.changed, self.longest_ns)
+        newest = scan.began_ns + SKEW_S * NS
+        await read_pages(self.rest, source, scan, take_page, self.changed, newest_ns=newest, late_ns=self.longest_ns)
         del self.scans[source.name]
         self.changed()
         return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and is_counted else 0

@@ -20,9 +20,9 @@ def proven_ns(state: SourceState, late_ns: int) -> int:
     """Return the time before which a source is complete, by what its query has seen.
 
     Rows become visible in the order of their times: all rows that are older than the newest one are there. And history
-    is late by ``late_ns`` at most.
+    is late by ``late_ns`` at most, counted from the earliest time at which the query can have begun.
     """
-    return max(state.scan.newest_ns, state.seen_ns, state.asked_ns - late_ns + 1)
+    return max(state.scan.newest_ns, state.seen_ns, state.scan.began_ns - late_ns + 1)
 
 
 def outside(period: Period, spans: Sequence[Span]) -> str:

@@ -186,6 +186,10 @@ class HistoryReader:
     def _latest(self) -> int:
         return self._clock.latest() or self.unix_ns()
 
+    def _newest(self) -> int:
+        """Return the time after which a row is from the future, and proves nothing."""
+        return self._latest() + int(SKEW_S * NS)
+
     async def _key_span(self, *, check_permissions: bool = False) -> Span:
         """Return the part of the history that the key may query.
 
@@ -220,7 +224,7 @@ class HistoryReader:
         if state is not None and state.done:
             return
         if state is None or not state.scan.offset:
-            state = SourceState(self._scan(source, span), span, self.spool.next_reading(), self._earliest())
+            state = SourceState(self._scan(source, span), span, self.spool.next_reading())
         self.progress.reading, state.problem = READING[source.key], ""
         try:
             if not state.scan.offset:
@@ -240,15 +244,15 @@ class HistoryReader:
         if span.to_s:
             end = min(end, span.to_s)
         channels = dict.fromkeys(self.channels, period.until_ns)
-        return Scan(source.name, max(0, start, span.from_s), end, self._latest(), channels)
+        return Scan(source.name, max(0, start, span.from_s), end, self._earliest(), channels)
 
     async def _look_behind(self, source: Source, state: SourceState) -> None:
         """If history may not have caught up with the period's end, look for newer rows, which prove that it has."""
         period = self._period
-        if not period.bounded or period.until_ns <= state.asked_ns - self._late_ns or state.span.to_s:
+        if not period.bounded or period.until_ns <= state.scan.began_ns - self._late_ns or state.span.to_s:
             return
         behind = await self._understood(lambda caller: backfill.page(caller, source, period.until_ns // NS, None, 0))
-        newest = state.scan.began_ns + SKEW_S * NS  # a row from the future proves nothing
+        newest = self._newest()
         times = [row.time_ns for row in behind.rows if row.time_ns is not None and row.time_ns <= newest]
         state.seen_ns = max((at for at in times if at > period.until_ns), default=0)
 
@@ -283,7 +287,8 @@ class HistoryReader:
         async def read(caller: PatientCaller) -> None:
             if not state.scan.offset:
                 state.reading = self.spool.next_reading()  # also if the pages have repeated themselves
-            await read_pages(caller, source, state.scan, take, moved, self._late_ns)
+            newest = self._newest()
+            await read_pages(caller, source, state.scan, take, moved, newest_ns=newest, late_ns=self._late_ns)
 
         await self._understood(read)
 
@@ -336,12 +341,12 @@ class HistoryReader:
         opened = (moment(value(parse(order.data), "opentm")) for order in short)
         closed = max(order.closed_ns for order in short)
         period = dict.fromkeys(self.channels, closed)
-        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, -(-closed // NS), self._latest(), period)
+        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, -(-closed // NS), self._earliest(), period)
         await self._read_doubtful(backfill.TRADES, scan)
 
     async def _read_doubtful(self, source: Source, scan: Scan) -> SourceState | None:
         """Read a query that an interruption may lose; return its state, or None if it cannot be read."""
-        state = SourceState(scan, Span(0, 0), 0, 0)
+        state = SourceState(scan, Span(0, 0), 0)
         try:
             await self._read_to_end(source, state, saved=False)
         except (RequestRefused, NotUnderstood) as error:

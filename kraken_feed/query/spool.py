@@ -92,15 +92,14 @@ class Period(msgspec.Struct, frozen=True):
 class SourceState(msgspec.Struct):
     """How far the query of one source has come.
 
-    ``span`` is what the key could query when it began, ``asked_ns`` the earliest time that it can have been at Kraken
-    then. ``seen_ns`` is the time of the newest row that was seen behind the period; 0: none. ``missing`` are rows that
-    Kraken counts and did not return. ``problem`` says why the source could not be read to its end.
+    ``span`` is what the key could query when it began. ``seen_ns`` is the time of the newest row that was seen behind
+    the period; 0: none. ``missing`` are rows that Kraken counts and did not return. ``problem`` says why the source
+    could not be read to its end.
     """
 
     scan: Scan
     span: Span
     reading: int
-    asked_ns: int
     seen_ns: int = 0
     done: bool = False
     missing: int = 0
