@@ -110,7 +110,7 @@ class Scanner:
                 take(row, scan.channels)
             return count.add(page.rows)
 
-        newest = scan.began_ns + SKEW_S * NS
+        newest = (self.clock.latest() or 0) + SKEW_S * NS
         await read_pages(self.rest, source, scan, take_page, self.changed, newest_ns=newest, late_ns=self.longest_ns)
         del self.scans[source.name]
         self.changed()

@@ -183,6 +183,10 @@ class HistoryReader:
     def _earliest(self) -> int:
         return self._clock.earliest() or 0
 
+    def _began(self) -> int:
+        """Return the earliest time at which a query that begins now can have begun. An assumed time proves nothing."""
+        return 0 if self._clock.assumed else self._earliest()
+
     def _latest(self) -> int:
         return self._clock.latest() or self.unix_ns()
 
@@ -244,7 +248,7 @@ class HistoryReader:
         if span.to_s:
             end = min(end, span.to_s)
         channels = dict.fromkeys(self.channels, period.until_ns)
-        return Scan(source.name, max(0, start, span.from_s), end, self._earliest(), channels)
+        return Scan(source.name, max(0, start, span.from_s), end, self._began(), channels)
 
     async def _look_behind(self, source: Source, state: SourceState) -> None:
         """If history may not have caught up with the period's end, look for newer rows, which prove that it has."""
@@ -341,7 +345,7 @@ class HistoryReader:
         opened = (moment(value(parse(order.data), "opentm")) for order in short)
         closed = max(order.closed_ns for order in short)
         period = dict.fromkeys(self.channels, closed)
-        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, -(-closed // NS), self._earliest(), period)
+        scan = Scan(backfill.TRADES.name, min(opened) // NS - 1, -(-closed // NS), self._began(), period)
         await self._read_doubtful(backfill.TRADES, scan)
 
     async def _read_doubtful(self, source: Source, scan: Scan) -> SourceState | None:
