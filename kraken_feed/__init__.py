@@ -1,17 +1,18 @@
 """Tail an account's private Kraken feeds as JSON lines, through reconnects, byte for byte.
 
-Programs use :func:`tail`; names that are not in ``__all__`` are private.
+Programs use :func:`tail` and :func:`history`; names that are not in ``__all__`` are private.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's takes ten milliseconds to load, and a signal may come in that time
 if TYPE_CHECKING:
-    from .api import Records, tail
+    from .api import History, Records, history, tail
     from .errors import (
         ConfigError,
         CredentialsRefused,
         FeedError,
+        HistoryIncomplete,
         OutageTooLong,
         RequestRefused,
         StateFailed,
@@ -41,18 +42,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backfilled", "Balance", "ConfigError", "Credentials", "CredentialsRefused", "Execution", "FeedError", "Figures",
-    "Gap", "Item", "Live", "Lost", "Marker", "Order", "OutageTooLong", "Record", "Records", "RequestRefused",
-    "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError", "__version__", "tail",
+    "Gap", "History", "HistoryIncomplete", "Item", "Live", "Lost", "Marker", "Order", "OutageTooLong", "Record",
+    "Records", "RequestRefused", "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError",
+    "__version__", "history", "tail",
 ]  # fmt: skip
 
 _HOMES = {
     "protocol.signing": ("Credentials",),
     "errors": (
-        "ConfigError", "CredentialsRefused", "FeedError", "OutageTooLong", "RequestRefused", "StateFailed", "StateHeld",
-        "UsageError",
+        "ConfigError", "CredentialsRefused", "FeedError", "HistoryIncomplete", "OutageTooLong", "RequestRefused",
+        "StateFailed", "StateHeld", "UsageError",
     ),
     "telemetry.stats": ("Figures",),
-    "api": ("Records", "tail"),
+    "api": ("History", "Records", "history", "tail"),
     "records.types": (
         "Backfilled", "Balance", "Execution", "Gap", "Item", "Live", "Lost", "Marker", "Order", "Record", "Status",
         "Stopped", "Trade", "Unknown",

@@ -1,19 +1,22 @@
-"""Tail channels in a Python program, with an async context manager that yields typed records.
+"""Tail channels in a Python program, with an async context manager that yields typed records; or iterate over the
+records of a period of the past.
 
 It does what the command does, with the same configuration, credentials, state, feeds and recovery
-(:mod:`kraken_feed.feed.builder`). It handles no signals, writes nothing to stdout and stderr, and sets up no logging.
+(:mod:`kraken_feed.feed.builder`, :mod:`kraken_feed.query`). It handles no signals, writes nothing to stdout and stderr,
+and sets up no logging.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from .config.credentials import OnStderr, find_all, refuse_shared
 from .config.schema import ALL, Config, check_account, check_channels, choose_accounts, from_tree, load
@@ -25,6 +28,12 @@ from .feed.known_state import Snapshots
 from .feed.supervisor import Supervisor
 from .output.queue import Inbox
 from .protocol.signing import Credentials
+from .query.evidence import incomplete
+from .query.progress import Progress
+from .query.reader import HistoryReader, Moment, default_channels
+from .query.records import records
+from .query.spool import Spool
+from .records import render
 from .records.types import Record, read
 from .state.place import Place, program_place
 from .telemetry.loggers import FeedLogger, Log, feed_logger, library_logger, program_logger
@@ -158,7 +167,7 @@ class Records:
                 make=self._make,
             )
         except FeedError as error:
-            self._mask(error)
+            mask(error, self._secrets)
             raise
         self._running = asyncio.create_task(self._run(self._feeds), name="kraken_feed.tail")
         return self
@@ -236,14 +245,139 @@ class Records:
         try:
             await feeds.run()
         except FeedError as error:
-            self._mask(error)
+            mask(error, self._secrets)
             raise
         finally:
             self._inbox.end()
 
-    def _mask(self, error: FeedError) -> None:
-        error.what, error.why, error.remedy = map(self._secrets.mask_long, (error.what, error.why, error.remedy))
-        error.args = (error.what,)
+
+# ------------------------------------------------------------------------------------------------ the past
+
+
+def history(
+    *channels: str,
+    since: datetime | timedelta,
+    until: datetime | timedelta | None = None,
+    account: str | None = None,
+    config: Path | Mapping[str, Any] | None = None,
+    credentials: Credentials | None = None,
+    log: Log | logging.Logger | None = None,
+) -> History:
+    """Iterate over what happened in a period, from Kraken's REST history: ``async for record in history(…)``.
+
+    The records are of type ``backfill`` and come oldest first, with the ids of the feed's records: orders that ended
+    (``openOrders``), fills (``ownTrades``), both (``executions``), ledger entries (``balances``). Everything is read
+    before the first record is yielded. No WebSocket, no token and no state is used.
+
+    Args:
+        channels: default: the configuration's, or ``openOrders`` and ``ownTrades``.
+        since: the beginning: a time, or how long ago.
+        until: the end. Default: now, as far as Kraken's history is proven.
+        account: its name. Default: the configuration's.
+        config, credentials, log: as for :func:`tail`.
+
+    An invalid argument raises ``UsageError`` or ``ConfigError`` when the iteration begins.
+    """
+    secrets = Secrets()
+    on_stderr = partial(program_logger(log, secrets).warning, "command_said")
+
+    def question() -> _Question:
+        """Return what is asked. Run it in a thread: it reads files and may run commands."""
+        found = from_tree(config, "config") if isinstance(config, Mapping) else load(_text(config), os.environ)[0]
+        keys = _credentials(credentials, (account,) if account else (), found, on_stderr)
+        if len(keys) != 1:
+            raise UsageError("history reads one account at a time.", remedy="Name it with `account`.")
+        ((name, key),) = keys.items()
+        end = None if until is None else _moment("until", until)
+        wanted = check_channels(channels or default_channels(found))
+        return _Question(found, name, key, wanted, _moment("since", since), end)
+
+    return History(question, log, secrets=secrets)
+
+
+class _Question(NamedTuple):
+    """What is asked of an account's history."""
+
+    config: Config
+    account: str
+    credentials: Credentials
+    channels: tuple[str, ...]
+    since: Moment
+    until: Moment | None
+
+
+class History:
+    """An async iterator over the records of a period. Made by :func:`history`; used once.
+
+    ``complete_until`` is the time up to which the answer is proven to be complete; None until everything is read.
+    Leaving the iteration early frees everything; :meth:`aclose` does so at once.
+    """
+
+    complete_until: datetime | None = None
+
+    def __init__(
+        self,
+        question: Callable[[], _Question],
+        log: Log | logging.Logger | None,
+        make: Callable[..., HistoryReader] = HistoryReader,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self._question = question
+        self._make = make
+        self._secrets = secrets or Secrets()
+        self._log = program_logger(log, self._secrets)
+        self._records = self._run()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record:
+        """Return the next record.
+
+        Raises:
+            FeedError: as of the command, and ``HistoryIncomplete`` after the last record if the answer is not proven
+                to be complete.
+        """
+        try:
+            return await anext(self._records)
+        except FeedError as error:
+            mask(error, self._secrets)
+            raise
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        await self._records.aclose()
+
+    async def _run(self) -> AsyncGenerator[Record, None]:
+        asked = await asyncio.to_thread(self._question)
+        self._secrets.add(*asked.credentials.secrets())
+        with contextlib.closing(Spool.temporary()) as spool:
+            reader = self._make(
+                config=asked.config,
+                channels=asked.channels,
+                since=asked.since,
+                until=asked.until,
+                credentials=asked.credentials,
+                spool=spool,
+                log=self._log,
+                mask=self._secrets.mask,
+                progress=Progress(),
+            )
+            answer = await reader.run()
+            self.complete_until = EPOCH + timedelta(microseconds=answer.complete_ns // 1000)
+            for _, record in records(spool, asked.account, asked.channels):
+                yield read(render.render(record))
+        if not answer.is_complete:
+            raise incomplete(answer)
+
+
+def mask(error: FeedError, secrets: Secrets) -> None:
+    """Remove secrets from an error, in case a text from outside has one."""
+    error.what, error.why, error.remedy = map(secrets.mask_long, (error.what, error.why, error.remedy))
+    error.args = (error.what,)
+
+
+# ------------------------------------------------------------------------------------------------ arguments
 
 
 def _credentials(
@@ -281,19 +415,28 @@ def _place(state: Path | tuple[Path | None, str] | Literal[False] | None, config
     return program_place(_text(directory), name, configured=config.state.directory, environ=os.environ)
 
 
-def _unix_ns(since: datetime | timedelta | None) -> int | None:
-    if since is None:
+def _unix_ns(given: datetime | timedelta | None, name: str = "since") -> int | None:
+    if given is None:
         return None
     now = datetime.now(UTC)
     try:
-        moment = now - since if isinstance(since, timedelta) else since
+        moment = now - given if isinstance(given, timedelta) else given
     except OverflowError:
         moment = datetime.min.replace(tzinfo=UTC)
     if moment.tzinfo is None:
-        raise UsageError("since has no time zone.", remedy="Add one, as in datetime.now(UTC), or use a timedelta.")
+        raise UsageError(f"{name} has no time zone.", remedy="Add one, as in datetime.now(UTC), or use a timedelta.")
     if not EPOCH <= moment <= now:
-        raise UsageError("since must be a time between 1970 and now.")
+        raise UsageError(f"{name} must be a time between 1970 and now.")
     return int(moment.timestamp() * 1_000_000_000)
+
+
+def _moment(name: str, given: datetime | timedelta) -> Moment:
+    """Return the function from the present time to the one that is meant: a span counts by Kraken's clock."""
+    unix_ns = _unix_ns(given, name) or 0
+    if isinstance(given, timedelta):
+        ago_ns = given // timedelta(microseconds=1) * 1000
+        return lambda now_ns: now_ns - ago_ns
+    return lambda now_ns: unix_ns
 
 
 def _policy(snapshots: Snapshots) -> Snapshots:

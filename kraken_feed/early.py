@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-UNDONE = ("call", "check")  # commands that have not done their work when SIGTERM comes early
+UNDONE = ("call", "check", "history")  # commands that have not done their work when SIGTERM comes early
 
 _hung_up = False  # whether a SIGHUP came and was not handled
 

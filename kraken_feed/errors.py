@@ -112,6 +112,13 @@ class ReaderGone(FeedError):
     first_step = "nothing, unless the reader should still be running"
 
 
+class OutputHeld(FeedError):
+    """`history`: another process is writing the same file of `--output`."""
+
+    exit_code = 75
+    first_step = "wait until it has ended, or give another `--output`"
+
+
 class StateHeld(FeedError):
     """Another process holds the state: a tail of this account already writes to this output. The message names its
     pid."""
@@ -148,9 +155,16 @@ class NotInTime(FeedError):
     first_step = "the message says what was missing. Try again, with more time; `kraken-feed check` tests each step"
 
 
+class HistoryIncomplete(FeedError):
+    """`history`: the answer is not complete, or not proven to be. What was found is written."""
+
+    exit_code = 69
+    first_step = "do what the message says; usually to run it again in a quarter of an hour"
+
+
 class Transient(FeedError):
     """The network, Kraken's service or a throttle prevents an answer now. A tail logs it (`connection_failed`,
-    `backfill_postponed`) and tries again; only `token`, `check` and `call` end with it.
+    `backfill_postponed`) and tries again; `token`, `check` and `call` end with it, `history` after five minutes.
 
     Args:
         cause: one of a fixed list of words, for logs, records and metrics.

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 from .. import __version__
 from ..errors import UsageError
 from ..text import near_miss
-from .times import seconds, when
+from .times import past, seconds, when
 
 DESCRIPTION = """\
 Tail an account's private Kraken feeds as JSON lines.
@@ -26,14 +26,15 @@ examples:
   kraken-feed openOrders ownTrades | jq .data   two channels, into a pipeline
   kraken-feed executions --output fills.jsonl   append to a file; SIGHUP reopens it
   kraken-feed openOrders --once                 print the open orders and exit
+  kraken-feed history --since 2h                what did I trade in the last two hours?
   kraken-feed watch                             open orders and fills on the whole screen; q quits
   kraken-feed token                             print a WebSocket token
 
 `kraken-feed CHANNEL…` is short for `kraken-feed tail CHANNEL…`; `kraken-feed COMMAND --help` shows more.
 The API key comes from KRAKEN_API_KEY and KRAKEN_API_SECRET, from files, commands or systemd credentials.
-exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached or outage too long, 74 output failed,
-75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted; `call` also 65 refused,
-76 outcome unknown
+exit codes: 0 done, 1 bug in kraken-feed, 2 usage, 69 not reached, not complete or outage too long,
+74 output failed, 75 state in use, 77 credentials refused, 78 configuration invalid, 130 interrupted;
+`call` also 65 refused, 76 outcome unknown
 """
 
 CALL = """\
@@ -54,6 +55,19 @@ examples:
 
 exit codes: 0 success, or only checked or printed; 65 refused; 76 outcome unknown (the request was sent:
 check the result before you send it again); 2, 69, 74, 77 and 78 as for `kraken-feed --help`
+"""
+
+
+HISTORY = """\
+It reads from REST, needs no WebSocket permission and no state, and writes the oldest first.
+A page of 50 rows takes up to 12 s, because of Kraken's limits.
+
+examples:
+  kraken-feed history --since 2h                            what did I trade in the last two hours?
+  kraken-feed history ownTrades --since 7d --output fills.csv
+  kraken-feed history balances --since 2026-10-01 --until 2026-11-01 --output october.jsonl
+
+exit codes: 0 complete; 69 not complete, or Kraken did not answer: the message says what is missing
 """
 
 
@@ -219,6 +233,29 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-state", action="store_true", help="the tail will keep no checkpoint")
     _accounts_option(parser)
     _config_options(parser)
+
+
+def history_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = HISTORY
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "channels", nargs="*", metavar="CHANNEL",
+        help="openOrders (orders that ended), ownTrades (fills), executions (both), balances (ledger entries)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--since", type=past, required=True, metavar="WHEN",
+        help="the beginning: 90s, 5m, 2h, 7d or 1w ago, a date (UTC), or an RFC 3339 time",
+    )  # fmt: skip
+    parser.add_argument("--until", type=past, metavar="WHEN", help="the end (default: now)")
+    parser.add_argument(
+        "--output", metavar="PATH", default="-",
+        help="append to a file; the same command continues there after an interruption; - is stdout (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("auto", "json", "csv", "console"), default="auto",
+        help="the format (auto: rows on a terminal, csv for a file that ends in .csv, else json)",
+    )  # fmt: skip
+    common_options(parser)
 
 
 def token_options(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from ..service.signals import INTERRUPTED, end_by_signal
 from . import arguments as options
 from .arguments import Command
 from .stdout import as_utf8, print_line, shown, write_line
+from .times import when
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -279,6 +280,27 @@ def _check(arguments: argparse.Namespace) -> int:
     return _run(checked()) or codes[0]
 
 
+def _history(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from ..config.credentials import find
+    from ..config.schema import check_account
+    from ..query.reader import default_channels
+    from .history import history
+
+    config = _config(arguments)
+    channels = _channels(arguments.channels or default_channels(config))
+    account = arguments.account or config.account
+    check_account(account)
+    since = partial(when, arguments.since)
+    until = None if arguments.until is None else partial(when, arguments.until)
+    credentials = find(config, account, os.environ, _stderr_logger(arguments))
+    stopped = _reason(history(arguments, config, account, channels, since, until, credentials))
+    if stopped not in ("", "SIGINT"):
+        end_by_signal(signal.Signals[stopped])
+    return INTERRUPTED if stopped else 0
+
+
 def _simulate(arguments: argparse.Namespace) -> int:
     from ..simulator.main import run
 
@@ -309,6 +331,9 @@ COMMANDS = {
     "call": Command("check an order, or with --live place, change or cancel one", options.call_options, _call),
     "watch": Command(
         "show open orders, latest fills and the feed's state on a terminal", options.watch_options, _watch
+    ),
+    "history": Command(
+        "write what happened in a period, from Kraken's REST history", options.history_options, _history
     ),
     "token": Command("print one WebSocket token on stdout", options.token_options, _token),
     "demo": Command(

@@ -18,12 +18,10 @@ from .. import __version__, early
 from ..errors import FeedError, OutputFailed, ReaderGone, UsageError
 from ..service.signals import INTERRUPTED, end_by_signal
 from ..text import Secrets, printable, trace
-from .stdout import print_line, replace_unencodable
+from .stdout import STDOUT, print_line, replace_unencodable
 
 if TYPE_CHECKING:
     import argparse
-
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of stdout as an output
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -9,6 +9,8 @@ import sys
 from ..errors import OutputFailed, ReaderGone
 from ..text import PLAIN, printable_json
 
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the names of stdout as an output
+
 
 def replace_unencodable() -> None:
     """Replace characters that the locale of stdout or stderr cannot encode, such as an ellipsis in a help text."""

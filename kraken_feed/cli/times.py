@@ -28,7 +28,9 @@ def seconds(text: str) -> float:
 
 
 def when(text: str, now_ns: int | None = None) -> int:
-    """Return a WHEN in unix nanoseconds: that long ago, a date (UTC), or an RFC 3339 time. ``now_ns`` is the present.
+    """Return a WHEN in unix nanoseconds: that long ago, a date (UTC), or an RFC 3339 time.
+
+    ``now_ns`` is the present, by default this machine's, which a WHEN must not be after.
 
     Raises:
         argparse.ArgumentTypeError: it is something else, or in the future.
@@ -40,9 +42,15 @@ def when(text: str, now_ns: int | None = None) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time: {SPANS} (that long ago), 2026-01-31 (UTC) or 2026-01-31T08:00:00Z"
         )
-    if moment > now:
+    if now_ns is None and moment > now:
         raise argparse.ArgumentTypeError(f"{text} is in the future")
     return moment
+
+
+def past(text: str) -> str:
+    """Return the text of a WHEN after a check: what it means depends on the time at Kraken. Raises as :func:`when`."""
+    when(text)
+    return text
 
 
 def _date_or_time(text: str) -> int | None:

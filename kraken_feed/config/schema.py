@@ -47,6 +47,7 @@ DIALECTS: Mapping[str, Dialect] = {"v1": spot_v1, "v2": spot_v2}
 CHANNELS: Mapping[str, str] = {channel: name for name, d in DIALECTS.items() for channel in d.EVENT_NAMES}
 
 ALL = "all"  # every account that the configuration has
+DEFAULT_CHANNELS = ("openOrders",)
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -135,7 +136,7 @@ class MetricsConfig(_Table, frozen=True, kw_only=True):
 class Config(_Table, frozen=True, kw_only=True):
     """The complete configuration, one struct per table of the file."""
 
-    channels: tuple[str, ...] = ("openOrders",)
+    channels: tuple[str, ...] = DEFAULT_CHANNELS
     account: Name = "main"
     accounts: dict[Name, Account] = {}
     endpoints: Endpoints = Endpoints()
@@ -145,6 +146,11 @@ class Config(_Table, frozen=True, kw_only=True):
     output: OutputConfig = OutputConfig()
     state: StateConfig = StateConfig()
     metrics: MetricsConfig = MetricsConfig()
+
+    @property
+    def names_channels(self) -> bool:
+        """Whether the file names its channels, even if they are the default ones."""
+        return self.channels is not DEFAULT_CHANNELS
 
 
 def candidates(environ: Mapping[str, str], explicit: str | None) -> list[tuple[str, bool]]:

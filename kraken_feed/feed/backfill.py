@@ -21,6 +21,7 @@ import msgspec
 from ..errors import NotUnderstood, RequestRefused
 from ..json_members import NotJson, elements, members, scalar
 from ..protocol import key_info
+from ..protocol.key_info import KeyInfo
 from ..protocol.wire import Item, one_line
 from ..text import encodable
 from ..transport.backoff import CALL_COST, HISTORY_COST
@@ -31,6 +32,7 @@ RESERVE = 6.0  # points of the call counter that a backfill leaves to the tokens
 
 OPEN = ("open", "pending")
 ENDED = ("closed", "canceled", "expired")
+NAMELESS = "row-"  # the identity of a row without an id begins with it
 _MAX_STATUS = 40  # characters of an unknown state, which becomes part of an id
 _MAX_DIGITS = 18  # before the point: no time and no count has more
 
@@ -108,6 +110,7 @@ CLOSED_ORDERS = Source("ClosedOrders", "ClosedOrders", "closed", "closetm", (("c
 TRADES = Source("TradesHistory", "TradesHistory", "trades", "time", (_TAKER, ("without_count", "true")))
 LEDGERS = Source("Ledgers", "Ledgers", "ledger", "time")
 CURRENCY = "currency"  # the asset class that Ledgers shows unless it is asked for another
+TOKENIZED = "tokenized_asset"  # the other class that Kraken documents: stocks as tokens
 
 
 def sources_of(channel: str, classes: Iterable[str] = ()) -> tuple[Source, ...]:
@@ -184,11 +187,12 @@ async def _query_orders(rest: Caller, batch: Sequence[str]) -> dict[str, Row]:
     return found
 
 
-async def key_span(rest: Caller) -> Span:
-    """Return the part of the history that the key may query. Outside of it REST returns no rows, and no error.
+async def key_settings(rest: Caller) -> KeyInfo:
+    """Return the key's settings: its permissions, and the part of the history that it may query. The call needs no
+    permission.
 
     Raises:
-        NotUnderstood: the answer is malformed, or a limit cannot be read.
+        NotUnderstood: the answer is malformed, or a limit of the history cannot be read.
         FeedError: as of :meth:`rest.Rest.call`.
     """
     method = "GetApiKeyInfo"
@@ -200,6 +204,13 @@ async def key_span(rest: Caller) -> Span:
     for limit in ("query_from", "query_to"):
         if limit in info.unreadable:
             raise NotUnderstood(f"{method}: `{limit}` is not a time.")
+    return info
+
+
+async def key_span(rest: Caller) -> Span:
+    """Return the part of the history that the key may query. Outside of it REST returns no rows, and no error. Raises
+    as :func:`key_settings`."""
+    info = await key_settings(rest)
     return Span(info.query_from, info.query_to)
 
 
@@ -270,7 +281,7 @@ def _row(source: Source, method: str, name: str, raw: bytes) -> Row:
     time_ns = unix_ns(fields.get(source.time, b""))
     ident = encodable(name) or None
     # Without an id the bytes identify the row: REST never changes them.
-    identity = ident or f"row-{crc32(raw):08x}"
+    identity = ident or f"{NAMELESS}{crc32(raw):08x}"
     if source.key == CLOSED_ORDERS.key:
         status = _status(fields.get("status"))
         of_order = _order_identity(ident, status) if ident is not None else identity

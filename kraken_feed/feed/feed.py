@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets as entropy
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -31,6 +30,7 @@ from .endpoint import EndpointFeed
 from .environment import Account, Environment, Quota, Shared
 from .gap_reasons import GapReason
 from .known_state import ORDER_CHANNELS, Knowledge
+from .recorder import run_name
 from .recovery import Recovery
 from .volumes import Volumes
 
@@ -39,11 +39,6 @@ UNCERTAIN_S = 5.0  # ask for Kraken's time again when it is known less exactly: 
 UNCERTAIN_ASK_S = 600.0  # between two such requests
 STOP_S = 1.0  # at a stop, for the last records and the checkpoint: a stalled reader must not keep us from stopping
 CLOSE_S = 0.5  # at a stop, for the closing handshake; a stop takes two seconds at most
-
-
-def run_name(unix_ns: int) -> str:
-    """Return a name for one run, unique over restarts: milliseconds and random digits, in hex."""
-    return f"{unix_ns // 1_000_000:x}{entropy.token_hex(2)}"
 
 
 class Feed:

@@ -6,7 +6,10 @@ Kraken's own text or a network error, which no table can list.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
+
+SHOWN = 20  # order ids in a reason, at most
 
 
 class GapReason(Enum):
@@ -67,3 +70,10 @@ class GapReason(Enum):
         "with `--no-state`, the next run does not know of the outage",
         "keep a state",
     )
+
+
+def shown_ids(ids: Iterable[str]) -> str:
+    """Return the ids as text; of many, only the first."""
+    names = sorted(ids)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets as entropy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from .known_state import Knowledge, Snapshots
 UNKNOWN_CHANNEL = "unknown"  # of a frame that this version cannot read
 MARKED = 1_000  # ids of markers that are remembered: an id can repeat only within a few connections
 QUOTING = frozenset({"detail", "reason", "engine"})  # members of markers that may have Kraken's words in them
+
+
+def run_name(unix_ns: int) -> str:
+    """Return a name for one run, unique over restarts: milliseconds and random digits, in hex."""
+    return f"{unix_ns // 1_000_000:x}{entropy.token_hex(2)}"
 
 
 @dataclass(eq=False, repr=False)

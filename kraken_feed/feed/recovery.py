@@ -32,9 +32,10 @@ from ..transport.kraken_clock import NS, KrakenClock
 from . import backfill
 from .backfill import Caller, Row, Source, Span
 from .doubts import Doubts
-from .gap_reasons import GapReason
+from .gap_reasons import GapReason, shown_ids
 from .known_state import ORDER_CHANNELS, Knowledge
-from .scanner import SKEW_S, Scanner
+from .pages import SKEW_S
+from .scanner import Scanner
 from .volumes import Volumes
 
 RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
@@ -45,7 +46,6 @@ DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # while answers contradict each other
 HOURLY_S = 3600.0  # between the tries after a gap was declared
 GIVE_UP_S = 3 * 86400.0  # Kraken keeps its history, but doubts that remain after three days do not go away
 SPAN_S = 3600.0  # how long an answer about the key's span is used
-SHOWN = 20  # order ids in a reason, at most
 
 
 class Output(Protocol):
@@ -319,12 +319,12 @@ class Recovery:
             odd = {name: row.status for name, row in known.items() if backfill.state(row) == "unknown"}
             silent = vanished - known.keys()
             if still:
-                doubts.add(outage, GapReason.STILL_OPEN.format(_some(still)))
+                doubts.add(outage, GapReason.STILL_OPEN.format(shown_ids(still)))
             if odd:
                 words = ", ".join(sorted(set(odd.values())))
-                doubts.add(outage, GapReason.UNKNOWN_STATE.format(words, _some(odd)))
+                doubts.add(outage, GapReason.UNKNOWN_STATE.format(words, shown_ids(odd)))
             if silent:
-                doubts.add(outage, GapReason.UNKNOWN_END.format(_some(silent)))
+                doubts.add(outage, GapReason.UNKNOWN_END.format(shown_ids(silent)))
 
     def _sources_of(self, outage: Outage) -> tuple[Source, ...]:
         return backfill.sources_of(outage.channel, self.knowledge[outage.channel].classes)
@@ -447,7 +447,7 @@ class Recovery:
             outage.short = set()
             doubts.to_read_again.add(id(outage))
         elif short:
-            doubts.add(outage, GapReason.FILLS_MISSING.format(_some(short)), rows=True)
+            doubts.add(outage, GapReason.FILLS_MISSING.format(shown_ids(short)), rows=True)
 
     def _concerns(self, outage: Outage, order_id: str, volumes: Volumes) -> bool:
         """Return whether the order's missing fills can lie in this outage. True if they can lie in no known outage."""
@@ -604,13 +604,6 @@ class Recovery:
             outage.channel, "feed.gap", outage.start_ns, outage.end_ns, reason=reason, cause=outage.cause
         )
         self.log.error("gap", channel=outage.channel, reason=reason)
-
-
-def _some(ids: Iterable[str]) -> str:
-    """Return the ids as text; of many, only the first."""
-    names = sorted(ids)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _limits(span: Span) -> str:

@@ -1,4 +1,4 @@
-"""Read Kraken's history page by page, and decide for which outages it is complete.
+"""Query Kraken's history for outages, and decide for which of them it is complete.
 
 All times are Kraken's, in unix nanoseconds; those of a query are in unix seconds, as REST requires.
 """
@@ -11,15 +11,12 @@ from dataclasses import InitVar, dataclass
 from zlib import crc32
 
 from ..config.schema import BackfillConfig
-from ..errors import NotUnderstood
 from ..state.checkpoint import Outage, Scan
 from ..transport.kraken_clock import NS, KrakenClock
-from . import backfill
-from .backfill import Caller, Row, Source, Span
+from .backfill import Caller, Page, Row, Source, Span
+from .pages import LONGEST, SKEW_S, read_pages
 
-SKEW_S = 10.0  # by how much the clock of Kraken's engine may be ahead of the clock in its responses
 AHEAD_S = 60.0  # long enough that a busy account has a newer row than the outage; more would cost pages
-LONGEST = 10.0  # times second_pass_s: how late history may be
 
 Take = Callable[[Row, Mapping[str, int]], None]
 
@@ -28,21 +25,15 @@ class _RowCount:
     """Counts the different rows of a query, including those that an earlier run has read: pages can repeat rows."""
 
     def __init__(self, scan: Scan) -> None:
-        self.repeats = 0  # pages in a row without a new row
-        self._before = scan.returned  # rows that the earlier run has counted
         self._last_page = frozenset(scan.page)  # of the earlier run: the first page may overlap with it
         self._seen: set[tuple[str | None, bytes]] = set()
 
-    @property
-    def total(self) -> int:
-        return self._before + len(self._seen)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Count the rows of a page."""
+    def add(self, rows: Sequence[Row]) -> int:
+        """Count the rows of a page; return how many of them are new."""
         known = len(self._seen)
         new = (row.item for row in rows if crc32(row.item.data) not in self._last_page)
         self._seen.update((item.identity, item.data) for item in new)
-        self.repeats = self.repeats + 1 if len(self._seen) == known else 0
+        return len(self._seen) - known
 
 
 @dataclass(eq=False, repr=False)
@@ -113,39 +104,17 @@ class Scanner:
         scan = self._begin(source, outages, span)
         is_counted = scan.offset == 0 or scan.returned > 0  # a scan that an earlier version saved has no number of rows
         count = _RowCount(scan)
-        newest = (self.clock.latest() or 0) + SKEW_S * NS  # a row from the future proves nothing
-        while True:
-            page = await backfill.page(self.rest, source, scan.start, scan.end, scan.offset)
-            if page.count is not None:
-                scan.counted = page.count if scan.counted is None else min(scan.counted, page.count)
-            if not page.rows:
-                break
+
+        def take_page(page: Page) -> int:
             for row in page.rows:
-                if row.time_ns is not None and row.time_ns <= newest:
-                    scan.newest_ns = max(scan.newest_ns, row.time_ns)
                 take(row, scan.channels)
-            if scan.offset == 0:
-                self._pin(scan)
-            # Note how far the query has come: after an interruption it continues here.
-            count.add(page.rows)
-            scan.offset += page.length
-            scan.returned = count.total
-            scan.page = [crc32(row.item.data) for row in page.rows]
-            self.changed()
-            # Kraken may count fills before it merges them. So up to PAGE pages in a row can bring nothing new.
-            if count.repeats > backfill.PAGE:
-                del self.scans[source.name]
-                raise NotUnderstood(f"{source.method}: its pages repeat themselves.")
+            return count.add(page.rows)
+
+        newest = (self.clock.latest() or 0) + SKEW_S * NS
+        await read_pages(self.rest, source, scan, take_page, self.changed, newest_ns=newest, late_ns=self.longest_ns)
         del self.scans[source.name]
         self.changed()
         return scan, max(0, scan.counted - scan.returned) if scan.counted is not None and is_counted else 0
-
-    def _pin(self, scan: Scan) -> None:
-        """End a query at the newest row of its first page. While history is late, more rows become visible before the
-        end, and would shift the pages."""
-        if scan.newest_ns and scan.began_ns < max(scan.channels.values()) + self.longest_ns:
-            newest = math.ceil(scan.newest_ns / NS)
-            scan.end = newest if scan.end is None else min(scan.end, newest)
 
     def _begin(self, source: Source, outages: Sequence[Outage], span: Span | None) -> Scan:
         """Return the query that was interrupted, if it serves one of the outages, or a new one for all of them."""

@@ -9,6 +9,7 @@ A false doubt costs minutes and in the end a declared gap. So whatever is not ce
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Context, Decimal
 from typing import NamedTuple, Protocol
 
@@ -210,6 +211,23 @@ def _opened_in(outage: Interval, fields: Fields) -> bool:
 
 def _opened(fields: Fields) -> int:
     return moment(value(fields, "opentm") or value(fields, "timestamp"))
+
+
+def is_short(order: Fields, fills: Iterable[bytes], since_ns: int) -> bool:
+    """Return whether the fills of an ended order add up to less than was executed.
+
+    Only an order that was opened after ``since_ns``, and replaces no other, has all of its fills after that time. What
+    is not certain counts as covered.
+    """
+    executed = _executed(order)
+    if executed is None or not _is_countable(order) or not _opened_in(_Instant(since_ns, None), order):
+        return False
+    for fill in fills:
+        volume = _volume(parse(fill))
+        if volume is None:
+            return False
+        executed = _exact.subtract(executed, volume)
+    return executed > 0
 
 
 def raises_executed(before: Fields, now: Fields) -> bool:

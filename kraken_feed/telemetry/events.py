@@ -110,6 +110,20 @@ EVENTS = {
         "Kraken did not say which interval the key may query (`reason`)",
         "nothing; but if the key is limited to an interval, outages outside of it look recovered",
     ),
+    "history_postponed": _warning(
+        "`history`: Kraken did not answer, or its answer was not understood (`reason`). The call is repeated in "
+        "`retry_in` seconds",
+        "nothing: after five minutes without an answer, `history` ends with 69",
+    ),
+    "history_refused": _warning(
+        "`history`: Kraken refuses the pages of a `source`, or they are not understood (`reason`). The other sources "
+        "are read, and the answer is declared as not complete",
+        "look for a newer version",
+    ),
+    "history_doubted": _warning(
+        "`history`: rows are missing (`reason`). They are requested again in `retry_in` seconds",
+        "nothing: if they stay missing, the message at the end says so",
+    ),
     "first_start": _warning(
         "the `channel` has no checkpoint, and the output has no record of it. Nothing before the start is recovered",
         "nothing, if it is the first start on this output; `--since` recovers what was before. Otherwise find out "
@@ -195,6 +209,17 @@ EVENTS = {
     ),
     "live": _info("the `channel` is complete from here on", "nothing"),
     "backfilled": _info("the outage that began at `since` is recovered. Its records are in the output", "nothing"),
+    "history_begun": _info(
+        "`history` reads the period from `since` to `until`. Without `--until` the end is the present time", "nothing"
+    ),
+    "history_continued": _info("`history` continues an interrupted query, of which it has `rows` already", "nothing"),
+    "history_interrupted": _info(
+        "a signal ended `history` after it had read `rows`", "run the same command: with `--output`, it continues"
+    ),
+    "history_complete": _info(
+        "everything from `since` to `complete_until` is written: so many rows per kind (`order`, `trade`, `ledger`)",
+        "nothing; for what came later, run it again with `--since` at that time",
+    ),
     "stopping": _info("a `signal` asked the program to stop", "nothing"),
     "output_reopened": _info("SIGHUP: records go to a new file at `path`", "nothing"),
     "nothing_to_reopen": _info(

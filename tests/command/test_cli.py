@@ -216,7 +216,9 @@ async def test_version_is_one_line(tmp_path: Path) -> None:
     assert done.out.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["tail"], ["call"], ["token"], ["demo"], ["simulate"], ["schema"]])
+@pytest.mark.parametrize(
+    "command", [[], ["tail"], ["call"], ["history"], ["token"], ["demo"], ["simulate"], ["schema"]]
+)
 async def test_help_fits_a_terminal(command: list[str], tmp_path: Path) -> None:
     done = await run(*command, "--help", env=bare(tmp_path))
     assert done.code == 0

@@ -20,7 +20,7 @@ from ..support.repository import ROOT
 from ..support.timeouts import TIMEOUT_S
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
-FILLS, ORDERS, QUEUE = (
+FILLS, ORDERS, QUEUE, PAST = (
     text for text in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "asyncio.run(main())" in text
 )
 RECOVER = QUICK + "[backfill]\noverlap_s = 5.0\nsecond_pass_s = 0.5\nrest_counter = 1000\nrest_decay = 1000.0\n"
@@ -156,3 +156,16 @@ async def test_the_program_that_forwards_has_everything_once_through_kills(tmp_p
     assert last["event_name"] == "feed.stopped"
     assert len(set(names)) == len(names)
     assert output().torn == []
+
+
+async def test_the_program_that_asks_for_the_past_prints_what_was_traded(tmp_path: Path) -> None:
+    async with site(tmp_path, open_orders=0, past_trades=0) as place:
+        place.server.tick()
+        for volume in ("0.25", "0.5"):
+            order = place.exchange.new_order(place.server.now(), volume=volume)
+            place.exchange.fill(order, volume, place.server.now())
+        done = await finish(await started(PAST, tmp_path, place.environment()))
+        assert (done.code, done.err) == (0, "")
+        *fills, last = done.out.decode().splitlines()
+        assert [line.rpartition(" XXBTZUSD ")[2] for line in fills] == ["0.25000000", "0.50000000"]
+        assert last.startswith("complete up to 20")

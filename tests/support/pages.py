@@ -32,9 +32,10 @@ COMMAND = "make docs"
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, FeedError)]
 OF_CALL = {CallRefused.exit_code, OutcomeUnknown.exit_code}  # which no service runs
 ENDS = {  # without an error: exit code, when
-    0: "SIGTERM (`call` and `check`: 143, if their work is not done); `--once`, `--count` or `--duration` is met",
+    0: "SIGTERM (`call`, `check` and `history`: 143, if their work is not done); `--once`, `--count` or `--duration` "
+    "is met",
     INTERRUPTED: "SIGINT",
-    128 + signal.SIGTERM: "SIGTERM, before `call` has sent its request, or before `check` is done",
+    128 + signal.SIGTERM: "SIGTERM, before `call` has sent its request, or before `check` or `history` is done",
 }
 
 

@@ -16,8 +16,8 @@ from ..support.cases import each
 ROOT = Path(kraken_feed.__file__).parent
 # From top to bottom: a package imports only from those below it. `__init__` names what a program may use.
 PACKAGES = (
-    "__main__", "cli", "watch", "check", "service", "early", "api", "order_entry", "feed", "state", "transport",
-    "output", "config", "telemetry", "protocol", "records", "json_members", "errors", "text", "__init__",
+    "__main__", "cli", "watch", "check", "service", "early", "api", "query", "order_entry", "feed", "state",
+    "transport", "output", "config", "telemetry", "protocol", "records", "json_members", "errors", "text", "__init__",
 )  # fmt: skip
 FLOOR = {package: -number for number, package in enumerate(PACKAGES)}
 PURE = ("protocol", "records", "json_members", "errors", "text")
@@ -26,6 +26,7 @@ PURE_MODULES = {
     "telemetry.causes", "telemetry.events", "telemetry.stats", "telemetry.status", "telemetry.repeats",
     "service.health", "watch.model", "check.report", "check.key_settings",
     "order_entry.methods", "order_entry.request", "order_entry.responses", "output.console",
+    "query.evidence", "query.progress", "query.records",
 }  # fmt: skip
 IMPURE = {
     "asyncio", "fcntl", "io", "multiprocessing", "os", "pathlib", "random", "secrets", "select", "selectors", "shutil",
@@ -177,7 +178,7 @@ def test_websockets_and_httpx_are_at_home_in_transport() -> None:
     assert _importers("websockets") == {"transport.connection", "transport.stream"}
     assert _importers("websockets", typing=True) == set()
     assert _importers("httpx") == {"transport.rest"}
-    assert {_package(name) for name in _importers("httpx", typing=True)} <= {"feed", "check"}
+    assert {_package(name) for name in _importers("httpx", typing=True)} <= {"feed", "check", "query"}
 
 
 def test_structlog_is_at_home_in_the_loggers_and_its_types_in_a_few() -> None:
@@ -204,7 +205,8 @@ def test_rich_is_at_home_where_the_screen_is_made() -> None:
 
 def test_msgspec_stays_out_of_what_people_read_and_write() -> None:
     assert _homes("msgspec") <= {
-        "check", "config", "feed", "order_entry", "protocol", "records", "state", "telemetry", "transport", "watch",
+        "check", "config", "feed", "order_entry", "protocol", "query", "records", "state", "telemetry", "transport",
+        "watch",
     }  # fmt: skip
 
 

@@ -86,6 +86,12 @@ def test_nothing_is_required() -> None:
     assert _parse("# only a comment\n[connection]\n[reconnect]\n") == Config()
 
 
+def test_channels_are_named_only_if_the_file_has_them() -> None:
+    assert not Config().names_channels
+    assert not parse(b"", "x").names_channels
+    assert parse(b'channels = ["openOrders"]', "x").names_channels
+
+
 def test_defaults_are_the_contracts() -> None:
     defaults = Config()
     assert defaults.channels == ("openOrders",)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kraken_feed.feed.known_state import Knowledge
-from kraken_feed.feed.volumes import NS, Volumes
+from kraken_feed.feed.volumes import NS, Volumes, is_short
 from kraken_feed.protocol.wire import Item
 from kraken_feed.records.render import timestamp
 from kraken_feed.records.view import parse
@@ -568,3 +568,30 @@ def test_a_live_fill_covers_a_claim_by_as_much_as_the_snapshot_had_of_it(
     fill = b'{"exec_type":"trade","exec_id":"T1","order_id":"O1","last_qty":1,"cum_qty":%b}' % executed
     volumes.live_fill("O1", parse(b'{"cum_qty":1}'), fill)
     assert volumes.missing_volumes() == short
+
+
+# -- an ended order and all of its fills, as `history` has them
+
+ENDED = {"vol_exec": "0.3", "opentm": T0, "refid": None, "oflags": "fciq", "descr": {"ordertype": "limit"}}
+SHORT: list[tuple[str, dict[str, Any], list[str], bool]] = [
+    ("the fills add up", {}, ["0.1", "0.1", "0.1"], False),
+    ("one is missing", {}, ["0.1", "0.1"], True),
+    ("all are missing", {}, [], True),
+    ("more than was executed", {}, ["0.4"], False),
+    ("nothing was executed", {"vol_exec": "0.0"}, [], False),
+    ("the volume cannot be read", {"vol_exec": "?"}, [], False),
+    ("a fill cannot be read", {}, ["?"], False),
+    ("in the quote currency", {"oflags": "viqc"}, [], False),
+    ("it replaces another order", {"refid": "OAAAAA-BBBBB-CCCCC2"}, [], False),
+    ("it was opened before", {"opentm": T0 - 200}, [], False),
+    ("a settlement is no trade", {"descr": {"ordertype": "settle-position"}}, [], False),
+]
+
+
+@each(("name", "members", "fills", "short"), SHORT)
+def test_an_ended_order_is_short_only_if_that_is_certain(
+    name: str, members: dict[str, Any], fills: list[str], short: bool
+) -> None:
+    order = parse(msgspec.json.encode({**ENDED, **members}))
+    found = is_short(order, [msgspec.json.encode({"vol": volume}) for volume in fills], (T0 - 100) * NS)
+    assert found is short, name
