@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import structlog
 from structlog.testing import LogCapture
 
-from kraken_feed.cli.arguments import parse, when
+from kraken_feed.cli.arguments import parse
 from kraken_feed.cli.commands import COMMANDS
 from kraken_feed.cli.history import HistoryCommand
+from kraken_feed.cli.times import when
 from kraken_feed.config.schema import Config
 from kraken_feed.protocol.signing import Credentials
 from kraken_feed.query.progress import Progress
