@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CredentialsRefused,
         FeedError,
         HistoryIncomplete,
+        NotInTime,
         OutageTooLong,
         RequestRefused,
         StateFailed,
@@ -42,16 +43,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backfilled", "Balance", "ConfigError", "Credentials", "CredentialsRefused", "Execution", "FeedError", "Figures",
-    "Gap", "History", "HistoryIncomplete", "Item", "Live", "Lost", "Marker", "Order", "OutageTooLong", "Record",
-    "Records", "RequestRefused", "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError",
+    "Gap", "History", "HistoryIncomplete", "Item", "Live", "Lost", "Marker", "NotInTime", "Order", "OutageTooLong",
+    "Record", "Records", "RequestRefused", "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError",
     "__version__", "history", "tail",
 ]  # fmt: skip
 
 _HOMES = {
     "protocol.signing": ("Credentials",),
     "errors": (
-        "ConfigError", "CredentialsRefused", "FeedError", "HistoryIncomplete", "OutageTooLong", "RequestRefused",
-        "StateFailed", "StateHeld", "UsageError",
+        "ConfigError", "CredentialsRefused", "FeedError", "HistoryIncomplete", "NotInTime", "OutageTooLong",
+        "RequestRefused", "StateFailed", "StateHeld", "UsageError",
     ),
     "telemetry.stats": ("Figures",),
     "api": ("History", "Records", "history", "tail"),
