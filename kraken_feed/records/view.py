@@ -84,6 +84,7 @@ _V2_FILL = {
     "order_id": "order_id", "symbol": "pair", "side": "side", "order_type": "kind", "last_price": "price",
     "last_qty": "volume", "cost": "cost", "timestamp": "time",
 }  # fmt: skip
+_TIMES = ("timestamp", "lastupdated", "closetm", "time", "opentm")  # of v2; of v1 and REST, the latest first
 _ENDED = ("closed", "canceled", "expired", "filled")
 _WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
 
@@ -126,6 +127,15 @@ def read_execution(data: bytes) -> Fill | None:
         fee=" ".join(filter(None, (value(fee, "qty"), value(fee, "asset")))),
         role={"m": "maker", "t": "taker"}.get(word(value(fields, "liquidity_ind")), ""),
     )
+
+
+def event_ns(fields: Fields) -> int:
+    """Return when the item happened by Kraken's clock, in unix nanoseconds; 0 if the item does not say.
+
+    v2's items have the time of the event. A v1 order has the time of its last change or of its end, but only in some
+    frames; a complete one has at least the time when it was opened.
+    """
+    return next(filter(None, (moment(value(fields, name)) for name in _TIMES)), 0)
 
 
 def moment(text: str) -> int:
