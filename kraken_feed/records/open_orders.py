@@ -62,7 +62,8 @@ class OpenOrders:
             self._listed.pop(order_id, None)
         _trim(self._missing)
         for order_id in orders.keys() - self.open.keys() - self.ended.keys():
-            order = self.open[order_id] = self._missing.pop(order_id, None) or Order()
+            self._missing.pop(order_id, Order())
+            order = self.open[order_id] = Order()
             for part in orders[order_id]:
                 take(order, channel, parse(part))
 

@@ -84,7 +84,7 @@ _V2_FILL = {
     "order_id": "order_id", "symbol": "pair", "side": "side", "order_type": "kind", "last_price": "price",
     "last_qty": "volume", "cost": "cost", "timestamp": "time",
 }  # fmt: skip
-_TIMES = ("timestamp", "lastupdated", "closetm", "time", "opentm")  # of v2; of v1 and REST, the latest first
+_TIMES = ("timestamp", "lastupdated", "closetm", "time")  # of v2; of v1 and REST, the latest first
 _ENDED = ("closed", "canceled", "expired", "filled")
 _WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
 
@@ -129,13 +129,14 @@ def read_execution(data: bytes) -> Fill | None:
     )
 
 
-def event_ns(fields: Fields) -> int:
+def event_ns(fields: Fields, *, opening: bool) -> int:
     """Return when the item happened by Kraken's clock, in unix nanoseconds; 0 if the item does not say.
 
     v2's items have the time of the event. A v1 order has the time of its last change or of its end, but only in some
-    frames; a complete one has at least the time when it was opened.
+    frames; a complete one has at least the time when it was opened, which counts if the item is the ``opening``.
     """
-    return next(filter(None, (moment(value(fields, name)) for name in _TIMES)), 0)
+    names = (*_TIMES, "opentm") if opening else _TIMES
+    return next(filter(None, (moment(value(fields, name)) for name in names)), 0)
 
 
 def moment(text: str) -> int:
