@@ -31,13 +31,13 @@ class Column(NamedTuple):
 
 LONG_STATUS = 16  # cells of the longest status, partially_filled
 NUMBERS = ("price", "volume", "filled", "change", "balance")
-ESSENTIAL = 5  # columns up to this rank stand closer to each other before one of them is left out
+ESSENTIAL = 5  # columns up to this rank are left out only if there is no other way
 
 
 def columns(accounts: Sequence[str] = (), channels: Sequence[str] = ()) -> tuple[Column, ...]:
     """Return all columns, from left to right. Several accounts have one for the account, balances alone their own."""
-    name = max(map(cell_width, accounts), default=0)
-    account = Column("account", min(name, 8), min(max(name, 7), 16), -1)
+    most = min(max(map(cell_width, (*accounts, "account"))), 16)
+    account = Column("account", _distinct(accounts, most), most, -1)
     first = [Column("time", MARK + TIME, MARK + LONG_TIME, 3), *([account] if len(accounts) > 1 else [])]
     if set(channels) == {"balances"}:
         return (
@@ -62,8 +62,14 @@ def columns(accounts: Sequence[str] = (), channels: Sequence[str] = ()) -> tuple
     )
 
 
+def _distinct(names: Sequence[str], most: int) -> int:
+    """Return to how many cells these names can be cut and still be told apart."""
+    return next((width for width in range(4, most) if len({cut(name, width) for name in names}) == len(names)), most)
+
+
 class Layout:
-    """The columns that fit ``width`` cells. ``widths`` has the cells of each by heading, from left to right.
+    """The columns that fit ``width`` cells. ``widths`` has the cells of each by heading, from left to right. ``gap``
+    blanks are between two.
 
     ``seen`` are the widths of cells that have come: their columns need as much, up to their ``most``. So rows stay
     aligned, and a column is left out of all rows rather than of some.
@@ -71,14 +77,18 @@ class Layout:
 
     def __init__(self, width: int, every: Sequence[Column], seen: Mapping[str, int] | None = None) -> None:
         self.width = max(width, NARROWEST)
+        grown = every
         if seen:
-            every = [
+            grown = [
                 column._replace(need=min(max(column.need, seen.get(column.heading, 0)), column.most))
                 for column in every
             ]
-        self._gap, chosen = 2, _fitting(every, self.width, 2)
-        if any(column.rank <= ESSENTIAL for column in set(every).difference(chosen)):
-            self._gap, chosen = 1, _fitting(every, self.width, 1)
+        # Rather than without an essential column, rows are closer, and then less aligned.
+        for wanted, gap in ((grown, 2), (grown, 1), (every, 2), (every, 1)):
+            chosen = _fitting(wanted, self.width, gap)
+            if not any(column.rank <= ESSENTIAL for column in wanted if column not in chosen):
+                break
+        self.gap = gap
         self.widths = {column.heading: column.need for column in chosen}
         # A column gets all that it would take, or no more than it needs: half a time is of no use.
         for column in sorted(chosen, key=lambda column: column.rank):
@@ -87,7 +97,7 @@ class Layout:
         self._columns = chosen
 
     def _total(self) -> int:
-        return sum(self.widths.values()) + self._gap * (len(self.widths) - 1)
+        return sum(self.widths.values()) + self.gap * (len(self.widths) - 1)
 
     def heading(self, time: str) -> str:
         """Return the line with the headings; ``time`` is that of the first column."""
@@ -104,7 +114,7 @@ class Layout:
         """
         texts = {name: self._text(name, cells.get(name, "")) for name in self.widths}
         kept = [column for column in self._columns if texts[column.heading]]
-        pieces = list(self._placed(kept, texts, self._gap))
+        pieces = list(self._placed(kept, texts, self.gap))
         while _length(pieces) > self.width:
             pieces = list(self._placed(kept, texts, 1))
             if _length(pieces) > self.width:
@@ -116,6 +126,8 @@ class Layout:
         room = self.width // 2
         if name in NUMBERS:
             return text if cell_width(text) <= room else "…"
+        if name == "account":
+            room = self.widths[name]
         return cut(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…", room)
 
     def _placed(self, kept: Sequence[Column], texts: Mapping[str, str], gap: int) -> Iterator[tuple[str, str]]:
@@ -124,7 +136,7 @@ class Layout:
         places = {}
         for name, width in self.widths.items():
             places[name] = start, start + width
-            start += width + self._gap
+            start += width + self.gap
         for column in kept:
             text = texts[column.heading]
             left, right = places[column.heading]

@@ -24,8 +24,12 @@ from .zone import Zone
 LIVE, OLD, RECOVERED, MARKER, UNKNOWN = " ", "=", "+", "*", "?"
 
 UNKNOWN_SHOWN = 200  # characters of a frame that cannot be read
-GROWING = {"pair", "price", "volume", "filled", "asset", "change", "balance"}  # columns that adapt to what comes
-GROWN = 40  # cells to which they may want to grow
+# Columns that adapt to what comes, and those that adapt with them: what is filled grows up to the volume.
+GROWING = {
+    "pair": ("pair",), "price": ("price",), "volume": ("volume", "filled"), "filled": ("volume", "filled"),
+    "asset": ("asset",), "change": ("change",), "balance": ("balance",),
+}  # fmt: skip
+GROWN, STEP = 40, 2  # cells to which they may want to grow, and by how many at a time: few new headings
 SHORT = {"partially_filled": "partial", "pending_new": "pending"}  # where the column is narrow
 
 DIM, GREEN, RED, YELLOW, CYAN, BOLD = "2", "32", "31", "33", "36", "1"
@@ -153,11 +157,12 @@ class Rows:
 
     def sentence(self, text: str, now_ns: int, color: str = DIM, account: str = "", mark: str = MARKER) -> list[str]:
         """Return the lines of a sentence behind a mark and a time."""
-        width = self._layout.widths.get("time", 0) - MARK
-        start = f"{mark} {self.zone.clock(now_ns, now_ns, width):{max(width, 8)}}  "
+        layout = self._layout
+        gap, width = " " * layout.gap, layout.widths.get("time", 0) - MARK
+        start = f"{mark} {self.zone.clock(now_ns, now_ns, width):{max(width, 8)}}{gap}"
         if account and self._several:
-            start += f"{displayed(account):{self._layout.widths.get('account', 0)}}  "
-        lines = wrapped(f"{start}{displayed(text)}", self._layout.width, len(start))
+            start += f"{displayed(account):{layout.widths.get('account', 0)}}{gap}"
+        lines = wrapped(f"{start}{displayed(text)}", layout.width, len(start))
         return [self._paint(line, color) for line in lines]
 
     # -- records
@@ -243,10 +248,11 @@ class Rows:
         """Make the columns as wide as these rows need, if there is room."""
         grown = False
         for cells in map(Shown.cells, rows):
-            for name in GROWING & cells.keys():
-                wanted = min(cell_width(cells[name]), GROWN)
+            for name in GROWING.keys() & cells.keys():
+                wanted = STEP * -(-min(cell_width(cells[name]), GROWN) // STEP)
                 if wanted > self._seen.get(name, 0):
-                    self._seen[name], grown = wanted, True
+                    self._seen |= dict.fromkeys(GROWING[name], wanted)
+                    grown = True
         if grown:
             self._layout = Layout(self._layout.width, self._columns, self._seen)
 

@@ -53,7 +53,7 @@ def last_line(accounts: Sequence[Figures], now_ns: int, zone: Zone, width: int) 
     several = len(accounts) > 1
     parts = _outage(running, down, several) if down else _live(running, now_ns, zone, several)
     parts += [Part(text := f"{each.account} has stopped", text, 3) for each in accounts if each.stopped]
-    parts.append(Part(STOP, STOP, 2))
+    parts.append(Part(STOP, STOP, 6 if down else 2))
     return LastLine(_fitted(parts, width), bool(down) or len(running) < len(accounts))
 
 
@@ -85,16 +85,15 @@ def _outage(running: Sequence[Figures], down: Sequence[tuple[Figures, EndpointFi
     """Return what to say while a channel is not live: of the longest outage, and how many others there are."""
     account, endpoint = max(down, key=lambda each: each[1].down_s or 0.0)
     whose = f"{account.account} " if several else ""
-    if len(account.endpoints) > 1:
+    if any(other.live for other in account.endpoints):
         whose += f"{','.join(endpoint.channels)} "
     lasted = elapsed(endpoint.down_s or 0.0)
     was_live = any(account.records.get((channel, "feed.live")) for channel in endpoint.channels)
     if not was_live and not endpoint.cause:
         return [Part(f"{whose}connecting, {lasted}", f"connecting, {lasted}", 0)]
     state = f"down {lasted}" if was_live else f"not live yet, {lasted}"
-    attempt = f"attempt {endpoint.attempts} now"
-    if endpoint.retry_s is not None:
-        attempt = f"attempt {endpoint.attempts + 1} in {elapsed(math.ceil(endpoint.retry_s))}"
+    attempt = f"attempt {endpoint.attempts + (endpoint.retry_s is not None)} "
+    attempt += f"in {elapsed(math.ceil(endpoint.retry_s))}" if endpoint.retry_s else "now"
     cause = CAUSES.get(endpoint.cause, _word(endpoint.cause))
     if endpoint.refused:
         cause = f"Kraken refused the {_word(endpoint.refused)}"

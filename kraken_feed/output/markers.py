@@ -17,20 +17,20 @@ from .zone import NS, Zone
 # A few words for each cause of a loss; telemetry/causes.py says what to do.
 CAUSES = {
     "closed": "connection closed",
-    "silence": "no data came",
-    "sequence": "a frame was missing",
-    "unsubscribed": "Kraken ended the subscription",
-    "frame_too_big": "a frame was too big",
-    "no_ack": "the subscription was not acknowledged",
-    "no_snapshot": "no snapshot came",
-    "refused": "Kraken refused the subscription",
+    "silence": "no data",
+    "sequence": "a frame is missing",
+    "unsubscribed": "unsubscribed by Kraken",
+    "frame_too_big": "frame too big",
+    "no_ack": "subscription not answered",
+    "no_snapshot": "no snapshot",
+    "refused": "subscription refused",
     "maintenance": "Kraken is online again",
-    "connect": "no connection to Kraken",
-    "upgrade": "Kraken's web server refused the connection",
-    "token": "no token from Kraken",
+    "connect": "no connection",
+    "upgrade": "refused by Kraken",
+    "token": "no token",
     "throttled": "too many requests",
-    "locked_out": "Kraken locked the key for a while",
-    "resnapshot": "another snapshot came",
+    "locked_out": "key locked by Kraken",
+    "resnapshot": "another snapshot",
 }
 
 Record = Mapping[str, Any]
