@@ -83,7 +83,8 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser with our errors: the nearest valid name, and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[:1].upper()}{message[1:]}.", remedy=f"Try: {self.prog} --help")
+        end = "" if message[-1:] in ".?" else "."
+        raise UsageError(f"{message[:1].upper()}{message[1:]}{end}", remedy=f"Try: {self.prog} --help")
 
 
 def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
@@ -147,18 +148,20 @@ def _positive_int(text: str) -> int:
 
 
 def _pair(text: str) -> str:
+    """Return a pair with a slash, if it has a separator: other programs write ``BTC-USD``."""
     from ..records.pairs import is_pair
 
-    if not is_pair(text):
+    pair = text.replace("-", "/").replace("_", "/")
+    if not is_pair(pair):
         raise argparse.ArgumentTypeError(f"{text!r} is not a pair. Write it with a slash, as in BTC/USD")
-    return text
+    return pair
 
 
 def _event(text: str) -> str:
     from ..output.selection import KINDS, STATUSES
 
     if text not in (*KINDS, *STATUSES):
-        raise argparse.ArgumentTypeError(f"{text!r} is none. {near_miss(text, (*KINDS, *STATUSES))[:-1]}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an event. {near_miss(text, (*KINDS, *STATUSES))}")
     return text
 
 

@@ -142,7 +142,7 @@ def summary(
     ``shown`` are the rows of events by kind; ``recovered`` of them were recovered. ``hidden`` rows were not selected.
     """
     counts = [counted(shown[kind], name) for kind, name in _NAMES.items() if shown.get(kind)]
-    what = ", ".join(counts) or "nothing happened"
+    what = ", ".join(counts) or ("" if hidden else "nothing happened")
     what += f" ({recovered} recovered)" if recovered else ""
     facts = [
         f"stopped by {_REASONS.get(reason, reason if reason in STOP_REASONS else 'an error')} after {elapsed(seconds)}",

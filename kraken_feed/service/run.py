@@ -36,11 +36,11 @@ from ..telemetry.status import state
 from ..telemetry.stderr import Stderr, json_line
 from ..text import Secrets
 from . import rows, signals
-from .rows import RowOutput
 from .systemd import Lifecycle, Notifier
 
 if TYPE_CHECKING:
     from .listener import Listener
+    from .row_output import RowOutput
 
 STALE = 2  # times silence_s: the session ends a silent connection itself, and its timer may be late
 
@@ -108,7 +108,7 @@ class Service:
             raise
         finally:
             if self._rows is not None:
-                await self._rows.end(self._feeds.reason if self._feeds is not None else reason)
+                await self._rows.end(reason)
             self._lifecycle.stopping(reason)
             if self._posts is not None:
                 await self._posts
@@ -237,6 +237,8 @@ class Service:
             sink = Sink.open(arguments.output, failed, warn=warn, patience=patience)
         self._sink = sink
         if rows.wanted(arguments.format, sink.fd):
+            from .row_output import RowOutput
+
             self._rows = RowOutput(sink, arguments, self.channels, list(self.credentials), lambda: self._feeds)
             self._stderr.before = self._rows.make_room
             return sink, self._rows.log
