@@ -127,6 +127,6 @@ class Markers:
     def _interval(self, record: Record) -> str:
         """Return the beginning and the end of an outage."""
         now_ns = moment(record["ts"])
-        start, end = (record.get(name) for name in ("from", "to"))
-        since = self.zone.clock(moment(start), now_ns) if start else "an unknown time"
-        return f"{since} to {self.zone.clock(moment(end or record['ts']), now_ns)}"
+        start, end = record.get("from"), record.get("to") or record["ts"]
+        until = self.zone.clock(moment(end), now_ns)
+        return f"{self.zone.clock(moment(start), now_ns)} to {until}" if start else f"up to {until}"

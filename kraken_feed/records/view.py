@@ -7,7 +7,7 @@ sent, digits and trailing zeros included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
 
 import msgspec
@@ -20,6 +20,7 @@ Fields = dict[str, msgspec.Raw]
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
 _items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _LAST_S = 253_402_300_800  # the year 10000, which datetime cannot express
 
 
@@ -142,9 +143,12 @@ def event_ns(fields: Fields, *, opening: bool) -> int:
 def moment(text: str) -> int:
     """Return the unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it is not a time."""
     try:
-        seconds = datetime.fromisoformat(text).timestamp() if "T" in text else float(text)
-        return int(seconds * 1e9) if 0 < seconds < _LAST_S else 0
-    except (ValueError, OverflowError):
+        if "T" in text:
+            at = datetime.fromisoformat(text)
+            return max(0, (at - (_EPOCH if at.tzinfo else _EPOCH.replace(tzinfo=None))) // _MICROSECOND * 1000)
+        seconds = Decimal(text)  # a float would be exact to some hundred nanoseconds only
+        return int(seconds * 1_000_000_000) if 0 < seconds < _LAST_S else 0
+    except (ValueError, OverflowError, DecimalException):
         return 0
 
 
