@@ -251,8 +251,9 @@ class Feed:
         return self._all_written or self._quota.left == 0
 
     def orders(self, channel: str) -> Mapping[str, Sequence[bytes]]:
-        """Return the open orders of a channel that the output holds: each as a complete object and its changes."""
-        return self._knowledge[channel].orders if channel in ORDER_CHANNELS else {}
+        """Return the open orders of a channel that the output holds, each as a complete object and its changes. Orders
+        that were not in the last snapshot are not open."""
+        return self._knowledge[channel].open_orders() if channel in ORDER_CHANNELS else {}
 
     def figures(self) -> Figures:
         """Return the account's state and counters."""
@@ -265,7 +266,7 @@ class Feed:
         return Figures(
             account=self.account,
             endpoints=endpoints,
-            open_orders={c: len(self._knowledge[c].orders) for c in self._knowledge if c in ORDER_CHANNELS},
+            open_orders={c: len(self.orders(c)) for c in self._knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
             reconnects=sum(endpoint.reconnects for endpoint in self._endpoints),

@@ -227,6 +227,12 @@ class Knowledge:
 
         return map(is_written, items)
 
+    def open_orders(self) -> Mapping[str, Sequence[bytes]]:
+        """Return the orders that are open as far as is known: those that have vanished are not."""
+        if not self.vanished:
+            return self.orders
+        return {name: parts for name, parts in self.orders.items() if name not in self.vanished}
+
     def begin_pass(self) -> None:
         """Begin another pass over REST's history: rows are compared with each other within one pass only."""
         self._rows.clear()

@@ -60,7 +60,7 @@ def last_line(accounts: Sequence[Figures], now_ns: int, zone: Zone, width: int) 
 def _live(running: Sequence[Figures], now_ns: int, zone: Zone, several: bool) -> list[Part]:
     """Return what to say while every channel is live."""
     endpoints = [endpoint for account in running for endpoint in account.endpoints]
-    since = _ago(min(endpoint.live_s or 0.0 for endpoint in endpoints), now_ns, zone)
+    since = _ago(min((endpoint.live_s or 0.0 for endpoint in endpoints), default=0.0), now_ns, zone)
     who = f"{counted(len(running), 'account')} " if several else ""
     parts = [Part(f"{who}live since {since}", f"{who}live {since}", 0)]
     engines = dict.fromkeys(endpoint.engine for endpoint in endpoints if endpoint.engine not in (None, "online"))
@@ -70,7 +70,7 @@ def _live(running: Sequence[Figures], now_ns: int, zone: Zone, several: bool) ->
         parts.append(Part(f"records may be {elapsed(late)} late", f"late {elapsed(late)}", 1))
     missed = sum(account.outages.open for account in running)
     if missed:
-        parts.append(Part(f"recovering {counted(missed, 'outage')}", f"recovering {missed}", 3))
+        parts.append(Part(f"recovering {counted(missed, 'outage')}", "recovering", 3))
     if any(account.open_orders for account in running):
         orders = sum(max(account.open_orders.values(), default=0) for account in running)
         parts.append(Part(counted(orders, "open order"), f"{orders} open", 4))

@@ -342,7 +342,7 @@ def test_rows_are_selected_by_pair_and_event(selection: Selection, shown: list[s
 
 def test_a_selection_never_hides_markers_unknown_frames_and_unknown_pairs() -> None:
     table = Table(selection=Selection(pairs={"XBTUSD"}))
-    assert table.lines(_record("feed.gap", "executions", to=TS, reason="x", **{"from": TS}))
+    assert table.lines(_record("feed.gap", "executions", to=TS, reason="x"))
     assert table.lines(_record("unknown", "-", data=b"{}"))
     assert table.lines(_execution(b'{"order_status":"new","exec_type":"new"}'))
     assert not table.lines(_record("balance", "balances", b'{"asset":"BTC","balance":1.0}'))
@@ -595,7 +595,7 @@ def test_a_marker_is_a_sentence_behind_a_mark(event: str) -> None:
     table = Table(width=60)
     table.lines(_record("feed.live", "openOrders", attempt=1))
     fields = {"from": TS, "to": TS, "reason": "no " * 50, "cause": "closed", "detail": "too " * 50}
-    lines = table.lines(_record(event, "openOrders", **fields))
+    lines = table.lines(_record(event, "openOrders") | fields)
     assert lines[0].startswith("* 22:41:05  ")
     assert all(line.startswith(" " * 12) for line in lines[1:])
     assert max(map(len, lines)) <= 60
