@@ -137,6 +137,25 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def displayed(text: str) -> str:
+    """Return ``text`` as :func:`printable` does, with combining marks escaped, too: terminals do not agree on their
+    width."""
+    if text.isascii() and text.isprintable():
+        return text
+    from unicodedata import category
+
+    return printable("".join(c.encode("unicode_escape").decode() if category(c)[0] == "M" else c for c in text))
+
+
+def cell_width(text: str) -> int:
+    """Return how many cells of a terminal a displayed text takes: two for each wide character."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width
+
+    return sum(2 if east_asian_width(c) in "FW" else 1 for c in text)
+
+
 def printable_json(lines: str) -> str:
     """Escape the same characters in lines of JSON, as JSON does: ``\\u009b``. The values stay the same."""
     if lines.isascii() and "\x7f" not in lines:  # JSON allows no other control characters in a string

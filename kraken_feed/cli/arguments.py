@@ -83,7 +83,8 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser with our errors: the nearest valid name, and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[:1].upper()}{message[1:]}.", remedy=f"Try: {self.prog} --help")
+        end = "" if message[-1:] in ".?" else "."
+        raise UsageError(f"{message[:1].upper()}{message[1:]}{end}", remedy=f"Try: {self.prog} --help")
 
 
 def parse(argv: list[str], known: Mapping[str, Command]) -> argparse.Namespace:
@@ -146,6 +147,24 @@ def _positive_int(text: str) -> int:
     return value
 
 
+def _pair(text: str) -> str:
+    """Return a pair with a slash, if it has a separator: other programs write ``BTC-USD``."""
+    from ..records.pairs import is_pair
+
+    pair = text.replace("-", "/").replace("_", "/")
+    if not is_pair(pair):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pair. Write it with a slash, as in BTC/USD")
+    return pair
+
+
+def _event(text: str) -> str:
+    from ..output.selection import KINDS, STATUSES
+
+    if text not in (*KINDS, *STATUSES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an event. {near_miss(text, (*KINDS, *STATUSES))}")
+    return text
+
+
 _positive_int.__name__ = "positive integer"
 
 
@@ -187,6 +206,7 @@ def output_options(parser: argparse.ArgumentParser) -> None:
         "--snapshots", choices=("changes", "all", "none"), default="changes",
         help="the items of a snapshot to write (default: those that differ from what was last written)",
     )  # fmt: skip
+    _row_options(parser)
     parser.add_argument("--once", action="store_true", help="write every open order (or balance) and exit")
     parser.add_argument(
         "--timeout", type=seconds, metavar="TIME", help="with --once: exit with 69 after this time (default: 30s)"
@@ -195,6 +215,19 @@ def output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--duration", type=seconds, metavar="TIME", help="exit after this time (90s, 5m, 2h, 7d); with --count: at most"
     )
+
+
+def _row_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--utc", action="store_true", help="the times of rows in UTC (default: in the local zone)")
+    parser.add_argument(
+        "--pair", dest="pairs", type=_pair, metavar="PAIR", action="append", default=[],
+        help="show only rows of this pair, as in XBT/USD, BTC/USD or XXBTZUSD; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--event", dest="events", type=_event, metavar="EVENT", action="append", default=[],
+        help="show only rows of this kind: order, trade, execution, balance, or a status such as open, closed, filled, "
+        "canceled; may be repeated",
+    )  # fmt: skip
 
 
 def tail_options(parser: argparse.ArgumentParser) -> None:

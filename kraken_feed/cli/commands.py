@@ -33,6 +33,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     from ..config.credentials import find_all
     from ..config.schema import choose_accounts
     from ..output.descriptors import raise_limit
+    from ..service.rows import choose
     from ..service.run import serve
     from ..service.systemd import take
 
@@ -40,6 +41,7 @@ def _tail(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     channels = _channels(arguments.channels or config.channels)
     _check_limits(arguments)
+    arguments.selection = choose(arguments, channels)
     credentials = find_all(config, choose_accounts(config, arguments.accounts), os.environ, _stderr_logger(arguments))
     raise_limit()  # after the commands that print keys: a child might not expect so many
     return _run(serve(arguments, config, channels, credentials, notifier, watchdog))
@@ -47,10 +49,12 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from ..config.schema import check_account
+    from ..service.rows import choose
     from ..service.run import serve
 
     config = _config(arguments)
     channels = _channels(arguments.channels or ("openOrders", "ownTrades"))
+    arguments.selection = choose(arguments, channels)
     account = arguments.account or "demo"
     check_account(account)
     _check_limits(arguments)

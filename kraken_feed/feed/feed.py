@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..config.schema import CHANNELS
 from ..errors import FeedError, NotInTime, StateFailed, Transient, UsageError
@@ -67,6 +67,8 @@ class Feed:
         self._asked_at = boot_ns()  # when Kraken's time was last asked for
         self._time_wanted = asyncio.Event()
         self._knowledge = _knowledge(account.channels, checkpoint)
+        # Channels that an earlier run has written.
+        self.continued = [channel for channel, state in checkpoint.channels.items() if state.complete_ns]
 
         # What shares the API key: its limits, its REST client, the recovery.
         counter = CallCounter(config.backfill.rest_counter - 1, config.backfill.rest_decay)
@@ -248,6 +250,11 @@ class Feed:
         """Whether nothing more is to be written."""
         return self._all_written or self._quota.left == 0
 
+    def orders(self, channel: str) -> Mapping[str, Sequence[bytes]]:
+        """Return the open orders of a channel that the output holds, each as a complete object and its changes. Orders
+        that were not in the last snapshot are not open."""
+        return self._knowledge[channel].open_orders() if channel in ORDER_CHANNELS else {}
+
     def figures(self) -> Figures:
         """Return the account's state and counters."""
         recovery, endpoints = self._recovery, tuple(endpoint.figures() for endpoint in self._endpoints)
@@ -259,7 +266,7 @@ class Feed:
         return Figures(
             account=self.account,
             endpoints=endpoints,
-            open_orders={c: len(self._knowledge[c].orders) for c in self._knowledge if c in ORDER_CHANNELS},
+            open_orders={c: len(self.orders(c)) for c in self._knowledge if c in ORDER_CHANNELS},
             records=records,
             losses=losses,
             reconnects=sum(endpoint.reconnects for endpoint in self._endpoints),

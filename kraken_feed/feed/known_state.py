@@ -135,7 +135,8 @@ class Knowledge:
 
     ``orders`` has the open orders by id, each as its last complete object and the changes since. For balances it has
     the assets, see :func:`balance_key`. ``vanished`` are orders that were open and were not in the last snapshot.
-    ``classes`` are the asset classes of balances besides ``currency``. ``repeats`` counts updates that were left out
+    ``repeated`` tells of the last item of a snapshot whether the output held it already. ``classes`` are the asset
+    classes of balances besides ``currency``. ``repeats`` counts updates that were left out
     because an earlier one had the same bytes. ``volumes`` compares executed volumes with fills, if it is not None.
     """
 
@@ -156,6 +157,7 @@ class Knowledge:
         # A ledger entry from REST is kept under its id and under its CRC-32.
         self.seen = Remembered(2 * SEEN_KEPT if channel == "balances" else SEEN_KEPT, seen)
         self.vanished: set[str] = set()
+        self.repeated = False
         self.classes: set[str] = set()
         if channel == "balances":
             self.classes = {name.partition(" ")[2] for name in self.orders if " " in name}
@@ -220,9 +222,16 @@ class Knowledge:
                 news = self._unseen_row(item, rows, "", volumes)
             else:
                 news = self._is_news(item, volumes) or item.order_id in stale_orders
+            self.repeated = not news
             return policy == "all" or (news and not suppressed)
 
         return map(is_written, items)
+
+    def open_orders(self) -> Mapping[str, Sequence[bytes]]:
+        """Return the orders that are open as far as is known: those that have vanished are not."""
+        if not self.vanished:
+            return self.orders
+        return {name: parts for name, parts in self.orders.items() if name not in self.vanished}
 
     def begin_pass(self) -> None:
         """Begin another pass over REST's history: rows are compared with each other within one pass only."""

@@ -59,6 +59,7 @@ class Recorder:
         self._marked: dict[str, int] = {}  # ids of the last markers, and how often each was wanted
         self._lines: list[Line] = []  # of one burst, channel and type
         self._channel, self._type, self._ns = "", "", 0
+        self._repeated = False  # whether the output held these items already: only rows show that
 
     def connected(self, name: str, channels: Sequence[str]) -> None:
         """Begin to write records under the connection's name."""
@@ -80,7 +81,7 @@ class Recorder:
         channel, kind, sequence = data.channel, data.type or "update", data.sequence
         if channel != self._channel or kind != self._type or frame_ns != self._ns:
             self.flush()
-            self._channel, self._type, self._ns = channel, kind, frame_ns
+            self._channel, self._type, self._ns, self._repeated = channel, kind, frame_ns, False
         # An item without an identity is named by its place. The code of :func:`render.item_id` is repeated here, to
         # save a call.
         prefix, knowledge = self._prefixes[channel], self.knowledge[channel]
@@ -97,6 +98,9 @@ class Recorder:
             index += 1
             if not (knowledge.update(item) if news is None else next(news)):
                 continue
+            if news is not None and knowledge.repeated is not self._repeated:
+                self.flush()
+                self._repeated = knowledge.repeated
             identity = item.identity
             if identity:
                 name = prefix + identity
@@ -122,7 +126,8 @@ class Recorder:
             return
         self._lines = []
         name = self.dialect.EVENT_NAMES[self._channel]
-        self._loggers[self._channel].records(name, lines, ts=render.timestamp(self._ns), type=self._type)
+        mark = {"repeated": True} if self._repeated else {}
+        self._loggers[self._channel].records(name, lines, ts=render.timestamp(self._ns), type=self._type, **mark)
         self.written[self._channel, name] += len(lines)
         self.written_ns = self._ns
 

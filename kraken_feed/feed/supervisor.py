@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
@@ -60,6 +60,10 @@ class Supervisor:
     def figures(self) -> list[Figures]:
         """Return the figures of every account, in the order of the feeds."""
         return [feed.figures() for feed in self.feeds]
+
+    def orders(self, account: str, channel: str) -> Mapping[str, Sequence[bytes]]:
+        """Return the open orders of an account's channel that the output holds; see :meth:`Feed.orders`."""
+        return next(feed.orders(channel) for feed in self.feeds if feed.account == account)
 
     async def _run(self, feed: Feed) -> None:
         """Run one feed. An account that Kraken refuses ends alone. Any other error ends the process, and the service

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, DecimalException
 from typing import Any
 
@@ -52,6 +53,19 @@ class OpenOrders:
             self._missing.pop(order_id, None)
             self.open[order_id], self._listed[order_id] = order, connection
         return order
+
+    def sync(self, channel: str, orders: Mapping[str, Sequence[bytes]]) -> None:
+        """Know the same open orders as ``orders``: each as a complete object and its changes. What is known of an order
+        already stays."""
+        for order_id in self.open.keys() - orders.keys():
+            self._missing[order_id] = self.open.pop(order_id)
+            self._listed.pop(order_id, None)
+        _trim(self._missing)
+        for order_id in orders.keys() - self.open.keys() - self.ended.keys():
+            self._missing.pop(order_id, Order())
+            order = self.open[order_id] = Order()
+            for part in orders[order_id]:
+                take(order, channel, parse(part))
 
     def sweep(self, connection: str | None) -> None:
         """Remove the orders that this connection's complete snapshot has not listed: they are no longer open."""

@@ -7,7 +7,7 @@ sent, digits and trailing zeros included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
 
 import msgspec
@@ -20,6 +20,7 @@ Fields = dict[str, msgspec.Raw]
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
 _items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _LAST_S = 253_402_300_800  # the year 10000, which datetime cannot express
 
 
@@ -84,6 +85,7 @@ _V2_FILL = {
     "order_id": "order_id", "symbol": "pair", "side": "side", "order_type": "kind", "last_price": "price",
     "last_qty": "volume", "cost": "cost", "timestamp": "time",
 }  # fmt: skip
+_TIMES = ("timestamp", "lastupdated", "closetm", "time")  # of v2; of v1 and REST, the latest first
 _ENDED = ("closed", "canceled", "expired", "filled")
 _WITHOUT_PRICE = ("market", "settle-position")  # v1 writes 0 there, v2 nothing
 
@@ -128,12 +130,25 @@ def read_execution(data: bytes) -> Fill | None:
     )
 
 
+def event_ns(fields: Fields, *, opening: bool) -> int:
+    """Return when the item happened by Kraken's clock, in unix nanoseconds; 0 if the item does not say.
+
+    v2's items have the time of the event. A v1 order has the time of its last change or of its end, but only in some
+    frames; a complete one has at least the time when it was opened, which counts if the item is the ``opening``.
+    """
+    names = (*_TIMES, "opentm") if opening else _TIMES
+    return next(filter(None, (moment(value(fields, name)) for name in names)), 0)
+
+
 def moment(text: str) -> int:
     """Return the unix nanoseconds of a time in v1's and REST's seconds or in v2's RFC 3339; 0 if it is not a time."""
     try:
-        seconds = datetime.fromisoformat(text).timestamp() if "T" in text else float(text)
-        return int(seconds * 1e9) if 0 < seconds < _LAST_S else 0
-    except (ValueError, OverflowError):
+        if "T" in text:
+            at = datetime.fromisoformat(text)
+            return max(0, (at - (_EPOCH if at.tzinfo else _EPOCH.replace(tzinfo=None))) // _MICROSECOND * 1000)
+        seconds = Decimal(text)  # a float would be exact to some hundred nanoseconds only
+        return int(seconds * 1_000_000_000) if 0 < seconds < _LAST_S else 0
+    except (ValueError, OverflowError, DecimalException):
         return 0
 
 

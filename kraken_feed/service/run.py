@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,6 @@ from ..errors import FeedError, OutputFailed
 from ..feed.builder import Fail, Plan, assemble
 from ..feed.environment import Limits
 from ..feed.supervisor import Supervisor
-from ..output.console import Rows
 from ..output.sink import Sink
 from ..protocol.signing import Credentials
 from ..state.place import kind_of, place_for
@@ -37,11 +35,12 @@ from ..telemetry.stats import Output, Program
 from ..telemetry.status import state
 from ..telemetry.stderr import Stderr, json_line
 from ..text import Secrets
-from . import signals
+from . import rows, signals
 from .systemd import Lifecycle, Notifier
 
 if TYPE_CHECKING:
     from .listener import Listener
+    from .row_output import RowOutput
 
 STALE = 2  # times silence_s: the session ends a silent connection itself, and its timer may be late
 
@@ -78,14 +77,15 @@ class Service:
     watchdog: float | None  # systemd's interval in seconds
 
     def __post_init__(self) -> None:
-        self._log = diagnostics(self.arguments, self.credentials.values())
         self._stderr = Stderr(sys.stderr)
+        self._log = diagnostics(self.arguments, self.credentials.values(), self._stderr)
         self._secrets: Secrets = self.arguments.secrets
         self._started_ns = time.time_ns()
         self._plan = _plan(self.arguments, self.config, self.channels, self.credentials)
         self._starting: asyncio.Task[Supervisor] | None = None
         self._feeds: Supervisor | None = None  # None until everything is open
         self._sink: Sink | None = None
+        self._rows: RowOutput | None = None  # if rows are written
         self._unavailable = ""  # what the start waits for
         self._stopped = ""  # the signal that asked for the end
         self._lifecycle = Lifecycle(self.notifier, self.program, watchdog=self.watchdog, log=self._log)
@@ -107,6 +107,8 @@ class Service:
             reason = self._secrets.mask_long(error.what)
             raise
         finally:
+            if self._rows is not None:
+                await self._rows.end(reason)
             self._lifecycle.stopping(reason)
             if self._posts is not None:
                 await self._posts
@@ -125,6 +127,8 @@ class Service:
         self._log.info("stopping", signal=reason)
         self._lifecycle.stopping(reason)
         self._stopped = reason
+        if self._rows is not None:
+            self._rows.stop()
         if self._feeds is not None:
             self._feeds.stop(reason)
         elif self._starting is not None:
@@ -181,6 +185,8 @@ class Service:
         self._say_without_checkpoint()
         if self._stopped:  # a signal came after the task ended
             self._feeds.stop(self._stopped)
+        if self._rows is not None:
+            self._rows.begin()
         self._speak()
         return self._feeds
 
@@ -223,8 +229,20 @@ class Service:
         self._log.info("metrics_listening", url=self._listener.url)
 
     def _open_output(self, failed: Fail) -> tuple[Sink, FeedLogger]:
-        self._sink, feed_log = _output(self.arguments, self.config, self._log, failed)
-        return self._sink, feed_log
+        """Open the output; return the sink, and the logger that writes records to it in the right format."""
+        arguments, warn, patience = self.arguments, self._log.warning, self.config.output.patience_s
+        if arguments.output == "-":
+            sink = Sink(1, "stdout", failed, warn=warn, patience=patience)
+        else:
+            sink = Sink.open(arguments.output, failed, warn=warn, patience=patience)
+        self._sink = sink
+        if rows.wanted(arguments.format, sink.fd):
+            from .row_output import RowOutput
+
+            self._rows = RowOutput(sink, arguments, self.channels, list(self.credentials), lambda: self._feeds)
+            self._stderr.before = self._rows.make_room
+            return sink, self._rows.log
+        return sink, feed_logger(sink, render_for_terminal if os.isatty(sink.fd) else render_record)
 
 
 def _plan(
@@ -251,7 +269,9 @@ def _plan(
     )
 
 
-def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials]) -> FilteringBoundLogger:
+def diagnostics(
+    arguments: argparse.Namespace, credentials: Iterable[Credentials], stderr: Stderr | None = None
+) -> FilteringBoundLogger:
     """Return the logger for stderr, which masks secrets."""
     for key in credentials:
         arguments.secrets.add(*key.secrets())
@@ -260,19 +280,7 @@ def diagnostics(arguments: argparse.Namespace, credentials: Iterable[Credentials
         fmt = "console" if sys.stderr.isatty() else "json"
     watched = os.isatty(1) and os.isatty(2)  # the rows on the same terminal show already what is live and what is lost
     level: Level = "error" if arguments.quiet else "debug" if arguments.verbose else "warning" if watched else "info"
-    return diagnostics_logger(arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ))
-
-
-def _output(
-    arguments: argparse.Namespace, config: Config, log: FilteringBoundLogger, failed: Fail
-) -> tuple[Sink, FeedLogger]:
-    """Open the output; return the sink, and the logger that writes records to it in the right format."""
-    path, patience = arguments.output, config.output.patience_s
-    if path == "-":
-        sink = Sink(1, "stdout", failed, warn=log.warning, patience=patience)
-    else:
-        sink = Sink.open(path, failed, warn=log.warning, patience=patience)
-    if arguments.format == "console" or (arguments.format == "auto" and os.isatty(sink.fd)):
-        columns = shutil.get_terminal_size((160, 24)).columns
-        return sink, feed_logger(sink, Rows(colors=wants_color(sink.fd, os.environ), columns=columns))
-    return sink, feed_logger(sink, render_for_terminal if os.isatty(sink.fd) else render_record)
+    return diagnostics_logger(
+        arguments.secrets, level=level, fmt=fmt, colors=wants_color(2, os.environ), stderr=stderr,
+        hidden=rows.events_in_rows(arguments),
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
@@ -49,13 +49,15 @@ class FeedLogger(structlog.BoundLoggerBase):
         self._proxy_to_logger("write", event_name, **fields)
 
     def records(self, event_name: str, items: Sequence[Line], **fields: object) -> None:
-        """Emit one record per item, all with the same fields."""
+        """Emit one record per item, all with the same fields. ``repeated`` says that the output held the items already:
+        rows mark them, and lines of JSON do not have it."""
         self._proxy_to_logger("write", event_name, items=items, **fields)
 
 
 def render_record(logger: WrappedLogger, name: str, event_dict: EventDict) -> bytes | tuple[tuple[bytes, int], Any]:
     """Render a record as a JSON line, or several items as several lines. A structlog processor."""
     event_dict["event_name"] = event_dict.pop("event")
+    event_dict.pop("repeated", None)  # for rows
     items = event_dict.pop("items", None)
     if items is None:
         return render.render(event_dict)
@@ -109,6 +111,15 @@ def _masked(secrets: Secrets) -> Processor:
         event_dict = {key: value if _ours(key, value) else clean(value) for key, value in event_dict.items()}
         if error is not None:  # long, so it is masked and not cut
             event_dict["exception"] = secrets.mask_long(trace(error, secrets.mask))
+        return event_dict
+
+    return processor
+
+
+def _without(hidden: Collection[str]) -> Processor:
+    def processor(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+        if event_dict["event"] in hidden:
+            raise structlog.DropEvent
         return event_dict
 
     return processor
@@ -173,9 +184,16 @@ def _is_left_over(entry: logging.LogRecord) -> bool:
 
 
 def diagnostics_logger(
-    secrets: Secrets, *, level: Level, fmt: LogFormat, colors: bool, stream: TextIO | None = None
+    secrets: Secrets,
+    *,
+    level: Level,
+    fmt: LogFormat,
+    colors: bool,
+    stream: TextIO | None = None,
+    stderr: Stderr | None = None,
+    hidden: Collection[str] = (),
 ) -> structlog.typing.FilteringBoundLogger:
-    """Return the diagnostics' logger, and send the libraries' logs to it."""
+    """Return the diagnostics' logger, and send the libraries' logs to it. ``hidden`` events are not logged."""
     rendering: Sequence[Processor]
     stream = stream or sys.stderr
     if fmt == "json":
@@ -186,8 +204,9 @@ def diagnostics_logger(
         )
         rendering = [_masked(secrets), _escaped, console]
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        Stderr(stream),
+        stderr or Stderr(stream),
         processors=[
+            _without(hidden),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%H:%M:%S", utc=fmt == "json", key="ts"),
             *rendering,

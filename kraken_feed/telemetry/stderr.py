@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partialmethod
 from typing import TextIO
 
@@ -37,10 +37,15 @@ class Stderr:
     Args:
         stream: stderr.
         environ: tells whether stderr is the journal; then every line starts with its priority, ``<4>`` for a warning.
+
+    ``before`` returns what has to be written before a line; None if the line cannot be written now.
     """
+
+    before: Callable[[], bytes | None]
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         self._stream = stream
+        self.before = bytes
         self._dropped = 0
         self._poll: select.poll | None = None
         self._journal = False
@@ -56,7 +61,8 @@ class Stderr:
         self._poll.register(fd, select.POLLOUT)
 
     def _say(self, text: str, priority: int) -> None:
-        if self._poll is not None and not self._poll.poll(0):
+        before = self.before()
+        if before is None or (self._poll is not None and not self._poll.poll(0)):
             self._dropped += 1
             return
         text = self._marked(text, priority)
@@ -68,7 +74,7 @@ class Stderr:
             if self._poll is None:
                 self._stream.write(text + "\n")
                 self._stream.flush()
-            elif not self._write_now((text + "\n").encode(self._encoding, PLAIN)):
+            elif not self._write_now(before + (text + "\n").encode(self._encoding, PLAIN)):
                 self._dropped += 1
         except OSError:
             self._dropped += 1

@@ -6,7 +6,6 @@ of Kraken are escaped, and cut by their width in cells; markup is not interprete
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from decimal import Decimal, DecimalException
 from typing import Generic, NamedTuple, TypeVar
@@ -17,7 +16,7 @@ from rich.text import Text
 from ..records.render import timestamp
 from ..records.view import nonzero
 from ..telemetry.status import span
-from ..text import printable
+from ..text import displayed
 from .model import Deal, Row
 
 FLASH_NS = 1_500_000_000  # long enough to be seen from the corner of an eye
@@ -93,13 +92,8 @@ def cut(text: str, width: int, *, right: bool = False) -> str:
 
 
 def plain(text: str) -> str:
-    """Return ``text`` without characters that a terminal would interpret. Combining marks are escaped too: terminals do
-    not agree on their width."""
-    text = text[:LONGEST]
-    if text.isascii() and text.isprintable():
-        return text
-    marked = "".join(c.encode("unicode_escape").decode() if unicodedata.category(c)[0] == "M" else c for c in text)
-    return printable(marked)
+    """Return ``text`` without characters that a terminal would interpret."""
+    return displayed(text[:LONGEST])
 
 
 def _total(widths: Sequence[int]) -> int:

@@ -69,6 +69,16 @@ def journal() -> Iterator[Journal]:
         yield stand_in
 
 
+def test_what_has_to_come_before_a_line_is_written_with_it_and_can_prevent_it(journal: Journal) -> None:
+    with journal.stream() as stream:
+        stderr = Stderr(stream, {})
+        before = iter([b"[room]", None, b""])
+        stderr.before = lambda: next(before)
+        for text in ("a", "b", "c"):
+            stderr.warning(text)
+    assert journal.read() == ["[room]a", "(1 lines dropped: stderr was not read)", "c"]
+
+
 def test_a_line_carries_its_level(journal: Journal) -> None:
     with journal.stream() as stream:
         stderr = Stderr(stream, journal.environ)

@@ -207,3 +207,38 @@ def test_no_two_records_of_an_output_have_one_id_whatever_comes(channel: str, sc
                 )
     made.flush()
     assert len(set(lines.ids)) == len(lines.ids), script
+
+
+# ------------------------------------------------------------------------------------------------ what is repeated
+
+
+class _Events:
+    """A logger that keeps its events: the items' data, and whether they are repeated."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[list[bytes], bool]] = []
+
+    def bind(self, **fields: object) -> _Events:
+        return self
+
+    def records(self, name: str, items: list[Any], **fields: object) -> None:
+        self.seen.append(([item[-1] for item in items], fields.get("repeated", False) is True))
+
+
+def test_items_that_a_snapshot_repeats_are_logged_apart_and_the_json_does_not_change() -> None:
+    known, new = b'{"status":"open","vol":"1"}', b'{"status":"open","vol":"2"}'
+    items = [Item(known, "A"), Item(new, "B"), Item(new, "C"), Item(known, "A")]
+    events, lines = _Events(), _Lines()
+    for log in (events, feed_logger(lines, v=1, account="main")):
+        knowledge = Knowledge("openOrders", {"A": [known]}, before_first_snapshot=False)
+        made = Recorder(
+            "main", spot_v1, "run", knowledge={"openOrders": knowledge}, snapshots="all", feed_log=log,  # type: ignore[arg-type]  # a part of one
+            mask=str, unix_ns=lambda: NOON_NS, more=None,
+        )  # fmt: skip
+        made.connected("run-1", ["openOrders"])
+        made.write(Data("openOrders", items, 1, "snapshot"), NOON_NS)
+        made.write(Data("openOrders", [Item(new, "A")], 2, "update"), NOON_NS)
+        made.flush()
+    assert events.seen == [([known], True), ([new, new], False), ([known], True), ([new], False)]
+    assert [record["data"]["vol"] for record in lines.records] == ["1", "2", "2", "1", "2"]
+    assert all("repeated" not in record for record in lines.records)

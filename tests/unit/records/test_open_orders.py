@@ -47,3 +47,18 @@ def test_a_complete_snapshot_removes_the_orders_that_it_does_not_list() -> None:
     assert orders.known("OA") is not None  # REST may still report its end
     _apply(orders, b'{"status":"canceled"}', "backfill", "OA")
     assert orders.known("OA") is None
+
+
+def test_open_orders_are_taken_over_as_an_output_holds_them() -> None:
+    orders = OpenOrders()
+    _apply(orders, NEW, "snapshot", "OA")
+    _apply(orders, NEW, "snapshot", "OB")
+    _apply(orders, b'{"order_status":"canceled"}', name="OC")
+    change = b'{"cum_qty":1.0,"order_status":"partially_filled"}'
+    orders.sync("executions", {"OB": [], "OC": [NEW], "OD": [NEW, change]})
+    assert orders.open.keys() == {"OB", "OD"}, "what has ended does not reopen"
+    assert orders.open["OB"].pair == "BTC/USD", "what is known stays"
+    assert (orders.open["OD"].pair, orders.open["OD"].filled) == ("BTC/USD", "1.0")
+    assert orders.known("OA") is not None, "REST may still report its end"
+    orders.sync("executions", {"OA": [NEW]})
+    assert orders.open.keys() == {"OA"}

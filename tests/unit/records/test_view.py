@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kraken_feed.records.view import is_past_trade, parse, read_execution, value
+from kraken_feed.records.view import event_ns, is_past_trade, moment, parse, read_execution, value
 
 from ...support.cases import each
 
@@ -37,3 +37,35 @@ def test_a_fill_is_recognised_in_any_letter_case() -> None:
     read = read_execution(fill)
     assert read is not None
     assert read.fee == "1.0 \ud800"
+
+
+@each(
+    ("text", "unix_ns"),
+    [
+        ("1795212065.250000", 1_795_212_065_250_000_000),
+        ("1760000200.000009", 1_760_000_200_000_009_000),
+        ("1760000200", 1_760_000_200_000_000_000),
+        ("2025-10-09T08:56:40.000009Z", 1_760_000_200_000_009_000),
+        ("2025-10-09T08:56:40.000009", 1_760_000_200_000_009_000),
+        ("2025-10-09T10:56:40.000009+02:00", 1_760_000_200_000_009_000),
+        *((text, 0) for text in ("", "x", "T", "-5", "0", "nan", "inf", "1e999999", "1900-01-01T00:00:00Z", "9e11")),
+    ],
+)
+def test_a_time_is_exact_and_anything_else_is_none(text: str, unix_ns: int) -> None:
+    assert moment(text) == unix_ns
+
+
+@each(
+    ("data", "opening", "seconds"),
+    [
+        (b'{"timestamp":"2025-10-09T08:56:40Z","time":1.0}', False, 1_760_000_200),
+        (b'{"lastupdated":"1760000200.0","opentm":"1.0"}', True, 1_760_000_200),
+        (b'{"closetm":1760000200.0,"opentm":1.0}', True, 1_760_000_200),
+        (b'{"opentm":"1760000200.0"}', True, 1_760_000_200),
+        (b'{"opentm":"1760000200.0"}', False, 0),
+        (b'{"timestamp":"soon","time":"1760000200.0"}', False, 1_760_000_200),
+        (b"{}", True, 0),
+    ],
+)
+def test_an_items_own_time_is_krakens(data: bytes, opening: bool, seconds: int) -> None:
+    assert event_ns(parse(data), opening=opening) == seconds * 10**9

@@ -569,3 +569,11 @@ def test_colours_are_for_terminals_whose_owner_wants_them(
 ) -> None:
     monkeypatch.setattr(os, "isatty", lambda fd: terminal)
     assert wants_color(1, environ) is colors
+
+
+def test_hidden_events_are_not_logged() -> None:
+    stream = io.StringIO()
+    log = diagnostics_logger(Secrets(), level="info", fmt="json", colors=False, stream=stream, hidden=("gap",))
+    log.error("gap", reason="x")
+    log.error("exit")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["exit"]
