@@ -44,8 +44,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Backfilled", "Balance", "ConfigError", "Credentials", "CredentialsRefused", "Execution", "FeedError", "Figures",
     "Gap", "History", "HistoryIncomplete", "Item", "Live", "Lost", "Marker", "NotInTime", "Order", "OutageTooLong",
-    "Record", "Records", "RequestRefused", "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown", "UsageError",
-    "__version__", "history", "tail",
+    "Record", "Records", "RequestRefused", "StateFailed", "StateHeld", "Status", "Stopped", "Trade", "Unknown",
+    "UsageError", "__version__", "history", "tail",
 ]  # fmt: skip
 
 _HOMES = {
