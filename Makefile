@@ -16,8 +16,9 @@ unexport PYTHONDONTWRITEBYTECODE  # a thousand processes of the tests would comp
 
 .PHONY: demo unit test stress check pythons format docs interop chaos attacks soak storm rotate bench clean
 
-demo: $(READY)  ## The real tail against the embedded exchange, for 15 seconds
-	$(BIN)/kraken-feed demo --duration 15
+demo: $(BIN)/kraken-feed  ## The real tail against the embedded exchange, for 15 seconds
+	@echo "The feed goes live, is cut off after six seconds, and recovers what it missed:"
+	@$(BIN)/kraken-feed demo --duration 15
 
 unit: $(READY)  ## The tests of pure functions: seconds
 	$(BIN)/pytest -n 2 --dist loadgroup tests/unit
@@ -71,6 +72,12 @@ rotate: $(READY)  ## The output is rotated ten times under load; every line is i
 
 bench: $(READY)  ## What a frame costs, against a floor and against others, in a quarter of an hour (BENCH=--quick: in three minutes)
 	$(BIN)/python -m bench $(BENCH)
+
+# For the demo alone: the program and nothing for tests. `make test` installs the rest.
+$(BIN)/kraken-feed:
+	@echo "Installing kraken-feed into $(VENV): about ten seconds ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -318,11 +318,12 @@ def _renderer(fmt: str, fd: int) -> Line:
     if fmt == "json":
         on_terminal = os.isatty(fd)
         return lambda row, record: _for_terminal(render.render(record)) if on_terminal else render.render(record)
-    rows = Rows(colors=wants_color(fd, os.environ), columns=shutil.get_terminal_size((160, 24)).columns)
+    rows = Rows(colors=wants_color(fd, os.environ), width=shutil.get_terminal_size((160, 24)).columns)
 
     def as_row(row: SpooledRow, record: dict[str, Any]) -> bytes:
         name = record.pop("event_name")
-        return rows(None, name, {"event": name, **record})
+        ((line, _), _) = rows(None, name, {"event": name, **record})
+        return line
 
     return as_row
 
