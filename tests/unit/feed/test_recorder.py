@@ -233,7 +233,7 @@ def test_items_that_a_snapshot_repeats_are_logged_apart_and_the_json_does_not_ch
         knowledge = Knowledge("openOrders", {"A": [known]}, before_first_snapshot=False)
         made = Recorder(
             "main", spot_v1, "run", knowledge={"openOrders": knowledge}, snapshots="all", feed_log=log,  # type: ignore[arg-type]  # a part of one
-            mask=str, unix_ns=lambda: NOON_NS, more=None,
+            mask=str, unix_ns=lambda: NOON_NS, blank=False, more=None,
         )  # fmt: skip
         made.connected("run-1", ["openOrders"])
         made.write(Data("openOrders", items, 1, "snapshot"), NOON_NS)
