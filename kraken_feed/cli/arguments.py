@@ -217,8 +217,12 @@ def output_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _utc_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--utc", action="store_true", help="show the times of rows in UTC (default: in the local zone)")
+
+
 def _row_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--utc", action="store_true", help="the times of rows in UTC (default: in the local zone)")
+    _utc_option(parser)
     parser.add_argument(
         "--pair", dest="pairs", type=_pair, metavar="PAIR", action="append", default=[],
         help="show only rows of this pair, as in XBT/USD, BTC/USD or XXBTZUSD; may be repeated",
@@ -288,6 +292,7 @@ def history_options(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("auto", "json", "csv", "console"), default="auto",
         help="the format (auto: rows on a terminal, csv for a file that ends in .csv, else json)",
     )  # fmt: skip
+    _utc_option(parser)
     common_options(parser)
 
 

@@ -19,7 +19,6 @@ from structlog.typing import FilteringBoundLogger
 
 from ..config.schema import Config
 from ..errors import FeedError, OutputFailed, Transient, UsageError
-from ..output.console import Rows
 from ..output.sink import Sink
 from ..protocol.signing import Credentials
 from ..query import progress, spreadsheet
@@ -31,8 +30,9 @@ from ..query.spool import Question, Spool, SpooledRow, Written
 from ..records import render
 from ..records.render import timestamp
 from ..service import signals
+from ..service.row_output import make_rows
 from ..service.run import diagnostics
-from ..telemetry.loggers import program_logger, wants_color
+from ..telemetry.loggers import program_logger
 from ..telemetry.stderr import Stderr, json_line
 from ..text import counted, printable_json
 from .stdout import STDOUT
@@ -224,7 +224,7 @@ class HistoryCommand:
         """Yield the lines of the result, one at a time."""
         if header:
             yield spreadsheet.header()
-        render_line = _renderer(self._format, sink.fd)
+        render_line = _renderer(self._format, sink.fd, self.channels, utc=self.arguments.utc)
         for row, record in records(spool, self.account, self.channels):
             yield from io.BytesIO(render_line(row, record))
 
@@ -312,18 +312,18 @@ def _not_in(path: str, start: int, lines: Iterable[bytes]) -> Iterator[bytes]:
         yield from rest
 
 
-def _renderer(fmt: str, fd: int) -> Line:
+def _renderer(fmt: str, fd: int, channels: Sequence[str], *, utc: bool) -> Line:
     if fmt == "csv":
         return spreadsheet.line
     if fmt == "json":
         on_terminal = os.isatty(fd)
         return lambda row, record: _for_terminal(render.render(record)) if on_terminal else render.render(record)
-    rows = Rows(colors=wants_color(fd, os.environ), width=shutil.get_terminal_size((160, 24)).columns)
+    rows = make_rows(fd, os.environ, utc=utc, channels=channels, past=True)
 
     def as_row(row: SpooledRow, record: dict[str, Any]) -> bytes:
         name = record.pop("event_name")
-        ((line, _), _) = rows(None, name, {"event": name, **record})
-        return line
+        (lines, _), _ = rows(None, name, {"event": name, **record})
+        return lines
 
     return as_row
 

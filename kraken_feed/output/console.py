@@ -97,6 +97,8 @@ class Rows:
         zone: the zone of the times.
         known: returns the open orders that the output holds.
         selection: which rows to show.
+        past: whether these are rows of the past, the oldest first. Then each belongs to its own day, and none is
+            marked.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Rows:
         zone: Zone | None = None,
         known: Known = _nothing,
         selection: Selection = EVERYTHING,
+        past: bool = False,
     ) -> None:
         self.shown: Counter[str] = Counter()  # rows of events by kind: "order", "trade", "balance", "unknown"
         self.recovered = 0  # those of them that were recovered
@@ -126,7 +129,8 @@ class Rows:
         self._orders: defaultdict[tuple[str, str], OpenOrders] = defaultdict(OpenOrders)  # by account and channel
         self._begun: set[tuple[str, str]] = set()  # accounts and channels whose state is known
         self._height = height
-        self._date = None if height else ""  # that was shown last; None: today's need not be shown
+        self._past = past
+        self._date = None if height and not past else ""  # that was shown last; None: today's need not be shown
         self._heading = ""  # that was shown last
         self._since_heading = 0  # lines
 
@@ -151,7 +155,8 @@ class Rows:
         self._adapt([part for part in parts if isinstance(part, Shown)])
         lines = [part if isinstance(part, str) else self._painted(part) for part in parts]
         if lines:
-            lines = self._head(moment(record["ts"])) + lines
+            first = parts[0].ts_ns if isinstance(parts[0], Shown) else moment(record["ts"])
+            lines = self._head(first) + lines
             self._since_heading += len(lines)
         return (encoded(lines), len(records)), {}
 
@@ -198,6 +203,8 @@ class Rows:
             self.recovered += mark == RECOVERED
         trade_id = record.get("exec_id") or value(fields, "ledger_id")
         happened_ns = event_ns(fields, opening=known is None or mark == OLD) or ts_ns
+        if self._past:
+            mark, ts_ns = LIVE, happened_ns
         return [Shown(row, mark, happened_ns, ts_ns, record["account"], order_id, trade_id)]
 
     def _mark(self, record: EventDict) -> str:

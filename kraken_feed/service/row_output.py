@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..output.console import Rows, encoded
 from ..output.last_line import NO_LINE, LastLine, last_line, summary
@@ -35,6 +35,16 @@ def _local_offset(second: int) -> int:
         return 0
 
 
+def make_rows(fd: int, environ: Mapping[str, str], *, utc: bool, **options: Any) -> Rows:
+    """Return rows for a descriptor: as wide as its terminal, or as $COLUMNS says. ``options`` are those of Rows."""
+    columns = environ.get("COLUMNS", "")
+    width, height = int(columns) if columns.isdecimal() else WIDTH, 0
+    if os.isatty(fd):
+        width, height = terminal_size(fd)
+    zone = Zone() if utc else Zone(_local_offset)
+    return Rows(colors=wants_color(fd, environ), width=width, height=height, zone=zone, **options)
+
+
 class RowOutput:
     """The rows of a tail, and the last line below them if they go to a terminal.
 
@@ -56,27 +66,20 @@ class RowOutput:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._sink, self._feeds = sink, feeds
-        self._zone = Zone() if arguments.utc else Zone(_local_offset)
-        self._on_terminal = os.isatty(sink.fd)
-        columns = environ.get("COLUMNS", "")
-        width, height = int(columns) if columns.isdecimal() else WIDTH, 0
-        if self._on_terminal:
-            width, height = terminal_size(sink.fd)
-        colors = wants_color(sink.fd, environ)
-        self._rows = Rows(
-            colors=colors,
-            width=width,
-            height=height,
+        self._rows = make_rows(
+            sink.fd,
+            environ,
+            utc=arguments.utc,
             accounts=accounts,
             channels=channels,
-            zone=self._zone,
             known=self._known,
             selection=arguments.selection or EVERYTHING,
         )
+        self._on_terminal = os.isatty(sink.fd)
         self._began = time.monotonic()
         self._line: TerminalRows | None = None
         if can_redraw(sink.fd, environ.get("TERM", "")):
-            self._line = TerminalRows(sink, self._last_line, colors)
+            self._line = TerminalRows(sink, self._last_line, wants_color(sink.fd, environ))
         self.log = feed_logger(self._line or sink, self._rows)
 
     def begin(self) -> None:
@@ -125,7 +128,7 @@ class RowOutput:
 
     def _last_line(self, width: int) -> LastLine:
         feeds = self._feeds()
-        return NO_LINE if feeds is None else last_line(feeds.figures(), time.time_ns(), self._zone, width)
+        return NO_LINE if feeds is None else last_line(feeds.figures(), time.time_ns(), self._rows.zone, width)
 
     def _resize(self) -> None:
         self._rows.resize(*terminal_size(self._sink.fd))

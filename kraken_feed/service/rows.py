@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import stat
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from ..state.place import kind_of
 
 if TYPE_CHECKING:
     from ..output.selection import Selection
@@ -36,13 +35,13 @@ def choose(arguments: argparse.Namespace, channels: Sequence[str]) -> Selection 
     """
     if not (arguments.pairs or arguments.events):
         return None
-    status = _status(arguments.output)
-    if status is None or stat.S_ISREG(status.st_mode):
+    kind = kind_of(arguments.output)
+    if kind == "file":
         raise UsageError(
             "--pair and --event narrow rows on a terminal. A file gets every record.",
             remedy="Leave them out, and select when you read the file, for example with jq.",
         )
-    if arguments.format != "console" and (arguments.format == "json" or not stat.S_ISCHR(status.st_mode)):
+    if arguments.format != "console" and (arguments.format == "json" or kind != "terminal"):
         raise UsageError(
             "--pair and --event narrow rows, but this output gets every record as JSON.",
             remedy="Add --format console for rows, or leave them out and select with jq.",
@@ -57,13 +56,6 @@ def choose(arguments: argparse.Namespace, channels: Sequence[str]) -> Selection 
     from ..records.pairs import pair_key
 
     return Selection(frozenset(map(pair_key, arguments.pairs)), frozenset(arguments.events))
-
-
-def _status(output: str) -> os.stat_result | None:
-    """Return the status of the output; None if it does not exist yet."""
-    with contextlib.suppress(OSError):
-        return os.fstat(1) if output == "-" else os.stat(output)
-    return None
 
 
 def same_terminal(one: int, other: int) -> bool:
