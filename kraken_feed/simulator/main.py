@@ -6,19 +6,22 @@ import contextlib
 import math
 import os
 import secrets
+import shlex
 import signal
 import ssl
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from .access.key import TRADING_PERMISSIONS
+from .access.key import PERMISSIONS, READ_PERMISSIONS, TRADING_PERMISSIONS
 from .exchange import Exchange
+from .faults.fault import PARAMETERS
 from .faults.scenario import Scenario, ScenarioError, load
 from .market.ledger import Ledger, Sink
 from .net.server import Server
@@ -69,7 +72,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--open-orders", type=_orders, default=5, metavar="N", help="number of open orders at the start (default: 5)"
     )
-    parser.add_argument("--trading", action="store_true", help="let the keys trade (default: they may only read)")
+    may = parser.add_mutually_exclusive_group()
+    may.add_argument("--trading", action="store_true", help="let the keys trade (default: they may only read)")
+    may.add_argument(
+        "--permissions",
+        type=_permissions,
+        metavar="NAME,…",
+        help=f"the only permissions of the keys, to try what is missing (default: {','.join(READ_PERMISSIONS)})",
+    )
+    prints = parser.add_mutually_exclusive_group()
+    prints.add_argument("--env", action="store_true", help="print shell variables instead of JSON")
+    prints.add_argument("--config", action="store_true", help="print a configuration for `kraken-feed --config`")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n\n".join(
+        textwrap.fill(f"{what}: {', '.join(names)}.", 78, subsequent_indent="  ", break_on_hyphens=False)
+        for what, names in (
+            ("faults, for --scenario", sorted(PARAMETERS)),
+            ("quirks, for --quirk (--quirk list says what they do)", quirk.QUIRKS),
+            ("permissions", PERMISSIONS),
+        )
+    )
     parser.add_argument(
         "--accounts", type=_accounts, default=1, metavar="N", help="number of accounts, each with a key (default: 1)"
     )
@@ -94,10 +116,11 @@ def run(args: argparse.Namespace) -> int:
                 accounts=args.accounts,
                 ledger=Ledger(sink, keep=False),
             )
-            if args.trading:
-                for key in exchange.keys.values():
-                    key.permissions += TRADING_PERMISSIONS
-            asyncio.run(_serve(exchange, args.port, tls))
+            for key in exchange.keys.values():
+                key.permissions += TRADING_PERMISSIONS if args.trading else ()
+                key.permissions = key.permissions if args.permissions is None else args.permissions
+            ready = _as_variables if args.env else _as_configuration if args.config else _as_json
+            asyncio.run(_serve(exchange, args.port, tls, ready))
     except ScenarioError as exc:
         sys.stderr.write(f"kraken-feed simulate: {exc}\n")
         return EX_CONFIG
@@ -145,13 +168,21 @@ _orders = partial(_whole, most=MAX_ORDERS)
 _accounts = partial(_whole, most=MAX_ACCOUNTS, least=1)
 
 
-async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None) -> None:
+def _permissions(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, text.split(",")))
+    for name in names:
+        if name not in PERMISSIONS:
+            raise argparse.ArgumentTypeError(f'there is no permission "{name}"{quirk.nearest(name, PERMISSIONS)}')
+    return names
+
+
+async def _serve(exchange: Exchange, port: int, tls: ssl.SSLContext | None, ready: Callable[[Server], bytes]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Server(exchange, port=port, tls=tls) as server:
-        sys.stdout.buffer.write(msgspec.json.encode(_ready(server)) + b"\n")
+        sys.stdout.buffer.write(ready(server))
         sys.stdout.buffer.flush()
         await stop.wait()
 
@@ -160,14 +191,44 @@ def _ready(server: Server) -> dict[str, object]:
     first = [server.exchange.world.first_key(account) for account in server.exchange.accounts]
     accounts = [{"key": key.key, "secret": key.secret} for key in first]
     return {
-        "rest": server.rest_url,
-        "ws_v1": server.ws_v1_url,
-        "ws_v2": server.ws_v2_url,
+        **_urls(server),
         "key": server.exchange.key,
         "secret": server.exchange.secret,
         "pid": os.getpid(),
         **({"accounts": accounts} if len(accounts) > 1 else {}),
     }
+
+
+def _as_json(server: Server) -> bytes:
+    return msgspec.json.encode(_ready(server)) + b"\n"
+
+
+def _as_variables(server: Server) -> bytes:
+    """Return what a shell evaluates to point a client at the exchange."""
+    values = {
+        "KRAKEN_API_KEY": server.exchange.key,
+        "KRAKEN_API_SECRET": server.exchange.secret,
+        "KRAKEN_REST": server.rest_url,
+        "KRAKEN_WS_V1": server.ws_v1_url,
+        "KRAKEN_WS_V2": server.ws_v2_url,
+        "KRAKEN_SIMULATE_PID": str(os.getpid()),
+    }
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
+
+
+def _as_configuration(server: Server) -> bytes:
+    """Return a configuration file. It has no secrets, but commands that print the simulated ones."""
+    lines = ["[endpoints]", *(f'{name} = "{url}"' for name, url in _urls(server).items())]
+    for number, account in enumerate(server.exchange.accounts, 1):
+        key = server.exchange.world.first_key(account)
+        lines += ["", f"[accounts.{'main' if number == 1 else f'account{number}'}]"]
+        commands = (("key", key.key), ("secret", key.secret))
+        lines += [f'{what}_command = ["printf", "%s", "{value}"]' for what, value in commands]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _urls(server: Server) -> dict[str, str]:
+    return {"rest": server.rest_url, "ws_v1": server.ws_v1_url, "ws_v2": server.ws_v2_url}
 
 
 def _tls(cert: Path, key: Path) -> ssl.SSLContext:

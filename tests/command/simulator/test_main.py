@@ -177,3 +177,17 @@ def test_the_demo_is_lively_and_cut_off_once() -> None:
     again = Tap(exchange, "v1", T0 + CUT_S + 1)
     exchange.advance(T0 + 15)
     assert not again.peer.closed
+
+
+async def test_the_printed_configuration_points_the_command_at_the_exchange(tmp_path: Path) -> None:
+    process = await start("simulate", "--config", "--permissions", "create-ws-token", env=bare(tmp_path))
+    assert process.stdout is not None
+    text = b""
+    while b"secret_command" not in text:
+        text += await process.stdout.readline()
+    (tmp_path / "sim.toml").write_bytes(text)
+    done = await run("openOrders", "--once", "--config", str(tmp_path / "sim.toml"), env=bare(tmp_path))
+    process.terminate()
+    await finish(process)
+    assert done.code == 77
+    assert "permission" in done.err
