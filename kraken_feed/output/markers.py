@@ -88,11 +88,9 @@ class Markers:
         lost = [ns for name in shown if (ns := self._lost_ns.pop((account, name), 0))]
         again = f" again after {span((moment(record['ts']) - min(lost)) / NS)}" if lost else ""
         orders = [count for name in shown if (count := self.open_orders(account, name)) is not None]
-        attempt = record.get("attempt") or 1
         facts = [
             f"live{again}: {', '.join(shown)}",
             counted(max(orders), "open order") if orders else "",
-            f"{attempt} attempts" if attempt > 1 else "",
             f"Kraken's engine: {engine}" if engine not in (None, "online") else "",
         ]
         return "; ".join(filter(None, facts))

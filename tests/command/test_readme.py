@@ -117,9 +117,8 @@ async def test_the_demo_prints_the_rows_shown(tmp_path: Path) -> None:
     # Not sentences, and not what an outage decides: which rows are recovered, and the last line.
     items = [row[12:] for row in rows if row[0] in " =" and "|" not in row and not row.startswith(" " * 12)]
     assert len(items) >= 3
-    done = await run(
-        "demo", "--format", "console", "--count", "40", env=bare(tmp_path) | {"COLUMNS": "80", "TZ": "UTC"}
-    )
+    env = bare(tmp_path) | {"COLUMNS": "80"}
+    done = await run("demo", "--format", "console", "--utc", "--count", "40", env=env)
     printed = done.out.decode().splitlines()
     assert printed[1] == heading  # behind the date
     assert set(items) <= {line[12:] for line in printed}
