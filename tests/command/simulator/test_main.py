@@ -18,8 +18,8 @@ from kraken_feed.simulator.main import main
 from tests.support.account import T0, Account, Tap, sign
 from tests.support.timeouts import TIMEOUT_S
 
-from ...support.cases import each
 from ...support import installed
+from ...support.cases import each
 
 COMMAND = [sys.executable, "-m", "kraken_feed.simulator"]
 
@@ -181,13 +181,17 @@ def test_the_demo_is_lively_and_cut_off_once() -> None:
 
 
 async def test_the_printed_configuration_points_the_command_at_the_exchange(tmp_path: Path) -> None:
-    process = await installed.start("simulate", "--config", "--permissions", "create-ws-token", env=installed.bare(tmp_path))
+    process = await installed.start(
+        "simulate", "--config", "--permissions", "create-ws-token", env=installed.bare(tmp_path)
+    )
     assert process.stdout is not None
     text = b""
     while b"secret_command" not in text:
         text += await process.stdout.readline()
     (tmp_path / "sim.toml").write_bytes(text)
-    done = await installed.run("openOrders", "--once", "--config", str(tmp_path / "sim.toml"), env=installed.bare(tmp_path))
+    done = await installed.run(
+        "openOrders", "--once", "--config", str(tmp_path / "sim.toml"), env=installed.bare(tmp_path)
+    )
     process.terminate()
     await installed.finish(process)
     assert done.code == 77
