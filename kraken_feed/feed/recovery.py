@@ -15,6 +15,7 @@ The live feed goes on meanwhile; recovered records are written between its own. 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
@@ -36,14 +37,9 @@ from .gap_reasons import GapReason, shown_ids
 from .known_state import ORDER_CHANNELS, Knowledge
 from .pages import SKEW_S
 from .scanner import Scanner
+from .schedule import HOURLY_S, RETRY_MAX_S, RETRY_S, Schedule
 from .volumes import Volumes
 
-RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
-RETRY_MAX_S = 60.0
-# When the next passes come after an outage's end, as factors of second_pass_s. The default is 90 s.
-UNPROVEN = (1.0, 10 / 3, 10.0)  # until history has caught up
-DOUBTFUL = (4 / 3, 10 / 3, 10.0)  # while answers contradict each other
-HOURLY_S = 3600.0  # between the tries after a gap was declared
 GIVE_UP_S = 3 * 86400.0  # Kraken keeps its history, but doubts that remain after three days do not go away
 SPAN_S = 3600.0  # how long an answer about the key's span is used
 
@@ -74,8 +70,7 @@ class Recovery:
         self.outages: list[Outage] = []
         self.scanner = Scanner(self.config, self.rest, self.clock, scans, self._note_change)
         self._inherited: set[int] = set()  # outages whose fills an earlier run has read: they cannot be added up here
-        self._ended: dict[int, int] = {}  # by outage, when it ended or was resumed, by this machine's own clock
-        self._offset: int | None = None  # between that clock and the latest possible time at Kraken
+        self.schedule = Schedule(self.outages, self.clock, self.config.second_pass_s)
         self.opened = 0
         self.recovered = 0
         self.gaps = 0  # declared
@@ -98,7 +93,7 @@ class Recovery:
     def resume(self, outage: Outage) -> None:
         """Go on with an outage that an earlier run has left."""
         self._add(outage)
-        self._ended[id(outage)] = self.clock.boot()
+        self.schedule.begin(outage)
         if outage.complete.get(backfill.TRADES.name):
             self._inherited.add(id(outage))
 
@@ -123,7 +118,7 @@ class Recovery:
         for outage in self.outages:
             if outage.channel == channel and outage.end_ns is None:
                 outage.end_ns = end_ns
-                self._ended[id(outage)] = self.clock.boot()
+                self.schedule.begin(outage)
                 if outage.start_ns is not None and outage.start_ns > end_ns:
                     outage.start_ns = None  # the clocks were wrong: the length is unknown
                 earlier = {name for o in self.outages if o.channel == channel and o is not outage for name in o.missing}
@@ -169,40 +164,13 @@ class Recovery:
         """Recover outages until cancelled."""
         while True:
             self._woken.clear()
-            now = self._due_until()
-            due = min((o.due_ns for o in self.outages if o.end_ns is not None), default=None)
-            if due is None or now is None or due > now:
-                wait = None if due is None else RETRY_S if now is None else (due - now) / NS
-                if wait is not None and self.clock.assumed:
-                    wait = min(wait, RETRY_S)  # Kraken's time can turn out to be much earlier, or later
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+            ready = self.schedule.ready()
+            if ready:
+                await self._pass(ready)
                 continue
-            ready = [o for o in self.outages if o.end_ns is not None and o.due_ns <= now]
-            if any(outage.declared_ns for outage in ready):  # one query for all gaps
-                ready = [o for o in self.outages if o in ready or (o.declared_ns and o.end_ns is not None)]
-            await self._pass(ready)
-
-    def _due_until(self) -> int | None:
-        """Return the time up to which tries are due; None if Kraken's time is not known.
-
-        This is the earliest possible time at Kraken, so that no try comes too early. If the two bounds are more than
-        SKEW_S apart, it is SKEW_S before the latest possible time. When a time that was only assumed becomes known, the
-        tries move with it.
-        """
-        earliest, latest = self.clock.earliest(), self.clock.latest()
-        if earliest is None or latest is None:
-            return None
-        offset = latest - self.clock.boot()
-        moved = 0 if self._offset is None else self._offset - offset
-        if moved > SKEW_S * NS:
-            for outage in self.outages:
-                outage.due_ns -= moved
-        self._offset = offset
-        return max(earliest, latest - int(SKEW_S * NS))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.schedule.wait_s()):
+                    await self._woken.wait()
 
     async def _pass(self, outages: Sequence[Outage]) -> None:
         """Read what these outages need over REST, write what is new, and judge each outage."""
@@ -480,7 +448,7 @@ class Recovery:
         """Count the outage as recovered, declare it, or set when it is tried again. The pass ``began`` at that time of
         this machine's own clock."""
         assert outage.end_ns is not None  # only ended outages are asked for
-        key, now, reason = id(outage), self._due_until() or outage.end_ns, doubts.reason(outage)
+        key, now, reason = id(outage), self.schedule.now() or outage.end_ns, doubts.reason(outage)
 
         # Without a known start nothing can be proven: what was found is written, and the rest is a gap.
         if outage.start_ns is None:
@@ -505,7 +473,7 @@ class Recovery:
             self._inherited.discard(key)
 
         # After a quarter of an hour history is not late any more: then any doubt declares the outage.
-        is_overdue = bool(reason) and self._age_ns(outage, began) >= self.scanner.longest_ns
+        is_overdue = bool(reason) and self.schedule.age_ns(outage, began) >= self.scanner.longest_ns
         if key in doubts.final or outage.declared_ns:
             # REST's answer will not change soon: declare the outage now, or try a declared one again in an hour.
             self._postpone_declared(outage, reason)
@@ -520,29 +488,11 @@ class Recovery:
         elif key in doubts.unanswered:
             outage.due_ns = now + int(doubts.wait * NS)
         else:
-            outage.due_ns = max(now, self._next_pass_ns(outage, bool(reason), began, now))
-
-    def _age_ns(self, outage: Outage, began: int) -> int:
-        """Return for how long, at least, the outage had been over when the pass ``began`` by our own clock."""
-        assert outage.end_ns is not None  # only ended outages are asked for
-        here = began - self._ended.get(id(outage), began)
-        earliest = None if self.clock.assumed else self.clock.earliest(began)
-        return here if earliest is None else max(here, earliest - outage.end_ns)
-
-    def _next_pass_ns(self, outage: Outage, is_doubtful: bool, began: int, now: int) -> int:
-        """Return when the schedule tries the outage again after a pass that ``began`` then, by our own clock.
-
-        A pass can take minutes on a small call counter. What became due meanwhile is requested at once.
-        """
-        assert outage.end_ns is not None  # only ended outages are asked for
-        factors = DOUBTFUL if is_doubtful else UNPROVEN
-        times = [outage.end_ns + int(factor * self.config.second_pass_s * NS) for factor in factors]
-        begun = self.clock.latest(began) or 0
-        return next((at for at in times if at > begun), now + int(self.config.second_pass_s * NS))
+            outage.due_ns = self.schedule.next_pass_ns(outage, bool(reason), began, now)
 
     def _postpone_declared(self, outage: Outage, reason: str) -> None:
         """Declare the outage if that was not done, and try again in an hour. Give up after three days."""
-        now = self._due_until() or outage.end_ns or 0
+        now = self.schedule.now() or outage.end_ns or 0
         if not outage.declared_ns:
             self._declare(outage, reason)
             outage.declared_ns = now
@@ -573,7 +523,7 @@ class Recovery:
         """Remove an outage. When none is left, forget the volumes, too."""
         self.outages.remove(outage)
         self._inherited.discard(id(outage))
-        self._ended.pop(id(outage), None)
+        self.schedule.forget(outage)
         volumes = self.knowledge[outage.channel].volumes
         sharing = [name for name, knowledge in self.knowledge.items() if knowledge.volumes is volumes]
         if volumes is not None and not any(other.channel in sharing for other in self.outages):
