@@ -210,8 +210,9 @@ class EndpointFeed:
     def complete(self) -> dict[str, int]:
         """Return up to when each live channel is complete, in Kraken's time (unix nanoseconds).
 
-        That is when the last answered ping was sent, if the feed has sent text since: everything before it has been
-        received. Until the first such answer, it is when the connection was begun.
+        That is when the last answered ping was sent, if a heartbeat or data followed the answer: everything before the
+        ping has been received. Until the first such answer, it is when the connection was begun. While the engine is
+        not online, it is when it was last known to be online.
         """
         complete = self._complete_ns()
         return {} if complete is None else dict.fromkeys(self._live, complete)

@@ -22,7 +22,8 @@ Take = Callable[[Row, Mapping[str, int]], None]
 
 
 class _RowCount:
-    """Counts the different rows of a query, including those that an earlier run has read: pages can repeat rows."""
+    """Counts the rows of a query that are new. Pages can repeat rows. Rows of the last page that an earlier run has
+    read are not counted again."""
 
     def __init__(self, scan: Scan) -> None:
         self._last_page = frozenset(scan.page)  # of the earlier run: the first page may overlap with it

@@ -152,7 +152,7 @@ class Session:
     """The protocol of one connection.
 
     ``stamp`` in the methods is an opaque moment, which comes back in :class:`Answered` and :class:`Complete`. Take it
-    right before what the session has to send goes to the socket.
+    immediately before you write the frames of :meth:`data_to_send` to the socket.
     """
 
     dialect: Dialect  # the module that decodes and encodes frames
@@ -323,9 +323,9 @@ class Session:
         follows = before is None or sequence is None or sequence == before + 1
 
         # Decide what the frame is, the most frequent case first. The exact repeat of the last frame is dropped, because
-        # its records were written already. Only then can it be a snapshot: v1 does not mark those, and a repeated first
-        # frame would look like one. Any other frame that does not follow means that frames were lost. Then the session
-        # ends, and the owner reconnects for a new snapshot. This frame itself is still written.
+        # its records were written already. This is checked before the test for a snapshot: v1 does not mark snapshots,
+        # and a repeated first frame would look like one. Any other frame that does not follow means that frames were
+        # lost. Then the session ends, and the owner reconnects for a new snapshot. This frame itself is still written.
         if subscription.snapshot and follows and data.type != "snapshot":
             pass  # an ordinary update
         elif sequence is not None and frame == subscription.last:

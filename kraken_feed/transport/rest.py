@@ -58,7 +58,7 @@ NEWER = "If the [endpoints] in use are right, look for a newer version of kraken
 TOKEN = "GetWebSocketsToken"  # noqa: S105  # the method's name
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page is fifty rows, far below this
 CALL_S = 10.0  # Kraken answers in well under a second; a call that takes longer gets no answer
-SHORT_S = 1.0  # a pause with no more left than this is waited for
+SHORT_S = 1.0  # if a pause ends within this time, a call waits for its end instead of failing
 CONTRADICTION_S = 0.1  # the clocks of several servers behind one name differ by milliseconds
 WARNINGS_KEPT = 100  # different warnings that are remembered, to log each once
 
@@ -160,9 +160,8 @@ class Rest:
                     continue  # the call before this one has used the points
                 wait = self.quiet_for()
                 if wait <= SHORT_S:
-                    await asyncio.sleep(
-                        wait
-                    )  # clocks differ a little: who waited as long as he was told is not refused
+                    # Clocks differ a little. A caller that waited for as long as it was told must not be refused.
+                    await asyncio.sleep(wait)
                 else:
                     what = f"After an earlier refusal, no call is allowed for {wait:.0f} s."
                     raise Transient(what, cause="throttled", delay=wait, refused=self._refused)

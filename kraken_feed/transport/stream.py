@@ -13,7 +13,8 @@ from websockets.protocol import State
 #
 # The library handles every frame with all of the protocol's checks. Nearly every frame of a feed is of the simplest
 # kind: one unfragmented, unmasked message without extensions. Those are split here in one pass over the bytes that the
-# socket returned. All other frames (pings, closes, fragments, violations) are passed on to the library, complete.
+# socket returned. Pings and pongs are passed on to the library as complete frames. From the first close, fragment or
+# violation on, the library gets all bytes as they arrive.
 #
 #     | FINAL, kind | MASKED, length | the length, if byte 1 has 126 or 127 | payload |
 #     |   1 byte    |     1 byte     |            2 or 8 bytes              |         |
