@@ -83,7 +83,7 @@ def place_for(
     A regular file always has one. A pipe or a socket has one only if a directory is named: by ``--state`` (``asked``),
     in the configuration, or by a service manager. A terminal has none.
     """
-    kind, service = kind_of(path, fd), environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    kind, service = kind_of(path, fd), _of_service(environ)
     named = asked or configured or service
     if kind == "terminal" or (kind == "stream" and not named):
         return None
@@ -93,13 +93,13 @@ def place_for(
 
 def program_place(directory: str | None, name: str, *, configured: str, environ: Mapping[str, str]) -> Place | None:
     """Return where the checkpoint of a program that iterates over records is kept; None if no directory is named."""
-    named = directory or configured or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    named = directory or configured or _of_service(environ)
     return Place(os.path.expanduser(named), name) if named else None
 
 
 def default_directory(environ: Mapping[str, str]) -> str:
     """Return the directory of the state if none is named: systemd's, or the user's."""
-    return environ.get("STATE_DIRECTORY", "").partition(":")[0] or _of_user(environ)
+    return _of_service(environ) or _of_user(environ)
 
 
 def names_in(directory: str, account: str) -> list[str]:
@@ -108,6 +108,11 @@ def names_in(directory: str, account: str) -> list[str]:
         files = sorted(os.listdir(directory))
         return [f.removesuffix(".sqlite3") for f in files if f.startswith(f"{account}@") and f.endswith(".sqlite3")]
     return []
+
+
+def _of_service(environ: Mapping[str, str]) -> str:
+    """Return the directory that systemd has made for a service, of several the first; empty if there is none."""
+    return environ.get("STATE_DIRECTORY", "").partition(":")[0]
 
 
 def _of_user(environ: Mapping[str, str]) -> str:
