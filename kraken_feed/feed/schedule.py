@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..state.checkpoint import Outage
-from ..transport.kraken_clock import NS, KrakenClock
+from ..transport.kraken_clock import DRIFT, NS, KrakenClock
 from .pages import SKEW_S
 
 RETRY_S = 5.0  # the first wait after REST did not answer; it doubles
@@ -62,14 +62,10 @@ class Schedule:
         return min(wait, RETRY_S) if self.clock.assumed else wait  # Kraken's time can turn out to be another
 
     def now(self) -> int | None:
-        """Return the time up to which tries are due; None if Kraken's time is not known.
-
-        This is the earliest possible time at Kraken, so that no try comes too early. If the two bounds are more than
-        SKEW_S apart, it is SKEW_S before the latest possible time. When a time that was only assumed becomes known, the
-        tries move with it.
-        """
-        earliest, latest = self.clock.earliest(), self.clock.latest()
-        if earliest is None or latest is None:
+        """Return the latest time that it can be at Kraken; None if it is not known. When a time that was only assumed
+        becomes known, the tries move with it."""
+        latest = self.clock.latest()
+        if latest is None:
             return None
         offset = latest - self.clock.boot()
         moved = 0 if self._offset is None else self._offset - offset
@@ -77,7 +73,7 @@ class Schedule:
             for outage in self.outages:
                 outage.due_ns -= moved
         self._offset = offset
-        return max(earliest, latest - int(SKEW_S * NS))
+        return latest
 
     def age_ns(self, outage: Outage, began: int) -> int:
         """Return for how long, at least, the outage had been over when a pass ``began`` by our own clock."""
@@ -94,5 +90,8 @@ class Schedule:
         assert outage.end_ns is not None  # only ended outages are tried
         factors = DOUBTFUL if is_doubtful else UNPROVEN
         times = [outage.end_ns + int(factor * self.second_pass_s * NS) for factor in factors]
+        # The last pass proves by its time that history is not late any more: by the earliest time that it can be then.
+        uncertain_s = self.clock.uncertainty_s() + 2 * DRIFT * (times[-1] - now) / NS
+        times[-1] += int(min(uncertain_s, SKEW_S) * NS)
         begun = self.clock.latest(began) or 0
         return max(now, next((at for at in times if at > begun), now + int(self.second_pass_s * NS)))
